@@ -1,0 +1,39 @@
+//! The vocabulary: ids, keys, names, addresses, time, snapshots, patches, zones, limits and the wire.
+//!
+//! Everything is parsed at the door and trusted afterwards. This crate knows no socket, file, clock, random
+//! source or database; time and randomness reach it as arguments.
+
+pub mod address;
+pub mod api;
+pub mod buckets;
+pub mod hub;
+pub mod id;
+pub mod key;
+pub mod limits;
+pub mod name;
+pub mod patch;
+pub mod refusal;
+pub mod signed;
+pub mod snapshot;
+mod text;
+pub mod time;
+pub mod token;
+pub mod version;
+pub mod wire;
+pub mod zone;
+
+pub use address::{Block, Endpoint, EndpointHost, MeshAddresses};
+pub use buckets::Buckets;
+pub use id::{DeviceId, NodeId, TenantId, TokenId};
+pub use key::{
+    AnchorKey, AnchorSecret, Digest, Fingerprint, IdentityKey, IdentitySecret, Nonce, PrivateKey, PublicKey,
+    Signature,
+};
+pub use name::{Label, Name};
+pub use patch::Patch;
+pub use refusal::{Code, Refusal};
+pub use signed::{Signed, Statement, Trusted};
+pub use snapshot::{Own, Peer, Snapshot, Stamp, Standing};
+pub use time::{Mono, Now, Timestamp};
+pub use version::{Epoch, Generation, Held, Version};
+pub use zone::{Record, RecordData, RecordSet, Zone};

@@ -1,0 +1,151 @@
+//! Why something was refused: a stable code, what happened, and what to do next.
+
+use std::fmt;
+
+use minicbor::{Decode, Encode};
+
+macro_rules! codes {
+    ($($number:literal $variant:ident $text:literal $hint:literal;)*) => {
+        /// A stable code that the API, the CLI, the audit log, the metric and the wire all show.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Code {
+            $(#[doc = $hint] $variant = $number,)*
+        }
+
+        impl Code {
+            /// Every code there is.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The code as it is shown, such as `token-expired`.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+
+            const fn from_number(number: u16) -> Option<Self> {
+                match number { $($number => Some(Self::$variant),)* _ => None }
+            }
+
+            /// What to do next.
+            pub const fn hint(self) -> &'static str {
+                match self { $(Self::$variant => $hint,)* }
+            }
+        }
+    };
+}
+
+// Numbers travel on the wire and are never used again.
+codes! {
+    0 Internal "internal" "this is a bug: report it with the request id and the server's log";
+    1 BadRequest "bad-request" "correct the named field and try again";
+    2 TokenUnknown "token-unknown" "create a token with `warren token create` and copy it whole";
+    3 TokenExpired "token-expired" "create a new token with `warren token create`";
+    4 TokenUsed "token-used" "create a new token with `warren token create`, with --uses for several devices";
+    5 TokenRevoked "token-revoked" "ask an administrator for a new token: `warren token create`";
+    6 ProofInvalid "proof-invalid" "the device could not prove a key that it presented: remove its state directory's half-written keys and enrol again";
+    7 AnchorUnknown "anchor-unknown" "this server does not know the tenant: check --server, or enrol with a token of this server";
+    8 DeviceUnknown "device-unknown" "the server does not know this device: `warren logout`, then enrol with a new token";
+    9 DeviceRevoked "device-revoked" "an administrator revoked this device: `warren logout`, then enrol with a new token";
+    10 DevicePending "device-pending" "an administrator must approve it: `warren device approve NAME`";
+    11 DeviceNotFound "device-not-found" "see `warren device list`";
+    12 TenantNotFound "tenant-not-found" "see `warren tenant list`";
+    13 TokenNotFound "token-not-found" "see `warren token list`";
+    14 RecordNotFound "record-not-found" "see `warren dns list`";
+    15 NameTaken "name-taken" "choose another name: see `warren device list` and `warren dns list`";
+    16 NameReserved "name-reserved" "choose another name";
+    17 NameInvalid "name-invalid" "use letters, digits and inner hyphens, at most 63 bytes";
+    18 BlockExhausted "block-exhausted" "every address of the tenant is in use or rests for a day: revoke devices, or make a tenant with a larger block";
+    19 BlockOverlap "block-overlap" "choose a block that no other tenant uses: see `warren tenant list`";
+    20 BlockInvalid "block-invalid" "use a network between /8 and /29, such as 100.64.0.0/16";
+    21 TenantNotEmpty "tenant-not-empty" "revoke its devices first: `warren device list --tenant NAME`";
+    22 RecordInvalid "record-invalid" "see `warren dns add --help`; a CNAME stands alone at its name";
+    23 QuotaReached "quota-reached" "remove what is not needed, or raise the limit";
+    24 RateLimited "rate-limited" "wait for as long as the answer says, then try again";
+    25 Unauthenticated "unauthenticated" "log in with `warren login`, set WARREN_API_TOKEN, or run on the server as root";
+    26 Forbidden "forbidden" "ask an administrator of the tenant";
+    27 VersionUnsupported "version-unsupported" "update the older of server and agent";
+    28 FrameInvalid "frame-invalid" "something between server and agent changes the bytes, or one of them is no Warren";
+    29 StoreUnavailable "store-unavailable" "the database does not answer: see /healthz and the server's log; it is tried again";
+    30 Conflict "conflict" "somebody else changed it at the same time: look at it and try again";
+    31 KeyTaken "key-taken" "another device has this WireGuard key: remove the state directory on the copy and enrol it again";
+    32 IdentityCloned "identity-cloned" "two machines present one identity: remove the state directory on the copy and enrol it again";
+    33 HubUnknown "hub-unknown" "start warren-netd on the server";
+    34 AlreadyEnrolled "already-enrolled" "this device is enrolled: `warren up` without --token, or `warren logout` first";
+    35 NotFound "not-found" "check the path and the server's version";
+    36 Draining "draining" "the server restarts: it is tried again";
+    37 PasswordInvalid "password-invalid" "use at least twelve characters that are not a known password";
+    38 SetupDone "setup-done" "an administrator exists already: log in, or run `warren user` on the server as root";
+}
+
+impl<C> Encode<C> for Code {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.u16(*self as u16)?.ok()
+    }
+}
+
+/// A code that only a newer program knows reads as `internal`; the detail still says what happened.
+impl<'b, C> Decode<'b, C> for Code {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        Ok(Self::from_number(d.u16()?).unwrap_or(Self::Internal))
+    }
+}
+
+impl std::str::FromStr for Code {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL.iter().find(|code| code.as_str() == text).copied().ok_or(())
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A wish that was not granted.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, thiserror::Error)]
+#[error("{code}: {detail}")]
+#[cbor(map)]
+pub struct Refusal {
+    /// What kind.
+    #[n(0)]
+    pub code: Code,
+    /// What happened, naming the thing. Lower case, no final dot.
+    #[n(1)]
+    pub detail: String,
+}
+
+impl Refusal {
+    /// A refusal.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into() }
+    }
+
+    /// What to do next.
+    pub const fn hint(&self) -> &'static str {
+        self.code.hint()
+    }
+}
+
+impl From<Code> for Refusal {
+    fn from(code: Code) -> Self {
+        Self::new(code, "")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_kebab_case_and_say_what_to_do() {
+        for code in Code::ALL {
+            assert!(code.as_str().bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{code}");
+            assert!(!code.hint().is_empty() && !code.hint().ends_with('.'), "{code}");
+        }
+    }
+}

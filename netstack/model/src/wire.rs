@@ -1,0 +1,15 @@
+//! The wire: what node and server say to each other over a link. The only place that frames bytes.
+//!
+//! A frame is a length of 4 bytes, a kind of 2 bytes (both big-endian) and a CBOR map by field number (RFC 8949).
+//! Unknown fields are skipped and unknown kinds ignored, so that an older agent works with a newer server.
+
+pub mod codec;
+pub mod frame;
+pub mod handshake;
+
+pub use codec::{Decoder, FrameError, encode};
+pub use frame::*;
+pub use handshake::{Channel, Transcript};
+
+/// The only version so far. A hello offers a range; the server picks the highest that both speak.
+pub const VERSION: u16 = 1;
