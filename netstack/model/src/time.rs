@@ -78,6 +78,38 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// The text is no RFC 3339 instant in UTC with whole seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an instant looks like 2026-11-21T12:00:00Z")]
+pub struct BadTimestamp;
+
+impl std::str::FromStr for Timestamp {
+    type Err = BadTimestamp;
+    fn from_str(text: &str) -> Result<Self, BadTimestamp> {
+        let number = |range| {
+            text.get(range).and_then(|t: &str| t.parse::<u32>().ok()).map(i64::from).ok_or(BadTimestamp)
+        };
+        let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+        let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+        let seconds = days_of(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second;
+        let timestamp = Self(seconds * 1_000_000);
+        // Printing it again refuses what is out of range or has other separators.
+        if timestamp.to_string() == text { Ok(timestamp) } else { Err(BadTimestamp) }
+    }
+}
+
+crate::text::serde_as_text!(Timestamp);
+
+/// The inverse of [`civil`].
+const fn days_of(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let shifted = if month > 2 { month - 3 } else { month + 9 };
+    let day_of_year = (153 * shifted + 2) / 5 + day - 1;
+    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+}
+
 /// Year, month and day of a day count since 1970 (Hinnant, "chrono-compatible low-level date algorithms").
 const fn civil(days: i64) -> (i64, i64, i64) {
     let z = days + 719_468;
@@ -113,11 +145,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn timestamps_print_as_rfc_3339() {
-        let check = |micros, expect| assert_eq!(Timestamp::from_unix_micros(micros).to_string(), expect);
+    fn timestamps_print_and_read_as_rfc_3339() {
+        let check = |micros, expect: &str| {
+            assert_eq!(Timestamp::from_unix_micros(micros).to_string(), expect);
+            assert_eq!(
+                expect.parse::<Timestamp>().map(|t| t.unix_micros().div_euclid(1_000_000)),
+                Ok(micros.div_euclid(1_000_000))
+            );
+        };
         check(0, "1970-01-01T00:00:00Z");
         check(951_827_696_000_000, "2000-02-29T12:34:56Z");
         check(-1, "1969-12-31T23:59:59Z");
         check(1_795_219_199_999_999, "2026-11-20T23:59:59Z");
+        for bad in [
+            "",
+            "2026-02-30T00:00:00Z",
+            "2026-01-01 00:00:00Z",
+            "2026-01-01T24:00:00Z",
+            "é026-01-01T00:00:00Z",
+        ] {
+            assert_eq!(bad.parse::<Timestamp>(), Err(BadTimestamp), "{bad}");
+        }
     }
 }

@@ -1,0 +1,270 @@
+//! What administrators read and write under `/api/v1`.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use ipnet::{Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Serialize};
+
+use crate::address::Endpoint;
+use crate::id::{DeviceId, TenantId, TokenId};
+use crate::key::{Fingerprint, PublicKey};
+use crate::name::{Label, Name};
+use crate::time::Timestamp;
+
+/// A tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tenant {
+    /// Its id.
+    pub id: TenantId,
+    /// Its name, the first label of its zone.
+    pub name: Label,
+    /// Its zone, such as `home.internal`.
+    pub zone: Name,
+    /// Its IPv4 addresses.
+    pub block_v4: Ipv4Net,
+    /// Its IPv6 addresses.
+    pub block_v6: Ipv6Net,
+    /// What its tokens carry and its devices pin.
+    pub anchor: Fingerprint,
+    /// Epoch and generation of its directory, such as `0.17`.
+    pub version: String,
+    /// Devices that are active or pending.
+    pub devices: u32,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// The wish for a tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewTenant {
+    /// Its name.
+    pub name: Label,
+    /// Its IPv4 block; the server picks a free /16 of 100.64.0.0/10 if none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block_v4: Option<Ipv4Net>,
+}
+
+/// An onboarding token, without its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// Its id.
+    pub id: TokenId,
+    /// Whose.
+    pub tenant: Label,
+    /// `live`, `used`, `expired` or `revoked`.
+    pub state: String,
+    /// How often it was redeemed.
+    pub uses: u32,
+    /// How often it may be.
+    pub uses_max: u32,
+    /// Whether its devices wait for an administrator.
+    pub approve: bool,
+    /// Tags of its devices.
+    pub tags: Vec<Label>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it ends.
+    pub expires_at: Timestamp,
+    /// Who made it.
+    pub created_by: String,
+}
+
+/// The wish for an onboarding token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewToken {
+    /// Life in seconds, up to [`crate::limits::TOKEN_TTL_MAX`].
+    pub ttl_seconds: u64,
+    /// How many devices may redeem it, 1 to [`crate::limits::TOKEN_USES_MAX`].
+    pub uses: u32,
+    /// Whether its devices wait for an administrator.
+    #[serde(default)]
+    pub approve: bool,
+    /// Tags of its devices.
+    #[serde(default)]
+    pub tags: Vec<Label>,
+}
+
+/// A token just made: the only answer that holds the secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreatedToken {
+    /// Without the secret.
+    #[serde(flatten)]
+    pub token: Token,
+    /// The whole text to paste, shown this once.
+    pub secret: String,
+}
+
+/// A device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Its id.
+    pub id: DeviceId,
+    /// Its name.
+    pub name: Label,
+    /// Whose.
+    pub tenant: Label,
+    /// Its name with the zone.
+    pub fqdn: Name,
+    /// `pending`, `active` or `revoked`.
+    pub standing: String,
+    /// Its mesh address.
+    pub address_v4: Ipv4Addr,
+    /// Its mesh address.
+    pub address_v6: Ipv6Addr,
+    /// Its WireGuard key, as `wg` prints it.
+    pub wireguard_key: PublicKey,
+    /// What it says that it runs.
+    pub os: String,
+    /// Tags.
+    pub tags: Vec<Label>,
+    /// When it enrolled.
+    pub enrolled_at: Timestamp,
+    /// Whether it holds a link now.
+    pub online: bool,
+    /// When it was heard last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen_at: Option<Timestamp>,
+    /// Epoch and generation that it holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holds: Option<String>,
+    /// Whether its host is as its snapshot says.
+    pub settled: bool,
+    /// What it reports to be wrong.
+    #[serde(default)]
+    pub problems: Vec<String>,
+}
+
+/// A change of a device; what is absent stays.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceChange {
+    /// Its new name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Label>,
+    /// Its new tags, all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<Vec<Label>>,
+}
+
+/// A custom record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// Owner: a name in the zone, with the zone or without it.
+    pub name: String,
+    /// `A`, `AAAA`, `CNAME` or `TXT`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// As people write it.
+    pub value: String,
+    /// Seconds; 30 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<u32>,
+}
+
+/// The server as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// [`super::SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// Of the server.
+    pub version: String,
+    /// `ok` or `degraded`.
+    pub status: String,
+    /// Each check by name: `ok`, or what is wrong.
+    pub checks: std::collections::BTreeMap<String, String>,
+    /// `sqlite` or `postgres`.
+    pub database: String,
+    /// The hub, once it attached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub: Option<Hub>,
+    /// Tenants.
+    pub tenants: u32,
+    /// Devices that are active.
+    pub devices_active: u32,
+    /// Devices that hold a link now.
+    pub devices_online: u32,
+    /// Seconds since the process started.
+    pub uptime_seconds: u64,
+}
+
+/// The hub as the API process sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hub {
+    /// Its WireGuard key.
+    pub wireguard_key: PublicKey,
+    /// Where devices reach it.
+    pub endpoint: Endpoint,
+    /// Whether it holds a link now.
+    pub online: bool,
+    /// Whether its host is as its snapshots say.
+    pub settled: bool,
+    /// What it reports to be wrong.
+    #[serde(default)]
+    pub problems: Vec<String>,
+}
+
+/// `/api/version`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// [`super::SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// Of the server.
+    pub version: String,
+    /// Lowest and highest version of the link that it speaks.
+    pub link_versions: (u16, u16),
+}
+
+/// `/healthz` and `/readyz`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// `ok` or `degraded`.
+    pub status: String,
+    /// Each check by name: `ok`, or what is wrong.
+    pub checks: std::collections::BTreeMap<String, String>,
+}
+
+/// The first administrator, by the one-time secret that the server printed.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Setup {
+    /// From the setup URL.
+    pub secret: String,
+    /// The administrator's name.
+    pub user: Label,
+    /// At least twelve characters.
+    pub password: String,
+}
+
+/// A login with name and password.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Login {
+    /// The user's name.
+    pub user: Label,
+    /// The password.
+    pub password: String,
+}
+
+/// An API token just made: the only answer that holds the secret.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct CreatedApiToken {
+    /// Whose.
+    pub user: Label,
+    /// The whole text for `WARREN_API_TOKEN`, shown this once.
+    pub secret: String,
+    /// When it ends.
+    pub expires_at: Timestamp,
+}
+
+/// The wish for an API token of oneself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewApiToken {
+    /// What it is for.
+    pub label: String,
+    /// Life in seconds.
+    pub ttl_seconds: u64,
+}

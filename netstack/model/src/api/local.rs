@@ -1,0 +1,183 @@
+//! What `warren` and the agent say over the agent's unix socket: one JSON line each way, then the agent hangs up.
+//!
+//! `ping` is the exception: the agent sends a line for each reply.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::DeviceId;
+use crate::key::PublicKey;
+use crate::name::{Label, Name};
+use crate::time::Timestamp;
+
+/// Longest line either side reads: a token and a URL fit many times.
+pub const LINE_BYTES_MAX: usize = 1024 * 1024;
+
+/// The profile that commands mean when they name none.
+pub const PROFILE_DEFAULT: &str = "default";
+
+/// A wish of the person at the device.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Join if a token is given, and run.
+    Up {
+        /// Which profile.
+        profile: Label,
+        /// `https://host:port`. Needed the first time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        server: Option<String>,
+        /// An onboarding token. Needed the first time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token: Option<String>,
+        /// The name to ask for; the machine's host name if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hostname: Option<String>,
+    },
+    /// Leave the interface, keep the identity.
+    Down {
+        /// Which profile.
+        profile: Label,
+    },
+    /// What is.
+    Status {
+        /// Which profile.
+        profile: Label,
+    },
+    /// Answered once the node is settled and holds a link.
+    WaitSettled {
+        /// Which profile.
+        profile: Label,
+        /// Give up after so long.
+        timeout_millis: u64,
+    },
+    /// ICMP echo to a peer, by mesh address.
+    Ping {
+        /// Which profile.
+        profile: Label,
+        /// A name in the zone or a mesh address.
+        target: String,
+        /// How many.
+        count: u32,
+        /// Wait so long for each reply.
+        timeout_millis: u64,
+    },
+    /// Why a name resolves or does not.
+    DoctorDns {
+        /// Which profile.
+        profile: Label,
+    },
+    /// Forget the identity.
+    Logout {
+        /// Which profile.
+        profile: Label,
+    },
+}
+
+/// The agent's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub enum Answer {
+    /// Done.
+    Done,
+    /// To `Up`: enrolled or known; to `Status` and `WaitSettled`.
+    Status(Box<Status>),
+    /// To `Ping`: one reply, or none in time.
+    Pong(Pong),
+    /// To `DoctorDns`.
+    Findings {
+        /// In the order of importance; empty when all is well.
+        findings: Vec<Finding>,
+    },
+    /// Not done.
+    Refused(super::Problem),
+}
+
+/// A device as its agent sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// [`super::SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// Of the agent.
+    pub version: String,
+    /// Which profile.
+    pub profile: Label,
+    /// `down`, `joining`, `pending`, `active`, `revoked`.
+    pub state: String,
+    /// The server's URL, once known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// `connected by quic`, `connected by websocket`, or why not.
+    pub link: String,
+    /// Whether a link is held now.
+    pub connected: bool,
+    /// Its id, once enrolled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceId>,
+    /// Its name with the zone, once active.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fqdn: Option<Name>,
+    /// Its mesh addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The interface, and how WireGuard runs: `wg0 (userspace: …)`.
+    pub interface: String,
+    /// Epoch and generation held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holds: Option<String>,
+    /// No change left to make.
+    pub settled: bool,
+    /// Drift repaired since start.
+    pub drift_total: u64,
+    /// What cannot be done now, and why.
+    pub problems: Vec<String>,
+    /// WireGuard peers.
+    pub peers: Vec<Peer>,
+    /// Other names in the zone with their addresses, at most a thousand.
+    pub names: Vec<(Name, IpAddr)>,
+}
+
+/// A WireGuard peer as its agent sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its name in the zone.
+    pub name: Label,
+    /// Its key.
+    pub key: PublicKey,
+    /// `via hub` for now; `direct …` or `relayed` later.
+    pub path: String,
+    /// Last handshake, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handshake_at: Option<Timestamp>,
+    /// Bytes received.
+    pub received_bytes: u64,
+    /// Bytes sent.
+    pub sent_bytes: u64,
+}
+
+/// One reply to a ping.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pong {
+    /// From 1.
+    pub sequence: u32,
+    /// Where it went.
+    pub address: IpAddr,
+    /// Whose address it is.
+    pub name: String,
+    /// Microseconds; absent when no reply came in time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round_trip_micros: Option<u64>,
+    /// How it went.
+    pub path: String,
+}
+
+/// Something that a doctor found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Whether it is well; a doctor lists what it looked at, too.
+    pub ok: bool,
+    /// What was looked at and what was found.
+    pub what: String,
+    /// The command that mends it; empty when it is well.
+    pub remedy: String,
+}
