@@ -1,0 +1,365 @@
+//! The rows of a directory and the facts, commits and refreshes that carry them. Knows no SQL and decides nothing.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use model::key::TokenKey;
+use model::wire::Remark;
+use model::{
+    AnchorKey, AnchorSecret, Block, Code, DeviceId, Endpoint, Epoch, Generation, Held, IdentityKey, Label,
+    Name, PublicKey, RecordData, Standing, TenantId, Timestamp, TokenId, Version,
+};
+
+/// One isolated mesh. A deleted tenant stays as a row, so that a hub that was away still learns it from the anchor;
+/// its name and block are free again: they are unique among the tenants that are not deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tenant {
+    /// Its id.
+    pub id: TenantId,
+    /// The label of its zone below the suffix.
+    pub name: Label,
+    /// What its zone ends in; the origin is `name.suffix`.
+    pub suffix: Name,
+    /// Its addresses.
+    pub block: Block,
+    /// What its devices pin.
+    pub anchor: AnchorKey,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it was deleted, if it was.
+    pub deleted_at: Option<Timestamp>,
+}
+
+/// An enrolled machine. A revoked device stays as a row, so that its identity stays refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Its id.
+    pub id: DeviceId,
+    /// Unique among the tenant's devices that are not revoked.
+    pub name: Label,
+    /// Unique in the tenant for ever.
+    pub identity: IdentityKey,
+    /// Unique among the tenant's devices that are not revoked.
+    pub wireguard: PublicKey,
+    /// Which host of the block it is, see [`Block::host`]; unique among the tenant's devices that are not revoked.
+    pub number: u32,
+    /// Whether it may take part.
+    pub standing: Standing,
+    /// For people and policies.
+    pub tags: BTreeSet<Label>,
+    /// What it said of its operating system.
+    pub os: Remark,
+    /// When it enrolled.
+    pub enrolled_at: Timestamp,
+    /// The token that it redeemed.
+    pub enrolled_by: TokenId,
+    /// When it became active.
+    pub approved_at: Option<Timestamp>,
+    /// When it was revoked; its number rests for a day from then.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// An onboarding token. The server has only the public half.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// Its id.
+    pub id: TokenId,
+    /// Verifies what the token's seed signs.
+    pub key: TokenKey,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// Who created it.
+    pub created_by: Actor,
+    /// From then on it is refused.
+    pub expires_at: Timestamp,
+    /// How many devices it lets in.
+    pub uses_max: u32,
+    /// How many it let in.
+    pub uses: u32,
+    /// Whether an administrator must approve the devices that it lets in.
+    pub needs_approval: bool,
+    /// What its devices are tagged with.
+    pub tags: BTreeSet<Label>,
+    /// When it was revoked, if it was.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// A custom record. The key is the name and the data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsEntry {
+    /// Whole, within the tenant's zone.
+    pub name: Name,
+    /// Type and value.
+    pub data: RecordData,
+    /// Seconds.
+    pub ttl: u32,
+}
+
+/// The hub as a tenant's devices know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hub {
+    /// In use now.
+    pub key: PublicKey,
+    /// Grows with each set of keys that the anchor states.
+    pub serial: u64,
+    /// Where its WireGuard answers.
+    pub endpoint: Endpoint,
+    /// Announced for a rotation.
+    pub next: Option<PublicKey>,
+    /// Was in use before.
+    pub retiring: Option<PublicKey>,
+}
+
+/// What became true: a full row. Applying one is an upsert, so every replica applies the same facts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fact {
+    /// The tenant is this.
+    Tenant(Tenant),
+    /// The device of this id is this.
+    Device(Device),
+    /// The token of this id is this.
+    Token(Token),
+    /// The record of this name and data is this.
+    Record(DnsEntry),
+    /// There is no such record.
+    RecordGone {
+        /// Whole, within the tenant's zone.
+        name: Name,
+        /// Type and value.
+        data: RecordData,
+    },
+    /// The hub is this.
+    Hub(Hub),
+}
+
+/// Counts the commits of one process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CommitId(pub u64);
+
+/// One transaction: compare-and-set of the version, the facts, the audit entry; all or nothing.
+#[derive(Debug)]
+pub struct Commit {
+    /// To be given back with the result.
+    pub id: CommitId,
+    /// Whose directory.
+    pub tenant: TenantId,
+    /// The version that the tenant must have in the store; generation 0 is a tenant that is not there yet. With
+    /// success it has [`Commit::result`].
+    pub expect: Version,
+    /// What becomes true, in order. Never empty.
+    pub facts: Vec<Fact>,
+    /// The token that a new device uses up: its `uses` are raised by a conditional update, in this transaction, and
+    /// the commit fails with [`CommitError::TokenUsed`] where that finds no use left. Its fact is among the facts too.
+    pub redeems: Option<TokenId>,
+    /// The tenant's devices that are not revoked, after this commit. Stored beside the version, never computed from
+    /// the device rows: a read of the rows is checked against it.
+    pub devices_count: u32,
+    /// Stored with the facts.
+    pub audit: AuditEntry,
+    /// The anchor of a new tenant, to be sealed and stored with it.
+    pub new_anchor: Option<AnchorSecret>,
+}
+
+impl Commit {
+    /// The version that the tenant has when the commit succeeded.
+    pub const fn result(&self) -> Version {
+        Version { epoch: self.expect.epoch, generation: self.expect.generation.next() }
+    }
+}
+
+/// Why a commit changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommitError {
+    /// The tenant has another version, or a uniqueness of the rows would break: somebody else was faster.
+    #[error("the directory was changed by somebody else")]
+    Conflict,
+    /// The token had no use left.
+    #[error("the token has no use left")]
+    TokenUsed,
+    /// The database did not do it.
+    #[error("the database is unavailable: {0}")]
+    Unavailable(String),
+}
+
+/// Everything that the store has, read in one transaction at start.
+#[derive(Debug, Clone, Default)]
+pub struct Loaded {
+    /// Of the database; every tenant's version has it.
+    pub epoch: Epoch,
+    /// Every tenant, deleted ones too.
+    pub tenants: Vec<TenantRows>,
+    /// What was saved of the devices' presence.
+    pub presence: Vec<PresenceRow>,
+}
+
+/// All rows of one tenant, read in one transaction.
+#[derive(Debug, Clone)]
+pub struct TenantRows {
+    /// The tenant itself.
+    pub tenant: Tenant,
+    /// Where its directory stands.
+    pub version: Version,
+    /// The counter that the last commit stored, see [`Commit::devices_count`].
+    pub devices_count: u32,
+    /// As the store has it; only the shell can open it.
+    pub sealed_anchor: Vec<u8>,
+    /// Every device, revoked ones too.
+    pub devices: Vec<Device>,
+    /// Every token.
+    pub tokens: Vec<Token>,
+    /// Every custom record.
+    pub records: Vec<DnsEntry>,
+    /// The hub, once there was one.
+    pub hub: Option<Hub>,
+}
+
+/// What another replica wrote to one tenant, read in one transaction.
+#[derive(Debug, Clone)]
+pub enum Refresh {
+    /// The facts since the generation that was asked for, in order, up to `version`. Empty if there is none.
+    Facts {
+        /// Where the directory stands after them.
+        version: Version,
+        /// The counter that the last commit stored.
+        devices_count: u32,
+        /// In the order of their commits.
+        facts: Vec<Fact>,
+    },
+    /// The change log does not reach back so far, or the whole was asked for.
+    Whole(Box<TenantRows>),
+}
+
+/// What heartbeats told of one device, as it is saved now and then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PresenceRow {
+    /// Whose device.
+    pub tenant: TenantId,
+    /// Which device.
+    pub device: DeviceId,
+    /// When it was heard last.
+    pub last_seen: Timestamp,
+    /// What it held then.
+    pub held: Option<Held>,
+    /// Whether its host was settled then.
+    pub settled: bool,
+    /// Program and version.
+    pub software: Remark,
+    /// Where it called from.
+    pub address: Option<IpAddr>,
+}
+
+/// Who wanted something. Prints as `user:alice`, reads back.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Actor {
+    /// A person who logged in.
+    User(Remark),
+    /// A script with an API token.
+    ApiToken(Remark),
+    /// A user of the server's own machine.
+    Local(Remark),
+    /// Somebody on the network who proved nothing yet.
+    Network(IpAddr),
+    /// A device that proved its identity.
+    Device(DeviceId),
+    /// The hub on its unix socket.
+    Hub,
+    /// The server itself.
+    Server,
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(name) => write!(f, "user:{name}"),
+            Self::ApiToken(name) => write!(f, "api-token:{name}"),
+            Self::Local(name) => write!(f, "local:{name}"),
+            Self::Network(address) => write!(f, "network:{address}"),
+            Self::Device(id) => write!(f, "device:{id}"),
+            Self::Hub => f.write_str("hub"),
+            Self::Server => f.write_str("server"),
+        }
+    }
+}
+
+/// The text names no actor.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} names no actor")]
+pub struct BadActor(String);
+
+impl FromStr for Actor {
+    type Err = BadActor;
+    fn from_str(text: &str) -> Result<Self, BadActor> {
+        let bad = || BadActor(text.into());
+        Ok(match text.split_once(':') {
+            Some(("user", name)) => Self::User(Remark::new(name)),
+            Some(("api-token", name)) => Self::ApiToken(Remark::new(name)),
+            Some(("local", name)) => Self::Local(Remark::new(name)),
+            Some(("network", address)) => Self::Network(address.parse().map_err(|_| bad())?),
+            Some(("device", id)) => Self::Device(id.parse().map_err(|_| bad())?),
+            None if text == "hub" => Self::Hub,
+            None if text == "server" => Self::Server,
+            _ => return Err(bad()),
+        })
+    }
+}
+
+/// One line of the audit log: with its commit when the edit was granted, alone when it was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// When it was decided.
+    pub at: Timestamp,
+    /// Whose directory, where it is one tenant's.
+    pub tenant: Option<TenantId>,
+    /// Who wanted it.
+    pub actor: Actor,
+    /// The dotted name of the edit, such as `device.revoke`.
+    pub action: String,
+    /// What it was about: a name or an id.
+    pub target: String,
+    /// Why it was refused; `None` when it was done.
+    pub refused: Option<Code>,
+    /// What happened, for people.
+    pub detail: String,
+}
+
+/// Where the store stands: a cheap read that says which tenants another replica changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standings {
+    /// The version of every tenant, deleted ones too.
+    pub versions: Vec<(TenantId, Version)>,
+}
+
+/// How a refresh asks: for the facts since a generation, or for the whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// Only what came after it.
+    Generation(Generation),
+    /// Everything.
+    Nothing,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn actors_read_back() {
+        let actors = [
+            Actor::User(Remark::new("alice")),
+            Actor::ApiToken(Remark::new("ci: nightly")),
+            Actor::Local(Remark::new("root")),
+            Actor::Network("2001:db8::1".parse().expect("an address")),
+            Actor::Device(DeviceId::from_bytes([7; 16])),
+            Actor::Hub,
+            Actor::Server,
+        ];
+        for actor in actors {
+            assert_eq!(actor.to_string().parse(), Ok(actor));
+        }
+        for bad in ["", "nobody", "network:here", "hub:1"] {
+            assert!(bad.parse::<Actor>().is_err(), "{bad}");
+        }
+    }
+}
