@@ -69,6 +69,11 @@ impl Patch {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    /// How many bytes it has on the wire: one that does not fit a frame is sent as the whole.
+    pub fn bytes(&self) -> usize {
+        minicbor::to_vec(self).expect("writing to memory cannot fail").len()
+    }
 }
 
 impl ZonePatch {
@@ -117,7 +122,7 @@ fn apply_map<K: Encode<()> + Ord, V: Encode<()>>(map: &mut Buckets<K, V>, set: V
 mod tests {
     use super::*;
     use crate::id::{DeviceId, NodeId, TenantId};
-    use crate::snapshot::Standing;
+    use crate::snapshot::{Standing, head_bytes, tail_bytes};
     use proptest::prelude::*;
 
     fn snapshot(peers: &[u8], names: &[u8], mtu: u16) -> Snapshot {
@@ -174,6 +179,8 @@ mod tests {
         #[test]
         fn snapshots_survive_the_wire(a in any::<(Vec<u8>, Vec<u8>, u16)>()) {
             let mut snapshot = snapshot(&a.0, &a.1, a.2);
+            let halves = [head_bytes(&snapshot.own), tail_bytes(&snapshot.peers, &snapshot.zone)].concat();
+            prop_assert_eq!(&halves, &minicbor::to_vec(&snapshot).expect("encodes"));
             let mut again: Snapshot = minicbor::decode(&minicbor::to_vec(&snapshot).expect("encodes")).expect("decodes");
             prop_assert_eq!(&snapshot, &again);
             prop_assert_eq!(snapshot.digest(), again.digest());

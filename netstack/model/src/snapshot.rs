@@ -133,6 +133,26 @@ impl Snapshot {
     }
 }
 
+/// The first bytes of a snapshot's CBOR: what only this node has. [`tail_bytes`] follow.
+pub fn head_bytes(own: &Own) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut e = minicbor::Encoder::new(&mut bytes);
+    e.map(3).and_then(|e| e.u32(0)).and_then(|e| e.encode(own)).expect("writing to memory cannot fail");
+    bytes
+}
+
+/// The last bytes of a snapshot's CBOR: what a server shares among all devices of a tenant.
+pub fn tail_bytes(peers: &Buckets<PublicKey, Peer>, zone: &Zone) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut e = minicbor::Encoder::new(&mut bytes);
+    e.u32(1)
+        .and_then(|e| e.encode(peers))
+        .and_then(|e| e.u32(2))
+        .and_then(|e| e.encode(zone))
+        .expect("writing to memory cannot fail");
+    bytes
+}
+
 /// The digest of a snapshot from its parts, for a server that shares one zone among all nodes of a tenant.
 pub fn digest_of_parts(own: &Own, peers: Digest, zone: Digest) -> Digest {
     let own = minicbor::to_vec(own).expect("writing to memory cannot fail");
