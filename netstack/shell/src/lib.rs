@@ -1,0 +1,7 @@
+//! What the `main` of every daemon does alike: layered configuration, logging, signals, the service manager.
+//!
+//! Knows nothing of meshes; a daemon says what its settings are, this crate says where they come from.
+
+pub mod config;
+pub mod log;
+pub mod service;
