@@ -1,0 +1,138 @@
+//! What one operator would tell another about a node, as data: the shell logs and counts it.
+
+use std::time::Duration;
+
+use model::{DeviceId, PublicKey, Refusal, Standing, TenantId, Version};
+
+use crate::change::Change;
+use crate::ledger::Rejection;
+
+/// Something worth a line in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The server made this machine a device, or said that it is one.
+    Joined {
+        /// Its id.
+        device: DeviceId,
+        /// Whether an administrator has to approve it.
+        standing: Standing,
+    },
+    /// The wish to join was refused for good and is forgotten.
+    JoinRefused(Refusal),
+    /// The link is up and both sides know each other.
+    Attached,
+    /// The link is down.
+    Detached {
+        /// Why.
+        reason: String,
+    },
+    /// The server refused the link. What is held stays.
+    ServerRefused(Refusal),
+    /// The server could not prove the anchor, or said what no server says. What is held stays.
+    ServerUntrusted {
+        /// Why.
+        reason: &'static str,
+    },
+    /// A hub was told another anchor for a tenant than the one it pinned. The pin stays.
+    AnchorChanged {
+        /// Whose.
+        tenant: TenantId,
+    },
+    /// A newer snapshot is in force.
+    Accepted {
+        /// Whose directory.
+        tenant: TenantId,
+        /// Which.
+        version: Version,
+        /// Whether the node may take part.
+        standing: Standing,
+    },
+    /// A snapshot or patch was refused. What is held stays.
+    Rejected {
+        /// Whose directory it was said to be of.
+        tenant: TenantId,
+        /// Why.
+        rejection: Rejection,
+    },
+    /// Two tenants name one WireGuard key: the first keeps it.
+    PeerTwice {
+        /// The key.
+        key: PublicKey,
+        /// Who keeps it.
+        kept: TenantId,
+        /// Whose peer is left out.
+        refused: TenantId,
+    },
+    /// Somebody else changed the host; it is being repaired.
+    Drift {
+        /// How many changes it takes.
+        changes: u64,
+        /// The first of them.
+        first: Change,
+    },
+    /// A change could not be made and will be tried again.
+    ChangeFailed {
+        /// Which.
+        change: Change,
+        /// What the host said.
+        reason: String,
+        /// When it is tried again, counted from now.
+        retry_after: Duration,
+    },
+    /// The host could not be read; tried again.
+    ObserveFailed {
+        /// What the host said.
+        reason: String,
+    },
+    /// The ledger could not be written; tried again. Nothing is acknowledged to the server meanwhile.
+    PersistFailed {
+        /// What the host said.
+        reason: String,
+    },
+    /// No change is left to make.
+    Settled,
+}
+
+impl Event {
+    /// A constant message for the log.
+    pub const fn message(&self) -> &'static str {
+        match self {
+            Self::Joined { .. } => "joined",
+            Self::JoinRefused(_) => "join refused",
+            Self::Attached => "attached",
+            Self::Detached { .. } => "detached",
+            Self::ServerRefused(_) => "refused by the server",
+            Self::ServerUntrusted { .. } => "server is not to be trusted",
+            Self::AnchorChanged { .. } => "another anchor was offered",
+            Self::Accepted { .. } => "snapshot accepted",
+            Self::Rejected { .. } => "snapshot rejected",
+            Self::PeerTwice { .. } => "two tenants name one key",
+            Self::Drift { .. } => "drift",
+            Self::ChangeFailed { .. } => "change failed",
+            Self::ObserveFailed { .. } => "host could not be read",
+            Self::PersistFailed { .. } => "ledger could not be written",
+            Self::Settled => "settled",
+        }
+    }
+
+    /// Whether somebody should look today.
+    pub const fn is_warning(&self) -> bool {
+        match self {
+            Self::Joined { .. }
+            | Self::Attached
+            | Self::Detached { .. }
+            | Self::Accepted { .. }
+            | Self::Drift { .. }
+            | Self::Settled => false,
+            Self::JoinRefused(_)
+            | Self::ServerRefused(_)
+            | Self::ServerUntrusted { .. }
+            | Self::AnchorChanged { .. }
+            | Self::Rejected { .. }
+            | Self::PeerTwice { .. }
+            | Self::ChangeFailed { .. }
+            | Self::ObserveFailed { .. }
+            | Self::PersistFailed { .. } => true,
+        }
+    }
+}

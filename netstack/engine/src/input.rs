@@ -1,0 +1,60 @@
+//! What the shell tells a node. Decides nothing.
+
+use std::net::SocketAddr;
+
+use model::Endpoint;
+use model::token::OnboardingToken;
+use model::wire::{Channel, Frame, Remark};
+
+use crate::change::Change;
+use crate::observed::Observed;
+
+/// What the shell tells a node.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// Become a device. Kept over restarts until the server says yes, or no for good.
+    Join {
+        /// Names and proves the tenant.
+        token: OnboardingToken,
+        /// What the device should be called.
+        hostname: Remark,
+        /// Operating system, for the operator.
+        os: Remark,
+    },
+    /// Take part: interface, names, resolver. Kept over restarts. What a new ledger says.
+    Up,
+    /// Leave the mesh but keep the identity: no interface, no names, resolver as before. Kept over restarts.
+    Down,
+    /// The connection that [`crate::Output::Dial`] asked for is there.
+    LinkUp {
+        /// What ties frames to it.
+        channel: Channel,
+    },
+    /// A frame arrived.
+    Received(Frame),
+    /// There is no connection: it could not be made, it broke, or it was hung up as asked.
+    LinkDown {
+        /// Why, for people.
+        reason: String,
+    },
+    /// The answer to [`crate::Output::Persist`]: on disk and synced, or why not.
+    Persisted(Result<(), String>),
+    /// Something changed on the host, or may have: look again.
+    HostChanged,
+    /// The answer to [`crate::Output::Observe`].
+    Observed(Result<Observed, String>),
+    /// The answer to [`crate::Output::Apply`].
+    Applied {
+        /// The change.
+        change: Change,
+        /// Done, or why not.
+        result: Result<(), String>,
+    },
+    /// The answer to [`crate::Output::Resolve`].
+    Resolved {
+        /// What was asked for.
+        endpoint: Endpoint,
+        /// `None`: no answer.
+        address: Option<SocketAddr>,
+    },
+}
