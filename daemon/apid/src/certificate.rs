@@ -1,0 +1,74 @@
+//! The server's TLS certificate: files that were given, or one of its own making, kept in the state directory.
+
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use model::EndpointHost;
+
+/// Why there is no certificate to serve.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// A file.
+    #[error("{path} cannot be used")]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// One could not be made.
+    #[error("a certificate cannot be made")]
+    Make(#[from] rcgen::Error),
+}
+
+/// A certificate chain and its key, PEM.
+pub struct Certificate {
+    /// Leaf first.
+    pub chain_pem: String,
+    /// PKCS #8.
+    pub key_pem: zeroize::Zeroizing<String>,
+}
+
+impl Certificate {
+    /// Reads the files that were given.
+    pub fn from_files(cert: &Path, key: &Path) -> Result<Self, CertificateError> {
+        Ok(Self { chain_pem: read(cert)?, key_pem: read(key)?.into() })
+    }
+
+    /// Takes the certificate of our own making for these names, or makes it. Its key stays when the names change, as
+    /// API tokens pin it.
+    pub fn own(state_dir: &Path, host: &EndpointHost) -> Result<Self, CertificateError> {
+        let key_path = state_dir.join("tls.key");
+        let key_pem = match std::fs::read_to_string(&key_path) {
+            Ok(pem) => pem,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let pem = rcgen::KeyPair::generate()?.serialize_pem();
+                write_secret(&key_path, &pem)?;
+                pem
+            }
+            Err(source) => return Err(CertificateError::File { path: key_path, source }),
+        };
+        let name = match host {
+            EndpointHost::Address(ip) => ip.to_string(),
+            EndpointHost::Name(name) => name.to_string(),
+        };
+        let mut parameters = rcgen::CertificateParams::new(vec![name, "localhost".into()])?;
+        parameters.distinguished_name = rcgen::DistinguishedName::new();
+        parameters.distinguished_name.push(rcgen::DnType::CommonName, "Warren");
+        // The pin is the key, not the date: a certificate that outlives the machine never surprises anybody.
+        parameters.not_after = rcgen::date_time_ymd(4096, 1, 1);
+        let certificate = parameters.self_signed(&rcgen::KeyPair::from_pem(&key_pem)?)?;
+        Ok(Self { chain_pem: certificate.pem(), key_pem: key_pem.into() })
+    }
+}
+
+fn read(path: &Path) -> Result<String, CertificateError> {
+    std::fs::read_to_string(path).map_err(|source| CertificateError::File { path: path.into(), source })
+}
+
+fn write_secret(path: &Path, text: &str) -> Result<(), CertificateError> {
+    let open = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    open.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+        .map_err(|source| CertificateError::File { path: path.into(), source })
+}
