@@ -1,1 +1,25 @@
-//! placeholder
+//! The lab: real processes in network namespaces, judged from outside. Knows the programs by their command lines only.
+//!
+//! A story is one test: it makes a [`World`] (or a [`Mesh`], which is a world with a server in it), does what people
+//! and accidents do, and waits with deadlines for what must become true. Whatever happens, nothing is left behind:
+//! the world is taken down when it goes out of scope, and what a killed run left is swept by the next.
+//!
+//! Every program logs JSON lines into a file. A line of level WARN or ERROR that the story did not announce with
+//! [`World::announce`] fails it; the tails of all logs are shown when a story fails.
+
+mod logs;
+mod mesh;
+mod node;
+mod pinging;
+mod postgres;
+mod process;
+mod wait;
+mod world;
+
+pub use mesh::{Mesh, SERVER_URL, TENANT_ZONE};
+pub use node::{Done, Node};
+pub use pinging::Pinging;
+pub use postgres::Postgres;
+pub use process::Process;
+pub use wait::{SOON, until, wait_for};
+pub use world::World;

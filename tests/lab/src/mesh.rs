@@ -1,0 +1,116 @@
+//! A world with a server in it, and the everyday of its people: enrol, look, revoke.
+
+use std::ops::Deref;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::process::Process;
+use crate::wait::SOON;
+use crate::world::World;
+
+/// Where devices find the server.
+pub const SERVER_URL: &str = "https://203.0.113.1:8443";
+/// The zone of the tenant that a new server starts with.
+pub const TENANT_ZONE: &str = "home.internal";
+
+/// A running server and its world.
+#[derive(Debug)]
+pub struct Mesh {
+    world: World,
+    /// The unprivileged process.
+    pub apid: Rc<Process>,
+    /// The privileged daemon.
+    pub netd: Rc<Process>,
+}
+
+impl Deref for Mesh {
+    type Target = World;
+    fn deref(&self) -> &World {
+        &self.world
+    }
+}
+
+impl Mesh {
+    /// A server on SQLite, and devices that have not enrolled.
+    pub fn new(devices: &[&str]) -> Self {
+        Self::in_world(World::new(devices), &[])
+    }
+
+    /// Starts both of the server's programs and waits until it is ready.
+    pub fn in_world(world: World, apid_flags: &[&str]) -> Self {
+        let apid = world.daemon("server", "apid", apid_flags);
+        let netd = world.daemon("server", "netd", &[]);
+        let mesh = Self { world, apid, netd };
+        mesh.server_is_ready(SOON);
+        mesh
+    }
+
+    /// Waits until the server serves and its hub is up.
+    pub fn server_is_ready(&self, deadline: Duration) {
+        let ready = ["curl", "-sf", "http://127.0.0.1:8080/readyz"];
+        self.on("server").wait("the server is ready", deadline, &ready, |done| done.code == 0);
+        let hub = ["wg", "show", "wg0", "listen-port"];
+        self.on("server").wait("the hub is up", deadline, &hub, |done| done.out.trim() == "51820");
+    }
+
+    /// An onboarding token, made on the server by root.
+    pub fn token(&self, flags: &[&str]) -> String {
+        let created = self.on("server").json(&[&["warren", "token", "create"], flags].concat());
+        text(&created, "secret")
+    }
+
+    /// Starts a device's agent, or starts it again.
+    pub fn agent(&self, device: &str) -> Rc<Process> {
+        let agent = self.daemon(device, "agent", &[]);
+        let live = ["warren", "status", "--check", "live"];
+        self.on(device).wait("the agent answers", SOON, &live, |done| done.code == 0);
+        agent
+    }
+
+    /// `warren up` with a token: ends when the device is settled.
+    pub fn join(&self, device: &str, token: &str) {
+        let join = ["warren", "up", "--server", SERVER_URL, "--token", token, "--hostname", device];
+        self.on(device).ok(&join);
+    }
+
+    /// Starts the agents of these devices and lets them join.
+    pub fn enrol<const N: usize>(&self, devices: [&str; N]) -> [Rc<Process>; N] {
+        devices.map(|device| {
+            let agent = self.agent(device);
+            self.join(device, &self.token(&[]));
+            agent
+        })
+    }
+
+    /// `warren device list`, by name.
+    pub fn device(&self, name: &str) -> Option<Value> {
+        let list = self.on("server").json(&["warren", "device", "list"]);
+        let items = list["items"].as_array().cloned().unwrap_or_default();
+        items.into_iter().find(|device| device["name"] == name)
+    }
+
+    /// One field of a device that is there.
+    pub fn device_field(&self, name: &str, field: &str) -> String {
+        let device = self.device(name).unwrap_or_else(|| panic!("no device {name}"));
+        text(&device, field)
+    }
+
+    /// `warren device revoke`.
+    pub fn revoke(&self, name: &str) {
+        self.on("server").ok(&["warren", "device", "revoke", name, "--yes"]);
+    }
+
+    /// The peers of an interface, as plain `wg` sees them: public keys, sorted.
+    pub fn wg_peers(&self, node: &str, interface: &str) -> Vec<String> {
+        let out = self.on(node).run(&["wg", "show", interface, "peers"]).out;
+        let mut peers: Vec<String> = out.lines().map(str::to_owned).collect();
+        peers.sort();
+        peers
+    }
+}
+
+fn text(value: &Value, field: &str) -> String {
+    value[field].as_str().unwrap_or_else(|| panic!("no text {field:?} in {value}")).to_owned()
+}
