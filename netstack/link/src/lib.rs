@@ -1,1 +1,22 @@
-//! placeholder
+//! Carriers of a link: framed bytes over QUIC, WebSocket over TLS, or a unix socket; and HTTPS for the command line.
+//!
+//! Knows frames as wholes and reads none of them: whom to trust, what to answer and when to dial again is decided by
+//! the machines above. A client dials with [`dial`] or [`unix::dial`]; a server accepts with [`quic::Listener`],
+//! [`websocket::upgrade`] or [`unix::sort`]; both get a [`Connection`].
+
+mod address;
+mod connection;
+mod dial;
+mod half;
+pub mod https;
+pub mod limits;
+pub mod quic;
+pub mod tls;
+pub mod unix;
+pub mod websocket;
+
+pub use address::{BadServerAddress, ServerAddress};
+pub use connection::{Carrier, Connection, LinkError, Receiver, Sender, TrySendError};
+pub use dial::{AttemptError, DialError, PreferCarrier, dial};
+pub use tls::Trust;
+pub use unix::Credentials;

@@ -59,6 +59,11 @@ impl Decoder {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// Whether a frame has begun that is not whole yet: a stream that ends now was cut.
+    pub fn holds_part(&self) -> bool {
+        self.consumed < self.buffer.len()
+    }
+
     /// The next whole frame, if it is there.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
         let rest = &self.buffer[self.consumed..];
@@ -100,6 +105,9 @@ mod tests {
                 }
             }
             assert_eq!(seen, frames, "chunks of {chunk}");
+            assert!(!decoder.holds_part());
+            decoder.push(&[0]);
+            assert!(decoder.holds_part());
         }
     }
 

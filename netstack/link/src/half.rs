@@ -1,0 +1,174 @@
+//! The two directions of each carrier as bytes. Cuts no frames and bounds no time.
+
+use std::io;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
+use quinn::{ConnectionError, ReadError, VarInt};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio_tungstenite::tungstenite::{Error as WebSocketError, Message, error::CapacityError};
+
+use crate::connection::LinkError;
+use crate::limits::READ_BYTES_MAX;
+use model::wire::FrameError;
+
+/// The only code of a QUIC close: why a link ends is said by its last frame.
+const QUIC_CODE: VarInt = VarInt::from_u32(0);
+
+pub(crate) enum Source {
+    Quic(quinn::RecvStream),
+    Unix { half: OwnedReadHalf, buffer: Box<[u8]> },
+    WebSocket(Pin<Box<dyn Stream<Item = Result<Message, WebSocketError>> + Send>>),
+}
+
+/// Bytes of the peer. After the end or a failure there are none.
+pub(crate) struct ReadHalf {
+    source: Source,
+    ended: bool,
+}
+
+impl ReadHalf {
+    pub(crate) fn quic(stream: quinn::RecvStream) -> Self {
+        Self { source: Source::Quic(stream), ended: false }
+    }
+
+    pub(crate) fn unix(half: OwnedReadHalf) -> Self {
+        let buffer = vec![0; READ_BYTES_MAX].into_boxed_slice();
+        Self { source: Source::Unix { half, buffer }, ended: false }
+    }
+
+    pub(crate) fn websocket(
+        stream: impl Stream<Item = Result<Message, WebSocketError>> + Send + 'static,
+    ) -> Self {
+        Self { source: Source::WebSocket(Box::pin(stream)), ended: false }
+    }
+
+    /// The next bytes, `None` at the end. Cancel-safe.
+    pub(crate) async fn read(&mut self) -> Result<Option<Bytes>, LinkError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let bytes = match &mut self.source {
+            Source::Quic(stream) => read_quic(stream).await,
+            Source::Unix { half, buffer } => match half.read(buffer).await {
+                Ok(0) => Ok(None),
+                Ok(length) => Ok(Some(Bytes::copy_from_slice(&buffer[..length]))),
+                Err(e) => Err(lost(&e)),
+            },
+            Source::WebSocket(stream) => read_websocket(stream).await,
+        };
+        self.ended = !matches!(bytes, Ok(Some(_)));
+        bytes
+    }
+}
+
+async fn read_quic(stream: &mut quinn::RecvStream) -> Result<Option<Bytes>, LinkError> {
+    match stream.read_chunk(READ_BYTES_MAX, true).await {
+        Ok(chunk) => Ok(chunk.map(|c| c.bytes)),
+        Err(ReadError::ConnectionLost(e)) if is_orderly(&e) => Ok(None),
+        Err(e) => Err(lost(&e)),
+    }
+}
+
+fn is_orderly(error: &ConnectionError) -> bool {
+    matches!(error, ConnectionError::ApplicationClosed(close) if close.error_code == QUIC_CODE)
+}
+
+async fn read_websocket(
+    stream: &mut (impl Stream<Item = Result<Message, WebSocketError>> + Unpin),
+) -> Result<Option<Bytes>, LinkError> {
+    loop {
+        match stream.next().await {
+            Some(Ok(Message::Binary(bytes))) => return Ok(Some(bytes)),
+            // tungstenite answers pings by itself.
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+            Some(Ok(Message::Close(_))) => return Ok(None),
+            Some(Ok(Message::Text(_))) => return Err(LinkError::Lost("a text message on a link".into())),
+            Some(Err(WebSocketError::Capacity(CapacityError::MessageTooLong { size, .. }))) => {
+                return Err(FrameError::TooLong(size).into());
+            }
+            Some(Err(e)) => return Err(lost(&e)),
+            None => return Err(LinkError::Lost("the peer ended without a close".into())),
+        }
+    }
+}
+
+pub(crate) struct QuicWriteHalf {
+    stream: quinn::SendStream,
+    connection: quinn::Connection,
+}
+
+impl Drop for QuicWriteHalf {
+    fn drop(&mut self) {
+        self.connection.close(QUIC_CODE, b"");
+    }
+}
+
+/// Bytes to the peer. Dropped, the carrier is cut in this direction; QUIC in both.
+pub(crate) enum WriteHalf {
+    Quic(QuicWriteHalf),
+    Unix(OwnedWriteHalf),
+    WebSocket(Pin<Box<dyn Sink<Message, Error = WebSocketError> + Send>>),
+}
+
+impl WriteHalf {
+    pub(crate) fn quic(stream: quinn::SendStream, connection: quinn::Connection) -> Self {
+        Self::Quic(QuicWriteHalf { stream, connection })
+    }
+
+    pub(crate) fn websocket(sink: impl Sink<Message, Error = WebSocketError> + Send + 'static) -> Self {
+        Self::WebSocket(Box::pin(sink))
+    }
+
+    /// Gives all bytes to the carrier. Not cancel-safe.
+    pub(crate) async fn write(&mut self, bytes: Bytes) -> Result<(), LinkError> {
+        match self {
+            Self::Quic(half) => half.stream.write_chunk(bytes).await.map_err(|e| lost(&e)),
+            Self::Unix(half) => half.write_all(&bytes).await.map_err(|e| lost(&e)),
+            Self::WebSocket(sink) => sink.send(Message::Binary(bytes)).await.map_err(|e| lost(&e)),
+        }
+    }
+
+    /// Ends our direction, after everything written.
+    pub(crate) async fn finish(&mut self) -> Result<(), LinkError> {
+        match self {
+            Self::Quic(half) => half.stream.finish().map_err(|e| lost(&e)),
+            Self::Unix(half) => match half.shutdown().await {
+                Err(e) if e.kind() != io::ErrorKind::NotConnected => Err(lost(&e)),
+                _ => Ok(()),
+            },
+            Self::WebSocket(sink) => sink.close().await.map_err(|e| lost(&e)),
+        }
+    }
+
+    /// Waits until the peer has what was written, where that is not known by the end of its direction.
+    pub(crate) async fn confirmed(&mut self) -> Result<(), LinkError> {
+        let Self::Quic(half) = self else { return Ok(()) };
+        match half.stream.stopped().await {
+            Ok(_) => Ok(()),
+            Err(quinn::StoppedError::ConnectionLost(e)) if is_orderly(&e) => Ok(()),
+            Err(e) => Err(lost(&e)),
+        }
+    }
+}
+
+/// The error with its sources, as the carriers' own types are not ours to show.
+pub(crate) fn lost(error: &(dyn std::error::Error + 'static)) -> LinkError {
+    LinkError::Lost(chain(error))
+}
+
+/// The text of an error and of what caused it.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

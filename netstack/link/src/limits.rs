@@ -1,0 +1,55 @@
+//! Every bound of this crate, each with its reason. Bounds that other crates share are in [`model::limits`].
+
+use std::time::Duration;
+
+use model::limits::{FRAME_BYTES_MAX, LINK_SILENCE_MAX};
+
+/// A frame as it travels: its length of 4 bytes, then what the length counts.
+pub const FRAME_WIRE_BYTES_MAX: usize = FRAME_BYTES_MAX + 4;
+/// Frames that wait to be written on one link. A snapshot in parts needs a few; small frames come one by one.
+pub const QUEUE_FRAMES_MAX: usize = 64;
+/// Bytes that wait to be written on one link: four of the largest frames, so that a slow peer costs no more.
+pub const QUEUE_BYTES_MAX: usize = 4 * FRAME_WIRE_BYTES_MAX;
+/// Bytes taken from a carrier at a time. A control link is mostly idle: a small buffer is enough.
+pub const READ_BYTES_MAX: usize = 16 * 1024;
+/// One frame is written in this time, or the peer does not read: as long as a link may be silent.
+pub const WRITE_TIME_MAX: Duration = LINK_SILENCE_MAX;
+/// The peer has this long to read what was sent before a close: a few round trips on a bad path.
+pub const CLOSE_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// From the call of `dial` to a connection over any carrier: resolving, and two lost packets of each handshake.
+pub const DIAL_TIME_MAX: Duration = Duration::from_secs(10);
+/// Head start of QUIC over WebSocket: a handshake takes one round trip, and 300 ms goes round the world. Short enough
+/// that a network that drops UDP costs nobody a second.
+pub const QUIC_HEAD_START: Duration = Duration::from_millis(300);
+/// Between two addresses of one host name (RFC 8305, section 5).
+pub const ADDRESS_DELAY: Duration = Duration::from_millis(250);
+/// Addresses tried of one host name: more would not be reached within [`DIAL_TIME_MAX`] anyway.
+pub const ADDRESSES_MAX: usize = 8;
+
+/// QUIC sends a ping after so long without a packet. With a heartbeat every 20 s it adds one exchange of about 130
+/// bytes between two of them, half a megabyte a day, and a server that was killed and came back is noticed in this
+/// time by its stateless reset (RFC 9000, section 10.3).
+pub const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// QUIC gives up after so long without a packet: three lost keep-alives. A laptop that slept redials at once.
+pub const QUIC_IDLE_MAX: Duration = Duration::from_secs(30);
+/// Bytes in flight of one QUIC link and direction: a frame and what follows it.
+pub const QUIC_WINDOW_BYTES: u32 = 512 * 1024;
+/// First packets that wait to be looked at, over all peers.
+pub const QUIC_INCOMING_MAX: usize = 1024;
+/// Bytes that one unlooked-at peer may make the server hold: a client hello with a large key share is under 4 kB.
+pub const QUIC_INCOMING_BYTES_MAX: u64 = 8 * 1024;
+
+/// QUIC connections at once, unless configured: each costs about 50 kB when idle.
+pub const CONNECTIONS_MAX_DEFAULT: usize = 20_000;
+/// QUIC connections that have not opened their stream yet. More wait unlooked-at.
+pub const HALF_OPEN_MAX_DEFAULT: usize = 1024;
+/// From so many half-open connections on, a peer must first prove its address (RFC 9000, section 8.1.2).
+pub const RETRY_ABOVE_DEFAULT: usize = 64;
+
+/// An HTTPS request with its answer, unless the caller says otherwise.
+pub const REQUEST_TIME_DEFAULT: Duration = Duration::from_secs(30);
+/// Body of an HTTPS answer, unless the caller says otherwise: a list of 10 000 devices is about 5 MB.
+pub const RESPONSE_BYTES_DEFAULT: usize = 32 * 1024 * 1024;
+/// A file of certificates or a key: the public authorities together are 300 kB.
+pub const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;

@@ -1,0 +1,272 @@
+//! A link over QUIC: one bidirectional stream that the client opens. Knows no fallback: that is `dial`.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use model::limits::HANDSHAKE_TIME_MAX;
+use model::wire::Channel;
+use model::wire::handshake::EXPORTER_LABEL;
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{Endpoint, EndpointConfig, IdleTimeout, Incoming, TransportConfig, VarInt};
+use tokio::time::timeout;
+
+use crate::address::ServerAddress;
+use crate::connection::{Carrier, Connection};
+use crate::half::{ReadHalf, WriteHalf};
+use crate::limits::{
+    CONNECTIONS_MAX_DEFAULT, HALF_OPEN_MAX_DEFAULT, QUIC_IDLE_MAX, QUIC_INCOMING_BYTES_MAX,
+    QUIC_INCOMING_MAX, QUIC_KEEP_ALIVE, QUIC_WINDOW_BYTES, RETRY_ABOVE_DEFAULT,
+};
+use crate::tls::{ALPN_LINK, Certificate, TlsError, Trust};
+
+/// Why a listener was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The UDP socket cannot be had.
+    #[error("cannot listen on udp {address}")]
+    Socket {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Why one QUIC connection was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum QuicFailed {
+    /// No UDP socket.
+    #[error("no UDP socket")]
+    Socket(#[from] io::Error),
+    /// What was asked for makes no sense to QUIC.
+    #[error("cannot begin")]
+    Begin(#[from] quinn::ConnectError),
+    /// The handshake or the stream failed.
+    #[error("handshake failed")]
+    Handshake(#[from] quinn::ConnectionError),
+    /// Not in time.
+    #[error("no answer in time")]
+    TimedOut,
+}
+
+/// How much a listener takes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once; more are refused, and their clients come by WebSocket.
+    pub connections_max: usize,
+    /// Connections that have not opened their stream yet; more wait unlooked-at. One address may have half of them.
+    pub half_open_max: usize,
+    /// From so many half-open connections on, a peer must first prove its address, at the price of a round trip.
+    pub retry_above: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: CONNECTIONS_MAX_DEFAULT,
+            half_open_max: HALF_OPEN_MAX_DEFAULT,
+            retry_above: RETRY_ABOVE_DEFAULT,
+        }
+    }
+}
+
+type Opening = BoxFuture<'static, (IpAddr, Result<Connection, QuicFailed>)>;
+
+/// Accepts links over QUIC. Does its work inside [`Self::accept`], so that must be polled all the time.
+pub struct Listener {
+    endpoint: Endpoint,
+    limits: Limits,
+    opening: FuturesUnordered<Opening>,
+    /// Half-open connections of each address.
+    sources: BTreeMap<IpAddr, usize>,
+}
+
+impl Listener {
+    /// Listens on a UDP address; on `[::]` for IPv4 too where the system says so (net.ipv6.bindv6only in ip(7)).
+    /// Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// The certificate cannot be used, or the socket cannot be had.
+    pub fn bind(address: SocketAddr, certificate: &Certificate, limits: Limits) -> Result<Self, BindError> {
+        let socket = |source| BindError::Socket { address, source };
+        let udp = std::net::UdpSocket::bind(address).map_err(socket)?;
+        let runtime = Arc::new(quinn::TokioRuntime);
+        let endpoint =
+            Endpoint::new(endpoint_config(certificate), Some(server_config(certificate)?), udp, runtime)
+                .map_err(socket)?;
+        Ok(Self { endpoint, limits, opening: FuturesUnordered::new(), sources: BTreeMap::new() })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// What getsockname(2) says.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        self.endpoint.local_addr()
+    }
+
+    /// Connections at this moment, half-open ones included.
+    pub fn connections(&self) -> usize {
+        self.endpoint.open_connections()
+    }
+
+    /// Presents another certificate from now on; connections that stand keep theirs.
+    ///
+    /// # Errors
+    /// The certificate cannot be used.
+    pub fn set_certificate(&self, certificate: &Certificate) -> Result<(), TlsError> {
+        self.endpoint.set_server_config(Some(server_config(certificate)?));
+        Ok(())
+    }
+
+    /// The next link whose client opened its stream, that is, said something. Cancel-safe. `None` after
+    /// [`Self::drain`] only, which takes the listener.
+    pub async fn accept(&mut self) -> Option<Connection> {
+        loop {
+            let room = self.opening.len() < self.limits.half_open_max;
+            tokio::select! {
+                Some((source, opened)) = self.opening.next(), if !self.opening.is_empty() => {
+                    self.forget(source);
+                    match opened {
+                        Ok(connection) => return Some(connection),
+                        Err(error) => tracing::debug!(%source, %error, "quic connection not opened"),
+                    }
+                }
+                incoming = self.endpoint.accept(), if room => self.judge(incoming?),
+            }
+        }
+    }
+
+    fn judge(&mut self, incoming: Incoming) {
+        let source = incoming.remote_address().ip();
+        let of_source = self.sources.get(&source).copied().unwrap_or(0);
+        if self.endpoint.open_connections() >= self.limits.connections_max
+            || of_source >= self.limits.half_open_max.div_ceil(2)
+        {
+            tracing::debug!(%source, half_open = of_source, "quic connection refused");
+            incoming.refuse();
+        } else if self.opening.len() >= self.limits.retry_above && !incoming.remote_address_validated() {
+            // An address that is not validated may always be retried, says quinn.
+            if let Err(error) = incoming.retry() {
+                tracing::debug!(%source, %error, "quic retry not sent");
+            }
+        } else {
+            *self.sources.entry(source).or_default() += 1;
+            self.opening.push(Box::pin(async move { (source, open(incoming).await) }));
+        }
+    }
+
+    fn forget(&mut self, source: IpAddr) {
+        if let Some(count) = self.sources.get_mut(&source) {
+            *count -= 1;
+            if *count == 0 {
+                self.sources.remove(&source);
+            }
+        }
+    }
+
+    /// Takes no new connection, and waits until those that stand are closed, which is the caller's to do; cuts the rest
+    /// after `time_max`. Returns how many were cut.
+    pub async fn drain(self, time_max: Duration) -> usize {
+        self.endpoint.set_server_config(None);
+        drop(self.opening);
+        if timeout(time_max, self.endpoint.wait_idle()).await.is_ok() {
+            return 0;
+        }
+        let cut = self.endpoint.open_connections();
+        self.endpoint.close(VarInt::from_u32(0), b"");
+        cut
+    }
+}
+
+async fn open(incoming: Incoming) -> Result<Connection, QuicFailed> {
+    let opening = async {
+        let connection = incoming.await?;
+        let (send, receive) = connection.accept_bi().await?;
+        let channel = Channel::Exporter(exporter(&connection));
+        Ok(link(connection, send, receive, channel))
+    };
+    timeout(HANDSHAKE_TIME_MAX, opening).await.unwrap_or(Err(QuicFailed::TimedOut))
+}
+
+fn link(
+    connection: quinn::Connection,
+    send: quinn::SendStream,
+    receive: quinn::RecvStream,
+    channel: Channel,
+) -> Connection {
+    let remote = connection.remote_address();
+    let (read, write) = (ReadHalf::quic(receive), WriteHalf::quic(send, connection));
+    Connection::new(Carrier::Quic, channel, read, write).with_remote(remote)
+}
+
+/// Connects to one address of the server. The server hears of the stream with the first frame on it.
+pub(crate) async fn connect(
+    server: &ServerAddress,
+    remote: SocketAddr,
+    mut tls: rustls::ClientConfig,
+    trust: &Trust,
+) -> Result<Connection, QuicFailed> {
+    tls.alpn_protocols = vec![ALPN_LINK.to_vec()];
+    let crypto = QuicClientConfig::try_from(tls).expect("the ring provider has the initial cipher of QUIC");
+    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    let mut transport = transport();
+    transport.keep_alive_interval(Some(QUIC_KEEP_ALIVE)).max_concurrent_bidi_streams(VarInt::from_u32(0));
+    config.transport_config(Arc::new(transport));
+    let any: IpAddr =
+        if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let endpoint = Endpoint::client(SocketAddr::new(any, 0))?;
+    let connection = endpoint.connect_with(config, remote, &server.host_text())?.await?;
+    let (send, receive) = connection.open_bi().await?;
+    let channel = trust.channel(exporter(&connection));
+    Ok(link(connection, send, receive, channel))
+}
+
+fn exporter(connection: &quinn::Connection) -> [u8; 32] {
+    let mut exporter = [0; 32];
+    connection
+        .export_keying_material(&mut exporter, EXPORTER_LABEL, &[])
+        .expect("the handshake is complete and 32 bytes are not too many");
+    exporter
+}
+
+fn transport() -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(1))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .datagram_receive_buffer_size(None)
+        .stream_receive_window(VarInt::from_u32(QUIC_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(QUIC_WINDOW_BYTES))
+        .send_window(QUIC_WINDOW_BYTES.into())
+        .max_idle_timeout(Some(IdleTimeout::try_from(QUIC_IDLE_MAX).expect("half a minute")));
+    transport
+}
+
+fn server_config(certificate: &Certificate) -> Result<quinn::ServerConfig, TlsError> {
+    let tls = certificate.server_config(ALPN_LINK)?;
+    let crypto = QuicServerConfig::try_from(tls).expect("the ring provider has the initial cipher of QUIC");
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    config
+        .transport_config(Arc::new(transport()))
+        .max_incoming(QUIC_INCOMING_MAX)
+        .incoming_buffer_size(QUIC_INCOMING_BYTES_MAX)
+        .incoming_buffer_size_total(QUIC_INCOMING_BYTES_MAX * QUIC_INCOMING_MAX as u64);
+    Ok(config)
+}
+
+/// The key of stateless resets comes from the certificate's: a server that was killed and came back resets the links of
+/// its former life at once, where they would else wait for [`QUIC_IDLE_MAX`].
+fn endpoint_config(certificate: &Certificate) -> EndpointConfig {
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &certificate.derive(b"warren quic reset 1"));
+    EndpointConfig::new(Arc::new(key))
+}

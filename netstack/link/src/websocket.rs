@@ -1,0 +1,140 @@
+//! A link over WebSocket: one frame is one binary message. Trusts the caller for what lies below (TLS, proxies).
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use futures_util::{Sink, Stream, StreamExt as _};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use model::limits::HANDSHAKE_TIME_MAX;
+use model::wire::Channel;
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error as WebSocketError, Message};
+
+use crate::address::ServerAddress;
+use crate::connection::{Carrier, Connection};
+use crate::half::{ReadHalf, WriteHalf};
+use crate::limits::{FRAME_WIRE_BYTES_MAX, READ_BYTES_MAX};
+use crate::tls::{ALPN_HTTP, Trust, exporter};
+
+/// Where a server serves links.
+pub const PATH: &str = "/link";
+
+/// Why a WebSocket was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum WebSocketFailed {
+    /// TCP or TLS failed.
+    #[error("cannot connect")]
+    Connect(#[from] io::Error),
+    /// The other side did not speak WebSocket.
+    #[error("no WebSocket")]
+    Handshake(#[from] Box<WebSocketError>),
+    /// The exporter is not there.
+    #[error("TLS gives no exporter")]
+    Exporter(#[from] rustls::Error),
+}
+
+/// The request asks for no WebSocket, or for one of a version that nobody speaks (RFC 6455, section 4.2.1). Answer it
+/// with 400.
+#[derive(Debug, thiserror::Error)]
+#[error("the request asks for no WebSocket")]
+pub struct NotWebSocket(#[from] Box<WebSocketError>);
+
+/// Limits of every WebSocket here. A message is a frame at most; a pong and a frame may wait to be written.
+fn config() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(READ_BYTES_MAX)
+        .write_buffer_size(READ_BYTES_MAX)
+        .max_write_buffer_size(2 * (READ_BYTES_MAX + FRAME_WIRE_BYTES_MAX))
+        .max_message_size(Some(FRAME_WIRE_BYTES_MAX))
+        .max_frame_size(Some(FRAME_WIRE_BYTES_MAX))
+}
+
+/// Takes an upgrade request to [`PATH`], with any body type, from axum or hyper. Send the response, and await the
+/// second part in a task of its own: it is ready when the response was written, or failed
+/// [`HANDSHAKE_TIME_MAX`] later. The connection must be served with upgrades.
+///
+/// `channel` is [`crate::tls::channel`] of the TLS connection below, or [`Channel::Proxied`] where TLS ended at a
+/// proxy that the configuration names; `remote` is the peer as the server sees it.
+///
+/// # Errors
+/// The request asks for no WebSocket.
+pub fn upgrade<B, R: Default>(
+    request: &mut Request<B>,
+    channel: Channel,
+    remote: SocketAddr,
+) -> Result<(Response<R>, impl Future<Output = io::Result<Connection>> + Send + use<B, R>), NotWebSocket> {
+    let response = create_response_with_body(request, R::default).map_err(Box::new)?;
+    let upgraded = hyper::upgrade::on(request);
+    let connection = async move {
+        let upgraded = timeout(HANDSHAKE_TIME_MAX, upgraded).await?.map_err(io::Error::other)?;
+        let socket =
+            WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config())).await;
+        Ok(from_stream(socket, channel, remote))
+    };
+    Ok((response, connection))
+}
+
+/// Takes the server's half of a WebSocket straight from a TLS or TCP stream, where no HTTP server is in between.
+/// `channel` and `remote` as in [`upgrade`]. Gives up after [`HANDSHAKE_TIME_MAX`].
+///
+/// # Errors
+/// The peer does not speak WebSocket, or not in time.
+pub async fn accept<S>(stream: S, channel: Channel, remote: SocketAddr) -> Result<Connection, WebSocketFailed>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let handshake = tokio_tungstenite::accept_async_with_config(stream, Some(config()));
+    let socket = timeout(HANDSHAKE_TIME_MAX, handshake).await.map_err(io::Error::from)?.map_err(Box::new)?;
+    Ok(from_stream(socket, channel, remote))
+}
+
+/// Takes an open WebSocket of tungstenite, whoever opened it. Its message limits are the caller's: no message may be
+/// longer than [`FRAME_WIRE_BYTES_MAX`]. `channel` and `remote` as in [`upgrade`].
+pub fn from_stream<S>(socket: S, channel: Channel, remote: SocketAddr) -> Connection
+where
+    S: Stream<Item = Result<Message, WebSocketError>>
+        + Sink<Message, Error = WebSocketError>
+        + Send
+        + 'static,
+{
+    let (sink, stream) = socket.split();
+    let (read, write) = (ReadHalf::websocket(stream), WriteHalf::websocket(sink));
+    Connection::new(Carrier::WebSocket, channel, read, write).with_remote(remote)
+}
+
+/// Connects to one address of the server.
+pub(crate) async fn connect(
+    server: &ServerAddress,
+    remote: SocketAddr,
+    tls: rustls::ClientConfig,
+    trust: &Trust,
+) -> Result<Connection, WebSocketFailed> {
+    let stream = connect_tls(server, remote, tls).await?;
+    let channel = trust.channel(exporter(stream.get_ref().1)?);
+    let url = format!("wss://{}{PATH}", server.authority());
+    let (socket, _) =
+        tokio_tungstenite::client_async_with_config(url, stream, Some(config())).await.map_err(Box::new)?;
+    Ok(from_stream(socket, channel, remote))
+}
+
+/// TLS with HTTP/1.1 to one address of the server.
+pub(crate) async fn connect_tls(
+    server: &ServerAddress,
+    remote: SocketAddr,
+    mut tls: rustls::ClientConfig,
+) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    tls.alpn_protocols = vec![ALPN_HTTP.to_vec()];
+    let name = ServerName::try_from(server.host_text()).map_err(io::Error::other)?;
+    let tcp = TcpStream::connect(remote).await?;
+    tcp.set_nodelay(true)?;
+    TlsConnector::from(Arc::new(tls)).connect(name, tcp).await
+}
