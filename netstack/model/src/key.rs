@@ -355,6 +355,15 @@ impl fmt::Display for Digest {
     }
 }
 
+impl FromStr for Digest {
+    type Err = BadKey;
+    fn from_str(text: &str) -> Result<Self, BadKey> {
+        let bad = BadKey { what: "digest" };
+        let bytes = HEXLOWER.decode(text.as_bytes()).map_err(|_| bad.clone())?;
+        Ok(Self(bytes.try_into().map_err(|_| bad)?))
+    }
+}
+
 impl fmt::Debug for Nonce {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&HEXLOWER.encode(&self.0[..4]))
@@ -422,6 +431,14 @@ mod tests {
         let text = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=";
         assert_eq!(text.parse::<PublicKey>().map(|k| k.to_string()), Ok(text.into()));
         assert!("xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8D".parse::<PublicKey>().is_err());
+    }
+
+    #[test]
+    fn digests_read_back_from_text() {
+        let digest = Digest::of("test", &[b"anything"]);
+        assert_eq!(digest.to_string().parse(), Ok(digest));
+        assert!(digest.to_string()[1..].parse::<Digest>().is_err());
+        assert!("".parse::<Digest>().is_err());
     }
 
     #[test]
