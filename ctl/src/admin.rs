@@ -1,0 +1,201 @@
+//! The API, as an administrator uses it: over HTTPS with a token, or over the server's own unix socket.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use link::ServerAddress;
+use link::https::{self, Bounds, HttpsError, Method, Request, Server, header};
+use link::tls::HttpsTrust;
+use model::Label;
+use model::api::{Page, Problem};
+use model::token::ApiToken;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::args::Args;
+use crate::failure::{Exit, Failure};
+
+/// An edit is answered when it is in the database, which may have to be waited for.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(35);
+/// A page of a list is far below.
+const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// What `warren login` remembers.
+#[derive(Serialize, Deserialize)]
+pub struct Remembered {
+    /// Whom.
+    pub server: String,
+    /// The API token.
+    pub token: String,
+}
+
+/// A way to the API.
+pub struct Admin {
+    server: Server,
+    bearer: Option<String>,
+    tenant: Option<Label>,
+}
+
+impl Admin {
+    /// By flags and environment, else by what `warren login` remembers, else by the server's own socket.
+    pub fn new(args: &Args) -> Result<Self, Failure> {
+        let tenant = args.tenant.clone();
+        if let (Some(server), Some(token)) = (&args.admin_server, &args.api_token) {
+            return Self::remote(server, token, tenant);
+        }
+        if args.apid_socket.exists() {
+            return Ok(Self { server: Server::Unix(args.apid_socket.clone()), bearer: None, tenant });
+        }
+        if let Some(Remembered { server, token }) = remembered()? {
+            return Self::remote(&server, &token, tenant);
+        }
+        Err(Failure::new(
+            Exit::Unreachable,
+            "no-server",
+            format!("no server to administer: {} is not there", args.apid_socket.display()),
+            "run it on the server, `warren login URL`, or set WARREN_SERVER and WARREN_API_TOKEN",
+        ))
+    }
+
+    fn remote(server: &str, token: &str, tenant: Option<Label>) -> Result<Self, Failure> {
+        let address: ServerAddress =
+            server.parse().map_err(|e| Failure::usage(format!("{server:?}: {e}"), "see --admin-server"))?;
+        let token: ApiToken =
+            token.parse().map_err(|e| Failure::usage(format!("{e}"), "see `warren login`"))?;
+        let trust = HttpsTrust::Pinned(token.server);
+        let bearer = Some(token.expose().to_string());
+        Ok(Self { server: Server::Https { address, trust }, bearer, tenant })
+    }
+
+    /// Without a token yet: for a login.
+    pub const fn anonymous(address: ServerAddress, trust: HttpsTrust) -> Self {
+        Self { server: Server::Https { address, trust }, bearer: None, tenant: None }
+    }
+
+    /// The path with the tenant that the person named.
+    pub fn of_tenant(&self, path: &str) -> String {
+        match &self.tenant {
+            Some(tenant) => format!("{path}?tenant={tenant}"),
+            None => path.into(),
+        }
+    }
+
+    /// Reads one form.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.ask(Method::GET, path, None::<&()>).await
+    }
+
+    /// Reads all pages of a list.
+    pub async fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, Failure> {
+        let mut items = Vec::new();
+        let mut cursor = None;
+        loop {
+            let separator = if path.contains('?') { '&' } else { '?' };
+            let page_path = match &cursor {
+                Some(cursor) => format!("{path}{separator}cursor={cursor}"),
+                None => path.to_owned(),
+            };
+            let page: Page<T> = self.get(&page_path).await?;
+            items.extend(page.items);
+            match page.next {
+                Some(next) => cursor = Some(next),
+                None => return Ok(items),
+            }
+        }
+    }
+
+    /// Makes or does something.
+    pub async fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T, Failure> {
+        self.ask(Method::POST, path, Some(body)).await
+    }
+
+    /// Changes a part of something.
+    pub async fn patch<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T, Failure> {
+        self.ask(Method::PATCH, path, Some(body)).await
+    }
+
+    /// Removes something.
+    pub async fn delete(&self, path: &str) -> Result<(), Failure> {
+        self.ask::<(), serde_json::Value>(Method::DELETE, path, None).await.map(drop)
+    }
+
+    async fn ask<B: Serialize, T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<T, Failure> {
+        let mut request =
+            Request::builder().method(method).uri(path).header(header::ACCEPT, "application/json");
+        if let Some(bearer) = &self.bearer {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {bearer}"));
+        }
+        let bytes = match body {
+            Some(body) => {
+                request = request.header(header::CONTENT_TYPE, "application/json");
+                serde_json::to_vec(body).map_err(|e| Failure::bug(e.to_string()))?
+            }
+            None => Vec::new(),
+        };
+        let request = request.body(bytes.into()).map_err(|e| Failure::bug(e.to_string()))?;
+        let bounds = Bounds { time_max: ANSWER_TIME_MAX, body_bytes_max: ANSWER_BYTES_MAX };
+        let response = https::request(&self.server, request, bounds).await.map_err(|e| unanswered(&e))?;
+        let (head, body) = response.into_parts();
+        if head.status.is_success() {
+            let body: &[u8] = if body.is_empty() { b"null" } else { &body };
+            return serde_json::from_slice(body)
+                .map_err(|e| Failure::bug(format!("the server's answer cannot be read: {e}")));
+        }
+        match serde_json::from_slice::<Problem>(&body) {
+            Ok(problem) => Err(problem.into()),
+            Err(_) => Err(Failure::new(
+                Exit::Unreachable,
+                "no-warren",
+                format!("the answer is {} and no Warren's", head.status),
+                "check the URL, and the proxy if there is one",
+            )),
+        }
+    }
+}
+
+fn unanswered(error: &HttpsError) -> Failure {
+    let mut detail = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        detail.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    let (exit, code, hint) = match error {
+        HttpsError::Pin(_) => (
+            Exit::Refused,
+            "server-key-changed",
+            "if the server was set up anew, `warren login` again with its fingerprint",
+        ),
+        HttpsError::TimedOut { .. } => (Exit::TimedOut, "timed-out", "see the server's /healthz and log"),
+        _ => (
+            Exit::Unreachable,
+            "server-unreachable",
+            "check the URL and that warren-apid runs: `systemctl status warren-apid`",
+        ),
+    };
+    Failure::new(exit, code, detail, hint)
+}
+
+/// Where `warren login` remembers.
+pub fn memory() -> Result<PathBuf, Failure> {
+    let base = std::env::var_os("XDG_CONFIG_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config")));
+    let base = base.ok_or_else(|| Failure::usage("HOME is not set", "set HOME, or use WARREN_API_TOKEN"))?;
+    Ok(base.join("warren/login.json"))
+}
+
+fn remembered() -> Result<Option<Remembered>, Failure> {
+    let Ok(path) = memory() else { return Ok(None) };
+    match std::fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|_| {
+            Failure::usage(format!("{} is damaged", path.display()), "`warren login URL` writes it anew")
+        }),
+        Err(_) => Ok(None),
+    }
+}

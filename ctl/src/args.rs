@@ -1,0 +1,372 @@
+//! The command line as CLI.md promises it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use ipnet::Ipv4Net;
+use model::{Label, TokenId};
+
+/// Names, reaches and administers the devices of a Warren mesh.
+#[derive(Debug, Parser)]
+#[command(
+    name = "warren",
+    version,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub struct Args {
+    /// Print JSON with a schema_version, errors too.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print ids only.
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// The agent's socket.
+    #[arg(
+        long,
+        global = true,
+        env = "WARREN_AGENT_SOCKET",
+        default_value = "/run/warren/agent.sock",
+        hide_env_values = true
+    )]
+    pub agent_socket: PathBuf,
+    /// The server's own socket, for local administration.
+    #[arg(
+        long,
+        global = true,
+        env = "WARREN_APID_SOCKET",
+        default_value = "/run/warren/apid.sock",
+        hide_env_values = true
+    )]
+    pub apid_socket: PathBuf,
+    /// Server to administer, such as https://vpn.example.org:8443.
+    #[arg(long = "admin-server", global = true, env = "WARREN_SERVER", hide_env_values = true)]
+    pub admin_server: Option<String>,
+    /// API token for it.
+    #[arg(long, global = true, env = "WARREN_API_TOKEN", hide_env_values = true)]
+    pub api_token: Option<String>,
+    /// Tenant to administer; needed only where there are several.
+    #[arg(long, global = true, env = "WARREN_TENANT")]
+    pub tenant: Option<Label>,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Join the mesh the first time, and run.
+    Up {
+        /// Where the server is, such as https://vpn.example.org:8443. Needed the first time.
+        #[arg(long)]
+        server: Option<String>,
+        /// Onboarding token. Needed the first time; - reads it from standard input.
+        #[arg(long, env = "WARREN_TOKEN", hide_env_values = true)]
+        token: Option<String>,
+        /// Name to ask for; this machine's host name if absent.
+        #[arg(long)]
+        hostname: Option<String>,
+        #[command(flatten)]
+        profile: Profile,
+        /// Give up waiting to be settled after so long.
+        #[arg(long, default_value = "30s", value_parser = duration)]
+        timeout: Duration,
+    },
+    /// Leave the mesh's interface, keep the identity.
+    Down {
+        #[command(flatten)]
+        profile: Profile,
+    },
+    /// What this device is, holds and cannot do.
+    Status {
+        #[command(flatten)]
+        profile: Profile,
+        /// Print nothing and say by the exit code whether the agent lives, or is ready (7: degraded).
+        #[arg(long)]
+        check: Option<Check>,
+    },
+    /// Reach a device by name or address, and say the path.
+    Ping {
+        /// A name in the zone, or a mesh address.
+        target: String,
+        /// How many.
+        #[arg(short, long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        count: u32,
+        /// Wait so long for each reply.
+        #[arg(short = 'W', long, default_value = "2s", value_parser = duration)]
+        timeout: Duration,
+        #[command(flatten)]
+        profile: Profile,
+    },
+    /// Wait until something is true.
+    Wait {
+        /// settled, or reachable:NAME.
+        #[arg(long = "for", value_parser = condition)]
+        condition: Condition,
+        /// Give up after so long.
+        #[arg(long, default_value = "30s", value_parser = duration)]
+        timeout: Duration,
+        #[command(flatten)]
+        profile: Profile,
+    },
+    /// What is wrong, and the command that mends it.
+    Doctor {
+        /// What to look at.
+        #[arg(default_value = "dns")]
+        subject: Subject,
+        #[command(flatten)]
+        profile: Profile,
+    },
+    /// Forget this device's identity.
+    Logout {
+        #[command(flatten)]
+        profile: Profile,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Log in as an administrator and remember it.
+    Login {
+        /// The server, such as https://vpn.example.org:8443.
+        url: String,
+        /// Name of the user.
+        #[arg(long)]
+        user: Option<Label>,
+        /// File with the password; asked for on a terminal otherwise.
+        #[arg(long)]
+        password_file: Option<PathBuf>,
+        /// Fingerprint of the server's TLS key, for a certificate of its own making. The server prints it at start.
+        #[arg(long)]
+        fingerprint: Option<model::Fingerprint>,
+    },
+    /// Isolated meshes on one server.
+    #[command(subcommand)]
+    Tenant(Tenant),
+    /// Onboarding tokens.
+    #[command(subcommand)]
+    Token(Token),
+    /// Enrolled devices.
+    #[command(subcommand)]
+    Device(Device),
+    /// Names of your own in the zone.
+    #[command(subcommand)]
+    Dns(Dns),
+    /// The server itself.
+    #[command(subcommand)]
+    Server(Server),
+    /// Shell completions on standard output.
+    Completions {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
+    /// The manual page on standard output.
+    #[command(hide = true)]
+    Manpage,
+}
+
+/// Which profile of the agent.
+#[derive(Debug, clap::Args)]
+pub struct Profile {
+    /// Profile of the agent.
+    #[arg(long, default_value = model::api::local::PROFILE_DEFAULT)]
+    pub profile: Label,
+}
+
+/// `warren status --check`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Check {
+    /// The agent answers.
+    Live,
+    /// The device is active, settled and holds a link.
+    Ready,
+}
+
+/// What `warren doctor` looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Subject {
+    /// Names.
+    Dns,
+}
+
+/// What `warren wait` waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// No change left to make, and a link.
+    Settled,
+    /// A device answers.
+    Reachable(String),
+}
+
+/// `warren tenant`.
+#[derive(Debug, Subcommand)]
+pub enum Tenant {
+    /// Make one.
+    Create {
+        /// Its name.
+        name: Label,
+        /// Its IPv4 block; a free /16 of 100.64.0.0/10 if absent.
+        #[arg(long)]
+        block: Option<Ipv4Net>,
+    },
+    /// All of them.
+    List,
+    /// One of them.
+    Show {
+        /// Its name.
+        name: Label,
+    },
+    /// Remove an empty one.
+    Delete {
+        /// Its name.
+        name: Label,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// `warren token`.
+#[derive(Debug, Subcommand)]
+pub enum Token {
+    /// Make one, and print it this once.
+    Create {
+        /// How long it lives.
+        #[arg(long, default_value = "24h", value_parser = duration)]
+        ttl: Duration,
+        /// How many devices may use it.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(model::limits::TOKEN_USES_MAX)))]
+        uses: u32,
+        /// Tag of its devices; may be repeated.
+        #[arg(long = "tag")]
+        tags: Vec<Label>,
+        /// Let its devices wait for an administrator.
+        #[arg(long)]
+        approve: bool,
+    },
+    /// All of them, without their secrets.
+    List,
+    /// One of them.
+    Show {
+        /// Its id.
+        id: TokenId,
+    },
+    /// End one. Devices that used it stay.
+    Revoke {
+        /// Its id.
+        id: TokenId,
+    },
+}
+
+/// `warren device`.
+#[derive(Debug, Subcommand)]
+pub enum Device {
+    /// All of them.
+    List,
+    /// One of them.
+    Show {
+        /// Its name or id.
+        device: String,
+    },
+    /// Let one in that waits.
+    Approve {
+        /// Its name or id.
+        device: String,
+    },
+    /// Give one another name.
+    Rename {
+        /// Its name or id.
+        device: String,
+        /// The new name.
+        name: Label,
+    },
+    /// Set the tags of one.
+    Tag {
+        /// Its name or id.
+        device: String,
+        /// All its tags; none clears them.
+        tags: Vec<Label>,
+    },
+    /// Remove one for good.
+    Revoke {
+        /// Its name or id.
+        device: String,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// `warren dns`.
+#[derive(Debug, Subcommand)]
+pub enum Dns {
+    /// Records of your own.
+    List,
+    /// Add one.
+    Add {
+        #[command(flatten)]
+        record: Record,
+        /// Seconds that resolvers may keep it.
+        #[arg(long)]
+        ttl: Option<u32>,
+    },
+    /// Remove one.
+    Remove {
+        #[command(flatten)]
+        record: Record,
+    },
+}
+
+/// A record on the command line.
+#[derive(Debug, clap::Args)]
+pub struct Record {
+    /// Owner, with the zone or without it.
+    pub name: String,
+    /// A, AAAA, CNAME or TXT.
+    #[arg(value_name = "TYPE")]
+    pub kind: String,
+    /// As the type wants it.
+    pub value: String,
+}
+
+/// `warren server`.
+#[derive(Debug, Subcommand)]
+pub enum Server {
+    /// Its checks, hub and figures.
+    Status,
+    /// Its version and what it speaks.
+    Version,
+}
+
+fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
+    humantime::parse_duration(text)
+}
+
+fn condition(text: &str) -> Result<Condition, String> {
+    match text.split_once(':') {
+        None if text == "settled" => Ok(Condition::Settled),
+        Some(("reachable", name)) if !name.is_empty() => Ok(Condition::Reachable(name.into())),
+        _ => Err("say settled, or reachable:NAME".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn conditions_are_read_or_refused() {
+        assert_eq!(condition("settled"), Ok(Condition::Settled));
+        assert_eq!(condition("reachable:beta"), Ok(Condition::Reachable("beta".into())));
+        for bad in ["", "reachable:", "reachable", "gone:x"] {
+            assert!(condition(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! From the command line to the command.
+
+mod device;
+mod dns;
+mod local;
+mod login;
+mod server;
+mod tenant;
+mod token;
+
+use std::io::{IsTerminal as _, Write as _};
+
+use clap::CommandFactory as _;
+
+use crate::admin::Admin;
+use crate::args::{Args, Command};
+use crate::failure::{Exit, Failure};
+use crate::output::Output;
+
+/// Runs the command.
+pub async fn run(args: &Args, output: &Output) -> Result<Exit, Failure> {
+    match &args.command {
+        Command::Up { .. }
+        | Command::Down { .. }
+        | Command::Status { .. }
+        | Command::Ping { .. }
+        | Command::Wait { .. }
+        | Command::Doctor { .. }
+        | Command::Logout { .. } => local::run(args, output).await,
+        Command::Login { url, user, password_file, fingerprint } => {
+            login::run(output, url, user.clone(), password_file.as_deref(), *fingerprint).await
+        }
+        Command::Tenant(command) => tenant::run(&Admin::new(args)?, command, output).await,
+        Command::Token(command) => token::run(&Admin::new(args)?, command, output).await,
+        Command::Device(command) => device::run(&Admin::new(args)?, command, output).await,
+        Command::Dns(command) => dns::run(&Admin::new(args)?, command, output).await,
+        Command::Server(command) => server::run(&Admin::new(args)?, command, output).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Args::command(), "warren", &mut std::io::stdout());
+            Ok(Exit::Done)
+        }
+        Command::Manpage => manpage(),
+    }
+}
+
+fn manpage() -> Result<Exit, Failure> {
+    let page = clap_mangen::Man::new(Args::command());
+    page.render(&mut std::io::stdout())
+        .map_err(|e| Failure::bug(format!("the page cannot be written: {e}")))?;
+    Ok(Exit::Done)
+}
+
+/// Asks before something is destroyed; refuses where nobody can answer.
+fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
+    if yes {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::usage("this destroys something and nobody can be asked", "add --yes"));
+    }
+    let mut line = String::new();
+    // Without a terminal to ask on there is no answer either, and that is a no.
+    let _ = write!(std::io::stderr(), "{question} [y/N] ");
+    let _ = std::io::stdin().read_line(&mut line);
+    if matches!(line.trim(), "y" | "Y" | "yes") {
+        Ok(())
+    } else {
+        Err(Failure::new(Exit::Refused, "not-confirmed", "nothing was changed", ""))
+    }
+}

@@ -1,0 +1,51 @@
+//! `warren dns`.
+
+use model::api::admin::Record;
+
+use crate::admin::Admin;
+use crate::args::Dns as Command;
+use crate::failure::{Exit, Failure};
+use crate::output::{Output, Row};
+
+impl Row for Record {
+    const HEADS: &'static [&'static str] = &["NAME", "TYPE", "VALUE", "TTL"];
+
+    fn cells(&self) -> Vec<String> {
+        let ttl = self.ttl.map(|ttl| ttl.to_string()).unwrap_or_default();
+        vec![self.name.clone(), self.kind.clone(), self.value.clone(), ttl]
+    }
+
+    fn id(&self) -> String {
+        self.name.clone()
+    }
+}
+
+pub(super) async fn run(admin: &Admin, command: &Command, output: &Output) -> Result<Exit, Failure> {
+    let path = admin.of_tenant("/api/v1/dns");
+    match command {
+        Command::List => output.list(
+            admin.list::<Record>(&path).await?,
+            "no record of your own: `warren dns add NAME TYPE VALUE`",
+        ),
+        Command::Add { record, ttl } => {
+            let added: Record = admin.post(&path, &form(record, *ttl)).await?;
+            if output.json() {
+                output.object(&added);
+            }
+            output.say(format!("{} {} {}", added.name, added.kind, added.value));
+        }
+        Command::Remove { record } => {
+            let removed: Record =
+                admin.post(&admin.of_tenant("/api/v1/dns/remove"), &form(record, None)).await?;
+            if output.json() {
+                output.object(&removed);
+            }
+            output.say(format!("{} {} {} is gone", removed.name, removed.kind, removed.value));
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn form(record: &crate::args::Record, ttl: Option<u32>) -> Record {
+    Record { name: record.name.clone(), kind: record.kind.clone(), value: record.value.clone(), ttl }
+}

@@ -1,0 +1,264 @@
+//! What a person does at a device: `warren up|down|status|ping|wait|doctor|logout`.
+
+use std::time::{Duration, Instant};
+
+use model::api::local::{Answer, Pong, Request, Status};
+use model::{Code, Label, Refusal};
+
+use super::confirm;
+use crate::agent::{Agent, ask_once};
+use crate::args::{Args, Check, Command, Condition, Subject};
+use crate::failure::{Exit, Failure};
+use crate::output::Output;
+
+/// One echo while waiting for somebody to become reachable.
+const PROBE_TIME: Duration = Duration::from_millis(500);
+
+pub(super) async fn run(args: &Args, output: &Output) -> Result<Exit, Failure> {
+    let socket = args.agent_socket.as_path();
+    let no_wait = Duration::ZERO;
+    match &args.command {
+        Command::Up { server, token, hostname, profile, timeout } => {
+            let profile = profile.profile.clone();
+            let token = token.as_deref().map(read_token).transpose()?;
+            let request = Request::Up {
+                profile: profile.clone(),
+                server: server.clone(),
+                token,
+                hostname: hostname.clone(),
+            };
+            ask_once(socket, &request, *timeout).await?;
+            wait_settled(args, &profile, *timeout, output).await
+        }
+        Command::Down { profile } => {
+            ask_once(socket, &Request::Down { profile: profile.profile.clone() }, no_wait).await?;
+            output.say("down; the identity is kept: `warren up` brings it back");
+            Ok(Exit::Done)
+        }
+        Command::Status { profile, check } => {
+            let status = status_of(
+                ask_once(socket, &Request::Status { profile: profile.profile.clone() }, no_wait).await?,
+            )?;
+            Ok(match check {
+                None => {
+                    show(&status, output);
+                    Exit::Done
+                }
+                Some(Check::Live) => Exit::Done,
+                Some(Check::Ready) if ready(&status) => Exit::Done,
+                Some(Check::Ready) => Exit::Degraded,
+            })
+        }
+        Command::Ping { target, count, timeout, profile } => {
+            ping(args, &profile.profile, target, *count, *timeout, output).await
+        }
+        Command::Wait { condition: Condition::Settled, timeout, profile } => {
+            wait_settled(args, &profile.profile, *timeout, output).await
+        }
+        Command::Wait { condition: Condition::Reachable(name), timeout, profile } => {
+            wait_reachable(args, &profile.profile, name, *timeout, output).await
+        }
+        Command::Doctor { subject: Subject::Dns, profile } => {
+            let answer =
+                ask_once(socket, &Request::DoctorDns { profile: profile.profile.clone() }, no_wait).await?;
+            findings(answer, output)
+        }
+        Command::Logout { profile, yes } => {
+            confirm("Forget this device's identity? It must enrol again with a new token.", *yes)?;
+            ask_once(socket, &Request::Logout { profile: profile.profile.clone() }, no_wait).await?;
+            output.say("the identity is gone");
+            Ok(Exit::Done)
+        }
+        _ => Err(Failure::bug("this command is not for the agent")),
+    }
+}
+
+fn read_token(token: &str) -> Result<String, Failure> {
+    if token != "-" {
+        return Ok(token.into());
+    }
+    let mut line = String::new();
+    std::io::stdin()
+        .read_line(&mut line)
+        .map_err(|e| Failure::usage(format!("no token on standard input: {e}"), "give it with --token"))?;
+    Ok(line.trim().into())
+}
+
+fn ready(status: &Status) -> bool {
+    status.state == "active" && status.settled && status.connected
+}
+
+fn status_of(answer: Answer) -> Result<Status, Failure> {
+    match answer {
+        Answer::Status(status) => Ok(*status),
+        other => Err(Failure::bug(format!("the agent answered {other:?}"))),
+    }
+}
+
+async fn wait_settled(
+    args: &Args,
+    profile: &Label,
+    timeout: Duration,
+    output: &Output,
+) -> Result<Exit, Failure> {
+    let timeout_millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+    let request = Request::WaitSettled { profile: profile.clone(), timeout_millis };
+    let status = status_of(ask_once(&args.agent_socket, &request, timeout).await?)?;
+    if output.json() {
+        output.json_line(&status);
+    }
+    match status.state.as_str() {
+        "pending" => {
+            let name = status.fqdn.as_ref().map_or_else(|| "it".into(), ToString::to_string);
+            output.say(format!("enrolled; {name} waits for an administrator: `warren device approve`"));
+            Ok(Exit::Done)
+        }
+        "active" if ready(&status) => {
+            let addresses: Vec<String> = status.addresses.iter().map(ToString::to_string).collect();
+            let name = status.fqdn.as_ref().map(ToString::to_string).unwrap_or_default();
+            output.say(format!("{name} is up at {} ({})", addresses.join(" and "), status.link));
+            Ok(Exit::Done)
+        }
+        state => {
+            let mut detail =
+                format!("still {state} after {}: {}", humantime::format_duration(timeout), status.link);
+            for problem in &status.problems {
+                detail.push_str(&format!("; {problem}"));
+            }
+            Err(Failure::new(Exit::TimedOut, "timed-out", detail, "see `warren status` and the agent's log"))
+        }
+    }
+}
+
+async fn ping(
+    args: &Args,
+    profile: &Label,
+    target: &str,
+    count: u32,
+    timeout: Duration,
+    output: &Output,
+) -> Result<Exit, Failure> {
+    let mut agent = Agent::ask(&args.agent_socket, &echo(profile, target, count, timeout)).await?;
+    let mut pongs = Vec::new();
+    while let Some(Answer::Pong(pong)) = agent.answer(timeout).await? {
+        output.say(match pong.round_trip_micros {
+            Some(micros) => {
+                format!("{} ({}): {} ms, {}", pong.name, pong.address, millis(micros), pong.path)
+            }
+            None => format!(
+                "{} ({}): no reply in {}",
+                pong.name,
+                pong.address,
+                humantime::format_duration(timeout)
+            ),
+        });
+        pongs.push(pong);
+    }
+    if output.json() {
+        output.json_line(&model::api::Page::whole(pongs.clone()));
+    }
+    let replies = pongs.iter().filter(|pong| pong.round_trip_micros.is_some()).count();
+    if replies > 0 {
+        return Ok(Exit::Done);
+    }
+    let detail = format!("{target} does not answer");
+    Err(Failure::new(
+        Exit::Unreachable,
+        "no-reply",
+        detail,
+        "see `warren status` here and `warren device show` for it",
+    ))
+}
+
+async fn wait_reachable(
+    args: &Args,
+    profile: &Label,
+    name: &str,
+    timeout: Duration,
+    output: &Output,
+) -> Result<Exit, Failure> {
+    let end = Instant::now() + timeout;
+    loop {
+        let started = Instant::now();
+        let reply = one_echo(args, profile, name).await;
+        match reply {
+            Ok(Some(pong)) if pong.round_trip_micros.is_some() => {
+                output.say(format!("{} is reachable, {}", pong.name, pong.path));
+                if output.json() {
+                    output.object(&pong);
+                }
+                return Ok(Exit::Done);
+            }
+            // A name that is not there yet and a peer that does not answer yet are both worth waiting for.
+            Ok(_) | Err(_) if Instant::now() < end => {
+                tokio::time::sleep(PROBE_TIME.saturating_sub(started.elapsed())).await;
+            }
+            Err(failure) => return Err(failure),
+            Ok(_) => {
+                let detail = format!("{name} did not answer within {}", humantime::format_duration(timeout));
+                return Err(Failure::new(Exit::TimedOut, "timed-out", detail, "see `warren status`"));
+            }
+        }
+    }
+}
+
+async fn one_echo(args: &Args, profile: &Label, name: &str) -> Result<Option<Pong>, Failure> {
+    let mut agent = Agent::ask(&args.agent_socket, &echo(profile, name, 1, PROBE_TIME)).await?;
+    match agent.answer(PROBE_TIME).await? {
+        Some(Answer::Pong(pong)) => Ok(Some(pong)),
+        _ => Ok(None),
+    }
+}
+
+fn echo(profile: &Label, target: &str, count: u32, timeout: Duration) -> Request {
+    let timeout_millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+    Request::Ping { profile: profile.clone(), target: target.into(), count, timeout_millis }
+}
+
+fn millis(micros: u64) -> String {
+    format!("{}.{:02}", micros / 1000, micros % 1000 / 10)
+}
+
+fn findings(answer: Answer, output: &Output) -> Result<Exit, Failure> {
+    let Answer::Findings { findings } = answer else {
+        return Err(Refusal::new(Code::Internal, "the agent answered something else").into());
+    };
+    let well = findings.iter().all(|finding| finding.ok);
+    if output.json() {
+        output.json_line(&model::api::Page::whole(findings));
+    } else {
+        for finding in &findings {
+            output.line(&format!("{} {}", if finding.ok { "ok  " } else { "BAD " }, finding.what));
+            if !finding.remedy.is_empty() {
+                output.line(&format!("     → {}", finding.remedy));
+            }
+        }
+    }
+    Ok(if well { Exit::Done } else { Exit::Degraded })
+}
+
+fn show(status: &Status, output: &Output) {
+    if output.json() {
+        return output.json_line(status);
+    }
+    let addresses: Vec<String> = status.addresses.iter().map(ToString::to_string).collect();
+    let mut facts = vec![
+        ("state", status.state.clone()),
+        ("name", status.fqdn.as_ref().map(ToString::to_string).unwrap_or_default()),
+        ("addresses", addresses.join(" and ")),
+        ("server", format!("{} ({})", status.server.as_deref().unwrap_or("none"), status.link)),
+        ("interface", status.interface.clone()),
+        ("holds", status.holds.clone().unwrap_or_else(|| "nothing yet".into())),
+        ("settled", if status.settled { "yes" } else { "no" }.into()),
+        ("drift", format!("{} repaired", status.drift_total)),
+    ];
+    facts.extend(status.problems.iter().map(|problem| ("problem", problem.clone())));
+    for peer in &status.peers {
+        let handshake =
+            peer.handshake_at.map_or_else(|| "no handshake yet".into(), |at| format!("handshake {at}"));
+        let traffic = format!("{} B in, {} B out", peer.received_bytes, peer.sent_bytes);
+        facts.push(("peer", format!("{} {}, {handshake}, {traffic}", peer.name, peer.path)));
+    }
+    facts.extend(status.names.iter().map(|(name, address)| ("reach", format!("{name} {address}"))));
+    output.facts(&facts);
+}
