@@ -61,6 +61,13 @@ pub struct Device {
     pub revoked_at: Option<Timestamp>,
 }
 
+impl Device {
+    /// Whether it is not revoked: it holds its name, its WireGuard key and its number.
+    pub fn is_live(&self) -> bool {
+        self.standing != Standing::Revoked
+    }
+}
+
 /// An onboarding token. The server has only the public half.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {

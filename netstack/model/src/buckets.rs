@@ -84,6 +84,21 @@ impl<K: Encode<()> + Ord, V: Encode<()>> Buckets<K, V> {
         Some(before)
     }
 
+    /// Makes the entry what is wanted, or absent. Whether that changed anything.
+    pub fn make(&mut self, key: K, wanted: Option<V>) -> bool
+    where
+        V: PartialEq,
+    {
+        if self.get(&key) == wanted.as_ref() {
+            return false;
+        }
+        match wanted {
+            Some(value) => self.insert(key, value),
+            None => self.remove(&key),
+        };
+        true
+    }
+
     /// The digest of the contents: over the digests of the buckets, each over its entries' CBOR.
     pub fn digest(&mut self) -> Digest {
         let mut whole = Hasher::new("warren buckets 1");
@@ -183,6 +198,17 @@ mod tests {
         forward.remove(&8);
         backward.remove(&8);
         assert_eq!((forward.digest(), forward.len()), (backward.digest(), 999));
+    }
+
+    #[test]
+    fn making_an_entry_what_it_is_changes_nothing() {
+        let mut map: Buckets<u8, u8> = [(1, 1)].into_iter().collect();
+        let digest = map.digest();
+        assert!(!map.make(1, Some(1)) && !map.make(2, None));
+        assert!(map.make(1, Some(2)) && map.make(2, Some(2)) && map.make(2, None));
+        assert_ne!(map.digest(), digest);
+        assert!(map.make(1, Some(1)));
+        assert_eq!(map.digest(), digest);
     }
 
     #[test]

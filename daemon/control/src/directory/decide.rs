@@ -1,0 +1,306 @@
+//! What an edit makes true, or why it is refused. Pure: changes nothing, asks for no time and no randomness.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use model::limits::{TOKEN_TTL_MAX, TOKEN_USES_MAX};
+use model::key::TokenSecret;
+use model::token::OnboardingToken;
+use model::{Code, DeviceId, Endpoint, Label, PublicKey, Refusal, Standing, Timestamp, TokenId};
+
+use super::{Directory, naming, refuse};
+use crate::dice::Dice;
+use crate::edit::{Answer, Edit};
+use crate::enrolment::VerifiedEnrol;
+use crate::limits::{TAGS_MAX, TOKENS_MAX};
+use crate::rows::{Actor, Device, Fact, Hub, Token};
+
+/// What a decision rests on besides the directory.
+pub struct Grounds<'a> {
+    /// The server's wall clock: it alone says what has expired.
+    pub now: Timestamp,
+    /// Who wants it.
+    pub actor: &'a Actor,
+    /// For ids and secrets.
+    pub dice: &'a mut Dice,
+}
+
+/// An edit that is granted, as soon as its facts are in the store.
+#[derive(Debug, Clone)]
+pub struct Decision {
+    /// What becomes true. Empty if it is true already.
+    pub facts: Vec<Fact>,
+    /// What is answered then.
+    pub answer: Answer,
+    /// The token that a new device uses up.
+    pub redeems: Option<TokenId>,
+}
+
+impl Decision {
+    pub(super) const fn new(facts: Vec<Fact>, answer: Answer) -> Self {
+        Self { facts, answer, redeems: None }
+    }
+}
+
+impl Directory {
+    /// What the edit makes true here, or why not.
+    pub fn decide(&self, edit: &Edit, grounds: &mut Grounds<'_>) -> Result<Decision, Refusal> {
+        if self.tenant.deleted_at.is_some() {
+            return refuse(Code::TenantNotFound, format!("tenant {} is deleted", self.tenant.name));
+        }
+        match edit {
+            Edit::CreateTenant { .. } => refuse(Code::BadRequest, "a tenant is not created within another"),
+            Edit::DeleteTenant => self.delete_tenant(grounds),
+            Edit::CreateToken { ttl, uses, tags, needs_approval } => {
+                self.create_token(*ttl, *uses, tags, *needs_approval, grounds)
+            }
+            Edit::RevokeToken(id) => self.revoke_token(*id, grounds),
+            Edit::Enrol(enrol) => self.enrol(enrol, grounds),
+            Edit::ApproveDevice(id) => self.approve(*id, grounds),
+            Edit::RenameDevice { device, name } => self.rename(*device, name),
+            Edit::TagDevice { device, tags } => self.tag(*device, tags),
+            Edit::RevokeDevice(id) => self.revoke(*id, grounds),
+            Edit::AddRecord { name, data, ttl } => self.add_record(name, data, *ttl),
+            Edit::RemoveRecord { name, data } => self.remove_record(name, data),
+            Edit::SetHub { key, endpoint } => self.set_hub(*key, endpoint),
+            Edit::Renew => Ok(Decision::new(vec![Fact::Tenant(self.tenant.clone())], Answer::Renewed)),
+        }
+    }
+
+    fn delete_tenant(&self, grounds: &Grounds<'_>) -> Result<Decision, Refusal> {
+        let live = self.live_count();
+        if live > 0 {
+            return refuse(Code::TenantNotEmpty, format!("tenant {} has {live} devices", self.tenant.name));
+        }
+        let mut tenant = self.tenant.clone();
+        tenant.deleted_at = Some(grounds.now);
+        Ok(Decision::new(vec![Fact::Tenant(tenant)], Answer::TenantDeleted))
+    }
+
+    fn create_token(
+        &self,
+        ttl: Duration,
+        uses: u32,
+        tags: &BTreeSet<Label>,
+        needs_approval: bool,
+        grounds: &mut Grounds<'_>,
+    ) -> Result<Decision, Refusal> {
+        if !(Duration::from_secs(1)..=TOKEN_TTL_MAX).contains(&ttl) {
+            return refuse(Code::BadRequest, "ttl is between a second and 366 days");
+        }
+        if !(1..=TOKEN_USES_MAX).contains(&uses) {
+            return refuse(Code::BadRequest, format!("uses is between 1 and {TOKEN_USES_MAX}"));
+        }
+        check_tags(tags)?;
+        if self.tokens.len() >= TOKENS_MAX {
+            return refuse(Code::QuotaReached, format!("the tenant has {TOKENS_MAX} tokens"));
+        }
+        let secret = OnboardingToken {
+            id: TokenId::new(grounds.now, grounds.dice.bytes()),
+            secret: TokenSecret::from_seed(grounds.dice.bytes()),
+            anchor: self.tenant.anchor.fingerprint(),
+        };
+        let token = Token {
+            id: secret.id,
+            key: secret.key(),
+            created_at: grounds.now,
+            created_by: grounds.actor.clone(),
+            expires_at: grounds.now + ttl,
+            uses_max: uses,
+            uses: 0,
+            needs_approval,
+            tags: tags.clone(),
+            revoked_at: None,
+        };
+        Ok(Decision::new(vec![Fact::Token(token.clone())], Answer::TokenCreated { token, secret }))
+    }
+
+    fn revoke_token(&self, id: TokenId, grounds: &Grounds<'_>) -> Result<Decision, Refusal> {
+        let Some(token) = self.token(id) else {
+            return refuse(Code::TokenNotFound, format!("there is no token {id}"));
+        };
+        let mut token = token.clone();
+        let was_revoked = token.revoked_at.is_some();
+        token.revoked_at = token.revoked_at.or(Some(grounds.now));
+        let facts = if was_revoked { Vec::new() } else { vec![Fact::Token(token.clone())] };
+        Ok(Decision::new(facts, Answer::TokenRevoked(token)))
+    }
+
+    fn enrol(&self, enrol: &VerifiedEnrol, grounds: &mut Grounds<'_>) -> Result<Decision, Refusal> {
+        let claim = enrol.claim();
+        if let Some(known) = self.device_identified(&claim.identity) {
+            return self.enrol_again(known, claim.wireguard);
+        }
+        let token = self.usable_token(claim.token, grounds.now)?;
+        self.check_key_free(&claim.wireguard)?;
+        let Some(number) = self.numbers.free(grounds.now) else {
+            return refuse(
+                Code::BlockExhausted,
+                format!("block {} has no free address", self.tenant.block.v4()),
+            );
+        };
+        let wish = naming::wish(claim.hostname.as_str(), &claim.identity);
+        let approved = !token.needs_approval;
+        let device = Device {
+            id: DeviceId::new(grounds.now, grounds.dice.bytes()),
+            name: naming::free(&wish, |label| self.is_name_taken(label)),
+            identity: claim.identity,
+            wireguard: claim.wireguard,
+            number,
+            standing: if approved { Standing::Active } else { Standing::Pending },
+            tags: token.tags.clone(),
+            os: claim.os.clone(),
+            enrolled_at: grounds.now,
+            enrolled_by: token.id,
+            approved_at: approved.then_some(grounds.now),
+            revoked_at: None,
+        };
+        let token = Token { uses: token.uses + 1, ..token.clone() };
+        let answer = Answer::Enrolled { device: device.id, standing: device.standing };
+        let redeems = Some(token.id);
+        Ok(Decision { facts: vec![Fact::Token(token), Fact::Device(device)], answer, redeems })
+    }
+
+    /// The identity is known: nothing is reset and no token is used. Only a WireGuard key that it lost and made anew
+    /// is taken over, as both keys were proven.
+    fn enrol_again(&self, known: &Device, wireguard: PublicKey) -> Result<Decision, Refusal> {
+        if !known.is_live() {
+            return refuse(Code::DeviceRevoked, format!("device {} is revoked", known.id));
+        }
+        let answer = Answer::Enrolled { device: known.id, standing: known.standing };
+        if known.wireguard == wireguard {
+            return Ok(Decision::new(Vec::new(), answer));
+        }
+        self.check_key_free(&wireguard)?;
+        Ok(Decision::new(vec![Fact::Device(Device { wireguard, ..known.clone() })], answer))
+    }
+
+    fn usable_token(&self, id: TokenId, now: Timestamp) -> Result<&Token, Refusal> {
+        let Some(token) = self.token(id) else {
+            return refuse(Code::TokenUnknown, format!("token {id} lets nobody in"));
+        };
+        if token.revoked_at.is_some() {
+            return refuse(Code::TokenRevoked, format!("token {id} is revoked"));
+        }
+        if token.expires_at <= now {
+            return refuse(Code::TokenExpired, format!("token {id} expired at {}", token.expires_at));
+        }
+        if token.uses >= token.uses_max {
+            return refuse(Code::TokenUsed, format!("token {id} was used {} times", token.uses));
+        }
+        Ok(token)
+    }
+
+    fn check_key_free(&self, key: &PublicKey) -> Result<(), Refusal> {
+        let of_hub = self.hub.as_ref().is_some_and(|hub| {
+            [Some(hub.key), hub.next, hub.retiring].contains(&Some(*key))
+        });
+        if of_hub || self.by_wireguard.contains_key(key) {
+            return refuse(Code::KeyTaken, format!("WireGuard key {key} belongs to another node"));
+        }
+        Ok(())
+    }
+
+    fn approve(&self, id: DeviceId, grounds: &Grounds<'_>) -> Result<Decision, Refusal> {
+        let device = self.live_device(id)?;
+        if device.standing == Standing::Active {
+            return Ok(Decision::new(Vec::new(), Answer::Device(device.clone())));
+        }
+        let approved = Device {
+            standing: Standing::Active,
+            approved_at: Some(grounds.now),
+            ..device.clone()
+        };
+        Ok(device_becomes(approved))
+    }
+
+    fn rename(&self, id: DeviceId, name: &Label) -> Result<Decision, Refusal> {
+        let device = self.live_device(id)?;
+        if device.name == *name {
+            return Ok(Decision::new(Vec::new(), Answer::Device(device.clone())));
+        }
+        if naming::is_reserved(name) {
+            return refuse(Code::NameReserved, format!("{name} is no name for a device"));
+        }
+        if self.is_name_taken(name) {
+            return refuse(Code::NameTaken, format!("{name} is in use"));
+        }
+        Ok(device_becomes(Device { name: name.clone(), ..device.clone() }))
+    }
+
+    fn tag(&self, id: DeviceId, tags: &BTreeSet<Label>) -> Result<Decision, Refusal> {
+        let device = self.live_device(id)?;
+        check_tags(tags)?;
+        if device.tags == *tags {
+            return Ok(Decision::new(Vec::new(), Answer::Device(device.clone())));
+        }
+        Ok(device_becomes(Device { tags: tags.clone(), ..device.clone() }))
+    }
+
+    fn revoke(&self, id: DeviceId, grounds: &Grounds<'_>) -> Result<Decision, Refusal> {
+        let Some(device) = self.device(id) else { return not_found(id) };
+        if !device.is_live() {
+            return Ok(Decision::new(Vec::new(), Answer::Device(device.clone())));
+        }
+        let revoked = Device {
+            standing: Standing::Revoked,
+            revoked_at: Some(grounds.now),
+            ..device.clone()
+        };
+        Ok(device_becomes(revoked))
+    }
+
+    /// The key before is retiring; an endpoint alone is no new statement.
+    fn set_hub(&self, key: PublicKey, endpoint: &Endpoint) -> Result<Decision, Refusal> {
+        if self.by_wireguard.contains_key(&key) {
+            return refuse(Code::KeyTaken, format!("WireGuard key {key} belongs to a device"));
+        }
+        let endpoint = endpoint.clone();
+        let hub = match &self.hub {
+            Some(hub) if hub.key == key && hub.endpoint == endpoint => {
+                return Ok(Decision::new(Vec::new(), Answer::HubSet));
+            }
+            Some(hub) if hub.key == key => Hub { endpoint, ..hub.clone() },
+            Some(hub) => Hub {
+                key,
+                serial: hub.serial + 1,
+                endpoint,
+                next: hub.next.filter(|next| *next != key),
+                retiring: Some(hub.key),
+            },
+            None => Hub { key, serial: 1, endpoint, next: None, retiring: None },
+        };
+        Ok(Decision::new(vec![Fact::Hub(hub)], Answer::HubSet))
+    }
+
+    fn live_device(&self, id: DeviceId) -> Result<&Device, Refusal> {
+        match self.device(id) {
+            None => not_found(id),
+            Some(device) if !device.is_live() => {
+                refuse(Code::DeviceRevoked, format!("device {} is revoked", device.name))
+            }
+            Some(device) => Ok(device),
+        }
+    }
+
+    /// Whether a device or a custom record has the name.
+    fn is_name_taken(&self, label: &Label) -> bool {
+        self.by_name.contains_key(label)
+            || self.origin.child(label).map_or(true, |name| self.records.contains_key(&name))
+    }
+}
+
+fn device_becomes(device: Device) -> Decision {
+    Decision::new(vec![Fact::Device(device.clone())], Answer::Device(device))
+}
+
+fn not_found<T>(id: DeviceId) -> Result<T, Refusal> {
+    refuse(Code::DeviceNotFound, format!("there is no device {id}"))
+}
+
+fn check_tags(tags: &BTreeSet<Label>) -> Result<(), Refusal> {
+    if tags.len() > TAGS_MAX {
+        return refuse(Code::QuotaReached, format!("{} tags are more than {TAGS_MAX}", tags.len()));
+    }
+    Ok(())
+}

@@ -1,0 +1,87 @@
+//! Which custom records a zone takes. Answers no question of DNS.
+
+use std::collections::BTreeMap;
+
+use model::limits::{CUSTOM_NAMES_MAX, NAME_TTL_SECONDS, RECORDS_PER_NAME_MAX};
+use model::{Code, Name, RecordData, Refusal};
+
+use super::{Decision, Directory, naming, refuse};
+use crate::edit::Answer;
+use crate::limits::RECORD_TTL_SECONDS_MAX;
+use crate::rows::{DnsEntry, Fact};
+
+impl Directory {
+    pub(super) fn add_record(
+        &self,
+        name: &Name,
+        data: &RecordData,
+        ttl: Option<u32>,
+    ) -> Result<Decision, Refusal> {
+        let name = self.whole_name(name)?;
+        let ttl = ttl.unwrap_or(NAME_TTL_SECONDS);
+        if ttl > RECORD_TTL_SECONDS_MAX {
+            return refuse(Code::RecordInvalid, format!("a TTL of {ttl} s is more than a week"));
+        }
+        self.check_owner(&name)?;
+        let there = self.records.get(&name);
+        let entry = DnsEntry { name, data: data.clone(), ttl };
+        if there.and_then(|set| set.get(data)) == Some(&ttl) {
+            return Ok(Decision::new(Vec::new(), Answer::RecordAdded(entry)));
+        }
+        match there {
+            Some(set) => check_beside(&entry, set)?,
+            None if self.records.len() >= CUSTOM_NAMES_MAX => {
+                return refuse(Code::QuotaReached, format!("the tenant has {CUSTOM_NAMES_MAX} custom names"));
+            }
+            None => {}
+        }
+        if matches!(data, RecordData::Cname(_)) && entry.name == self.origin {
+            return refuse(Code::RecordInvalid, "the apex of the zone cannot be a CNAME");
+        }
+        Ok(Decision::new(vec![Fact::Record(entry.clone())], Answer::RecordAdded(entry)))
+    }
+
+    pub(super) fn remove_record(&self, name: &Name, data: &RecordData) -> Result<Decision, Refusal> {
+        let name = self.whole_name(name)?;
+        let Some(&ttl) = self.records.get(&name).and_then(|set| set.get(data)) else {
+            return refuse(Code::RecordNotFound, format!("{name} has no {} record {data}", data.kind()));
+        };
+        let entry = DnsEntry { name: name.clone(), data: data.clone(), ttl };
+        let gone = Fact::RecordGone { name, data: data.clone() };
+        Ok(Decision::new(vec![gone], Answer::RecordRemoved(entry)))
+    }
+
+    fn whole_name(&self, name: &Name) -> Result<Name, Refusal> {
+        if name.is_within(&self.origin) {
+            return Ok(name.clone());
+        }
+        self.origin.below(name).map_err(|e| Refusal::new(Code::NameInvalid, format!("{name}: {e}")))
+    }
+
+    /// A custom record does not stand where a node's own name stands.
+    fn check_owner(&self, name: &Name) -> Result<(), Refusal> {
+        let Some(label) = naming::label_in(name, &self.origin) else { return Ok(()) };
+        if naming::is_reserved(&label) {
+            return refuse(Code::NameReserved, format!("{name} is not for custom records"));
+        }
+        if self.device_named(&label).is_some() {
+            return refuse(Code::NameTaken, format!("{name} is a device"));
+        }
+        Ok(())
+    }
+}
+
+/// RFC 1034, section 3.6.2: a CNAME stands alone.
+fn check_beside(entry: &DnsEntry, set: &BTreeMap<RecordData, u32>) -> Result<(), Refusal> {
+    if set.contains_key(&entry.data) {
+        return Ok(());
+    }
+    let is_cname = |data: &RecordData| matches!(data, RecordData::Cname(_));
+    if is_cname(&entry.data) || set.keys().any(is_cname) {
+        return refuse(Code::RecordInvalid, format!("a CNAME at {} would not stand alone", entry.name));
+    }
+    if set.len() >= RECORDS_PER_NAME_MAX {
+        return refuse(Code::QuotaReached, format!("{} has {RECORDS_PER_NAME_MAX} records", entry.name));
+    }
+    Ok(())
+}

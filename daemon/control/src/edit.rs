@@ -1,0 +1,157 @@
+//! What can be wished of a directory, and what is answered when the wish is granted.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use model::token::OnboardingToken;
+use model::{DeviceId, Endpoint, Label, Name, PublicKey, RecordData, Standing, TokenId};
+
+use crate::enrolment::VerifiedEnrol;
+use crate::rows::{Device, DnsEntry, Tenant, Token};
+
+/// A wish to change one directory.
+#[derive(Debug, Clone)]
+pub enum Edit {
+    /// A new tenant; without a block, the first free /16 of 100.64.0.0/10.
+    CreateTenant {
+        /// Of its zone.
+        name: Label,
+        /// Its IPv4 block.
+        block: Option<Ipv4Net>,
+    },
+    /// The tenant goes. Refused while it has a device that is not revoked.
+    DeleteTenant,
+    /// A new onboarding token.
+    CreateToken {
+        /// How long it lets devices in; a second to [`model::limits::TOKEN_TTL_MAX`].
+        ttl: Duration,
+        /// How many it lets in; 1 to [`model::limits::TOKEN_USES_MAX`].
+        uses: u32,
+        /// What they are tagged with.
+        tags: BTreeSet<Label>,
+        /// Whether an administrator must approve them.
+        needs_approval: bool,
+    },
+    /// The token lets nobody in any more.
+    RevokeToken(TokenId),
+    /// A device enrols.
+    Enrol(VerifiedEnrol),
+    /// A pending device becomes active.
+    ApproveDevice(DeviceId),
+    /// The device gets another name.
+    RenameDevice {
+        /// Which.
+        device: DeviceId,
+        /// The new name.
+        name: Label,
+    },
+    /// The device gets these tags instead of those it had.
+    TagDevice {
+        /// Which.
+        device: DeviceId,
+        /// All of its tags.
+        tags: BTreeSet<Label>,
+    },
+    /// The device is removed for good.
+    RevokeDevice(DeviceId),
+    /// A custom record.
+    AddRecord {
+        /// Whole if it is within the tenant's zone, otherwise relative to it.
+        name: Name,
+        /// Type and value.
+        data: RecordData,
+        /// Seconds; [`model::limits::NAME_TTL_SECONDS`] when nobody says.
+        ttl: Option<u32>,
+    },
+    /// The custom record goes.
+    RemoveRecord {
+        /// As in [`Edit::AddRecord`].
+        name: Name,
+        /// Type and value.
+        data: RecordData,
+    },
+    /// The hub has this key and answers here.
+    SetHub {
+        /// The WireGuard key that it proved.
+        key: PublicKey,
+        /// Where it answers.
+        endpoint: Endpoint,
+    },
+    /// A new generation of the same rows, so that a changed plan reaches nodes that hold the current version.
+    Renew,
+}
+
+impl Edit {
+    /// The dotted name in the audit log and in metrics.
+    pub const fn action(&self) -> &'static str {
+        match self {
+            Self::CreateTenant { .. } => "tenant.create",
+            Self::DeleteTenant => "tenant.delete",
+            Self::CreateToken { .. } => "token.create",
+            Self::RevokeToken(_) => "token.revoke",
+            Self::Enrol(_) => "device.enrol",
+            Self::ApproveDevice(_) => "device.approve",
+            Self::RenameDevice { .. } => "device.rename",
+            Self::TagDevice { .. } => "device.tag",
+            Self::RevokeDevice(_) => "device.revoke",
+            Self::AddRecord { .. } => "record.add",
+            Self::RemoveRecord { .. } => "record.remove",
+            Self::SetHub { .. } => "hub.set",
+            Self::Renew => "directory.renew",
+        }
+    }
+
+    /// What it is about, as the audit log shows it.
+    pub fn target(&self) -> String {
+        match self {
+            Self::CreateTenant { name, .. } => name.to_string(),
+            Self::RevokeToken(id) => id.to_string(),
+            Self::Enrol(enrol) => enrol.claim().identity.to_string(),
+            Self::ApproveDevice(id)
+            | Self::RevokeDevice(id)
+            | Self::RenameDevice { device: id, .. }
+            | Self::TagDevice { device: id, .. } => id.to_string(),
+            Self::AddRecord { name, data, .. } | Self::RemoveRecord { name, data } => {
+                format!("{name} {} {data}", data.kind())
+            }
+            Self::SetHub { key, .. } => key.to_string(),
+            Self::DeleteTenant | Self::CreateToken { .. } | Self::Renew => String::new(),
+        }
+    }
+}
+
+/// What is answered when an edit is granted: after it is in the store.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// The new tenant.
+    TenantCreated(Tenant),
+    /// The tenant is gone.
+    TenantDeleted,
+    /// The new token, and the only time that its secret is shown.
+    TokenCreated {
+        /// Its row.
+        token: Token,
+        /// To be shown once.
+        secret: OnboardingToken,
+    },
+    /// The token as it is now.
+    TokenRevoked(Token),
+    /// The device has enrolled, now or before.
+    Enrolled {
+        /// Its id.
+        device: DeviceId,
+        /// Whether it has to be approved.
+        standing: Standing,
+    },
+    /// The device as it is now.
+    Device(Device),
+    /// The record as it is now.
+    RecordAdded(DnsEntry),
+    /// The record is gone.
+    RecordRemoved(DnsEntry),
+    /// The hub's keys are stated.
+    HubSet,
+    /// There is a new generation.
+    Renewed,
+}

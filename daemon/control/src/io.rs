@@ -1,0 +1,157 @@
+//! What the machine is told and what it wants done. Plain data; a shell turns one output into one call.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use model::wire::{Channel, Frame};
+use model::{AnchorSecret, EndpointHost, Endpoint, Name, Refusal, TenantId};
+use model::wire::Remark;
+
+use crate::edit::{Answer, Edit};
+use crate::event::Event;
+use crate::rows::{
+    Actor, AuditEntry, Commit, CommitError, CommitId, Loaded, PresenceRow, Refresh, Since, Standings,
+};
+
+/// One link, named by the shell; never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LinkId(pub u64);
+
+/// One request for an edit, named by the shell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// Where a link comes from, as the shell saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The local socket of the hub, whose peer credentials were checked.
+    Hub,
+    /// The network.
+    Network(IpAddr),
+}
+
+/// What the server is.
+#[derive(Debug, Clone)]
+pub struct ControlConfig {
+    /// Program and version.
+    pub software: Remark,
+    /// What the zones of new tenants end in.
+    pub zone_suffix: Name,
+    /// Where the hub is reached, with the port that it listens on: the host of the public address.
+    pub hub_endpoint_host: EndpointHost,
+    /// Where the hub is reached, if an operator says so; then neither host nor port is guessed.
+    pub hub_endpoint: Option<Endpoint>,
+    /// Whether other replicas write the same store: then it is looked at again and again.
+    pub shared: bool,
+}
+
+/// What the machine is told.
+#[derive(Debug)]
+pub enum Input {
+    /// The store was read. Until then every node is asked to come back.
+    Loaded {
+        /// All of it.
+        loaded: Loaded,
+        /// The anchors that the shell could open.
+        anchors: BTreeMap<TenantId, AnchorSecret>,
+    },
+    /// A carrier was accepted.
+    Opened {
+        /// Its name.
+        link: LinkId,
+        /// What ties the frames to it.
+        channel: Channel,
+        /// Where it comes from.
+        from: Origin,
+    },
+    /// A frame came.
+    Received {
+        /// Over which link.
+        link: LinkId,
+        /// The frame.
+        frame: Frame,
+    },
+    /// All frames that were given out for the link before are written to its carrier. The shell says so whenever its
+    /// queue for the link runs empty; without it a link gets no more than a few frames of snapshots.
+    Drained {
+        /// Which link.
+        link: LinkId,
+    },
+    /// The carrier ended.
+    Closed {
+        /// Which link.
+        link: LinkId,
+    },
+    /// Somebody wants an edit; it is answered once, by [`Output::Answer`].
+    Edit {
+        /// To be given back with the answer.
+        request: RequestId,
+        /// Whose directory; `None` to create a tenant.
+        tenant: Option<TenantId>,
+        /// The wish.
+        edit: Edit,
+        /// Who wants it.
+        actor: Actor,
+    },
+    /// A commit ended.
+    Committed {
+        /// Which.
+        commit: CommitId,
+        /// All or nothing.
+        result: Result<(), CommitError>,
+    },
+    /// A refresh ended.
+    Refreshed {
+        /// Whose.
+        tenant: TenantId,
+        /// What was read, or why nothing was.
+        result: Result<Refresh, String>,
+        /// The anchor, where the whole was read and the shell could open it.
+        anchor: Option<AnchorSecret>,
+    },
+    /// A poll ended.
+    Polled(Result<Standings, String>),
+    /// The process is about to end: nodes are sent away, edits refused.
+    Drain,
+}
+
+/// What the machine wants done.
+#[derive(Debug)]
+pub enum Output {
+    /// Queue a frame for a link. A shell whose queue is full closes the link.
+    Send {
+        /// Which link.
+        link: LinkId,
+        /// The frame.
+        frame: Frame,
+    },
+    /// Close the link once what was queued for it is written. [`Input::Closed`] may follow and is ignored.
+    Close {
+        /// Which link.
+        link: LinkId,
+    },
+    /// Do one transaction; [`Input::Committed`] follows.
+    Commit(Box<Commit>),
+    /// Read what others wrote to one tenant; [`Input::Refreshed`] follows.
+    Refresh {
+        /// Whose.
+        tenant: TenantId,
+        /// How much.
+        since: Since,
+    },
+    /// Read where every tenant stands; [`Input::Polled`] follows.
+    Poll,
+    /// Write one line of the audit log that belongs to no commit: a refusal, or an edit that changed nothing.
+    Audit(AuditEntry),
+    /// Answer a request.
+    Answer {
+        /// Which.
+        request: RequestId,
+        /// What it got.
+        result: Result<Answer, Refusal>,
+    },
+    /// Save some presence. Nothing follows: what is lost, the next heartbeats tell again.
+    SavePresence(Vec<PresenceRow>),
+    /// Log and count.
+    Event(Event),
+}

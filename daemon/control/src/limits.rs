@@ -1,0 +1,49 @@
+//! The bounds of what a server holds and how often it tries, each with its reason.
+
+use std::time::Duration;
+
+/// Edits that wait for one tenant. At 5 ms a commit the last one waits for a second.
+pub const EDITS_QUEUED_MAX: usize = 256;
+/// Times that one edit is decided again after somebody else was faster. Eight losses in a row are a busy loop.
+pub const ATTEMPTS_MAX: u32 = 8;
+/// Generations that a journal remembers: a node that missed more gets the whole.
+pub const JOURNAL_GENERATIONS_MAX: usize = 4096;
+/// Touched entries that a journal remembers: about 1 MB a tenant.
+pub const JOURNAL_ENTRIES_MAX: usize = 16_384;
+/// Bytes of a patch on the wire: a frame less room for its stamp.
+pub const PATCH_BYTES_MAX: usize = model::limits::FRAME_BYTES_MAX - 4096;
+/// Snapshot frames that the shell holds unwritten for one link: half a megabyte for a slow reader, and its next part
+/// ready for a fast one.
+pub const SNAPSHOT_FRAMES_UNWRITTEN_MAX: u32 = 2;
+/// Frames of any kind that the shell holds unwritten for one link. More is a reader that asks and never reads.
+pub const FRAMES_UNWRITTEN_MAX: u32 = 256;
+/// Links that have not attached yet: their state is small, but anybody can open one.
+pub const LINKS_HALF_OPEN_MAX: usize = 4096;
+/// A node that refuses what it is sent gets the next whole not sooner than this after the one before.
+pub const WHOLE_INTERVAL: Duration = Duration::from_secs(5);
+/// A snapshot that was not acknowledged for so long, though the node lives, is sent again.
+pub const HOLDING_TIME_MAX: Duration = Duration::from_secs(60);
+/// Tokens that one tenant keeps, used up ones among them: about 200 bytes each.
+pub const TOKENS_MAX: usize = 100_000;
+/// Tags of one device or token: people read them in one line.
+pub const TAGS_MAX: usize = 32;
+/// TTL of a custom record in seconds: a week, as RFC 8767 section 4 advises for any TTL.
+pub const RECORD_TTL_SECONDS_MAX: u32 = 7 * 24 * 3600;
+/// Problems that one node reports and the server keeps.
+pub const PROBLEMS_MAX: usize = 16;
+/// Instances of one identity that were pushed aside and are remembered, to tell a clone from a restart.
+pub const INSTANCES_REMEMBERED: usize = 4;
+/// Presence is saved this often: what a crash forgets of it, the next heartbeats tell again.
+pub const PRESENCE_SAVE_INTERVAL: Duration = Duration::from_secs(30);
+/// Rows of presence in one save: one short transaction.
+pub const PRESENCE_ROWS_MAX: usize = 1000;
+/// How often a replica looks for what others wrote: the other half of "well under a second".
+pub const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// After the store failed or a directory was read incompletely, it is looked at again this much later.
+pub const STORE_RETRY_INTERVAL: Duration = Duration::from_secs(2);
+/// A node that cannot be served now comes back after between half and the whole of this.
+pub const RETRY_AFTER: Duration = Duration::from_secs(2);
+/// A draining server spreads its nodes' return by so much per link, so that a thousand are back within 10 s.
+pub const DRAIN_SPREAD_PER_LINK: Duration = Duration::from_millis(5);
+/// The longest spread of a drain.
+pub const DRAIN_SPREAD_MAX: Duration = Duration::from_secs(30);
