@@ -65,6 +65,18 @@ impl Patch {
         self.zone.apply(&mut snapshot.zone);
     }
 
+    /// What undoes this patch once it is applied to `before`. Costs what the patch touches.
+    #[must_use]
+    pub fn inverse(&self, before: &Snapshot) -> Self {
+        let (peers_set, peers_gone) = inverse_of_map(&before.peers, &self.peers_set, &self.peers_gone);
+        Self {
+            own: self.own.is_some().then(|| before.own.clone()),
+            peers_set,
+            peers_gone,
+            zone: self.zone.inverse(&before.zone),
+        }
+    }
+
     /// Whether it changes nothing.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -92,6 +104,13 @@ impl ZonePatch {
         apply_map(&mut zone.names, self.set, &self.gone);
     }
 
+    /// What undoes this patch once it is applied to `before`.
+    #[must_use]
+    pub fn inverse(&self, before: &Zone) -> Self {
+        let (set, gone) = inverse_of_map(&before.names, &self.set, &self.gone);
+        Self { head: self.head.as_ref().map(|_| (before.origin.clone(), before.block)), set, gone }
+    }
+
     /// Whether it changes nothing.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -107,6 +126,22 @@ where
         after.iter().filter(|(k, v)| before.get(k) != Some(v)).map(|(k, v)| (k.clone(), v.clone())).collect();
     let gone = before.keys().filter(|k| !after.contains_key(k)).cloned().collect::<BTreeSet<_>>();
     (set, gone.into_iter().collect())
+}
+
+fn inverse_of_map<K, V>(before: &Buckets<K, V>, set: &[(K, V)], gone: &[K]) -> (Vec<(K, V)>, Vec<K>)
+where
+    K: Encode<()> + Ord + Clone,
+    V: Encode<()> + Clone,
+{
+    let touched: BTreeSet<&K> = set.iter().map(|(key, _)| key).chain(gone).collect();
+    let (mut restore, mut remove) = (Vec::new(), Vec::new());
+    for key in touched {
+        match before.get(key) {
+            Some(value) => restore.push((key.clone(), value.clone())),
+            None => remove.push(key.clone()),
+        }
+    }
+    (restore, remove)
 }
 
 fn apply_map<K: Encode<()> + Ord, V: Encode<()>>(map: &mut Buckets<K, V>, set: Vec<(K, V)>, gone: &[K]) {
@@ -174,6 +209,21 @@ mod tests {
             patch.apply(&mut before);
             prop_assert_eq!(&before, &after);
             prop_assert_eq!(before.digest(), after.digest());
+        }
+
+        #[test]
+        fn the_inverse_restores(
+            a in any::<(Vec<u8>, Vec<u8>, u16)>(), b in any::<(Vec<u8>, Vec<u8>, u16)>(), c in any::<(Vec<u8>, Vec<u8>, u16)>()
+        ) {
+            let mut snapshot_a = snapshot(&a.0, &a.1, a.2);
+            let digest = snapshot_a.digest();
+            // A patch of other snapshots, so that it also sets what is there and removes what is not.
+            let patch = Patch::diff(&snapshot(&b.0, &b.1, b.2), &snapshot(&c.0, &c.1, c.2));
+            let undo = patch.inverse(&snapshot_a);
+            patch.apply(&mut snapshot_a);
+            undo.apply(&mut snapshot_a);
+            prop_assert_eq!(snapshot_a.digest(), digest);
+            prop_assert_eq!(snapshot_a, snapshot(&a.0, &a.1, a.2));
         }
 
         #[test]
