@@ -1,0 +1,145 @@
+//! Where a name stands in the reverse tree (RFC 1035, section 3.5; RFC 3596, section 2.5) of a tenant's block.
+//! Knows no record.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use model::Block;
+
+use crate::key::Key;
+
+/// What a name in the reverse tree stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The longest whole octets or nibbles that hold the block: where its SOA is.
+    Apex,
+    /// Between the apex and the addresses. It exists, though it has no record.
+    Between,
+    /// An address of the block.
+    Address(IpAddr),
+    /// Below the apex, but the name of no address.
+    Nowhere,
+}
+
+/// The place and how many labels the apex has. `None` if the name is not of this block.
+pub(crate) fn place(key: &Key, block: &Block) -> Option<(Place, usize)> {
+    let labels = key.labels_from_root();
+    match labels.as_slice() {
+        [b"arpa", b"in-addr", rest @ ..] => FOUR.place(rest, IpNet::V4(block.v4())),
+        [b"arpa", b"ip6", rest @ ..] => SIX.place(rest, IpNet::V6(block.v6())),
+        _ => None,
+    }
+}
+
+/// How one family writes addresses in the reverse tree.
+struct Family {
+    unit_bits: u8,
+    units: usize,
+    parse: fn(&[u8]) -> Option<u8>,
+    net: fn(&[u8]) -> IpNet,
+}
+
+const FOUR: Family = Family { unit_bits: 8, units: 4, parse: octet, net: net_of_octets };
+const SIX: Family = Family { unit_bits: 4, units: 32, parse: nibble, net: net_of_nibbles };
+
+impl Family {
+    fn place(&self, labels: &[&[u8]], block: IpNet) -> Option<(Place, usize)> {
+        let units: Vec<u8> = labels.iter().take(self.units).map_while(|label| (self.parse)(label)).collect();
+        let apex = usize::from(block.prefix_len() / self.unit_bits);
+        let net = (self.net)(&units);
+        if units.len() < apex || !(net.contains(&block) || block.contains(&net)) {
+            return None;
+        }
+        let place = if units.len() < labels.len() {
+            Place::Nowhere
+        } else if units.len() == self.units {
+            Place::Address(net.addr())
+        } else if units.len() == apex {
+            Place::Apex
+        } else {
+            Place::Between
+        };
+        Some((place, apex + 2))
+    }
+}
+
+/// A decimal number without leading zeros: `01` names nothing.
+fn octet(label: &[u8]) -> Option<u8> {
+    let number: u8 = std::str::from_utf8(label).ok()?.parse().ok()?;
+    (number.to_string().as_bytes() == label).then_some(number)
+}
+
+fn nibble(label: &[u8]) -> Option<u8> {
+    let &[digit] = label else { return None };
+    char::from(digit).to_digit(16).and_then(|number| u8::try_from(number).ok())
+}
+
+fn net_of_octets(units: &[u8]) -> IpNet {
+    let mut octets = [0; 4];
+    octets[..units.len()].copy_from_slice(units);
+    let length = u8::try_from(units.len() * 8).expect("four octets at most");
+    IpNet::V4(Ipv4Net::new(Ipv4Addr::from(octets), length).expect("32 bits at most"))
+}
+
+fn net_of_nibbles(units: &[u8]) -> IpNet {
+    let bits = units.iter().zip((0..128).step_by(4)).map(|(&unit, at)| u128::from(unit) << (124 - at));
+    let length = u8::try_from(units.len() * 4).expect("32 nibbles at most");
+    IpNet::V6(Ipv6Net::new(Ipv6Addr::from(bits.sum::<u128>()), length).expect("128 bits at most"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use model::Name;
+
+    fn check(block: &str, name: &str, expect: Option<(Place, usize)>) {
+        let v6 = "fd12:3456:789a::/48".parse().expect("a net");
+        let block = Block::from_nets(block.parse().expect("a net"), v6).expect("a block");
+        let key = Key::from(&name.parse::<Name>().expect("a name"));
+        assert_eq!(place(&key, &block), expect, "{name} in {block:?}");
+    }
+
+    #[test]
+    fn an_aligned_block_is_a_zone() {
+        let check = |name, expect| check("100.64.0.0/16", name, expect);
+        check("64.100.in-addr.arpa", Some((Place::Apex, 4)));
+        check("7.64.100.in-addr.arpa", Some((Place::Between, 4)));
+        let address = IpAddr::from([100, 64, 7, 9]);
+        check("9.7.64.100.in-addr.arpa", Some((Place::Address(address), 4)));
+        check("x.9.7.64.100.in-addr.arpa", Some((Place::Nowhere, 4)));
+        check("09.7.64.100.in-addr.arpa", Some((Place::Nowhere, 4)));
+        check("256.7.64.100.in-addr.arpa", Some((Place::Nowhere, 4)));
+        check("x.64.100.in-addr.arpa", Some((Place::Nowhere, 4)));
+        for foreign in
+            ["65.100.in-addr.arpa", "100.in-addr.arpa", "in-addr.arpa", "arpa", "x.100.in-addr.arpa"]
+        {
+            check(foreign, None);
+        }
+        check("1.0.65.100.in-addr.arpa", None);
+    }
+
+    #[test]
+    fn an_unaligned_block_is_served_from_the_octet_above() {
+        let check = |name, expect| check("10.1.16.0/20", name, expect);
+        check("1.10.in-addr.arpa", Some((Place::Apex, 4)));
+        check("16.1.10.in-addr.arpa", Some((Place::Between, 4)));
+        check("1.31.1.10.in-addr.arpa", Some((Place::Address(IpAddr::from([10, 1, 31, 1])), 4)));
+        check("1.32.1.10.in-addr.arpa", None);
+        check("32.1.10.in-addr.arpa", None);
+    }
+
+    #[test]
+    fn ip6_goes_by_nibbles() {
+        let check = |name: &str, expect| check("100.64.0.0/16", name, expect);
+        let apex = "a.9.8.7.6.5.4.3.2.1.d.f.ip6.arpa";
+        check(apex, Some((Place::Apex, 14)));
+        check(&format!("0.{apex}"), Some((Place::Between, 14)));
+        let address = "fd12:3456:789a::2f".parse().expect("an address");
+        let zeros = "0.".repeat(18);
+        check(&format!("f.2.{zeros}{apex}"), Some((Place::Address(address), 14)));
+        check(&format!("1.f.2.{zeros}{apex}"), Some((Place::Nowhere, 14)));
+        check(&format!("g.2.{zeros}{apex}"), Some((Place::Nowhere, 14)));
+        check("9.8.7.6.5.4.3.2.1.d.f.ip6.arpa", None);
+        check("b.9.8.7.6.5.4.3.2.1.d.f.ip6.arpa", None);
+    }
+}

@@ -1,0 +1,59 @@
+//! A tenant to ask about: `home.internal` in 100.64.0.0/16.
+
+use std::net::IpAddr;
+
+use model::{Block, Name, RecordData, RecordSet, TenantId, Zone};
+
+pub(crate) const TENANT: TenantId = TenantId::from_bytes([1; 16]);
+
+pub(crate) fn name(text: &str) -> Name {
+    text.parse().expect("a name")
+}
+
+pub(crate) fn block() -> Block {
+    let v6 = "fd12:3456:789a::/48".parse().expect("a net");
+    Block::from_nets("100.64.0.0/16".parse().expect("a net"), v6).expect("a block")
+}
+
+/// The IPv4 address of a host of the block.
+pub(crate) fn v4(number: u32) -> IpAddr {
+    block().host(number).expect("in the block").v4.into()
+}
+
+/// A set without PTR from `TYPE value` lines.
+pub(crate) fn set(records: &[&str]) -> RecordSet {
+    let record = |text: &&str| {
+        let (kind, value) = text.split_once(' ').expect("a type and a value");
+        model::Record { data: RecordData::parse(kind, value).expect("a value of the type"), ttl: 60 }
+    };
+    RecordSet { records: records.iter().map(record).collect(), reverse: false }
+}
+
+pub(crate) fn of_host(number: u32) -> RecordSet {
+    RecordSet::of_node(block().host(number).expect("in the block"))
+}
+
+pub(crate) fn zone() -> Zone {
+    let mut zone = Zone::new(name("home.internal"), block());
+    let mut add =
+        |owner: &str, set: RecordSet| zone.names.insert(name(&format!("{owner}.home.internal")), set);
+    add("hub", of_host(1));
+    add("laptop", of_host(2));
+    add("v4only", set(&["A 100.64.0.9"]));
+    add("www", set(&["CNAME laptop.home.internal"]));
+    add("alias", set(&["CNAME www.home.internal"]));
+    add("dangling", set(&["CNAME missing.home.internal"]));
+    add("away", set(&["CNAME www.example.org"]));
+    add("round", set(&["CNAME trip.home.internal"]));
+    add("trip", set(&["CNAME round.home.internal"]));
+    add("note", set(&["TXT hello", "A 100.64.0.10"]));
+    add("a.b.deep", set(&["A 100.64.0.11"]));
+    for n in 0..12 {
+        add(&format!("link{n}"), set(&[&format!("CNAME link{}.home.internal", n + 1)]));
+    }
+    let texts: Vec<String> = (10..40).map(|n| format!("TXT {n}{}", "x".repeat(98))).collect();
+    add("big", set(&texts.iter().map(String::as_str).collect::<Vec<_>>()));
+    let outside = RecordSet { reverse: true, ..set(&["A 192.0.2.1"]) };
+    add("outside", outside);
+    zone
+}
