@@ -24,6 +24,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("sim", 6),
     ("lab", 6),
     ("tidy", 6),
+    ("fuzzed", 6),
 ];
 
 /// Arrows inside one layer, with their reason.

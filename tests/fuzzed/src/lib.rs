@@ -1,0 +1,25 @@
+//! What must hold of every parser that meets the network, for any bytes: the functions that `fuzz/` runs on invented
+//! input and `cargo test` on the recorded one. Knows no input.
+//!
+//! Each takes bytes and panics if a property is broken; refusing the bytes is always right.
+
+mod frames;
+mod names;
+mod tokens;
+
+/// A parser and its properties.
+pub type Fuzzed = fn(&[u8]);
+
+/// Every target by its name, which is also the name of its corpus under `fuzz/corpus`.
+pub const TARGETS: &[(&str, Fuzzed)] =
+    &[("frames", frames::check), ("names", names::check), ("tokens", tokens::check)];
+
+/// Runs one target.
+///
+/// # Panics
+/// If there is no such target, or a property is broken.
+pub fn run(target: &str, bytes: &[u8]) {
+    let found = TARGETS.iter().find(|(name, _)| *name == target);
+    let (_, check) = found.unwrap_or_else(|| panic!("no fuzz target {target}"));
+    check(bytes);
+}
