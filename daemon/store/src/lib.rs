@@ -1,1 +1,30 @@
-//! placeholder
+//! The database: SQLite or PostgreSQL, one store over both. Knows no link, no HTTP and no kernel, and decides nothing.
+//!
+//! ```text
+//! reach ─▶ Opened ─ migrate ─▶ Store ─┬ load, refresh, standings, commit      directory.rs
+//!                                     ├ append_audit, audit_list, prune_audit audit.rs
+//!                                     ├ save_presence, presence               presence.rs
+//!                                     └ users, sessions, API tokens, setup    people.rs
+//! ```
+
+mod audit;
+mod database;
+mod dialect;
+mod directory;
+mod error;
+mod fields;
+mod migrate;
+mod people;
+mod presence;
+mod restore;
+mod rows;
+mod sql;
+mod store;
+
+pub use audit::{AUDIT_PAGE_MAX, AuditCursor, AuditPage, BadCursor};
+pub use database::PoolFigures;
+pub use directory::GENERATIONS_KEPT;
+pub use error::{Corrupt, DatabaseError, Kind, OpenError, ReadError};
+pub use people::{ApiToken, BadRole, PeopleError, Role, Session, User};
+pub use sql::Engine;
+pub use store::{Opened, Store};

@@ -1,0 +1,184 @@
+//! The pools of one database: how to reach it, how many connections, how a transaction begins. Knows no table.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use sqlx::ConnectOptions as _;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+
+use crate::dialect;
+use crate::error::{DatabaseError, Kind, OpenError};
+use crate::sql::{Engine, Transaction};
+
+/// PostgreSQL connections of one replica: three replicas stay far below its default limit of 100.
+const POSTGRES_CONNECTIONS_MAX: u32 = 10;
+/// SQLite's readers; the writer is one more.
+const SQLITE_READERS_MAX: u32 = 4;
+/// How long a request waits for a free connection, or for a database to answer at all.
+const ACQUIRE_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long SQLite waits for a lock of another process, a backup say, in one attempt.
+const BUSY_TIME_MAX: Duration = Duration::from_secs(2);
+/// How often a write is begun anew when the database is locked: six seconds in all, then the caller decides.
+pub(crate) const WRITE_ATTEMPTS_MAX: u32 = 3;
+/// What a PostgreSQL session is cut off after: our statements take milliseconds, migrations lift it.
+const POSTGRES_LIMITS: [(&str, &str); 3] = [
+    ("statement_timeout", "10s"),
+    ("lock_timeout", "5s"),
+    // A replica stopped in the middle of a transaction must not block the others for long.
+    ("idle_in_transaction_session_timeout", "15s"),
+];
+
+/// How many connections there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PoolFigures {
+    /// Open, in use or not.
+    pub open: u32,
+    /// In use now.
+    pub in_use: u32,
+}
+
+/// The pools of one database.
+#[derive(Debug, Clone)]
+pub(crate) enum Database {
+    /// SQLite has one writer; the readers do not wait for it.
+    Sqlite { path: PathBuf, readers: SqlitePool, writer: SqlitePool },
+    /// PostgreSQL.
+    Postgres(PgPool),
+}
+
+impl Database {
+    /// Opens the pools and makes sure that a connection can be had.
+    pub(crate) async fn connect(url: &str) -> Result<Self, OpenError> {
+        let bad = || OpenError::Url(without_password(url));
+        let database = match url.split_once(':').ok_or_else(bad)? {
+            ("sqlite", path) => {
+                let path = path.strip_prefix("//").unwrap_or(path);
+                if path.is_empty() || path.starts_with(':') {
+                    return Err(bad());
+                }
+                Self::sqlite(Path::new(path))?
+            }
+            ("postgres" | "postgresql", _) => {
+                let options = PgConnectOptions::from_str(url).map_err(|e| OpenError::Options(e.into()))?;
+                let options =
+                    options.application_name("warren").options(POSTGRES_LIMITS).disable_statement_logging();
+                let pool = PgPoolOptions::new()
+                    .max_connections(POSTGRES_CONNECTIONS_MAX)
+                    .acquire_timeout(ACQUIRE_TIME_MAX);
+                Self::Postgres(pool.connect_lazy_with(options))
+            }
+            _ => return Err(bad()),
+        };
+        database.read().await?;
+        Ok(database)
+    }
+
+    fn sqlite(path: &Path) -> Result<Self, OpenError> {
+        make_private(path)?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIME_MAX)
+            .foreign_keys(true)
+            .disable_statement_logging();
+        let pool = |connections| {
+            SqlitePoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIME_MAX)
+        };
+        Ok(Self::Sqlite {
+            path: path.to_owned(),
+            readers: pool(SQLITE_READERS_MAX).connect_lazy_with(options.clone().pragma("query_only", "ON")),
+            writer: pool(1).connect_lazy_with(options),
+        })
+    }
+
+    pub(crate) const fn engine(&self) -> Engine {
+        match self {
+            Self::Sqlite { .. } => Engine::Sqlite,
+            Self::Postgres(_) => Engine::Postgres,
+        }
+    }
+
+    /// Begins a transaction whose reads see one moment.
+    pub(crate) async fn read(&self) -> Result<Transaction, DatabaseError> {
+        let begin = dialect::BEGIN_READ.on(self.engine());
+        Ok(match self {
+            Self::Sqlite { readers, .. } => Transaction::Sqlite(readers.begin_with(begin).await?),
+            Self::Postgres(pool) => Transaction::Postgres(pool.begin_with(begin).await?),
+        })
+    }
+
+    /// Begins a transaction that writes, again a few times while the database is locked.
+    pub(crate) async fn write(&self) -> Result<Transaction, DatabaseError> {
+        let mut attempts = 1;
+        loop {
+            match self.try_write().await {
+                Err(e) if e.kind == Kind::Locked && attempts < WRITE_ATTEMPTS_MAX => attempts += 1,
+                done => return done,
+            }
+        }
+    }
+
+    async fn try_write(&self) -> Result<Transaction, DatabaseError> {
+        let begin = dialect::BEGIN_WRITE.on(self.engine());
+        Ok(match self {
+            Self::Sqlite { writer, .. } => Transaction::Sqlite(writer.begin_with(begin).await?),
+            Self::Postgres(pool) => Transaction::Postgres(pool.begin_with(begin).await?),
+        })
+    }
+
+    pub(crate) fn figures(&self) -> PoolFigures {
+        let figures = |open: u32, idle: usize| PoolFigures {
+            open,
+            in_use: open.saturating_sub(u32::try_from(idle).unwrap_or(u32::MAX)),
+        };
+        match self {
+            Self::Sqlite { readers, writer, .. } => {
+                figures(readers.size() + writer.size(), readers.num_idle() + writer.num_idle())
+            }
+            Self::Postgres(pool) => figures(pool.size(), pool.num_idle()),
+        }
+    }
+
+    pub(crate) async fn close(&self) {
+        match self {
+            Self::Sqlite { readers, writer, .. } => {
+                readers.close().await;
+                writer.close().await;
+            }
+            Self::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+/// Makes the file, if it is not there, so that only its owner reads it; SQLite gives its companions the same mode.
+pub(crate) fn make_private(path: &Path) -> Result<(), OpenError> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let made = std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    made.map(drop).map_err(|source| OpenError::File { path: path.to_owned(), source })
+}
+
+/// The URL as it may be shown.
+fn without_password(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, place))) => format!("{scheme}://…@{place}"),
+        _ => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn urls_that_name_no_database_are_refused_without_their_password() {
+        for bad in ["", "warren.db", "sqlite:", "sqlite::memory:", "mysql://u:secret@h/d"] {
+            let error = Database::connect(bad).await.expect_err(bad);
+            assert!(matches!(&error, OpenError::Url(_)) && !error.to_string().contains("secret"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Everything that SQLite and PostgreSQL say differently. One statement text serves both elsewhere.
+
+use crate::sql::{Engine, Sql};
+
+/// How a write begins. SQLite takes its one writer's place at once, so that no read inside it grows stale.
+pub(crate) const BEGIN_WRITE: Sql = Sql { sqlite: "BEGIN IMMEDIATE", postgres: "BEGIN" };
+
+/// How a read begins: all its statements see one moment. In WAL mode SQLite's plain transactions do.
+pub(crate) const BEGIN_READ: Sql =
+    Sql { sqlite: "BEGIN", postgres: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" };
+
+/// Lets one replica at a time migrate. In SQLite `BEGIN IMMEDIATE` did. The number is Warren's own.
+/// Answers a row, and a migration may take as long as it needs.
+pub(crate) const MIGRATION_LOCK: Sql = Sql {
+    sqlite: "SELECT 1",
+    postgres: "SELECT set_config('statement_timeout', '0', true), set_config('lock_timeout', '0', true), \
+               pg_advisory_xact_lock(8246137205117)",
+};
+
+/// Whether the migrations table is there: one row or none.
+pub(crate) const MIGRATIONS_TABLE: Sql = Sql {
+    sqlite: "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'migrations'",
+    postgres: "SELECT 1 FROM information_schema.tables \
+               WHERE table_schema = current_schema() AND table_name = 'migrations'",
+};
+
+/// One tenant is created at a time, so that two new blocks cannot overlap. SQLite has one writer anyway.
+pub(crate) const LOCK_SERVER: Sql = Sql {
+    sqlite: "SELECT epoch FROM server WHERE id = 1",
+    postgres: "SELECT epoch FROM server WHERE id = 1 FOR UPDATE",
+};
+
+/// Presence as one JSON array, so that a batch is one round trip. A device that is not there is passed over; a later
+/// word of another replica stays.
+pub(crate) const SAVE_PRESENCE: Sql = Sql {
+    sqlite: "INSERT INTO presence (device_id, last_seen, held_epoch, held_generation, held_digest, settled, software, address) \
+             SELECT d.id, j.value ->> 'last_seen', j.value ->> 'held_epoch', j.value ->> 'held_generation', \
+                    j.value ->> 'held_digest', j.value ->> 'settled', j.value ->> 'software', j.value ->> 'address' \
+             FROM json_each($1) AS j \
+             JOIN devices AS d ON d.id = j.value ->> 'device_id' AND d.tenant_id = j.value ->> 'tenant_id' \
+             WHERE TRUE \
+             ON CONFLICT (device_id) DO UPDATE SET \
+                 last_seen = excluded.last_seen, held_epoch = excluded.held_epoch, \
+                 held_generation = excluded.held_generation, held_digest = excluded.held_digest, \
+                 settled = excluded.settled, software = excluded.software, address = excluded.address \
+             WHERE excluded.last_seen >= presence.last_seen",
+    postgres: "INSERT INTO presence (device_id, last_seen, held_epoch, held_generation, held_digest, settled, software, address) \
+               SELECT d.id, j.last_seen, j.held_epoch, j.held_generation, j.held_digest, j.settled, j.software, j.address \
+               FROM jsonb_to_recordset($1::jsonb) AS j (tenant_id TEXT, device_id TEXT, last_seen BIGINT, \
+                   held_epoch BIGINT, held_generation BIGINT, held_digest TEXT, settled BOOLEAN, software TEXT, address TEXT) \
+               JOIN devices AS d ON d.id = j.device_id AND d.tenant_id = j.tenant_id \
+               ON CONFLICT (device_id) DO UPDATE SET \
+                   last_seen = excluded.last_seen, held_epoch = excluded.held_epoch, \
+                   held_generation = excluded.held_generation, held_digest = excluded.held_digest, \
+                   settled = excluded.settled, software = excluded.software, address = excluded.address \
+               WHERE excluded.last_seen >= presence.last_seen",
+};
+
+/// A migration's text for an engine. SQLite's STRICT tables know five types (https://www.sqlite.org/stricttables.html).
+pub(crate) fn schema(text: &str, engine: Engine) -> String {
+    match engine {
+        Engine::Postgres => text.to_owned(),
+        Engine::Sqlite => text
+            .replace("BIGINT", "INTEGER")
+            .replace("BOOLEAN", "INTEGER")
+            .replace("BYTEA", "BLOB")
+            .replace("/* STRICT */", "STRICT"),
+    }
+}

@@ -1,0 +1,138 @@
+//! Brings the schema forward at start: forward-only, one replica at a time, each migration all or nothing.
+//!
+//! ```text
+//! begin ─▶ lock ─▶ which are there? ─▶ next one ─▶ note it ─▶ commit ─▶ begin …
+//!            ▲                                        SQLite: a snapshot file before each
+//!            └ another replica waits here and then finds nothing to do
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use sqlx::sqlite::SqlitePool;
+
+use crate::database::{Database, make_private};
+use crate::dialect;
+use crate::error::{DatabaseError, OpenError};
+use crate::sql::{Transaction, values};
+
+/// One step of the schema.
+pub(crate) struct Migration {
+    pub(crate) version: u32,
+    pub(crate) name: &'static str,
+    /// The oldest program that works with the schema after this step, as the newest version that it knows. A step
+    /// that only expands keeps that of the step before, so that during a rolling restart the previous program runs on.
+    pub(crate) needs: u32,
+    pub(crate) text: &'static str,
+}
+
+/// All steps in order, numbered from 1.
+pub(crate) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "directory",
+        needs: 1,
+        text: include_str!("migrations/0001_directory.sql"),
+    },
+    Migration { version: 2, name: "people", needs: 1, text: include_str!("migrations/0002_people.sql") },
+];
+
+/// Which steps the database lacks.
+pub(crate) async fn pending(
+    database: &Database,
+    known: &'static [Migration],
+) -> Result<Vec<&'static Migration>, OpenError> {
+    let mut transaction = database.read().await?;
+    let done = applied(&mut transaction, known).await?;
+    Ok(known.iter().filter(|m| m.version > done).collect())
+}
+
+/// Takes every step that the database lacks.
+pub(crate) async fn run(database: &Database, known: &'static [Migration]) -> Result<(), OpenError> {
+    while let Some(next) = pending(database, known).await?.first() {
+        if let Database::Sqlite { path, writer, .. } = database
+            && next.version > 1
+        {
+            snapshot(path, writer, next).await?;
+        }
+        step(database, known).await?;
+    }
+    Ok(())
+}
+
+/// Takes the first step that is missing once the lock is held; another replica may have taken it meanwhile.
+async fn step(database: &Database, known: &'static [Migration]) -> Result<(), OpenError> {
+    let mut transaction = database.write().await?;
+    transaction.all(dialect::MIGRATION_LOCK, vec![]).await?;
+    let done = applied(&mut transaction, known).await?;
+    let Some(next) = known.iter().find(|m| m.version > done) else {
+        return Ok(());
+    };
+    let failed = |source: DatabaseError| OpenError::Migration { version: next.version, name: next.name, source };
+    tracing::info!(version = next.version, name = next.name, "migrating the database");
+    apply(&mut transaction, next).await.map_err(failed)?;
+    transaction.commit().await.map_err(failed)
+}
+
+async fn apply(transaction: &mut Transaction, step: &Migration) -> Result<(), DatabaseError> {
+    let engine = transaction.engine();
+    if step.version == 1 {
+        const TABLE: &str = "CREATE TABLE migrations (version BIGINT PRIMARY KEY NOT NULL, name TEXT NOT NULL, \
+                             needs BIGINT NOT NULL, applied_at BIGINT NOT NULL) /* STRICT */";
+        transaction.script(dialect::schema(TABLE, engine)).await?;
+    }
+    transaction.script(dialect::schema(step.text, engine)).await?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+    let note = values![step.version, step.name, step.needs, i64::try_from(now).unwrap_or(i64::MAX)];
+    transaction
+        .execute("INSERT INTO migrations (version, name, needs, applied_at) VALUES ($1, $2, $3, $4)", note)
+        .await?;
+    Ok(())
+}
+
+/// The newest step that the database has; refuses a schema that this program is too old for.
+async fn applied(transaction: &mut Transaction, known: &[Migration]) -> Result<u32, OpenError> {
+    if transaction.optional(dialect::MIGRATIONS_TABLE, vec![]).await?.is_none() {
+        return Ok(0);
+    }
+    let sql = "SELECT COALESCE(MAX(version), 0) AS version, COALESCE(MAX(needs), 0) AS needs FROM migrations";
+    let row = transaction.optional(sql, vec![]).await?;
+    let number = |column| {
+        let found = row.as_ref().and_then(|r| r.int(column).ok().flatten());
+        found.and_then(|n| u32::try_from(n).ok()).unwrap_or(u32::MAX)
+    };
+    let (found, needs) = (number("version"), number("needs"));
+    let newest = known.last().map_or(0, |m| m.version);
+    if needs > newest { Err(OpenError::Newer { found, needs, known: newest }) } else { Ok(found) }
+}
+
+/// Where the database is kept as it was before a step.
+pub(crate) fn snapshot_path(database: &Path, step: u32) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(format!(".before-{step:04}"));
+    name.into()
+}
+
+/// Copies the database to a file beside it. The newest copy of a step is the one to keep: an earlier one is of a try
+/// that failed.
+async fn snapshot(path: &Path, writer: &SqlitePool, next: &Migration) -> Result<(), OpenError> {
+    let target = snapshot_path(path, next.version);
+    let mut half = target.as_os_str().to_owned();
+    half.push(format!(".{}", std::process::id()));
+    let half = PathBuf::from(half);
+    let failed = |source| OpenError::File { path: target.clone(), source };
+    if half.exists() {
+        std::fs::remove_file(&half).map_err(failed)?;
+    }
+    make_private(&half)?;
+    sqlx::query("VACUUM INTO $1")
+        .bind(half.display().to_string())
+        .execute(writer)
+        .await
+        .map_err(DatabaseError::from)?;
+    // The name appears only when the bytes are on the disk.
+    let synced = std::fs::File::open(&half).and_then(|file| file.sync_all());
+    synced.and_then(|()| std::fs::rename(&half, &target)).map_err(failed)?;
+    tracing::info!(path = %target.display(), "kept the database as it was before the migration");
+    Ok(())
+}

@@ -1,0 +1,77 @@
+//! What was saved of the devices' presence. Not part of any directory: no generation, no change log, no audit.
+
+use control::PresenceRow;
+use model::wire::Remark;
+use model::{Epoch, Generation, Held, Version};
+use serde_json::json;
+
+use crate::dialect;
+use crate::error::{Corrupt, DatabaseError, ReadError};
+use crate::fields::Fields;
+use crate::rows::signed;
+use crate::sql::{Row, Transaction, values};
+use crate::store::Store;
+
+/// Rows of one statement: about 300 kB of JSON, and the writer is free again in between.
+const BATCH_ROWS_MAX: usize = 1_000;
+
+impl Store {
+    /// Saves what is newer than what the database has. A device that the database does not have is passed over.
+    pub async fn save_presence(&self, rows: &[PresenceRow]) -> Result<(), DatabaseError> {
+        for batch in rows.chunks(BATCH_ROWS_MAX) {
+            let batch: serde_json::Value = batch.iter().map(to_json).collect();
+            let mut transaction = self.database.write().await?;
+            transaction.execute(dialect::SAVE_PRESENCE, values![batch.to_string()]).await?;
+            transaction.commit().await?;
+        }
+        Ok(())
+    }
+
+    /// What was saved of every device.
+    pub async fn presence(&self) -> Result<Vec<PresenceRow>, ReadError> {
+        all(&mut self.database.read().await?).await
+    }
+}
+
+fn to_json(row: &PresenceRow) -> serde_json::Value {
+    json!({
+        "tenant_id": row.tenant.to_string(),
+        "device_id": row.device.to_string(),
+        "last_seen": row.last_seen.unix_micros(),
+        "held_epoch": row.held.map(|held| held.version.epoch.0),
+        "held_generation": row.held.map(|held| signed(held.version.generation.0)),
+        "held_digest": row.held.map(|held| held.digest.to_string()),
+        "settled": row.settled,
+        "software": row.software.as_str(),
+        "address": row.address.map(|address| address.to_string()),
+    })
+}
+
+pub(crate) async fn all(transaction: &mut Transaction) -> Result<Vec<PresenceRow>, ReadError> {
+    let sql = "SELECT presence.*, tenant_id FROM presence JOIN devices ON id = device_id ORDER BY device_id";
+    let rows = transaction.all(sql, vec![]).await?;
+    Ok(rows.iter().map(from_row).collect::<Result<_, _>>()?)
+}
+
+fn from_row(row: &Row) -> Result<PresenceRow, Corrupt> {
+    let fields = Fields::of_row("presence", "device_id", row);
+    let held = match fields.number_or_null("held_epoch")? {
+        None => None,
+        Some(epoch) => Some(Held {
+            version: Version {
+                epoch: Epoch(epoch),
+                generation: Generation(fields.number("held_generation")?),
+            },
+            digest: fields.parsed("held_digest")?,
+        }),
+    };
+    Ok(PresenceRow {
+        tenant: fields.parsed("tenant_id")?,
+        device: fields.parsed("device_id")?,
+        last_seen: fields.time("last_seen")?,
+        held,
+        settled: fields.bool("settled")?,
+        software: Remark::new(&fields.text("software")?),
+        address: fields.parsed_or_null("address")?,
+    })
+}

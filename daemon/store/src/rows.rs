@@ -1,0 +1,268 @@
+//! The rows of a directory as columns, both ways. What the columns mean, `control::rows` says.
+
+use std::collections::BTreeSet;
+
+use control::{Device, DnsEntry, Fact, Hub, Tenant, Token};
+use model::wire::Remark;
+use model::{Block, Label, Name, RecordData, Standing, TenantId};
+
+use crate::error::Corrupt;
+use crate::fields::{Columns, Fields};
+use crate::sql::Value;
+
+/// What a fact does to its table.
+pub(crate) enum Write {
+    /// The row is this.
+    Set,
+    /// There is no such row.
+    Remove,
+}
+
+/// A fact, ready to be written.
+pub(crate) struct Encoded {
+    pub(crate) table: &'static Table,
+    /// Names the fact in the change log.
+    pub(crate) kind: &'static str,
+    pub(crate) write: Write,
+    pub(crate) columns: Columns,
+}
+
+/// How one table is written.
+pub(crate) struct Table {
+    pub(crate) name: &'static str,
+    pub(crate) key: &'static [&'static str],
+    /// The column of the tenant's id, bound before all others; `None` where the row is the tenant's own.
+    pub(crate) tenant: Option<&'static str>,
+    /// Set when the row is made, and by its own statement afterwards.
+    pub(crate) frozen: &'static [&'static str],
+}
+
+const TENANTS: Table = Table { name: "tenants", key: &["id"], tenant: None, frozen: &[] };
+const DEVICES: Table = Table { name: "devices", key: &["id"], tenant: Some("tenant_id"), frozen: &[] };
+// Only a redemption raises the uses: no edit that was decided earlier can take one back.
+const TOKENS: Table = Table { name: "tokens", key: &["id"], tenant: Some("tenant_id"), frozen: &["uses"] };
+const RECORDS: Table = Table {
+    name: "records",
+    key: &["tenant_id", "name", "kind", "value"],
+    tenant: Some("tenant_id"),
+    frozen: &[],
+};
+const HUBS: Table = Table { name: "hubs", key: &["tenant_id"], tenant: Some("tenant_id"), frozen: &[] };
+
+/// A fact as its table, its columns and its kind.
+pub(crate) fn encode(fact: &Fact) -> Encoded {
+    let set = |table, kind, columns| Encoded { table, kind, write: Write::Set, columns };
+    match fact {
+        Fact::Tenant(row) => set(&TENANTS, "tenant", tenant_columns(row)),
+        Fact::Device(row) => set(&DEVICES, "device", device_columns(row)),
+        Fact::Token(row) => set(&TOKENS, "token", token_columns(row)),
+        Fact::Record(row) => {
+            let mut columns = record_key(&row.name, &row.data);
+            columns.push(("ttl", row.ttl.into()));
+            set(&RECORDS, "record", columns)
+        }
+        Fact::RecordGone { name, data } => Encoded {
+            table: &RECORDS,
+            kind: "record-gone",
+            write: Write::Remove,
+            columns: record_key(name, data),
+        },
+        Fact::Hub(row) => set(&HUBS, "hub", hub_columns(row)),
+    }
+}
+
+/// The inverse of [`encode`].
+pub(crate) fn decode(kind: &str, fields: &Fields<'_>) -> Result<Fact, Corrupt> {
+    Ok(match kind {
+        "tenant" => Fact::Tenant(tenant(fields)?),
+        "device" => Fact::Device(device(fields)?),
+        "token" => Fact::Token(token(fields)?),
+        "record" => Fact::Record(record(fields)?),
+        "record-gone" => {
+            let (name, data) = record_of_key(fields)?;
+            Fact::RecordGone { name, data }
+        }
+        "hub" => Fact::Hub(hub(fields)?),
+        _ => return Err(fields.corrupt("kind", format!("{kind:?} is unknown"))),
+    })
+}
+
+fn tenant_columns(row: &Tenant) -> Columns {
+    vec![
+        ("id", row.id.to_string().into()),
+        ("name", row.name.to_string().into()),
+        ("suffix", row.suffix.to_string().into()),
+        ("block_v4", row.block.v4().to_string().into()),
+        ("block_v6", row.block.v6().to_string().into()),
+        ("anchor", row.anchor.to_string().into()),
+        ("created_at", row.created_at.unix_micros().into()),
+        ("deleted_at", row.deleted_at.map(|t| t.unix_micros()).into()),
+    ]
+}
+
+pub(crate) fn tenant(fields: &Fields<'_>) -> Result<Tenant, Corrupt> {
+    let block = Block::from_nets(fields.parsed("block_v4")?, fields.parsed("block_v6")?);
+    Ok(Tenant {
+        id: fields.parsed("id")?,
+        name: fields.parsed("name")?,
+        suffix: fields.parsed("suffix")?,
+        block: block.map_err(|e| fields.corrupt("block_v4", e))?,
+        anchor: fields.parsed("anchor")?,
+        created_at: fields.time("created_at")?,
+        deleted_at: fields.time_or_null("deleted_at")?,
+    })
+}
+
+fn device_columns(row: &Device) -> Columns {
+    vec![
+        ("id", row.id.to_string().into()),
+        ("name", row.name.to_string().into()),
+        ("identity", row.identity.to_string().into()),
+        ("wireguard", row.wireguard.to_string().into()),
+        ("number", row.number.into()),
+        ("standing", row.standing.as_str().into()),
+        ("tags", tags_value(&row.tags)),
+        ("os", row.os.as_str().into()),
+        ("enrolled_at", row.enrolled_at.unix_micros().into()),
+        ("enrolled_by", row.enrolled_by.to_string().into()),
+        ("approved_at", row.approved_at.map(|t| t.unix_micros()).into()),
+        ("revoked_at", row.revoked_at.map(|t| t.unix_micros()).into()),
+    ]
+}
+
+pub(crate) fn device(fields: &Fields<'_>) -> Result<Device, Corrupt> {
+    Ok(Device {
+        id: fields.parsed("id")?,
+        name: fields.parsed("name")?,
+        identity: fields.parsed("identity")?,
+        wireguard: fields.parsed("wireguard")?,
+        number: fields.number("number")?,
+        standing: standing(fields)?,
+        tags: tags(fields)?,
+        os: Remark::new(&fields.text("os")?),
+        enrolled_at: fields.time("enrolled_at")?,
+        enrolled_by: fields.parsed("enrolled_by")?,
+        approved_at: fields.time_or_null("approved_at")?,
+        revoked_at: fields.time_or_null("revoked_at")?,
+    })
+}
+
+fn standing(fields: &Fields<'_>) -> Result<Standing, Corrupt> {
+    let text = fields.text("standing")?;
+    let all = [Standing::Pending, Standing::Active, Standing::Revoked];
+    let found = all.into_iter().find(|standing| standing.as_str() == text);
+    found.ok_or_else(|| fields.corrupt("standing", format!("{text:?} is unknown")))
+}
+
+fn token_columns(row: &Token) -> Columns {
+    vec![
+        ("id", row.id.to_string().into()),
+        ("public_key", row.key.to_string().into()),
+        ("created_at", row.created_at.unix_micros().into()),
+        ("created_by", row.created_by.to_string().into()),
+        ("expires_at", row.expires_at.unix_micros().into()),
+        ("uses_max", row.uses_max.into()),
+        ("uses", row.uses.into()),
+        ("needs_approval", row.needs_approval.into()),
+        ("tags", tags_value(&row.tags)),
+        ("revoked_at", row.revoked_at.map(|t| t.unix_micros()).into()),
+    ]
+}
+
+pub(crate) fn token(fields: &Fields<'_>) -> Result<Token, Corrupt> {
+    Ok(Token {
+        id: fields.parsed("id")?,
+        key: fields.parsed("public_key")?,
+        created_at: fields.time("created_at")?,
+        created_by: fields.parsed("created_by")?,
+        expires_at: fields.time("expires_at")?,
+        uses_max: fields.number("uses_max")?,
+        uses: fields.number("uses")?,
+        needs_approval: fields.bool("needs_approval")?,
+        tags: tags(fields)?,
+        revoked_at: fields.time_or_null("revoked_at")?,
+    })
+}
+
+fn record_key(name: &Name, data: &RecordData) -> Columns {
+    vec![
+        ("name", name.to_string().into()),
+        ("kind", data.kind().into()),
+        ("value", data.to_string().into()),
+    ]
+}
+
+fn record_of_key(fields: &Fields<'_>) -> Result<(Name, RecordData), Corrupt> {
+    let data = RecordData::parse(&fields.text("kind")?, &fields.text("value")?);
+    Ok((fields.parsed("name")?, data.map_err(|e| fields.corrupt("value", e))?))
+}
+
+pub(crate) fn record(fields: &Fields<'_>) -> Result<DnsEntry, Corrupt> {
+    let (name, data) = record_of_key(fields)?;
+    Ok(DnsEntry { name, data, ttl: fields.number("ttl")? })
+}
+
+fn hub_columns(row: &Hub) -> Columns {
+    vec![
+        ("wireguard", row.key.to_string().into()),
+        ("serial", signed(row.serial).into()),
+        ("endpoint", row.endpoint.to_string().into()),
+        ("next", row.next.map(|key| key.to_string()).into()),
+        ("retiring", row.retiring.map(|key| key.to_string()).into()),
+    ]
+}
+
+pub(crate) fn hub(fields: &Fields<'_>) -> Result<Hub, Corrupt> {
+    Ok(Hub {
+        key: fields.parsed("wireguard")?,
+        serial: fields.number("serial")?,
+        endpoint: fields.parsed("endpoint")?,
+        next: fields.parsed_or_null("next")?,
+        retiring: fields.parsed_or_null("retiring")?,
+    })
+}
+
+fn tags_value(tags: &BTreeSet<Label>) -> Value {
+    let texts: Vec<&str> = tags.iter().map(Label::as_str).collect();
+    serde_json::Value::from(texts).to_string().into()
+}
+
+fn tags(fields: &Fields<'_>) -> Result<BTreeSet<Label>, Corrupt> {
+    serde_json::from_str(&fields.text("tags")?).map_err(|e| fields.corrupt("tags", e))
+}
+
+/// A counter as the databases store it.
+pub(crate) fn signed(counter: u64) -> i64 {
+    i64::try_from(counter).expect("a counter of edits stays below 2^63")
+}
+
+/// The statement that writes a fact, and its arguments. Every part of its text is a constant of this file.
+pub(crate) fn statement(fact: Encoded, tenant: TenantId) -> (String, Vec<Value>) {
+    let Table { name: table, key, tenant: tenant_column, frozen } = *fact.table;
+    let mut columns = fact.columns;
+    if let Some(column) = tenant_column {
+        columns.insert(0, (column, tenant.to_string().into()));
+    }
+    let (names, arguments): (Vec<&str>, Vec<Value>) = columns.into_iter().unzip();
+    let text = match fact.write {
+        Write::Remove => {
+            let conditions: Vec<String> = (1..).zip(&names).map(|(n, name)| format!("{name} = ${n}")).collect();
+            format!("DELETE FROM {table} WHERE {}", conditions.join(" AND "))
+        }
+        Write::Set => {
+            let places: Vec<String> = (1..=names.len()).map(|n| format!("${n}")).collect();
+            let free = names.iter().filter(|name| !key.contains(name) && !frozen.contains(name));
+            let sets: Vec<String> = free.map(|name| format!("{name} = excluded.{name}")).collect();
+            let same_tenant =
+                tenant_column.map_or(String::new(), |column| format!(" WHERE {table}.{column} = excluded.{column}"));
+            format!(
+                "INSERT INTO {table} ({}) VALUES ({}) ON CONFLICT ({}) DO UPDATE SET {}{same_tenant}",
+                names.join(", "),
+                places.join(", "),
+                key.join(", "),
+                sets.join(", "),
+            )
+        }
+    };
+    (text, arguments)
+}

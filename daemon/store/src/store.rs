@@ -1,0 +1,68 @@
+//! A store: one database, brought to the newest schema. The people, the audit log and the directories each have
+//! their own file.
+
+use crate::database::{Database, PoolFigures};
+use crate::error::{DatabaseError, OpenError};
+use crate::migrate::{self, MIGRATIONS};
+use crate::sql::Engine;
+
+/// A database that was reached, and whose schema may be old. Only [`Self::migrate`] makes a [`Store`] of it.
+#[derive(Debug)]
+pub struct Opened {
+    database: Database,
+}
+
+impl Opened {
+    /// The names of the migrations that are still to be made, for `/readyz`.
+    pub async fn pending(&self) -> Result<Vec<&'static str>, OpenError> {
+        let pending = migrate::pending(&self.database, MIGRATIONS).await?;
+        Ok(pending.iter().map(|m| m.name).collect())
+    }
+
+    /// Makes them, or waits until another replica has.
+    pub async fn migrate(self) -> Result<Store, OpenError> {
+        migrate::run(&self.database, MIGRATIONS).await?;
+        Ok(Store { database: self.database })
+    }
+}
+
+/// A database of the newest schema. Clones share its connections.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pub(crate) database: Database,
+}
+
+impl Store {
+    /// Reaches a database: `sqlite:PATH`, made if it is not there, or `postgres://USER@HOST/NAME`, with TLS as its
+    /// `sslmode`, `sslrootcert`, `sslcert` and `sslkey` say (libpq's meanings).
+    pub async fn reach(url: &str) -> Result<Opened, OpenError> {
+        Ok(Opened { database: Database::connect(url).await? })
+    }
+
+    /// Reaches a database and brings it to the newest schema.
+    pub async fn open(url: &str) -> Result<Self, OpenError> {
+        Self::reach(url).await?.migrate().await
+    }
+
+    /// Which database it is.
+    pub const fn engine(&self) -> Engine {
+        self.database.engine()
+    }
+
+    /// Whether the database takes a write now: one row, counted up.
+    pub async fn probe(&self) -> Result<(), DatabaseError> {
+        let mut transaction = self.database.write().await?;
+        transaction.execute("UPDATE server SET probes = probes + 1 WHERE id = 1", vec![]).await?;
+        transaction.commit().await
+    }
+
+    /// Connections, for the metrics.
+    pub fn figures(&self) -> PoolFigures {
+        self.database.figures()
+    }
+
+    /// Closes every connection, after what is under way; SQLite folds its log into the file.
+    pub async fn close(&self) {
+        self.database.close().await;
+    }
+}
