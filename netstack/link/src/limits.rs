@@ -22,6 +22,9 @@ pub const DIAL_TIME_MAX: Duration = Duration::from_secs(10);
 /// Head start of QUIC over WebSocket: a handshake takes one round trip, and 300 ms goes round the world. Short enough
 /// that a network that drops UDP costs nobody a second.
 pub const QUIC_HEAD_START: Duration = Duration::from_millis(300);
+/// One address has this long for a QUIC handshake: its first packet may be lost once (RFC 9002, section 6.2.2: sent
+/// again after 1 s, then after 2 s), and a server that is gone is told apart from one that is slow.
+pub const QUIC_TIME_MAX: Duration = Duration::from_secs(4);
 /// Between two addresses of one host name (RFC 8305, section 5).
 pub const ADDRESS_DELAY: Duration = Duration::from_millis(250);
 /// Addresses tried of one host name: more would not be reached within [`DIAL_TIME_MAX`] anyway.

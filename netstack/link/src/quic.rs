@@ -21,7 +21,7 @@ use crate::connection::{Carrier, Connection};
 use crate::half::{ReadHalf, WriteHalf};
 use crate::limits::{
     CONNECTIONS_MAX_DEFAULT, HALF_OPEN_MAX_DEFAULT, QUIC_IDLE_MAX, QUIC_INCOMING_BYTES_MAX,
-    QUIC_INCOMING_MAX, QUIC_KEEP_ALIVE, QUIC_WINDOW_BYTES, RETRY_ABOVE_DEFAULT,
+    QUIC_INCOMING_MAX, QUIC_KEEP_ALIVE, QUIC_TIME_MAX, QUIC_WINDOW_BYTES, RETRY_ABOVE_DEFAULT,
 };
 use crate::tls::{ALPN_LINK, Certificate, TlsError, Trust};
 
@@ -209,7 +209,7 @@ fn link(
     Connection::new(Carrier::Quic, channel, read, write).with_remote(remote)
 }
 
-/// Connects to one address of the server. The server hears of the stream with the first frame on it.
+/// Connects to one address of the server within [`QUIC_TIME_MAX`]. The server hears of the stream with the first frame on it.
 pub(crate) async fn connect(
     server: &ServerAddress,
     remote: SocketAddr,
@@ -225,7 +225,8 @@ pub(crate) async fn connect(
     let any: IpAddr =
         if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let endpoint = Endpoint::client(SocketAddr::new(any, 0))?;
-    let connection = endpoint.connect_with(config, remote, &server.host_text())?.await?;
+    let connecting = endpoint.connect_with(config, remote, &server.host_text())?;
+    let connection = timeout(QUIC_TIME_MAX, connecting).await.map_err(|_| QuicFailed::TimedOut)??;
     let (send, receive) = connection.open_bi().await?;
     let channel = trust.channel(exporter(&connection));
     Ok(link(connection, send, receive, channel))
