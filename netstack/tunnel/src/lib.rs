@@ -1,1 +1,30 @@
-//! placeholder
+//! A WireGuard device in user space: a TUN interface, UDP sockets and the Noise sessions of boringtun.
+//!
+//! It knows nothing of tenants, snapshots, routes or addresses of the interface: whoever holds a [`Device`]
+//! tells it an [`Update`] and reads a [`DeviceState`]. The same two types are what the text protocol of `wg`
+//! is translated to (<https://www.wireguard.com/xplatform/>), so a device obeys its owner and Debian's `wg` alike.
+//!
+//! Four threads: packets out, packets in, timers, and the socket of `wg`. An idle peer costs a few hundred
+//! bytes and no timer; the state of a session (about 18 KB in boringtun) exists from the first handshake until
+//! its keys expire.
+
+mod allowed;
+mod device;
+mod inbound;
+mod initiation;
+mod load;
+mod outbound;
+mod peer;
+mod sockets;
+mod state;
+mod timers;
+mod tun;
+pub mod uapi;
+mod update;
+
+pub use device::{ApplyError, Config, Device, DeviceError};
+pub use state::{DeviceState, PeerState};
+pub use update::{PeerUpdate, PresharedKey, Update};
+
+/// Where `wg` of Debian and of every other distribution looks for sockets.
+pub const UAPI_DIRECTORY: &str = "/var/run/wireguard";
