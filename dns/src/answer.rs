@@ -105,7 +105,7 @@ pub(crate) fn answer(view: Option<&View>, query: &[u8], transport: Transport) ->
     if header.message_type == MessageType::Response {
         return Answer::Drop;
     }
-    // Only the header is known of another opcode; a count of questions sizes a buffer before one is read.
+    // Whatever it is refused for, its id is given back, and EDNS if that can be read (RFC 6891, section 6.1.1).
     let early = if view.is_none() {
         Some(Rcode::Refused)
     } else if header.op_code != OpCode::Query {
@@ -115,8 +115,13 @@ pub(crate) fn answer(view: Option<&View>, query: &[u8], transport: Transport) ->
     } else {
         None
     };
-    let question = if header.counts.queries == 1 { Query::read(&mut decoder).ok() } else { None };
+    let question = match header.counts.queries {
+        0 => Some(None),
+        1 => Query::read(&mut decoder).ok().map(Some),
+        _ => None,
+    };
     let rest = question.as_ref().and_then(|_| Rest::read(&mut decoder, &header));
+    let question = question.flatten();
     let edns = rest.as_ref().and_then(|rest| rest.edns.as_ref());
     let outcome = match (early, view, &question, &rest) {
         (Some(code), ..) => Err(code),

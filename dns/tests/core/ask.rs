@@ -6,7 +6,14 @@ use dns::{Answer, Names, Rcode, Transport};
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
+use crate::home;
+
 pub(crate) const ID: u16 = 0x4242;
+
+/// The IPv4 address of a host of the block.
+pub(crate) fn v4(number: u32) -> IpAddr {
+    home::block().host(number).expect("in the block").v4.into()
+}
 
 /// A plain query from `name TYPE`.
 pub(crate) fn query(question: &str) -> Message {

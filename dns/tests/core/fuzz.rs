@@ -6,8 +6,8 @@ use hickory_proto::rr::rdata::opt::EdnsOption;
 use model::Generation;
 use proptest::prelude::*;
 
-use crate::ask::{KINDS, bytes, number, query};
-use crate::home::{TENANT, v4, zone};
+use crate::ask::{KINDS, bytes, number, query, v4};
+use crate::home::{TENANT, zone};
 
 const OWNERS: [&str; 10] = [
     "laptop.home.internal",

@@ -1,7 +1,5 @@
 //! A tenant to ask about: `home.internal` in 100.64.0.0/16.
 
-use std::net::IpAddr;
-
 use model::{Block, Name, RecordData, RecordSet, TenantId, Zone};
 
 pub(crate) const TENANT: TenantId = TenantId::from_bytes([1; 16]);
@@ -13,11 +11,6 @@ pub(crate) fn name(text: &str) -> Name {
 pub(crate) fn block() -> Block {
     let v6 = "fd12:3456:789a::/48".parse().expect("a net");
     Block::from_nets("100.64.0.0/16".parse().expect("a net"), v6).expect("a block")
-}
-
-/// The IPv4 address of a host of the block.
-pub(crate) fn v4(number: u32) -> IpAddr {
-    block().host(number).expect("in the block").v4.into()
 }
 
 /// A set without PTR from `TYPE value` lines.
