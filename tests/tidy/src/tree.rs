@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders that hold no source: build output, caches, recorded fuzz inputs.
-const NO_SOURCE: &[&str] = &["target", ".git", ".cache", "node_modules", "corpus", "artifacts"];
+const NO_SOURCE: &[&str] = &["target", ".git", ".cache", "node_modules", "corpus", "found", "artifacts"];
 
 /// One text file.
 #[derive(Debug, Clone)]
