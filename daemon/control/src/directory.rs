@@ -20,8 +20,8 @@ use std::collections::BTreeMap;
 
 use model::address::MeshAddresses;
 use model::{
-    AnchorSecret, DeviceId, IdentityKey, Label, Name, PublicKey, RecordData, Refusal,
-    TenantId, TokenId, Version,
+    AnchorSecret, DeviceId, IdentityKey, Label, Name, PublicKey, RecordData, Refusal, TenantId, TokenId,
+    Version,
 };
 
 use crate::rows::{Device, DnsEntry, Fact, Hub, Tenant, TenantRows, Token};

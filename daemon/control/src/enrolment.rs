@@ -1,8 +1,8 @@
 //! Proof that an enrolment was checked: the token, the identity and the WireGuard key. Decides nothing about them.
 
 use model::key::{TokenKey, TokenSecret};
-use model::wire::frame::{Enrol, EnrolClaim};
 use model::wire::Transcript;
+use model::wire::frame::{Enrol, EnrolClaim};
 use model::{Code, PrivateKey, Refusal};
 
 /// An enrolment whose three proofs were verified. Only [`VerifiedEnrol::verify`] makes one.

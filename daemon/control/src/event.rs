@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use model::{Code, DeviceId, NodeId, Refusal, TenantId, Version};
 use model::wire::Remark;
+use model::{Code, DeviceId, NodeId, Refusal, TenantId, Version};
 
 use crate::directory::BadRows;
-use crate::io::LinkId;
+use crate::link::LinkId;
 
 /// Something worth a line in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,34 +1,21 @@
 //! What the machine is told and what it wants done. Plain data; a shell turns one output into one call.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
-use model::wire::{Channel, Frame};
-use model::{AnchorSecret, EndpointHost, Endpoint, Name, Refusal, TenantId};
 use model::wire::Remark;
+use model::wire::{Channel, Frame};
+use model::{AnchorSecret, Endpoint, EndpointHost, Name, Refusal, TenantId};
 
 use crate::edit::{Answer, Edit};
 use crate::event::Event;
+use crate::link::{LinkId, Origin};
 use crate::rows::{
     Actor, AuditEntry, Commit, CommitError, CommitId, Loaded, PresenceRow, Refresh, Since, Standings,
 };
 
-/// One link, named by the shell; never used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct LinkId(pub u64);
-
 /// One request for an edit, named by the shell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
-
-/// Where a link comes from, as the shell saw it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// The local socket of the hub, whose peer credentials were checked.
-    Hub,
-    /// The network.
-    Network(IpAddr),
-}
 
 /// What the server is.
 #[derive(Debug, Clone)]

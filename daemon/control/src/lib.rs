@@ -1,17 +1,33 @@
 //! What the server decides: directories, edits, plans, the publisher and the server's side of every link. Sans-IO;
 //! knows no database, socket, clock or random source, and never what a node does with a snapshot.
 
+mod control;
 mod dice;
+mod directories;
 pub mod directory;
 pub mod edit;
 pub mod enrolment;
+pub mod event;
+pub mod io;
+mod lanes;
 pub mod limits;
+pub mod link;
+mod outbox;
+pub mod presence;
+mod publisher;
 pub mod rows;
+mod session;
 
+pub use control::Control;
 pub use dice::Dice;
 pub use directory::Directory;
 pub use edit::{Answer, Edit};
 pub use enrolment::VerifiedEnrol;
+pub use event::Event;
+pub use io::{ControlConfig, Input, Output, RequestId};
+pub use link::{LinkId, Origin};
+pub use outbox::Counters;
+pub use presence::{HubPresence, Presence};
 pub use rows::{
     Actor, AuditEntry, Commit, CommitError, CommitId, Device, DnsEntry, Fact, Hub, Loaded, PresenceRow,
     Refresh, Since, Standings, Tenant, TenantRows, Token,

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use model::wire::Frame;
 
 use crate::event::Event;
-use crate::io::{LinkId, Output};
+use crate::io::Output;
+use crate::link::LinkId;
 
 /// What was done since the process began. Every count only grows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

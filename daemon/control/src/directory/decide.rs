@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use model::limits::{TOKEN_TTL_MAX, TOKEN_USES_MAX};
 use model::key::TokenSecret;
+use model::limits::{TOKEN_TTL_MAX, TOKEN_USES_MAX};
 use model::token::OnboardingToken;
 use model::{Code, DeviceId, Endpoint, Label, PublicKey, Refusal, Standing, Timestamp, TokenId};
 
@@ -192,9 +192,10 @@ impl Directory {
     }
 
     fn check_key_free(&self, key: &PublicKey) -> Result<(), Refusal> {
-        let of_hub = self.hub.as_ref().is_some_and(|hub| {
-            [Some(hub.key), hub.next, hub.retiring].contains(&Some(*key))
-        });
+        let of_hub = self
+            .hub
+            .as_ref()
+            .is_some_and(|hub| [Some(hub.key), hub.next, hub.retiring].contains(&Some(*key)));
         if of_hub || self.by_wireguard.contains_key(key) {
             return refuse(Code::KeyTaken, format!("WireGuard key {key} belongs to another node"));
         }
@@ -206,11 +207,8 @@ impl Directory {
         if device.standing == Standing::Active {
             return Ok(Decision::new(Vec::new(), Answer::Device(device.clone())));
         }
-        let approved = Device {
-            standing: Standing::Active,
-            approved_at: Some(grounds.now),
-            ..device.clone()
-        };
+        let approved =
+            Device { standing: Standing::Active, approved_at: Some(grounds.now), ..device.clone() };
         Ok(device_becomes(approved))
     }
 
@@ -242,11 +240,7 @@ impl Directory {
         if !device.is_live() {
             return Ok(Decision::new(Vec::new(), Answer::Device(device.clone())));
         }
-        let revoked = Device {
-            standing: Standing::Revoked,
-            revoked_at: Some(grounds.now),
-            ..device.clone()
-        };
+        let revoked = Device { standing: Standing::Revoked, revoked_at: Some(grounds.now), ..device.clone() };
         Ok(device_becomes(revoked))
     }
 

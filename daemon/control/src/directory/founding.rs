@@ -56,7 +56,9 @@ fn chosen_block<'a>(
 ) -> Result<Block, Refusal> {
     let block = Block::new(net, id).map_err(|e| Refusal::new(Code::BlockInvalid, e.to_string()))?;
     match others.find(|tenant| tenant.block.overlaps(&block)) {
-        Some(other) => refuse(Code::BlockOverlap, format!("{net} overlaps the block of tenant {}", other.name)),
+        Some(other) => {
+            refuse(Code::BlockOverlap, format!("{net} overlaps the block of tenant {}", other.name))
+        }
         None => Ok(block),
     }
 }

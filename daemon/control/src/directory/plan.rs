@@ -69,13 +69,8 @@ impl Plans {
     }
 
     pub(super) fn set_hub_keys(&mut self, hub: &Hub, tenant: TenantId, anchor: &AnchorSecret) {
-        let keys = HubKeys {
-            tenant,
-            serial: hub.serial,
-            active: hub.key,
-            next: hub.next,
-            retiring: hub.retiring,
-        };
+        let keys =
+            HubKeys { tenant, serial: hub.serial, active: hub.key, next: hub.next, retiring: hub.retiring };
         self.hub_keys = Some(Signed::new(&keys, anchor));
     }
 
@@ -122,7 +117,8 @@ impl Directory {
                 (device.standing, device.name.clone(), addresses)
             }
         };
-        let hub_keys = (self.share(node) == Some(Share::Active)).then(|| self.plans.hub_keys.clone()).flatten();
+        let hub_keys =
+            (self.share(node) == Some(Share::Active)).then(|| self.plans.hub_keys.clone()).flatten();
         Some(Own {
             node,
             tenant: tenant.id,

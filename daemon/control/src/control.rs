@@ -1,0 +1,165 @@
+//! The machine that puts the parts together: it routes inputs and keeps time. The parts decide.
+
+mod edits;
+mod links;
+mod replicas;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::time::Deadline;
+use model::{DeviceId, Mono, Now, TenantId};
+
+use crate::dice::Dice;
+use crate::directories::Directories;
+use crate::directory::Directory;
+use crate::io::{ControlConfig, Input, Output};
+use crate::lanes::Lanes;
+use crate::limits::PRESENCE_SAVE_INTERVAL;
+use crate::link::LinkId;
+use crate::outbox::{Counters, Outbox};
+use crate::presence::{HubPresence, Presence, Presences};
+use crate::publisher::Publisher;
+use crate::session::Session;
+
+/// Everything that the server decides. Tell it what happened with [`Control::handle`], do what
+/// [`Control::poll_output`] wants until it wants nothing, and call [`Control::handle_timeout`] when
+/// [`Control::poll_timeout`] says.
+pub struct Control {
+    config: ControlConfig,
+    dice: Dice,
+    directories: Directories,
+    lanes: Lanes,
+    sessions: BTreeMap<LinkId, Session>,
+    half_open: usize,
+    publisher: Publisher,
+    presences: Presences,
+    hub: Option<HubPresence>,
+    /// When to look at which link again; each link has one entry, at its session's `wake_at`.
+    wakes: BTreeSet<(Mono, LinkId)>,
+    store: replicas::StoreWatch,
+    save_presence_at: Option<Mono>,
+    loaded: bool,
+    draining: bool,
+    out: Outbox,
+}
+
+impl Control {
+    /// A machine that knows nothing yet: it waits for [`Input::Loaded`].
+    pub fn new(config: ControlConfig, seed: [u8; 32]) -> Self {
+        Self {
+            config,
+            dice: Dice::new(seed),
+            directories: Directories::default(),
+            lanes: Lanes::default(),
+            sessions: BTreeMap::new(),
+            half_open: 0,
+            publisher: Publisher::default(),
+            presences: Presences::default(),
+            hub: None,
+            wakes: BTreeSet::new(),
+            store: replicas::StoreWatch::default(),
+            save_presence_at: None,
+            loaded: false,
+            draining: false,
+            out: Outbox::default(),
+        }
+    }
+
+    /// Tells what happened. Call [`Self::poll_output`] afterwards.
+    pub fn handle(&mut self, input: Input, now: Now) {
+        match input {
+            Input::Loaded { loaded, anchors } => self.on_loaded(loaded, anchors, now),
+            Input::Opened { link, channel, from } => self.on_opened(link, channel, from, now),
+            Input::Received { link, frame } => self.on_frame(link, frame, now),
+            Input::Drained { link } => self.on_drained(link, now),
+            Input::Closed { link } => self.forget(link, "closed"),
+            Input::Edit { request, tenant, edit, actor } => self.on_edit(request, tenant, edit, actor, now),
+            Input::Committed { commit, result } => self.on_committed(commit, result, now),
+            Input::Refreshed { tenant, result, anchor } => self.on_refreshed(tenant, result, anchor, now),
+            Input::Polled(result) => self.on_polled(result, now),
+            Input::Drain => self.on_drain(now),
+        }
+        if self.presences.has_unsaved() && self.save_presence_at.is_none() {
+            self.save_presence_at = Some(now.mono + PRESENCE_SAVE_INTERVAL);
+        }
+    }
+
+    /// Does what is due. A call too early does nothing. Call [`Self::poll_output`] afterwards.
+    pub fn handle_timeout(&mut self, now: Now) {
+        while let Some(&(at, link)) = self.wakes.first()
+            && at <= now.mono
+        {
+            self.wakes.remove(&(at, link));
+            self.on_link_due(link, now);
+        }
+        if self.save_presence_at.is_some_and(|at| at <= now.mono) {
+            self.save_presence();
+        }
+        self.on_store_due(now);
+    }
+
+    /// What to do next, if anything. Call until `None`.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.out.pop()
+    }
+
+    /// When to call [`Self::handle_timeout`]. Ask again after every call of another method.
+    pub fn poll_timeout(&self) -> Option<Deadline> {
+        let link = self.wakes.first().map(|(at, _)| Deadline { at: *at, why: "a link is due" });
+        let save = self.save_presence_at.map(|at| Deadline { at, why: "presence is to be saved" });
+        let store = self.store.due_at().map(|at| Deadline { at, why: "the store is to be looked at" });
+        [link, save, store].into_iter().flatten().min()
+    }
+
+    /// The directories that are served, by tenant.
+    pub fn directories(&self) -> impl Iterator<Item = &Directory> {
+        self.directories.all()
+    }
+
+    /// The directory of a tenant; `None` if there is none or it is withheld.
+    pub fn directory(&self, tenant: TenantId) -> Option<&Directory> {
+        self.directories.whole(tenant)
+    }
+
+    /// Tenants that are withheld, because their rows cannot be right.
+    pub fn withheld(&self) -> impl Iterator<Item = TenantId> {
+        self.directories.withheld()
+    }
+
+    /// What is known of a device beyond its row.
+    pub fn presence(&self, device: DeviceId) -> Option<&Presence> {
+        self.presences.of(device)
+    }
+
+    /// The hub, while it is attached here.
+    pub const fn hub(&self) -> Option<&HubPresence> {
+        self.hub.as_ref()
+    }
+
+    /// What was done since the process began.
+    pub const fn counters(&self) -> Counters {
+        self.out.counters
+    }
+
+    /// Links that are open.
+    pub fn links(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether the store was read.
+    pub const fn is_loaded(&self) -> bool {
+        self.loaded
+    }
+
+    /// Whether a drain is done: no link is left and no commit under way.
+    pub fn is_drained(&self) -> bool {
+        self.draining && self.sessions.is_empty() && !self.lanes.any_flying()
+    }
+
+    fn save_presence(&mut self) {
+        self.save_presence_at = None;
+        for rows in self.presences.take_unsaved() {
+            self.out.push(Output::SavePresence(rows));
+        }
+    }
+}

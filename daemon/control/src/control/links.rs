@@ -1,0 +1,431 @@
+//! What a frame, an end and a silence of a link mean. Proofs are checked by the session, snapshots sent by the publisher.
+
+use std::time::Duration;
+
+use model::wire::frame::{
+    Attach, AttachHub, Attached, Enrol, Enrolled, Heard, Heartbeat, Hello, Holding, Refused, Resync, Retry,
+};
+use model::wire::{Channel, Frame};
+use model::{Code, DeviceId, Endpoint, Mono, NodeId, Nonce, Now, Refusal, Standing, TenantId};
+
+use super::Control;
+use crate::edit::Edit;
+use crate::enrolment::VerifiedEnrol;
+use crate::event::Event;
+use crate::io::Output;
+use crate::lanes::{Asker, Lane, Wish};
+use crate::limits::{
+    DRAIN_SPREAD_MAX, DRAIN_SPREAD_PER_LINK, FRAMES_UNWRITTEN_MAX, LINKS_HALF_OPEN_MAX, RETRY_AFTER,
+};
+use crate::link::{LinkId, Origin};
+use crate::presence::{Arrival, HubPresence};
+use crate::rows::Actor;
+use crate::session::{Greeted, Session, Stage, heartbeat_seconds, out_of_place};
+
+impl Control {
+    pub(super) fn on_opened(&mut self, link: LinkId, channel: Channel, from: Origin, now: Now) {
+        self.out.counters.links_opened += 1;
+        let session = Session::new(channel, from, now.mono);
+        self.wakes.insert((session.wake_at, link));
+        self.sessions.insert(link, session);
+        self.half_open += 1;
+        if !self.loaded || self.draining || self.half_open > LINKS_HALF_OPEN_MAX {
+            self.retry(link, RETRY_AFTER);
+        }
+    }
+
+    pub(super) fn on_frame(&mut self, link: LinkId, frame: Frame, now: Now) {
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        session.heard(now.mono);
+        let result = match (&session.stage, frame) {
+            (_, Frame::Unknown(_)) => Ok(()),
+            (_, Frame::Refused(Refused { refusal })) => {
+                self.out.event(Event::NodeRefused { link, refusal });
+                self.close(link, "the node refused");
+                Ok(())
+            }
+            (Stage::Opened, Frame::Hello(hello)) => self.greet(link, &hello),
+            (Stage::Greeted(_), frame) => self.on_greeted(link, frame, now),
+            (Stage::Attached { tenant, node }, frame) => {
+                let (tenant, node) = (*tenant, *node);
+                self.on_attached_frame(link, tenant, node, frame, now)
+            }
+            (_, frame) => Err(out_of_place(frame.name())),
+        };
+        if let Err(refusal) = result {
+            self.refuse_link(link, refusal);
+        }
+        self.check_reader(link);
+    }
+
+    fn greet(&mut self, link: LinkId, hello: &Hello) -> Result<(), Refusal> {
+        let Some(session) = self.sessions.get_mut(&link) else { return Ok(()) };
+        let welcome = session.greet(hello, &self.directories, &mut self.dice)?;
+        self.send(link, welcome);
+        Ok(())
+    }
+
+    fn on_greeted(&mut self, link: LinkId, frame: Frame, now: Now) -> Result<(), Refusal> {
+        let Some(session) = self.sessions.get_mut(&link) else { return Ok(()) };
+        let from = session.from;
+        let Stage::Greeted(greeted) = std::mem::replace(&mut session.stage, Stage::Opened) else {
+            return Ok(());
+        };
+        match frame {
+            Frame::Enrol(enrol) => self.enrol(link, enrol, &greeted, from, now),
+            Frame::Attach(attach) => self.attach(link, &attach, &greeted, now),
+            Frame::AttachHub(attach) => self.attach_hub(link, attach, &greeted, now),
+            other => Err(out_of_place(other.name())),
+        }
+    }
+
+    fn enrol(
+        &mut self,
+        link: LinkId,
+        enrol: Enrol,
+        greeted: &Greeted,
+        from: Origin,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let tenant = greeted.device_tenant()?;
+        let directory = self.directories.whole(tenant).ok_or_else(withheld)?;
+        let key = directory.token(enrol.claim.token).map(|token| token.key);
+        let actor = match from {
+            Origin::Hub => Actor::Hub,
+            Origin::Network(address) => Actor::Network(address),
+        };
+        let target = enrol.claim.identity.to_string();
+        let verified = VerifiedEnrol::verify(enrol, key.as_ref(), &greeted.transcript, &greeted.ephemeral);
+        let verified = verified.inspect_err(|refusal| {
+            let audit = super::edits::refused(Some(tenant), &actor, "device.enrol", target, refusal, now);
+            self.out.push(Output::Audit(audit));
+        })?;
+        if let Some(session) = self.sessions.get_mut(&link) {
+            session.stage = Stage::Enrolling { tenant };
+        }
+        let edit = Edit::Enrol(verified);
+        self.submit(Lane::Of(tenant), Wish { edit, actor, asker: Asker::Link(link), conflicts: 0 }, now);
+        Ok(())
+    }
+
+    /// The enrolment is in the store: the link goes on as if attached.
+    pub(super) fn enrolled(&mut self, link: LinkId, device: DeviceId, standing: Standing, now: Now) {
+        let Some(session) = self.sessions.get(&link) else { return };
+        let Stage::Enrolling { tenant } = session.stage else { return };
+        self.send(link, Enrolled { device, standing, heartbeat_seconds: heartbeat_seconds() });
+        self.out.event(Event::Enrolled { tenant, device });
+        self.arrive(link, tenant, device, None, None, now);
+    }
+
+    fn attach(&mut self, link: LinkId, attach: &Attach, greeted: &Greeted, now: Now) -> Result<(), Refusal> {
+        let tenant = greeted.device_tenant()?;
+        greeted.verify_attach(attach)?;
+        let directory = self.directories.whole(tenant).ok_or_else(withheld)?;
+        let Some(device) = directory.device_identified(&attach.claim.identity) else {
+            return Err(Refusal::new(Code::DeviceUnknown, "no device has this identity"));
+        };
+        let device = device.id;
+        self.send(link, Attached { heartbeat_seconds: heartbeat_seconds(), tenants: Vec::new() });
+        self.arrive(link, tenant, device, attach.claim.held, Some(attach.claim.instance), now);
+        Ok(())
+    }
+
+    fn arrive(
+        &mut self,
+        link: LinkId,
+        tenant: TenantId,
+        device: DeviceId,
+        held: Option<model::Held>,
+        instance: Option<Nonce>,
+        now: Now,
+    ) {
+        let node = NodeId::Device(device);
+        let Some(software) = self.attached(link, Some(tenant), node) else { return };
+        let address = match self.sessions.get(&link).map(|session| session.from) {
+            Some(Origin::Network(address)) => Some(address),
+            _ => None,
+        };
+        let arrival = Arrival { tenant, device, link, held, software, address, instance };
+        let attachment = self.presences.attach(arrival, now.wall);
+        if attachment.cloned {
+            self.out.event(Event::IdentityCloned { tenant, device });
+        }
+        if let Some(displaced) = attachment.displaced {
+            self.displace(displaced, attachment.cloned);
+        }
+        self.publisher.subscribe(link, node, tenant, held);
+        self.flush(link, now);
+    }
+
+    /// Marks the session; gives the node's software.
+    fn attached(
+        &mut self,
+        link: LinkId,
+        tenant: Option<TenantId>,
+        node: NodeId,
+    ) -> Option<model::wire::Remark> {
+        let session = self.sessions.get_mut(&link)?;
+        session.stage = Stage::Attached { tenant, node };
+        let software = session.software.clone();
+        self.half_open = self.half_open.saturating_sub(1);
+        self.out.event(Event::Attached { link, tenant, node, software: software.clone() });
+        Some(software)
+    }
+
+    /// A later link of the same node is there. Only a clone is told: a program that restarted is not listening.
+    fn displace(&mut self, link: LinkId, cloned: bool) {
+        if cloned {
+            let refusal = Refusal::new(Code::IdentityCloned, "another machine attached with this identity");
+            self.refuse_link(link, refusal);
+        } else {
+            self.close(link, "a later link of the node");
+        }
+    }
+
+    fn attach_hub(
+        &mut self,
+        link: LinkId,
+        attach: AttachHub,
+        greeted: &Greeted,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let claim = greeted.verify_hub(attach)?;
+        let Some(software) = self.attached(link, None, NodeId::Hub) else { return Ok(()) };
+        let presence = HubPresence {
+            link,
+            key: claim.wireguard,
+            listen_port: claim.listen_port,
+            software,
+            last_seen: now.wall,
+            holding: claim.held.iter().map(|(tenant, held)| (*tenant, (*held, false))).collect(),
+            drift_total: 0,
+            problems: Vec::new(),
+        };
+        if let Some(before) = self.hub.replace(presence) {
+            self.displace(before.link, false);
+        }
+        self.state_hub_keys(now);
+        self.introduce_tenants(now);
+        Ok(())
+    }
+
+    /// Tells the hub which tenants it carries, and sends it those that are new to it.
+    pub(super) fn introduce_tenants(&mut self, now: Now) {
+        let Some(hub) = &self.hub else { return };
+        let link = hub.link;
+        let tenants = self.directories.carried(|tenant| hub.holding.contains_key(&tenant));
+        let fresh = tenants.iter().filter(|(tenant, _)| !self.publisher.is_subscribed(link, *tenant));
+        let fresh: Vec<_> = fresh.map(|(id, _)| (*id, hub.holding.get(id).map(|(held, _)| *held))).collect();
+        self.send(link, Attached { heartbeat_seconds: heartbeat_seconds(), tenants });
+        for (tenant, held) in fresh {
+            self.publisher.subscribe(link, NodeId::Hub, tenant, held);
+        }
+        self.flush(link, now);
+    }
+
+    /// Every tenant states the key that the hub proved, and where it answers.
+    pub(super) fn state_hub_keys(&mut self, now: Now) {
+        let Some(hub) = &self.hub else { return };
+        let key = hub.key;
+        let endpoint = self.hub_endpoint(hub.listen_port);
+        let differs = |directory: &&crate::Directory| {
+            directory.tenant().deleted_at.is_none()
+                && directory.hub().is_none_or(|hub| hub.key != key || hub.endpoint != endpoint)
+        };
+        let tenants: Vec<_> = self.directories.all().filter(differs).map(|d| d.tenant().id).collect();
+        for tenant in tenants {
+            let edit = Edit::SetHub { key, endpoint: endpoint.clone() };
+            let wish = Wish { edit, actor: Actor::Hub, asker: Asker::Nobody, conflicts: 0 };
+            self.submit(Lane::Of(tenant), wish, now);
+        }
+    }
+
+    pub(super) fn hub_endpoint(&self, port: u16) -> Endpoint {
+        let guess = || Endpoint { host: self.config.hub_endpoint_host.clone(), port };
+        self.config.hub_endpoint.clone().unwrap_or_else(guess)
+    }
+
+    fn on_attached_frame(
+        &mut self,
+        link: LinkId,
+        own: Option<TenantId>,
+        node: NodeId,
+        frame: Frame,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let foreign = |tenant: TenantId| own.is_some_and(|own| own != tenant);
+        match frame {
+            Frame::Holding(holding) if foreign(holding.tenant) => Err(out_of_place("another tenant")),
+            Frame::Holding(holding) => {
+                self.holding(link, node, &holding, now);
+                self.flush(link, now);
+                Ok(())
+            }
+            Frame::Resync(resync) if foreign(resync.tenant) => Err(out_of_place("another tenant")),
+            Frame::Resync(Resync { tenant, held, reason }) => {
+                self.publisher.resync(link, tenant, held, reason, &mut self.out);
+                self.flush(link, now);
+                Ok(())
+            }
+            Frame::Heartbeat(beat) if beat.holding.iter().any(|h| foreign(h.tenant)) => {
+                Err(out_of_place("another tenant"))
+            }
+            Frame::Heartbeat(beat) => {
+                self.heartbeat(link, node, &beat, now);
+                Ok(())
+            }
+            other => Err(out_of_place(other.name())),
+        }
+    }
+
+    fn heartbeat(&mut self, link: LinkId, node: NodeId, beat: &Heartbeat, now: Now) {
+        self.out.counters.heartbeats += 1;
+        self.send(link, Heard { sequence: beat.sequence });
+        for holding in &beat.holding {
+            self.holding(link, node, holding, now);
+        }
+        match (node, &mut self.hub) {
+            (NodeId::Device(device), _) => self.presences.heartbeat(device, beat, now.wall),
+            (NodeId::Hub, Some(hub)) if hub.link == link => hub.heartbeat(beat, now.wall),
+            (NodeId::Hub, _) => {}
+        }
+        self.flush(link, now);
+    }
+
+    fn holding(&mut self, link: LinkId, node: NodeId, holding: &Holding, now: Now) {
+        if !self.publisher.is_subscribed(link, holding.tenant) {
+            return;
+        }
+        self.publisher.holds(link, holding.tenant, holding.held, now, &mut self.out);
+        match (node, &mut self.hub) {
+            (NodeId::Device(device), _) => self.presences.holding(device, holding, now.wall),
+            (NodeId::Hub, Some(hub)) if hub.link == link => hub.holding(holding, now.wall),
+            (NodeId::Hub, _) => {}
+        }
+    }
+
+    pub(super) fn on_drained(&mut self, link: LinkId, now: Now) {
+        if let Some(session) = self.sessions.get_mut(&link) {
+            session.unwritten = 0;
+            self.publisher.drained(link);
+            self.flush(link, now);
+        }
+    }
+
+    pub(super) fn on_link_due(&mut self, link: LinkId, now: Now) {
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        let deadline = session.deadline();
+        session.wake_at = deadline;
+        if deadline > now.mono {
+            self.wakes.insert((deadline, link));
+            self.flush(link, now);
+            return;
+        }
+        match session.stage {
+            Stage::Enrolling { .. } => self.retry(link, RETRY_AFTER),
+            Stage::Attached { .. } => self.close(link, "silent for too long"),
+            Stage::Opened | Stage::Greeted(_) => self.close(link, "the handshake took too long"),
+        }
+    }
+
+    /// Sends the link what it may be sent, and wakes for what it may be sent later.
+    pub(super) fn flush(&mut self, link: LinkId, now: Now) {
+        let sent_before = self.out.counters.frames_sent;
+        let again = self.publisher.flush(link, &self.directories, now, &mut self.out);
+        let sent = self.out.counters.frames_sent - sent_before;
+        if let Some(session) = self.sessions.get_mut(&link) {
+            session.unwritten += u32::try_from(sent).unwrap_or(u32::MAX);
+        }
+        if let Some(at) = again {
+            self.wake(link, at);
+        }
+        self.renew_forked(now);
+    }
+
+    fn wake(&mut self, link: LinkId, at: Mono) {
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        if at < session.wake_at {
+            self.wakes.remove(&(session.wake_at, link));
+            session.wake_at = at;
+            self.wakes.insert((at, link));
+        }
+    }
+
+    fn send(&mut self, link: LinkId, frame: impl Into<Frame>) {
+        if let Some(session) = self.sessions.get_mut(&link) {
+            session.unwritten += 1;
+            self.out.send(link, frame);
+        }
+    }
+
+    /// A node that asks and never reads is sent away.
+    fn check_reader(&mut self, link: LinkId) {
+        if self.sessions.get(&link).is_some_and(|session| session.unwritten > FRAMES_UNWRITTEN_MAX) {
+            self.close(link, "it does not read what it is sent");
+        }
+    }
+
+    /// A refusal that passes is told as a retry.
+    pub(super) fn refuse_link(&mut self, link: LinkId, refusal: Refusal) {
+        let Some(session) = self.sessions.get(&link) else { return };
+        let passes = [Code::StoreUnavailable, Code::RateLimited, Code::Conflict, Code::Draining];
+        if passes.contains(&refusal.code) {
+            return self.retry(link, RETRY_AFTER);
+        }
+        self.out.counters.links_refused += 1;
+        let from = match session.from {
+            Origin::Hub => None,
+            Origin::Network(address) => Some(address),
+        };
+        self.out.event(Event::LinkRefused { link, from, refusal: refusal.clone() });
+        self.send(link, Refused { refusal });
+        self.close(link, "refused");
+    }
+
+    fn retry(&mut self, link: LinkId, within: Duration) {
+        let after = self.dice.jittered(within);
+        self.send(link, Retry { after_millis: u32::try_from(after.as_millis()).unwrap_or(u32::MAX) });
+        self.close(link, "sent away for a while");
+    }
+
+    fn close(&mut self, link: LinkId, why: &'static str) {
+        if self.sessions.contains_key(&link) {
+            self.out.push(Output::Close { link });
+            self.forget(link, why);
+        }
+    }
+
+    pub(super) fn forget(&mut self, link: LinkId, why: &'static str) {
+        let Some(session) = self.sessions.remove(&link) else { return };
+        self.wakes.remove(&(session.wake_at, link));
+        self.publisher.unsubscribe(link);
+        if !session.is_attached() {
+            self.half_open = self.half_open.saturating_sub(1);
+        }
+        if let Stage::Attached { node, .. } = session.stage {
+            self.out.event(Event::Detached { link, node, why });
+            match node {
+                NodeId::Device(device) => self.presences.detach(device, link),
+                NodeId::Hub if self.hub.as_ref().is_some_and(|hub| hub.link == link) => self.hub = None,
+                NodeId::Hub => {}
+            }
+        }
+    }
+
+    /// Every node is sent away; the more there are, the wider their return is spread.
+    pub(super) fn on_drain(&mut self, now: Now) {
+        self.draining = true;
+        self.refuse_waiting(now);
+        let links: Vec<LinkId> = self.sessions.keys().copied().collect();
+        let count = u32::try_from(links.len()).unwrap_or(u32::MAX);
+        let spread = DRAIN_SPREAD_PER_LINK.saturating_mul(count).clamp(RETRY_AFTER, DRAIN_SPREAD_MAX);
+        for link in links {
+            self.retry(link, spread);
+        }
+        self.save_presence();
+    }
+}
+
+fn withheld() -> Refusal {
+    Refusal::new(Code::StoreUnavailable, "the tenant's directory is withheld")
+}

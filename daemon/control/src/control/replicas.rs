@@ -1,0 +1,207 @@
+//! What the store says that this process did not write: the first read, other replicas' facts, and reads that failed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::{AnchorSecret, Epoch, Mono, Now, TenantId, Version};
+
+use super::Control;
+use crate::directory::BadRows;
+use crate::event::Event;
+use crate::io::Output;
+use crate::lanes::Lane;
+use crate::limits::{POLL_INTERVAL, STORE_RETRY_INTERVAL};
+use crate::rows::{Loaded, Refresh, Since, Standings, TenantRows};
+
+/// What is being read, and when to look again.
+#[derive(Debug, Default)]
+pub(crate) struct StoreWatch {
+    pub(super) epoch: Epoch,
+    /// Tenants that got a new generation because a node held the current one with other contents.
+    pub(super) renewed: BTreeSet<TenantId>,
+    /// The hub's keys could not be stated everywhere: they are stated again when the store answers.
+    pub(super) owes_hub_keys: bool,
+    polling: bool,
+    refreshing: BTreeSet<TenantId>,
+    due_at: Option<Mono>,
+}
+
+impl StoreWatch {
+    pub(super) const fn due_at(&self) -> Option<Mono> {
+        self.due_at
+    }
+
+    fn look_at(&mut self, at: Mono) {
+        self.due_at = Some(self.due_at.map_or(at, |before| before.min(at)));
+    }
+}
+
+impl Control {
+    pub(super) fn on_loaded(
+        &mut self,
+        loaded: Loaded,
+        mut anchors: BTreeMap<TenantId, AnchorSecret>,
+        now: Now,
+    ) {
+        self.store.epoch = loaded.epoch;
+        self.loaded = true;
+        for rows in loaded.tenants {
+            let anchor = anchors.remove(&rows.tenant.id);
+            self.take_rows(rows, anchor, now);
+        }
+        self.presences.load(loaded.presence);
+        if self.config.shared {
+            self.store.look_at(now.mono + POLL_INTERVAL);
+        }
+    }
+
+    /// Takes all rows of one tenant.
+    pub(super) fn take_rows(&mut self, rows: TenantRows, anchor: Option<AnchorSecret>, now: Now) {
+        let tenant = rows.tenant.id;
+        let Some(anchor) = anchor else {
+            self.out.event(Event::AnchorSealed { tenant });
+            self.directories.insert_withheld(rows.tenant);
+            return self.store.look_at(now.mono + STORE_RETRY_INTERVAL);
+        };
+        let is_new = !self.directories.contains(tenant);
+        if let Err(reason) = self.directories.insert(rows, anchor) {
+            self.withheld_because(tenant, reason, now);
+        }
+        if is_new {
+            self.introduce_tenants(now);
+        }
+        self.publish_to_all(tenant, now);
+        self.state_hub_keys(now);
+    }
+
+    pub(super) fn withheld_because(&mut self, tenant: TenantId, reason: BadRows, now: Now) {
+        self.out.event(Event::DirectoryWithheld { tenant, reason });
+        self.store.look_at(now.mono + STORE_RETRY_INTERVAL);
+    }
+
+    pub(super) fn store_failed(&mut self, tenant: Option<TenantId>, reason: String, now: Now) {
+        self.out.event(Event::StoreUnavailable { tenant, reason });
+        self.store.look_at(now.mono + STORE_RETRY_INTERVAL);
+    }
+
+    pub(super) fn on_store_due(&mut self, now: Now) {
+        if self.store.due_at.is_none_or(|at| at > now.mono) {
+            return;
+        }
+        self.store.due_at = None;
+        self.poll_store();
+        let withheld: Vec<TenantId> = self.directories.withheld().collect();
+        for tenant in withheld {
+            self.ask(tenant, Since::Nothing);
+        }
+    }
+
+    pub(super) fn poll_store(&mut self) {
+        if !self.store.polling {
+            self.store.polling = true;
+            self.out.push(Output::Poll);
+        }
+    }
+
+    /// Asks for what others wrote; the tenant's edits wait for it.
+    pub(super) fn refresh(&mut self, tenant: TenantId) {
+        let version = self.directories.version(tenant);
+        self.ask(tenant, version.map_or(Since::Nothing, |v| Since::Generation(v.generation)));
+    }
+
+    fn ask(&mut self, tenant: TenantId, since: Since) {
+        if self.store.refreshing.insert(tenant) {
+            self.lanes.block(Lane::Of(tenant));
+            self.out.push(Output::Refresh { tenant, since });
+        }
+    }
+
+    pub(super) fn on_polled(&mut self, result: Result<Standings, String>, now: Now) {
+        self.store.polling = false;
+        match result {
+            Ok(standings) => {
+                for (tenant, version) in standings.versions {
+                    self.compare(tenant, version);
+                }
+                if self.config.shared {
+                    self.store.look_at(now.mono + POLL_INTERVAL);
+                }
+                if std::mem::take(&mut self.store.owes_hub_keys) {
+                    self.state_hub_keys(now);
+                }
+            }
+            Err(reason) => {
+                self.store_failed(None, reason, now);
+                self.fail_loser(Lane::Founding, now);
+            }
+        }
+        self.resume_founding(now);
+    }
+
+    /// An older version is no news: it was read before our own commit.
+    fn compare(&mut self, tenant: TenantId, there: Version) {
+        if self.lanes.is_flying(Lane::Of(tenant)) {
+            return;
+        }
+        match self.directories.version(tenant) {
+            None => self.ask(tenant, Since::Nothing),
+            Some(here) if here.epoch < there.epoch => self.ask(tenant, Since::Nothing),
+            Some(here) if here < there => self.ask(tenant, Since::Generation(here.generation)),
+            Some(_) => {}
+        }
+    }
+
+    pub(super) fn on_refreshed(
+        &mut self,
+        tenant: TenantId,
+        result: Result<Refresh, String>,
+        anchor: Option<AnchorSecret>,
+        now: Now,
+    ) {
+        self.store.refreshing.remove(&tenant);
+        let lane = Lane::Of(tenant);
+        self.lanes.unblock(lane);
+        match result {
+            Ok(Refresh::Facts { version, devices_count, facts }) => match self.directories.version(tenant) {
+                Some(here) if here.epoch != version.epoch => self.ask(tenant, Since::Nothing),
+                Some(here) if here < version => self.apply(tenant, version, devices_count, facts, now),
+                _ => {}
+            },
+            Ok(Refresh::Whole(rows)) => self.take_whole(*rows, anchor, now),
+            Err(reason) => {
+                self.store_failed(Some(tenant), reason, now);
+                self.fail_loser(lane, now);
+            }
+        }
+        self.pump(lane, now);
+        self.resume_founding(now);
+    }
+
+    fn take_whole(&mut self, rows: TenantRows, anchor: Option<AnchorSecret>, now: Now) {
+        let (tenant, read) = (rows.tenant.id, rows.version);
+        match self.directories.version(tenant) {
+            Some(here) if read < here => self.out.event(Event::StoreBehind { tenant, read, here }),
+            Some(here) if read == here => {}
+            _ => {
+                self.store.epoch = self.store.epoch.max(read.epoch);
+                self.take_rows(rows, anchor, now);
+            }
+        }
+    }
+
+    /// The edit that waits for a read that failed.
+    fn fail_loser(&mut self, lane: Lane, now: Now) {
+        if let Some(wish) = self.lanes.take_loser(lane) {
+            let code = model::Code::StoreUnavailable;
+            let refusal = model::Refusal::new(code, "the database could not be read again");
+            self.refuse_wish(lane, wish, refusal, now);
+        }
+    }
+
+    /// New tenants wait until it is known which tenants there are.
+    fn resume_founding(&mut self, now: Now) {
+        if !self.store.polling && self.store.refreshing.is_empty() {
+            self.lanes.unblock(Lane::Founding);
+            self.pump(Lane::Founding, now);
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! What heartbeats tell of devices and of the hub: in memory, saved now and then. Never part of a snapshot.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+
+use model::wire::Remark;
+use model::wire::frame::{Heartbeat, Holding};
+use model::{DeviceId, Held, Nonce, PublicKey, TenantId, Timestamp};
+
+use crate::limits::{INSTANCES_REMEMBERED, PRESENCE_ROWS_MAX, PROBLEMS_MAX};
+use crate::link::LinkId;
+use crate::rows::PresenceRow;
+
+/// What is known of one device beyond its row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Presence {
+    /// What is saved.
+    pub row: PresenceRow,
+    /// Its link, while it has one here.
+    pub link: Option<LinkId>,
+    /// Drift that it repaired since its program started.
+    pub drift_total: u64,
+    /// What it says is wrong.
+    pub problems: Vec<Remark>,
+    /// When two machines were last seen to present its identity.
+    pub cloned_at: Option<Timestamp>,
+    instance: Option<Nonce>,
+    /// Instances whose link a later one took over.
+    displaced: VecDeque<Nonce>,
+}
+
+/// What is known of the hub while it is attached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubPresence {
+    /// Its link.
+    pub link: LinkId,
+    /// The WireGuard key that it proved.
+    pub key: PublicKey,
+    /// The UDP port that it listens on.
+    pub listen_port: u16,
+    /// Program and version.
+    pub software: Remark,
+    /// When it was heard last.
+    pub last_seen: Timestamp,
+    /// What it holds of each tenant, and whether its host is settled.
+    pub holding: BTreeMap<TenantId, (Held, bool)>,
+    /// Drift that it repaired since its program started.
+    pub drift_total: u64,
+    /// What it says is wrong.
+    pub problems: Vec<Remark>,
+}
+
+impl HubPresence {
+    pub(crate) fn holding(&mut self, holding: &Holding, now: Timestamp) {
+        self.last_seen = now;
+        self.holding.insert(holding.tenant, (holding.held, holding.settled));
+    }
+
+    pub(crate) fn heartbeat(&mut self, heartbeat: &Heartbeat, now: Timestamp) {
+        self.last_seen = now;
+        self.drift_total = heartbeat.drift_total;
+        self.problems = some_of(&heartbeat.problems);
+    }
+}
+
+/// What an attach means for the links that were there.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Attachment {
+    /// The device's link before, to be closed.
+    pub(crate) displaced: Option<LinkId>,
+    /// An instance came back whose link another had taken over: two machines are alive.
+    pub(crate) cloned: bool,
+}
+
+/// The presence of every device that was ever heard.
+#[derive(Debug, Default)]
+pub(crate) struct Presences {
+    devices: BTreeMap<DeviceId, Presence>,
+    unsaved: BTreeSet<DeviceId>,
+}
+
+/// Who attaches.
+pub(crate) struct Arrival {
+    pub(crate) tenant: TenantId,
+    pub(crate) device: DeviceId,
+    pub(crate) link: LinkId,
+    pub(crate) held: Option<Held>,
+    pub(crate) software: Remark,
+    pub(crate) address: Option<IpAddr>,
+    /// `None` right after an enrolment, which has none.
+    pub(crate) instance: Option<Nonce>,
+}
+
+impl Presences {
+    /// What was saved before the process began.
+    pub(crate) fn load(&mut self, rows: Vec<PresenceRow>) {
+        for row in rows {
+            self.devices.entry(row.device).or_insert_with(|| Presence::new(row));
+        }
+    }
+
+    pub(crate) fn of(&self, device: DeviceId) -> Option<&Presence> {
+        self.devices.get(&device)
+    }
+
+    /// A device attached. A restarted program has a new instance and its old one never returns; of two machines
+    /// both return, each time the other has taken over.
+    pub(crate) fn attach(&mut self, arrival: Arrival, now: Timestamp) -> Attachment {
+        let row = PresenceRow {
+            tenant: arrival.tenant,
+            device: arrival.device,
+            last_seen: now,
+            held: arrival.held,
+            settled: false,
+            software: arrival.software,
+            address: arrival.address,
+        };
+        self.unsaved.insert(arrival.device);
+        let presence = self.devices.entry(arrival.device).or_insert_with(|| Presence::new(row.clone()));
+        presence.row = row;
+        let displaced = presence.link.replace(arrival.link).filter(|link| *link != arrival.link);
+        let cloned = presence.take_instance(arrival.instance, displaced.is_some());
+        if cloned {
+            presence.cloned_at = Some(now);
+        }
+        Attachment { displaced, cloned }
+    }
+
+    /// The link is gone; only the device's current one counts.
+    pub(crate) fn detach(&mut self, device: DeviceId, link: LinkId) {
+        if let Some(presence) = self.devices.get_mut(&device)
+            && presence.link == Some(link)
+        {
+            presence.link = None;
+        }
+    }
+
+    pub(crate) fn holding(&mut self, device: DeviceId, holding: &Holding, now: Timestamp) {
+        if let Some(presence) = self.devices.get_mut(&device) {
+            presence.row.last_seen = now;
+            presence.row.held = Some(holding.held);
+            presence.row.settled = holding.settled;
+            self.unsaved.insert(device);
+        }
+    }
+
+    pub(crate) fn heartbeat(&mut self, device: DeviceId, heartbeat: &Heartbeat, now: Timestamp) {
+        if let Some(presence) = self.devices.get_mut(&device) {
+            presence.row.last_seen = now;
+            presence.drift_total = heartbeat.drift_total;
+            presence.problems = some_of(&heartbeat.problems);
+            self.unsaved.insert(device);
+        }
+    }
+
+    pub(crate) fn has_unsaved(&self) -> bool {
+        !self.unsaved.is_empty()
+    }
+
+    /// What changed since it was saved last, in transactions of bounded size.
+    pub(crate) fn take_unsaved(&mut self) -> Vec<Vec<PresenceRow>> {
+        let ids: Vec<DeviceId> = std::mem::take(&mut self.unsaved).into_iter().collect();
+        let row = |id: &DeviceId| self.devices.get(id).map(|presence| presence.row.clone());
+        ids.chunks(PRESENCE_ROWS_MAX).map(|ids| ids.iter().filter_map(row).collect()).collect()
+    }
+}
+
+impl Presence {
+    const fn new(row: PresenceRow) -> Self {
+        Self {
+            row,
+            link: None,
+            drift_total: 0,
+            problems: Vec::new(),
+            cloned_at: None,
+            instance: None,
+            displaced: VecDeque::new(),
+        }
+    }
+
+    /// Whether the instance is one that another had displaced.
+    fn take_instance(&mut self, instance: Option<Nonce>, displaces: bool) -> bool {
+        let Some(instance) = instance else { return false };
+        let cloned = self.displaced.contains(&instance);
+        let before = self.instance.replace(instance).filter(|before| displaces && *before != instance);
+        if let Some(before) = before {
+            self.displaced.push_back(before);
+            if self.displaced.len() > INSTANCES_REMEMBERED {
+                self.displaced.pop_front();
+            }
+        }
+        cloned
+    }
+}
+
+fn some_of(problems: &[Remark]) -> Vec<Remark> {
+    problems.iter().take(PROBLEMS_MAX).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrival(link: u64, instance: u8) -> Arrival {
+        Arrival {
+            tenant: TenantId::from_bytes([1; 16]),
+            device: DeviceId::from_bytes([2; 16]),
+            link: LinkId(link),
+            held: None,
+            software: Remark::new("agent"),
+            address: None,
+            instance: Some(Nonce::from_bytes([instance; 32])),
+        }
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_unix_micros(seconds * 1_000_000)
+    }
+
+    #[test]
+    fn a_restart_is_no_clone_and_a_clone_is() {
+        let mut presences = Presences::default();
+        let mut attach = |link, instance| presences.attach(arrival(link, instance), at(0));
+        assert_eq!(attach(1, 1), Attachment::default());
+        let taken_over = |link| Attachment { displaced: Some(LinkId(link)), cloned: false };
+        assert_eq!(attach(2, 1), taken_over(1), "the same program by a new link");
+        assert_eq!(attach(3, 2), taken_over(2), "the program was restarted");
+        assert_eq!(attach(4, 2), taken_over(3));
+        assert_eq!(attach(5, 1), Attachment { displaced: Some(LinkId(4)), cloned: true });
+        assert!(presences.of(DeviceId::from_bytes([2; 16])).is_some_and(|p| p.cloned_at.is_some()));
+    }
+
+    #[test]
+    fn a_program_that_left_and_came_back_is_no_clone() {
+        let mut presences = Presences::default();
+        let device = DeviceId::from_bytes([2; 16]);
+        for (link, instance) in [(1, 1), (2, 2), (3, 1)] {
+            assert_eq!(presences.attach(arrival(link, instance), at(0)), Attachment::default());
+            presences.detach(device, LinkId(link));
+        }
+    }
+
+    #[test]
+    fn unsaved_rows_are_given_out_once() {
+        let mut presences = Presences::default();
+        presences.attach(arrival(1, 1), at(5));
+        assert_eq!(presences.take_unsaved().concat().len(), 1);
+        assert!(!presences.has_unsaved() && presences.take_unsaved().is_empty());
+    }
+}
