@@ -1,0 +1,419 @@
+//! What this host is like for a node, and one change to it at a time. Decides nothing; every call blocks for as
+//! long as the kernel takes, so it lives on a thread of its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::PathBuf;
+use std::time::{Instant, SystemTime};
+
+use engine::{Change, Observed, ObservedInterface, ObservedPeer, STALE_AFTER};
+use ipnet::IpNet;
+use model::{PrivateKey, PublicKey};
+use nix::errno::Errno;
+
+use crate::firewall::{Firewall, Pair};
+use crate::forwarding::{self, ForwardingError};
+use crate::interface::InterfaceName;
+use crate::links::{Kind, Link, Links};
+use crate::netlink::NetlinkError;
+use crate::resolver::{Owner, Resolver, ResolverError, ResolverMode};
+use crate::wireguard::kernel::Kernel;
+use crate::wireguard::userspace::Userspace;
+use crate::wireguard::{Backend, DeviceState, Mode, PeerState, Wireguard, WireguardError};
+
+/// What a host is told once.
+#[derive(Debug, Clone)]
+pub struct HostConfig {
+    /// The WireGuard interface.
+    pub interface: InterfaceName,
+    /// The node's WireGuard key.
+    pub key: PrivateKey,
+    /// Which engine.
+    pub mode: Mode,
+    /// A hub forwards between devices and has a firewall table; a device has neither.
+    pub forwards: bool,
+    /// Who is told of the mesh's names.
+    pub resolver: ResolverMode,
+    /// The resolver's file, [`crate::resolver::RESOLV_CONF`] but in tests.
+    pub resolv_conf: PathBuf,
+    /// Where the original of the resolver's file is kept.
+    pub state: PathBuf,
+    /// Where `wg` finds the socket of the userspace engine; `None`: nowhere.
+    pub uapi_directory: Option<PathBuf>,
+}
+
+/// Why the host could not be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// A socket to the kernel could not be opened.
+    #[error("netlink")]
+    Netlink(#[source] NetlinkError),
+    /// The interface could not be read or set.
+    #[error("{what} of {interface}")]
+    Interface {
+        /// What of it.
+        what: &'static str,
+        /// Which.
+        interface: InterfaceName,
+        /// The kernel's words.
+        source: NetlinkError,
+    },
+    /// An address or a route.
+    #[error("{what} {net} on {interface}")]
+    Net {
+        /// Address or route.
+        what: &'static str,
+        /// Which.
+        net: IpNet,
+        /// Where.
+        interface: InterfaceName,
+        /// The kernel's words.
+        source: NetlinkError,
+    },
+    /// There is no interface to change.
+    #[error("there is no interface {0}")]
+    Missing(InterfaceName),
+    /// The interface is somebody else's.
+    #[error("{interface} is not Warren's but {what}; remove it, or configure another interface name")]
+    Occupied {
+        /// Which.
+        interface: InterfaceName,
+        /// What it is.
+        what: String,
+    },
+    /// WireGuard.
+    #[error("{0}")]
+    Wireguard(InterfaceName, #[source] WireguardError),
+    /// The firewall table.
+    #[error("firewall table of {0}")]
+    Firewall(InterfaceName, #[source] NetlinkError),
+    /// A pair of blocks is not one of IPv4 and one of IPv6.
+    #[error("a tenant's blocks must be one of IPv4 and one of IPv6, not {0} and {1}")]
+    Blocks(IpNet, IpNet),
+    /// Packet forwarding.
+    #[error("forwarding")]
+    Forwarding(#[from] ForwardingError),
+    /// The machine's resolver.
+    #[error("resolver")]
+    Resolver(#[from] ResolverError),
+}
+
+/// What is in use, for status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostReport {
+    /// The engine in use.
+    pub backend: Backend,
+    /// Why it is not the kernel's, where that was preferred.
+    pub fallback: Option<String>,
+    /// Who resolves names on this machine.
+    pub resolver: Owner,
+}
+
+/// The hands of one node.
+pub struct Host {
+    config: HostConfig,
+    links: Links,
+    firewall: Option<Firewall>,
+    resolver: Resolver,
+    engine: Box<dyn Wireguard>,
+    fallback: Option<String>,
+    /// When an endpoint was set for a peer that has had no handshake since.
+    pointed: BTreeMap<PublicKey, Instant>,
+}
+
+impl Host {
+    /// Opens what is needed in the network namespace of this thread. Changes nothing.
+    pub fn open(config: HostConfig) -> Result<Self, HostError> {
+        let links = Links::open().map_err(HostError::Netlink)?;
+        let firewall = match config.forwards {
+            true => Some(Firewall::open(&config.interface).map_err(HostError::Netlink)?),
+            false => None,
+        };
+        let resolver = Resolver::new(config.resolver, &config.interface, &config.resolv_conf, &config.state);
+        let (engine, fallback) = choose(&config)?;
+        Ok(Self { config, links, firewall, resolver, engine, fallback, pointed: BTreeMap::new() })
+    }
+
+    /// What is in use.
+    pub fn report(&self) -> HostReport {
+        HostReport {
+            backend: self.engine.backend(),
+            fallback: self.fallback.clone(),
+            resolver: self.resolver.owner(),
+        }
+    }
+
+    /// All that concerns the node, or an error; never a part of it.
+    pub fn observe(&mut self) -> Result<Observed, HostError> {
+        let interface = match self.own_link()? {
+            Some((link, state)) => Some(self.observe_interface(&link, state)?),
+            None => None,
+        };
+        let (firewall, forwarding) = match &mut self.firewall {
+            None => (None, false),
+            Some(firewall) => {
+                let table = supported(firewall.read()).map_err(|e| HostError::Firewall(self.config.interface.clone(), e))?;
+                (table.map(to_blocks), forwarding::read(&self.config.interface)?)
+            }
+        };
+        Ok(Observed { interface, firewall, forwarding, resolver: self.resolver.read()? })
+    }
+
+    /// Makes one change; one that is made already is fine.
+    pub fn apply(&mut self, change: &Change) -> Result<(), HostError> {
+        let interface = self.config.interface.clone();
+        let wireguard = |e| HostError::Wireguard(interface.clone(), e);
+        let net_error = |what, net| {
+            let interface = interface.clone();
+            move |source| HostError::Net { what, net, interface, source }
+        };
+        let link_error = |what| {
+            let interface = interface.clone();
+            move |source| HostError::Interface { what, interface, source }
+        };
+        match change {
+            Change::CreateInterface => self.create(),
+            Change::RemoveInterface => {
+                self.pointed.clear();
+                self.engine.remove().map_err(wireguard)
+            }
+            Change::SetDevice { listen_port } => {
+                self.engine.set_device(&self.config.key, *listen_port).map_err(wireguard)
+            }
+            Change::SetMtu(mtu) => {
+                let index = self.index()?;
+                self.links.set_mtu(index, *mtu).map_err(link_error("mtu"))
+            }
+            Change::SetUp => {
+                let index = self.index()?;
+                self.links.set_up(index).map_err(link_error("state"))
+            }
+            Change::AddAddress(net) => {
+                let index = self.index()?;
+                self.links.add_address(index, *net).map_err(net_error("address", *net))
+            }
+            Change::RemoveAddress(net) => {
+                let index = self.index()?;
+                self.links.remove_address(index, *net).map_err(net_error("address", *net))
+            }
+            Change::AddRoute(net) => {
+                let index = self.index()?;
+                self.links.add_route(index, *net).map_err(net_error("route", *net))
+            }
+            Change::RemoveRoute(net) => {
+                let index = self.index()?;
+                self.links.remove_route(index, *net).map_err(net_error("route", *net))
+            }
+            Change::SetPeer(peer) => {
+                if peer.endpoint.is_some() {
+                    self.pointed.insert(peer.key, Instant::now());
+                }
+                self.engine.set_peer(peer).map_err(wireguard)
+            }
+            Change::RemovePeer(key) => {
+                self.pointed.remove(key);
+                self.engine.remove_peer(key).map_err(wireguard)
+            }
+            Change::SetFirewall(firewall) => self.set_firewall(&firewall.blocks),
+            Change::RemoveFirewall => match &mut self.firewall {
+                Some(firewall) => firewall.remove().map_err(|e| HostError::Firewall(interface, e)),
+                None => Ok(()),
+            },
+            Change::SetForwarding(on) => Ok(forwarding::set(&interface, *on)?),
+            Change::SetResolver(setting) => Ok(self.resolver.set(setting)?),
+            Change::ClearResolver => Ok(self.resolver.clear()?),
+        }
+    }
+
+    /// The peers with what is volatile, for people and metrics.
+    pub fn peers(&mut self) -> Result<BTreeMap<PublicKey, PeerState>, HostError> {
+        let state = self.engine.read().map_err(|e| HostError::Wireguard(self.config.interface.clone(), e))?;
+        Ok(state.map(|s| s.peers).unwrap_or_default())
+    }
+
+    /// A number that differs when somebody changed what gives no event: peers, forwarding, the resolver. Says
+    /// nothing of what it was, and is no more than a reason to observe.
+    pub fn glance(&mut self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        if let Ok(Some(state)) = self.engine.read() {
+            state.public_key.hash(&mut hasher);
+            state.listen_port.hash(&mut hasher);
+            for (key, peer) in &state.peers {
+                (key, &peer.allowed, peer.keepalive_seconds, peer.endpoint.is_some()).hash(&mut hasher);
+            }
+        }
+        if self.firewall.is_some() {
+            forwarding::read(&self.config.interface).ok().hash(&mut hasher);
+        }
+        let index = self.links.find(&self.config.interface).ok().flatten().map(|link| link.index);
+        self.resolver.glance(index).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// What stays when the process ends: the kernel's WireGuard, routes and firewall; the resolver is put back,
+    /// since nobody answers on our addresses any more.
+    pub fn leave(&mut self) -> Result<(), HostError> {
+        Ok(self.resolver.clear()?)
+    }
+
+    fn create(&mut self) -> Result<(), HostError> {
+        let interface = self.config.interface.clone();
+        let found = self.find()?;
+        if let Some(link) = &found
+            && link.kind == Kind::Wireguard
+            && link.alias.as_deref() == Some(crate::links::ALIAS)
+            && self.engine.backend() == Backend::Userspace
+        {
+            // Left by a start in the kernel's mode.
+            self.links.remove(link.index).map_err(|source| self.interface_error("removal", source))?;
+        } else if let Some(link) = found {
+            self.refuse_foreign(&link)?;
+        }
+        match self.engine.create() {
+            Err(error @ WireguardError::NoKernelSupport) if self.config.mode == Mode::Auto => {
+                self.fallback = Some(error.to_string());
+                self.engine = userspace(&self.config);
+                self.engine.create().map_err(|e| HostError::Wireguard(interface.clone(), e))?;
+            }
+            other => other.map_err(|e| HostError::Wireguard(interface.clone(), e))?,
+        }
+        let index = self.index()?;
+        self.links.set_alias(index).map_err(|source| self.interface_error("alias", source))?;
+        // Machines with IPv6 off by default still have a mesh; where it cannot be switched on, adding the
+        // address says so.
+        let switch = format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
+        if std::fs::read(&switch).is_ok_and(|text| text.first() == Some(&b'1')) {
+            let _ = std::fs::write(&switch, "0");
+        }
+        Ok(())
+    }
+
+    fn set_firewall(&mut self, blocks: &BTreeSet<[IpNet; 2]>) -> Result<(), HostError> {
+        let pairs = blocks.iter().map(|pair| match pair {
+            [IpNet::V4(v4), IpNet::V6(v6)] | [IpNet::V6(v6), IpNet::V4(v4)] => Ok((*v4, *v6)),
+            [a, b] => Err(HostError::Blocks(*a, *b)),
+        });
+        let pairs = pairs.collect::<Result<BTreeSet<Pair>, _>>()?;
+        let Some(firewall) = &mut self.firewall else { return Ok(()) };
+        firewall.set(&pairs).map_err(|e| HostError::Firewall(self.config.interface.clone(), e))
+    }
+
+    fn interface_error(&self, what: &'static str, source: NetlinkError) -> HostError {
+        HostError::Interface { what, interface: self.config.interface.clone(), source }
+    }
+
+    fn find(&mut self) -> Result<Option<Link>, HostError> {
+        let found = self.links.find(&self.config.interface);
+        found.map_err(|source| self.interface_error("state", source))
+    }
+
+    fn index(&mut self) -> Result<u32, HostError> {
+        let link = self.find()?;
+        link.map(|link| link.index).ok_or_else(|| HostError::Missing(self.config.interface.clone()))
+    }
+
+    /// Our interface and its engine's state, if there is one and it is ours.
+    fn own_link(&mut self) -> Result<Option<(Link, DeviceState)>, HostError> {
+        let state = self.engine.read().or_else(|error| match error {
+            WireguardError::NoKernelSupport => Ok(None),
+            other => Err(HostError::Wireguard(self.config.interface.clone(), other)),
+        })?;
+        match (self.find()?, state) {
+            (Some(link), Some(state)) => {
+                if state.public_key.is_some_and(|key| key != self.config.key.public()) {
+                    self.refuse_foreign(&link)?;
+                }
+                Ok(Some((link, state)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// An interface that Warren made carries its alias; one without is an administrator's and not touched.
+    fn refuse_foreign(&self, link: &Link) -> Result<(), HostError> {
+        let what = match (&link.kind, self.engine.backend()) {
+            (Kind::Wireguard, Backend::Kernel) | (Kind::Tun, Backend::Userspace)
+                if link.alias.as_deref() == Some(crate::links::ALIAS) =>
+            {
+                return Ok(());
+            }
+            (Kind::Wireguard, _) => "a WireGuard interface that somebody else made".to_owned(),
+            (Kind::Tun, _) => "a TUN device of another program".to_owned(),
+            (Kind::Other(kind), _) => format!("a {kind}"),
+        };
+        Err(HostError::Occupied { interface: self.config.interface.clone(), what })
+    }
+
+    fn observe_interface(&mut self, link: &Link, state: DeviceState) -> Result<ObservedInterface, HostError> {
+        let addresses = self.links.addresses(link.index).map_err(|s| self.interface_error("addresses", s))?;
+        let routes = self.links.routes(link.index).map_err(|s| self.interface_error("routes", s))?;
+        let now = SystemTime::now();
+        let peers = state.peers.into_iter().map(|(key, peer)| {
+            let stale = self.is_stale(&key, &peer, now);
+            let PeerState { allowed, endpoint, keepalive_seconds, .. } = peer;
+            (key, ObservedPeer { allowed, endpoint, keepalive_seconds, stale })
+        });
+        Ok(ObservedInterface {
+            up: link.up,
+            mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX),
+            public_key: state.public_key,
+            listen_port: state.listen_port,
+            peers: peers.collect(),
+            addresses,
+            routes,
+        })
+    }
+
+    /// A handshake is due only where packets flow, and with keepalives they always do.
+    fn is_stale(&self, key: &PublicKey, peer: &PeerState, now: SystemTime) -> bool {
+        let silent = match peer.last_handshake {
+            Some(at) => now.duration_since(at).is_ok_and(|age| age >= STALE_AFTER),
+            None => true,
+        };
+        let tried = self.pointed.get(key).is_none_or(|at| at.elapsed() >= STALE_AFTER);
+        peer.endpoint.is_some() && peer.keepalive_seconds > 0 && silent && tried
+    }
+}
+
+fn choose(config: &HostConfig) -> Result<(Box<dyn Wireguard>, Option<String>), HostError> {
+    if config.mode == Mode::Userspace {
+        return Ok((userspace(config), None));
+    }
+    match Kernel::open(&config.interface) {
+        Ok(kernel) => Ok((Box::new(kernel), None)),
+        Err(error) if config.mode == Mode::Auto => Ok((userspace(config), Some(error.to_string()))),
+        Err(error) => Err(HostError::Wireguard(config.interface.clone(), error.into())),
+    }
+}
+
+fn userspace(config: &HostConfig) -> Box<dyn Wireguard> {
+    Box::new(Userspace::new(&config.interface, config.uapi_directory.clone()))
+}
+
+/// A kernel without nf_tables has no table, which the change that sets one then says.
+fn supported<T>(result: Result<Option<T>, NetlinkError>) -> Result<Option<T>, NetlinkError> {
+    let absent = [Errno::EINVAL, Errno::EOPNOTSUPP, Errno::EPROTONOSUPPORT, Errno::EAFNOSUPPORT];
+    match result {
+        Err(error) if absent.iter().any(|errno| error.errno() == Some(*errno as i32)) => Ok(None),
+        other => other,
+    }
+}
+
+fn to_blocks(pairs: BTreeSet<Pair>) -> engine::Firewall {
+    engine::Firewall { blocks: pairs.into_iter().map(|(v4, v6)| [IpNet::V4(v4), IpNet::V6(v6)]).collect() }
+}
+
+/// An error with its causes on one line, as status and logs show it.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !said.is_empty() && !text.ends_with(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = error.source();
+    }
+    text
+}

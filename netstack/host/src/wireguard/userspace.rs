@@ -1,0 +1,95 @@
+//! Our own engine in this process, with the socket that `wg` reads. Ends with the process.
+
+use std::path::PathBuf;
+
+use engine::PeerSetting;
+use model::{PrivateKey, PublicKey};
+use tunnel::{ApplyError, Config, Device, PeerUpdate, Update};
+
+use crate::interface::InterfaceName;
+use crate::wireguard::{Backend, DeviceState, PeerState, Wireguard, WireguardError};
+
+/// Our own engine.
+pub(crate) struct Userspace {
+    interface: InterfaceName,
+    uapi_directory: Option<PathBuf>,
+    device: Option<Device>,
+}
+
+impl Userspace {
+    pub(crate) fn new(interface: &InterfaceName, uapi_directory: Option<PathBuf>) -> Self {
+        Self { interface: interface.clone(), uapi_directory, device: None }
+    }
+
+    /// The device, unless somebody deleted its interface.
+    fn device(&mut self) -> Option<&Device> {
+        if self.device.as_ref().is_some_and(Device::is_gone) {
+            self.device = None;
+        }
+        self.device.as_ref()
+    }
+
+    fn update(&mut self, update: Update) -> Result<(), WireguardError> {
+        match self.device().ok_or(WireguardError::NoInterface)?.apply(update) {
+            Err(ApplyError::Gone) => {
+                self.device = None;
+                Err(WireguardError::NoInterface)
+            }
+            other => Ok(other?),
+        }
+    }
+}
+
+impl Wireguard for Userspace {
+    fn create(&mut self) -> Result<(), WireguardError> {
+        if self.device().is_none() {
+            let config = Config { uapi_directory: self.uapi_directory.clone(), ..Config::default() };
+            self.device = Some(Device::create(self.interface.as_str(), config)?);
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self) -> Result<(), WireguardError> {
+        self.device = None;
+        Ok(())
+    }
+
+    fn set_device(&mut self, key: &PrivateKey, listen_port: Option<u16>) -> Result<(), WireguardError> {
+        self.update(Update { private_key: Some(Some(key.clone())), listen_port, ..Update::default() })
+    }
+
+    fn set_peer(&mut self, peer: &PeerSetting) -> Result<(), WireguardError> {
+        let mut update = PeerUpdate::new(peer.key);
+        update.endpoint = peer.endpoint;
+        update.keepalive_seconds = Some(peer.keepalive_seconds);
+        update.replace_allowed_ips = true;
+        update.allowed_ips = peer.allowed.iter().copied().collect();
+        self.update(Update::peer(update))
+    }
+
+    fn remove_peer(&mut self, key: &PublicKey) -> Result<(), WireguardError> {
+        self.update(Update::peer(PeerUpdate::removal(*key)))
+    }
+
+    fn read(&mut self) -> Result<Option<DeviceState>, WireguardError> {
+        let Some(device) = self.device() else { return Ok(None) };
+        let state = device.snapshot();
+        let peers = state.peers.into_iter().map(|peer| {
+            let read = PeerState {
+                allowed: peer.allowed_ips,
+                endpoint: peer.endpoint,
+                keepalive_seconds: peer.keepalive_seconds,
+                last_handshake: peer.last_handshake,
+                received_bytes: peer.received_bytes,
+                sent_bytes: peer.sent_bytes,
+            };
+            (peer.key, read)
+        });
+        let public_key = state.private_key.as_ref().map(PrivateKey::public);
+        Ok(Some(DeviceState { public_key, listen_port: state.listen_port, peers: peers.collect() }))
+    }
+
+    fn backend(&self) -> Backend {
+        Backend::Userspace
+    }
+}

@@ -1,0 +1,221 @@
+//! Every change, made twice, against what is observed afterwards.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::IpAddr;
+use std::path::Path;
+
+use engine::{Change, Firewall, Observed, PeerSetting, ResolverSetting};
+use host::resolver::ResolverMode;
+use host::wireguard::{Backend, Mode};
+use host::{Host, HostConfig};
+use ipnet::IpNet;
+use model::{PrivateKey, PublicKey};
+
+use crate::alone::{alone, bind_mount, run, succeeds};
+
+pub fn config(directory: &Path) -> HostConfig {
+    let resolv_conf = directory.join("resolv.conf");
+    fs::write(&resolv_conf, "nameserver 192.0.2.53\nsearch example\n").unwrap();
+    HostConfig {
+        interface: "wg0".parse().unwrap(),
+        key: PrivateKey::from_bytes([1; 32]),
+        mode: Mode::Userspace,
+        forwards: true,
+        resolver: ResolverMode::File,
+        resolv_conf,
+        state: directory.into(),
+        uapi_directory: Some("/var/run/wireguard".into()),
+    }
+}
+
+fn net(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+fn peer(number: u8, allowed: &[&str]) -> PeerSetting {
+    PeerSetting {
+        key: PublicKey::from_bytes([number; 32]),
+        allowed: allowed.iter().map(|n| net(n)).collect(),
+        endpoint: Some("192.0.2.1:51820".parse().unwrap()),
+        keepalive_seconds: 25,
+    }
+}
+
+fn resolver() -> ResolverSetting {
+    let servers: Vec<IpAddr> = vec!["100.64.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
+    ResolverSetting { servers, domain: "home.internal".parse().unwrap(), reverse: vec![net("100.64.0.0/16"), net("fd00::/48")] }
+}
+
+/// In the order in which a hub with a resolver would need them; each must be seen, and done twice be as done once.
+fn all_changes() -> Vec<Change> {
+    vec![
+        Change::SetFirewall(Firewall { blocks: BTreeSet::new() }),
+        Change::SetFirewall(Firewall {
+            blocks: [[net("100.64.0.0/16"), net("fd00::/48")], [net("100.65.0.0/24"), net("fd01::/48")]].into(),
+        }),
+        Change::CreateInterface,
+        Change::SetDevice { listen_port: Some(51820) },
+        Change::SetMtu(1380),
+        Change::AddAddress(net("100.64.0.1/32")),
+        Change::AddAddress(net("fd00::1/128")),
+        Change::SetUp,
+        Change::SetPeer(peer(2, &["100.64.0.2/32", "fd00::2/128"])),
+        Change::SetPeer(peer(3, &["100.64.0.3/32"])),
+        Change::SetPeer(peer(2, &["100.64.0.4/32"])),
+        Change::AddRoute(net("100.64.0.0/16")),
+        Change::AddRoute(net("fd00::/48")),
+        Change::SetForwarding(true),
+        Change::SetResolver(resolver()),
+        Change::RemovePeer(PublicKey::from_bytes([3; 32])),
+        Change::RemoveRoute(net("100.64.0.0/16")),
+        Change::RemoveAddress(net("100.64.0.1/32")),
+        Change::ClearResolver,
+        Change::RemoveInterface,
+        Change::RemoveFirewall,
+    ]
+}
+
+#[test]
+fn every_change_is_observed_and_done_twice_is_as_done_once() {
+    if !alone("changes::every_change_is_observed_and_done_twice_is_as_done_once") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(directory.path());
+    let own = config.key.public();
+    let mut host = Host::open(config).unwrap();
+    let mut expect = Observed::default();
+    assert_eq!(host.observe().unwrap(), expect, "a host without Warren");
+    for change in all_changes() {
+        for _ in 0..2 {
+            host.apply(&change).unwrap_or_else(|e| panic!("{change}: {}", host::chain(&e)));
+            expect.apply(&change, &own);
+            let mut observed = host.observe().unwrap_or_else(|e| panic!("{change}: {}", host::chain(&e)));
+            settle_what_the_kernel_chooses(&mut expect, &mut observed);
+            assert_eq!(observed, expect, "after {change}");
+        }
+    }
+    assert_eq!(host.report().backend, Backend::Userspace);
+}
+
+/// The model cannot know the first MTU and port, nor that switches live and die with the interface.
+fn settle_what_the_kernel_chooses(expect: &mut Observed, observed: &mut Observed) {
+    match (&mut expect.interface, &observed.interface) {
+        (Some(expected), Some(seen)) => {
+            if expected.mtu == 0 {
+                expected.mtu = seen.mtu;
+            }
+            if expected.listen_port == 0 {
+                expected.listen_port = seen.listen_port;
+            }
+        }
+        _ => expect.forwarding = observed.forwarding,
+    }
+}
+
+#[test]
+fn wg_of_the_distribution_reads_our_engine() {
+    if !alone("changes::wg_of_the_distribution_reads_our_engine") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mut host = Host::open(config(directory.path())).unwrap();
+    for change in all_changes().into_iter().take(11) {
+        host.apply(&change).unwrap();
+    }
+    let shown = run("wg show wg0");
+    assert!(shown.contains("listening port: 51820") && shown.contains("100.64.0.4/32"), "{shown}");
+    let before = host.glance();
+    assert_eq!(host.glance(), before);
+    run("wg set wg0 peer $(wg show wg0 peers | head -1) remove");
+    assert_ne!(host.glance(), before, "wg gives no event, a glance tells");
+    assert_eq!(host.observe().unwrap().interface.unwrap().peers.len(), 1);
+}
+
+#[test]
+fn the_kernel_is_preferred_and_its_absence_explained() {
+    if !alone("changes::the_kernel_is_preferred_and_its_absence_explained") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mut automatic = config(directory.path());
+    automatic.mode = Mode::Auto;
+    let kernel_has_it = succeeds("ip link add probe type wireguard && ip link del probe");
+    let mut host = Host::open(automatic).unwrap();
+    host.apply(&Change::CreateInterface).unwrap();
+    let report = host.report();
+    if kernel_has_it {
+        assert_eq!((report.backend, report.fallback), (Backend::Kernel, None));
+        return;
+    }
+    assert_eq!(report.backend, Backend::Userspace);
+    assert!(report.fallback.unwrap().contains("modprobe wireguard"));
+    let mut strict = config(directory.path());
+    strict.mode = Mode::Kernel;
+    strict.interface = "wg1".parse().unwrap();
+    let mut host = Host::open(strict).unwrap();
+    assert_eq!(host.observe().unwrap().interface, None);
+    let said = host::chain(&host.apply(&Change::CreateInterface).unwrap_err());
+    assert!(said.starts_with("wg1: the kernel has no WireGuard"), "{said}");
+}
+
+#[test]
+fn what_others_made_is_left_alone_and_named() {
+    if !alone("changes::what_others_made_is_left_alone_and_named") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mut host = Host::open(config(directory.path())).unwrap();
+    run("ip link add wg0 type veth peer name other");
+    let said = host::chain(&host.apply(&Change::CreateInterface).unwrap_err());
+    assert!(said.contains("wg0 is not Warren's but a veth"), "{said}");
+    host.apply(&Change::RemoveInterface).unwrap();
+    assert!(succeeds("ip link show wg0"), "a foreign interface is not removed");
+    run("ip link del wg0");
+    run("ip link add other type veth peer name end && ip link set other up && ip link set end up");
+    run("ip route add 100.64.0.0/16 dev other");
+    host.apply(&Change::CreateInterface).unwrap();
+    host.apply(&Change::SetUp).unwrap();
+    let said = host::chain(&host.apply(&Change::AddRoute(net("100.64.0.0/16"))).unwrap_err());
+    assert!(said.starts_with("route 100.64.0.0/16 on wg0: File exists"), "{said}");
+    assert!(run("ip route show 100.64.0.0/16").contains("dev other"));
+}
+
+#[test]
+fn routes_carry_our_protocol_number() {
+    if !alone("changes::routes_carry_our_protocol_number") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mut host = Host::open(config(directory.path())).unwrap();
+    for change in [Change::CreateInterface, Change::SetUp, Change::AddRoute(net("100.64.0.0/16"))] {
+        host.apply(&change).unwrap();
+    }
+    assert!(run("ip route show proto 155").contains("100.64.0.0/16 dev wg0"));
+    run("ip route add 198.51.100.0/24 dev wg0");
+    let routes = host.observe().unwrap().interface.unwrap().routes;
+    assert_eq!(routes, [net("100.64.0.0/16"), net("198.51.100.0/24")].into());
+    host.apply(&Change::RemoveRoute(net("198.51.100.0/24"))).unwrap();
+    assert!(!run("ip route").contains("198.51.100.0"));
+}
+
+#[test]
+fn a_bind_mounted_resolv_conf_is_written_in_place() {
+    if !alone("changes::a_bind_mounted_resolv_conf_is_written_in_place") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(directory.path());
+    let path = config.resolv_conf.clone();
+    let original = fs::read(&path).unwrap();
+    bind_mount(&path);
+    let mut host = Host::open(config).unwrap();
+    host.apply(&Change::SetResolver(resolver())).unwrap();
+    assert_eq!(host.observe().unwrap().resolver, Some(resolver()));
+    assert!(fs::read_to_string(&path).unwrap().contains("nameserver 100.64.0.2\nsearch home.internal example\n"));
+    host.leave().unwrap();
+    assert_eq!(fs::read(&path).unwrap(), original);
+    let left: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| !name.to_string_lossy().starts_with(".resolv.conf")), "{left:?}");
+}

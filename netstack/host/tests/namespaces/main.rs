@@ -1,0 +1,6 @@
+//! The host crate against a real kernel: each test runs again as a process of its own in fresh network and mount
+//! namespaces, so that nothing outlives it and nothing of the machine is touched. Needs root and `/dev/net/tun`.
+
+mod alone;
+mod changes;
+mod firewall;
