@@ -91,7 +91,7 @@ pub async fn dial(
             resolve(server).await.map_err(|source| DialError::Resolve { server: server.clone(), source })?;
         race(server, trust, prefer, &tls, &addresses).await
     };
-    timeout(DIAL_TIME_MAX, dialing)
+    timeout(DIAL_TIME_MAX, Box::pin(dialing))
         .await
         .unwrap_or_else(|_| Err(DialError::TimedOut { server: server.clone() }))
 }
@@ -125,10 +125,10 @@ fn failed(carrier: Carrier, remote: SocketAddr, error: &(dyn std::error::Error +
     AttemptError { carrier, remote, reason: chain(error) }
 }
 
-async fn quic_then_websocket(
-    quic: impl Future<Output = Result<Connection, AttemptError>>,
-    websocket: impl Future<Output = Result<Connection, AttemptError>>,
-) -> Result<Connection, Vec<AttemptError>> {
+async fn quic_then_websocket<T, E>(
+    quic: impl Future<Output = Result<T, E>>,
+    websocket: impl Future<Output = Result<T, E>>,
+) -> Result<T, Vec<E>> {
     let (quic, websocket) = (pin!(quic), pin!(websocket));
     let quic = match select(quic, pin!(sleep(QUIC_HEAD_START))).await {
         Either::Left((Ok(connection), _)) => return Ok(connection),
@@ -205,6 +205,8 @@ fn in_turns(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
@@ -245,5 +247,25 @@ mod tests {
         assert_eq!((done, began.elapsed()), (Ok(all[2]), ADDRESS_DELAY));
         let failed = staggered(&all, |_| async { Err::<(), _>("refused") }).await;
         assert_eq!(failed, Err((all[2], "refused")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn websocket_waits_for_its_turn_and_no_longer() {
+        let after = |millis, outcome: Result<&'static str, &'static str>| async move {
+            sleep(Duration::from_millis(millis)).await;
+            outcome
+        };
+        let check = async |quic, websocket, expect, millis| {
+            let began = Instant::now();
+            assert_eq!(quic_then_websocket(quic, websocket).await, expect);
+            assert_eq!(began.elapsed(), Duration::from_millis(millis));
+        };
+        check(after(200, Ok("quic")), after(0, Ok("ws")), Ok("quic"), 200).await;
+        check(after(400, Ok("quic")), after(200, Ok("ws")), Ok("quic"), 400).await;
+        check(after(9000, Ok("quic")), after(10, Ok("ws")), Ok("ws"), 310).await;
+        check(after(5, Err("refused")), after(10, Ok("ws")), Ok("ws"), 15).await;
+        check(after(350, Err("late")), after(100, Ok("ws")), Ok("ws"), 400).await;
+        check(after(900, Ok("quic")), after(10, Err("404")), Ok("quic"), 900).await;
+        check(after(900, Err("silent")), after(10, Err("404")), Err(vec!["silent", "404"]), 900).await;
     }
 }

@@ -121,7 +121,7 @@ pub async fn request(
             }
         }
     };
-    timeout(time_max, exchange)
+    timeout(time_max, Box::pin(exchange))
         .await
         .unwrap_or_else(|_| Err(HttpsError::TimedOut { server: server.text(), time_max }))
 }

@@ -36,6 +36,9 @@ pub const ADDRESSES_MAX: usize = 8;
 pub const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// QUIC gives up after so long without a packet: three lost keep-alives. A laptop that slept redials at once.
 pub const QUIC_IDLE_MAX: Duration = Duration::from_secs(30);
+/// Between two stateless resets: the former links of a restarted server are told within seconds. A reset is shorter
+/// than what it answers, so it amplifies nothing.
+pub const QUIC_RESET_INTERVAL: Duration = Duration::from_millis(1);
 /// Bytes in flight of one QUIC link and direction: a frame and what follows it.
 pub const QUIC_WINDOW_BYTES: u32 = 512 * 1024;
 /// First packets that wait to be looked at, over all peers.

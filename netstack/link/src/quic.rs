@@ -14,6 +14,7 @@ use model::wire::Channel;
 use model::wire::handshake::EXPORTER_LABEL;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{Endpoint, EndpointConfig, IdleTimeout, Incoming, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
 use tokio::time::timeout;
 
 use crate::address::ServerAddress;
@@ -21,7 +22,8 @@ use crate::connection::{Carrier, Connection};
 use crate::half::{ReadHalf, WriteHalf};
 use crate::limits::{
     CONNECTIONS_MAX_DEFAULT, HALF_OPEN_MAX_DEFAULT, QUIC_IDLE_MAX, QUIC_INCOMING_BYTES_MAX,
-    QUIC_INCOMING_MAX, QUIC_KEEP_ALIVE, QUIC_TIME_MAX, QUIC_WINDOW_BYTES, RETRY_ABOVE_DEFAULT,
+    QUIC_INCOMING_MAX, QUIC_KEEP_ALIVE, QUIC_RESET_INTERVAL, QUIC_TIME_MAX, QUIC_WINDOW_BYTES,
+    RETRY_ABOVE_DEFAULT,
 };
 use crate::tls::{ALPN_LINK, Certificate, TlsError, Trust};
 
@@ -128,8 +130,8 @@ impl Listener {
         Ok(())
     }
 
-    /// The next link whose client opened its stream, that is, said something. Cancel-safe. `None` after
-    /// [`Self::drain`] only, which takes the listener.
+    /// The next link whose client opened its stream, that is, said something. Cancel-safe. `None` if
+    /// the socket failed for good.
     pub async fn accept(&mut self) -> Option<Connection> {
         loop {
             let room = self.opening.len() < self.limits.half_open_max;
@@ -265,9 +267,16 @@ fn server_config(certificate: &Certificate) -> Result<quinn::ServerConfig, TlsEr
     Ok(config)
 }
 
-/// The key of stateless resets comes from the certificate's: a server that was killed and came back resets the links of
-/// its former life at once, where they would else wait for [`QUIC_IDLE_MAX`].
+/// The keys of connection ids and stateless resets come from the certificate's: a server that was killed and came back
+/// knows the ids of its former life and resets their links (RFC 9000, section 10.3), where they would else wait for
+/// [`QUIC_IDLE_MAX`].
 fn endpoint_config(certificate: &Certificate) -> EndpointConfig {
-    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &certificate.derive(b"warren quic reset 1"));
-    EndpointConfig::new(Arc::new(key))
+    let reset = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &certificate.derive(b"warren quic reset 1"));
+    let [a, b, c, d, e, f, g, h, ..] = certificate.derive(b"warren quic connection id 1");
+    let ids = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+    let mut config = EndpointConfig::new(Arc::new(reset));
+    config
+        .cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)))
+        .min_reset_interval(QUIC_RESET_INTERVAL);
+    config
 }

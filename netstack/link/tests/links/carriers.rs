@@ -72,7 +72,7 @@ async fn a_websocket_needs_no_http_server_below() {
         link::websocket::accept(stream, channel, remote).await.unwrap()
     };
     let dialed = link::dial(&address, &Trust::Anchor, PreferCarrier::OnlyWebSocket);
-    let (server, client) = soon(async { tokio::join!(accepted, dialed) }).await;
+    let (server, client) = soon(Box::pin(async { tokio::join!(accepted, dialed) })).await;
     let client = client.unwrap();
     assert_eq!(server.channel(), client.channel());
     let ((up, _from_server), (_down, mut from_client)) = (client.split(), server.split());

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use futures_util::future::join_all;
 use link::limits::{CLOSE_TIME_MAX, FRAME_WIRE_BYTES_MAX, QUEUE_BYTES_MAX};
 use link::quic::{Limits, Listener};
 use link::{LinkError, PreferCarrier, Trust, TrySendError};
@@ -70,7 +71,7 @@ async fn both_may_close_at_once() {
 
 #[tokio::test]
 async fn a_peer_that_does_not_read_cannot_hold_up_a_close() {
-    for (pair, connected) in every_pair().await {
+    join_all(every_pair().await.into_iter().map(|(pair, connected)| async move {
         let ((_up, mut from_server), (down, mut from_client)) = (pair.client, pair.server);
         while down.try_send(&longest(1)).is_ok() {}
         let began = Instant::now();
@@ -86,7 +87,8 @@ async fn a_peer_that_does_not_read_cannot_hold_up_a_close() {
         })
         .await;
         assert!(matches!(end, LinkError::Lost(_) | LinkError::Closed), "{connected:?}: {end}");
-    }
+    }))
+    .await;
 }
 
 #[tokio::test]
@@ -106,7 +108,7 @@ async fn a_slow_peer_holds_up_its_own_sender_only_and_within_bounds() {
         }
         // Queue, the frame being written, and the buffers of the carrier and the kernel.
         let bytes = sent * FRAME_WIRE_BYTES_MAX as u64;
-        assert!(bytes >= QUEUE_BYTES_MAX as u64 && bytes <= 32 * 1024 * 1024, "{connected:?}: {bytes}");
+        assert!(bytes >= QUEUE_BYTES_MAX as u64 && bytes <= 64 * 1024 * 1024, "{connected:?}: {bytes}");
         let blocked = tokio::spawn({
             let down = down.clone();
             async move { down.send(&frame(9)).await }

@@ -55,16 +55,24 @@ impl Server {
     /// `channel` says what the server's end of a WebSocket is bound to, given the exporter.
     pub(crate) async fn with(udp: Udp, certificate: &Certificate, channel: fn(Channel) -> Channel) -> Self {
         let (links, accepted) = mpsc::channel(16);
-        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let at = tcp.local_addr().unwrap();
-        let silent = match udp {
-            Udp::Quic(limits) => {
-                serve_quic(Listener::bind(at, certificate, limits).unwrap(), links.clone());
-                None
+        let (tcp, silent) = loop {
+            let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let at = tcp.local_addr().unwrap();
+            // The UDP port of the same number may be a client's of another test.
+            match &udp {
+                Udp::Quic(limits) => {
+                    let Ok(listener) = Listener::bind(at, certificate, *limits) else { continue };
+                    serve_quic(listener, links.clone());
+                    break (tcp, None);
+                }
+                Udp::Silent => {
+                    let Ok(silent) = UdpSocket::bind(at).await else { continue };
+                    break (tcp, Some(silent));
+                }
+                Udp::Closed => break (tcp, None),
             }
-            Udp::Silent => Some(UdpSocket::bind(at).await.unwrap()),
-            Udp::Closed => None,
         };
+        let at = tcp.local_addr().unwrap();
         let tls = TlsAcceptor::from(certificate.server_config(ALPN_HTTP).unwrap());
         tokio::spawn(async move {
             while let Ok((stream, remote)) = tcp.accept().await {
