@@ -228,7 +228,7 @@ impl Directory {
         for fact in facts {
             match fact {
                 Fact::Tenant(tenant) => self.take_tenant(tenant, &mut touched),
-                Fact::Device(device) => self.take_device(device, &mut touched),
+                Fact::Device(device) => self.take_device(&device, &mut touched),
                 Fact::Token(token) => {
                     self.tokens.insert(token.id, token);
                 }
@@ -252,19 +252,19 @@ impl Directory {
         }
     }
 
-    fn take_device(&mut self, device: Device, touched: &mut Touched) {
+    fn take_device(&mut self, device: &Device, touched: &mut Touched) {
         let id = device.id;
         let before = self.devices.insert(id, device.clone());
         if let Some(before) = &before {
             self.unindex(before);
         }
-        self.index(&device);
+        self.index(device);
         let standing_before = before.as_ref().map(|d| d.standing);
         if standing_before != Some(device.standing) {
             touched.standings.insert(id);
             touched.devices.insert(id);
         }
-        for row in before.iter().chain([&device]) {
+        for row in before.iter().chain([device]) {
             self.sync_hub_peer(row.wireguard, touched);
             self.sync_device_name(&row.name, touched);
         }

@@ -133,7 +133,7 @@ pub enum Answer {
         /// Its row.
         token: Token,
         /// To be shown once.
-        secret: OnboardingToken,
+        secret: Box<OnboardingToken>,
     },
     /// The token as it is now.
     TokenRevoked(Token),

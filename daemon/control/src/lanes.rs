@@ -78,14 +78,14 @@ pub(crate) struct Lanes {
 }
 
 impl Lanes {
-    /// The last in line, or the wish back if the line is full.
-    pub(crate) fn enqueue(&mut self, lane: Lane, wish: Wish) -> Result<(), Wish> {
-        let line = self.lines.entry(lane).or_default();
-        if line.waiting.len() >= EDITS_QUEUED_MAX {
-            return Err(wish);
-        }
-        line.waiting.push_back(wish);
-        Ok(())
+    /// Whether nobody else fits into the line.
+    pub(crate) fn is_full(&self, lane: Lane) -> bool {
+        self.lines.get(&lane).is_some_and(|line| line.waiting.len() >= EDITS_QUEUED_MAX)
+    }
+
+    /// The last in line.
+    pub(crate) fn enqueue(&mut self, lane: Lane, wish: Wish) {
+        self.lines.entry(lane).or_default().waiting.push_back(wish);
     }
 
     /// The first in line again: somebody else was faster.

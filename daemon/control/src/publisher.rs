@@ -69,6 +69,12 @@ impl Stream {
     }
 }
 
+/// The shared bytes of one version.
+struct Tail {
+    version: Version,
+    bytes: Weak<[u8]>,
+}
+
 /// What to do about one dirty outlet.
 enum Step {
     /// Nothing to send; it is clean.
@@ -91,7 +97,7 @@ pub(crate) struct Publisher {
     /// The last that was made: after an edit all nodes need the same.
     delta: Option<(TenantId, Delta)>,
     /// Shared bytes that some stream still needs.
-    tails: BTreeMap<(TenantId, Share), (Version, Weak<[u8]>)>,
+    tails: BTreeMap<(TenantId, Share), Tail>,
     /// Tenants of which a node holds the current version with other contents.
     forked: BTreeSet<TenantId>,
 }
@@ -345,12 +351,12 @@ impl Publisher {
 
     fn tail(&mut self, directory: &Directory, share: Share) -> Arc<[u8]> {
         let key = (directory.tenant().id, share);
-        let kept = self.tails.get(&key).filter(|(version, _)| *version == directory.version());
-        if let Some(tail) = kept.and_then(|(_, tail)| tail.upgrade()) {
+        let kept = self.tails.get(&key).filter(|tail| tail.version == directory.version());
+        if let Some(tail) = kept.and_then(|tail| tail.bytes.upgrade()) {
             return tail;
         }
         let tail: Arc<[u8]> = directory.tail_bytes(share).into();
-        self.tails.insert(key, (directory.version(), Arc::downgrade(&tail)));
+        self.tails.insert(key, Tail { version: directory.version(), bytes: Arc::downgrade(&tail) });
         tail
     }
 }

@@ -26,12 +26,12 @@ impl Control {
             (Edit::CreateTenant { .. }, None) => Lane::Founding,
             (Edit::CreateTenant { .. }, Some(_)) => {
                 let refusal = Refusal::new(Code::BadRequest, "a tenant is not created within another");
-                return self.refuse_wish(Lane::Founding, wish, refusal, now);
+                return self.refuse_wish(Lane::Founding, &wish, refusal, now);
             }
             (_, Some(tenant)) => Lane::Of(tenant),
             (_, None) => {
                 let refusal = Refusal::new(Code::BadRequest, "no tenant is named");
-                return self.refuse_wish(Lane::Founding, wish, refusal, now);
+                return self.refuse_wish(Lane::Founding, &wish, refusal, now);
             }
         };
         self.submit(lane, wish, now);
@@ -40,12 +40,13 @@ impl Control {
     /// Puts a wish in line and moves the line.
     pub(super) fn submit(&mut self, lane: Lane, wish: Wish, now: Now) {
         if let Some(refusal) = self.not_now(lane) {
-            return self.refuse_wish(lane, wish, refusal, now);
+            return self.refuse_wish(lane, &wish, refusal, now);
         }
-        if let Err(wish) = self.lanes.enqueue(lane, wish) {
+        if self.lanes.is_full(lane) {
             let refusal = Refusal::new(Code::RateLimited, "too many edits of the tenant wait");
-            return self.refuse_wish(lane, wish, refusal, now);
+            return self.refuse_wish(lane, &wish, refusal, now);
         }
+        self.lanes.enqueue(lane, wish);
         self.pump(lane, now);
     }
 
@@ -67,7 +68,7 @@ impl Control {
     pub(super) fn pump(&mut self, lane: Lane, now: Now) {
         while let Some(wish) = self.lanes.next(lane) {
             match self.decide(lane, &wish, now) {
-                Err(refusal) => self.refuse_wish(lane, wish, refusal, now),
+                Err(refusal) => self.refuse_wish(lane, &wish, refusal, now),
                 Ok(decided) if decided.decision.facts.is_empty() => {
                     let audit = entry(lane.tenant(), &wish, None, "it was so already", now);
                     self.out.push(Output::Audit(audit));
@@ -141,13 +142,13 @@ impl Control {
             Err(CommitError::Conflict) => self.lost(flight, now),
             Err(CommitError::TokenUsed) => {
                 let refusal = Refusal::new(Code::TokenUsed, "another device was faster");
-                self.refuse_wish(lane, flight.wish, refusal, now);
+                self.refuse_wish(lane, &flight.wish, refusal, now);
                 self.refresh(flight.tenant);
             }
             Err(CommitError::Unavailable(reason)) => {
                 self.store_failed(Some(flight.tenant), reason, now);
                 let refusal = Refusal::new(Code::StoreUnavailable, "the database did not take the edit");
-                self.refuse_wish(lane, flight.wish, refusal, now);
+                self.refuse_wish(lane, &flight.wish, refusal, now);
             }
         }
         self.pump(lane, now);
@@ -210,7 +211,7 @@ impl Control {
         self.out.event(Event::CommitConflict { tenant: lane.tenant(), attempts: wish.conflicts });
         if wish.conflicts >= ATTEMPTS_MAX {
             let refusal = Refusal::new(Code::Conflict, "others changed the directory again and again");
-            self.refuse_wish(lane, wish, refusal, now);
+            self.refuse_wish(lane, &wish, refusal, now);
         } else {
             self.lanes.put_back(lane, wish);
         }
@@ -235,7 +236,7 @@ impl Control {
         }
     }
 
-    pub(super) fn refuse_wish(&mut self, lane: Lane, wish: Wish, refusal: Refusal, now: Now) {
+    pub(super) fn refuse_wish(&mut self, lane: Lane, wish: &Wish, refusal: Refusal, now: Now) {
         let action = wish.edit.action();
         self.out.counters.edits_refused += 1;
         self.out.event(Event::EditRefused { tenant: lane.tenant(), action, code: refusal.code });
@@ -252,7 +253,7 @@ impl Control {
     pub(super) fn refuse_waiting(&mut self, now: Now) {
         for (lane, wish) in self.lanes.take_waiting() {
             let refusal = Refusal::new(Code::Draining, "the server is about to restart");
-            self.refuse_wish(lane, wish, refusal, now);
+            self.refuse_wish(lane, &wish, refusal, now);
         }
     }
 

@@ -193,7 +193,7 @@ impl Control {
         if let Some(wish) = self.lanes.take_loser(lane) {
             let code = model::Code::StoreUnavailable;
             let refusal = model::Refusal::new(code, "the database could not be read again");
-            self.refuse_wish(lane, wish, refusal, now);
+            self.refuse_wish(lane, &wish, refusal, now);
         }
     }
 

@@ -112,7 +112,10 @@ impl Directory {
             tags: tags.clone(),
             revoked_at: None,
         };
-        Ok(Decision::new(vec![Fact::Token(token.clone())], Answer::TokenCreated { token, secret }))
+        Ok(Decision::new(
+            vec![Fact::Token(token.clone())],
+            Answer::TokenCreated { token, secret: Box::new(secret) },
+        ))
     }
 
     fn revoke_token(&self, id: TokenId, grounds: &Grounds<'_>) -> Result<Decision, Refusal> {

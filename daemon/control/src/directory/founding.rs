@@ -8,7 +8,7 @@ use super::{Decision, Grounds, refuse};
 use crate::edit::Answer;
 use crate::rows::{Fact, Hub, Tenant};
 
-/// The block of a tenant when nobody chooses: a /16 of the shared address space (RFC 6598).
+/// Blocks to choose from when nobody does: the /16 networks of the shared address space (RFC 6598).
 const DEFAULT_BLOCKS: u32 = 64;
 
 /// What a new tenant makes true, and its anchor, which the store keeps sealed. `others` are the tenants that exist.
@@ -17,14 +17,14 @@ pub fn create_tenant<'a>(
     block: Option<Ipv4Net>,
     suffix: &Name,
     hub: Option<Hub>,
-    others: impl Iterator<Item = &'a Tenant> + Clone,
+    others: impl Iterator<Item = &'a Tenant>,
     grounds: &mut Grounds<'_>,
 ) -> Result<(Tenant, Decision, AnchorSecret), Refusal> {
-    let others = others.filter(|tenant| tenant.deleted_at.is_none());
-    if others.clone().count() >= TENANTS_MAX {
+    let others: Vec<&Tenant> = others.filter(|tenant| tenant.deleted_at.is_none()).collect();
+    if others.len() >= TENANTS_MAX {
         return refuse(Code::QuotaReached, format!("there are {TENANTS_MAX} tenants"));
     }
-    if others.clone().any(|tenant| tenant.name == *name) {
+    if others.iter().any(|tenant| tenant.name == *name) {
         return refuse(Code::NameTaken, format!("there is a tenant {name}"));
     }
     if suffix.child(name).is_err() {
@@ -32,8 +32,8 @@ pub fn create_tenant<'a>(
     }
     let id = TenantId::new(grounds.now, grounds.dice.bytes());
     let block = match block {
-        Some(net) => chosen_block(net, id, others.clone())?,
-        None => default_block(id, others.clone())?,
+        Some(net) => chosen_block(net, id, &others)?,
+        None => default_block(id, &others)?,
     };
     let anchor = AnchorSecret::from_seed(grounds.dice.bytes());
     let tenant = Tenant {
@@ -49,13 +49,9 @@ pub fn create_tenant<'a>(
     Ok((tenant.clone(), Decision::new(facts, Answer::TenantCreated(tenant)), anchor))
 }
 
-fn chosen_block<'a>(
-    net: Ipv4Net,
-    id: TenantId,
-    mut others: impl Iterator<Item = &'a Tenant>,
-) -> Result<Block, Refusal> {
+fn chosen_block(net: Ipv4Net, id: TenantId, others: &[&Tenant]) -> Result<Block, Refusal> {
     let block = Block::new(net, id).map_err(|e| Refusal::new(Code::BlockInvalid, e.to_string()))?;
-    match others.find(|tenant| tenant.block.overlaps(&block)) {
+    match others.iter().find(|tenant| tenant.block.overlaps(&block)) {
         Some(other) => {
             refuse(Code::BlockOverlap, format!("{net} overlaps the block of tenant {}", other.name))
         }
@@ -63,13 +59,10 @@ fn chosen_block<'a>(
     }
 }
 
-fn default_block<'a>(
-    id: TenantId,
-    others: impl Iterator<Item = &'a Tenant> + Clone,
-) -> Result<Block, Refusal> {
+fn default_block(id: TenantId, others: &[&Tenant]) -> Result<Block, Refusal> {
     let nets = (0..DEFAULT_BLOCKS).map(|n| u32::from_be_bytes([100, 64, 0, 0]) + (n << 16));
     let blocks = nets.filter_map(|net| Block::new(Ipv4Net::new(net.into(), 16).ok()?, id).ok());
-    let mut free = blocks.filter(|block| !others.clone().any(|tenant| tenant.block.overlaps(block)));
+    let mut free = blocks.filter(|block| !others.iter().any(|tenant| tenant.block.overlaps(block)));
     free.next().ok_or_else(|| {
         Refusal::new(Code::BlockExhausted, "every /16 of 100.64.0.0/10 has a tenant: choose a block")
     })
