@@ -52,7 +52,8 @@ impl Server {
     /// failed before is tried again. An address need not be there yet (`IP_FREEBIND`, ip(7)). Must be called within a
     /// tokio runtime.
     ///
-    /// Returns an error for each address that could not be opened; the others are served.
+    /// Returns an error for each address that could not be opened; the others are served. Calling it again with the
+    /// same addresses costs next to nothing, and is how an address that another program held is taken later.
     pub async fn listen(&mut self, addresses: &[IpAddr]) -> Vec<ListenError> {
         self.close_all_but(addresses).await;
         let mut errors = Vec::new();

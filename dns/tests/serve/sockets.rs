@@ -11,7 +11,7 @@ use hickory_proto::rr::{Name, RData, RecordType};
 use model::Generation;
 use model::patch::ZonePatch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::time::timeout;
 
 use crate::home::{TENANT, name, set};
@@ -56,6 +56,16 @@ async fn read_tcp(stream: &mut TcpStream) -> Message {
     let mut reply = vec![0; length.into()];
     stream.read_exact(&mut reply).await.expect("the answer");
     Message::from_vec(&reply).expect("an answer can be read")
+}
+
+/// A closed socket lives on for a moment in a process that another test has forked and that has not become dig yet.
+async fn wait_until_free(address: SocketAddr) {
+    let free = async {
+        while UdpSocket::bind(address).await.is_err() || TcpListener::bind(address).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, free).await.expect("the address is free again");
 }
 
 #[tokio::test]
@@ -180,12 +190,13 @@ async fn addresses_come_and_go() {
     };
     assert_eq!(*pid, std::process::id());
     assert!(matches!(errors[1], ListenError::Unspecified(_)));
-    UdpSocket::bind((second, port)).await.expect("free again");
+    wait_until_free(SocketAddr::new(second, port)).await;
 
     ask_udp(&client_socket, 1, "laptop.home.internal").await;
     assert!(server.listen(&[]).await.is_empty());
+    wait_until_free(at).await;
     assert!(fixed.listen(&[third, LOOPBACK]).await.is_empty(), "what failed is tried again");
     fixed.close().await;
-    UdpSocket::bind((LOOPBACK, port)).await.expect("free again");
+    wait_until_free(at).await;
     assert_eq!(server.listening().count(), 0);
 }
