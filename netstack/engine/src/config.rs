@@ -18,6 +18,7 @@ pub struct NodeConfig {
 
 /// Which end of a mesh the node is.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "there is one")]
 pub enum Role {
     /// A machine of a tenant.
     Device {

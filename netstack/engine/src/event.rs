@@ -26,6 +26,11 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// No link could be made.
+    Unreachable {
+        /// Why.
+        reason: String,
+    },
     /// The server refused the link. What is held stays.
     ServerRefused(Refusal),
     /// The server could not prove the anchor, or said what no server says. What is held stays.
@@ -101,6 +106,7 @@ impl Event {
             Self::JoinRefused(_) => "join refused",
             Self::Attached => "attached",
             Self::Detached { .. } => "detached",
+            Self::Unreachable { .. } => "server cannot be reached",
             Self::ServerRefused(_) => "refused by the server",
             Self::ServerUntrusted { .. } => "server is not to be trusted",
             Self::AnchorChanged { .. } => "another anchor was offered",
@@ -121,6 +127,7 @@ impl Event {
             Self::Joined { .. }
             | Self::Attached
             | Self::Detached { .. }
+            | Self::Unreachable { .. }
             | Self::Accepted { .. }
             | Self::Drift { .. }
             | Self::Settled => false,

@@ -2,18 +2,30 @@
 //!
 //! Knows no socket, file, clock or random source, and nothing of how a host is changed or read.
 
+mod backoff;
 pub mod change;
 mod changes;
+mod claim;
 mod config;
 mod desired;
+mod endpoints;
 mod event;
 mod guard;
 mod input;
+mod intake;
 pub mod ledger;
+mod machines;
+mod merge;
+mod names;
 mod node;
 mod observed;
 mod output;
+mod pulse;
+mod reconciler;
+mod saver;
+mod session;
 pub mod status;
+mod turn;
 
 use std::time::Duration;
 

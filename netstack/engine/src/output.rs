@@ -12,6 +12,7 @@ use crate::event::Event;
 /// What a node wants of its shell. `Dial`, `Persist`, `Observe`, `Apply` and `Resolve` are answered by one input
 /// each; changes are done in the order given.
 #[derive(Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "made one at a time, moved to the shell and gone")]
 pub enum Output {
     /// Connect to the server. Answered by `LinkUp` or `LinkDown`.
     Dial,

@@ -32,6 +32,8 @@ pub struct Status {
     pub drift_total: u64,
     /// Why the server refused the link last, until it is attached again.
     pub last_refusal: Option<Refusal>,
+    /// Why there is no link, until the node is attached again.
+    pub link_error: Option<String>,
     /// What is wrong now, one line each. Empty when all is well.
     pub problems: Vec<String>,
 }

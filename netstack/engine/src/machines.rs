@@ -1,0 +1,163 @@
+//! The machines of a node, and who hears of what. Each arm calls the machine that decides.
+
+mod host;
+mod link;
+mod report;
+
+use model::time::Deadline;
+use model::{NodeId, Refusal, Standing};
+
+use crate::config::{NodeConfig, Role};
+use crate::endpoints::Endpoints;
+use crate::event::Event;
+use crate::input::Input;
+use crate::intake::Intake;
+use crate::ledger::{Joining, Ledger, Rules};
+use crate::merge::Merge;
+use crate::names::Names;
+use crate::output::Output;
+use crate::pulse::Pulse;
+use crate::reconciler::Reconciler;
+use crate::saver::Saver;
+use crate::session::Session;
+use crate::turn::Turn;
+
+#[derive(Debug)]
+pub(crate) struct Machines {
+    config: NodeConfig,
+    ledger: Ledger,
+    saver: Saver,
+    session: Session,
+    intake: Intake,
+    pulse: Pulse,
+    merge: Merge,
+    endpoints: Endpoints,
+    names: Names,
+    reconciler: Reconciler,
+    /// Whether the host was settled when it was asked last.
+    was_settled: bool,
+    /// Since the node was attached last.
+    last_refusal: Option<Refusal>,
+    /// Why there is no link.
+    link_error: Option<String>,
+}
+
+/// What a node wants of its server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Aim {
+    Nothing,
+    Join,
+    Attach,
+    AttachHub,
+}
+
+impl Machines {
+    pub(crate) fn new(config: NodeConfig, ledger: Ledger) -> Self {
+        let durable = ledger.holdings().map(|(tenant, held, _)| (tenant, held)).collect();
+        Self {
+            saver: Saver::new(durable),
+            session: Session::new(),
+            intake: Intake::default(),
+            pulse: Pulse::default(),
+            merge: Merge::new(&config, ledger.up),
+            endpoints: Endpoints::default(),
+            names: Names::default(),
+            reconciler: Reconciler::new(config.wireguard.public()),
+            was_settled: false,
+            last_refusal: None,
+            link_error: None,
+            config,
+            ledger,
+        }
+    }
+
+    /// Puts in force what the ledger holds.
+    pub(crate) fn start(&mut self, turn: &mut Turn<'_>) {
+        if let Some(rules) = rules(&self.config, &self.ledger) {
+            for (tenant, rejection) in self.ledger.recheck(&rules) {
+                self.saver.let_go(tenant);
+                turn.event(Event::Rejected { tenant, rejection });
+            }
+        }
+        for tenant in self.ledger.tenants().collect::<Vec<_>>() {
+            self.take_tenant(tenant, turn);
+        }
+        self.session.set_revoked(self.is_revoked(), turn.mono());
+    }
+
+    pub(crate) fn take(&mut self, input: Input, turn: &mut Turn<'_>) {
+        match input {
+            Input::Join { token, hostname, os } => self.join(Joining { token, hostname, os }, turn),
+            Input::Up => self.set_up(true, turn),
+            Input::Down => self.set_up(false, turn),
+            Input::LinkUp { channel } => self.link_up(channel, turn),
+            Input::Received(frame) => self.take_frame(frame, turn),
+            Input::LinkDown { reason } => self.link_down(reason, turn),
+            Input::Persisted(result) => self.persisted(result, turn),
+            Input::HostChanged => self.reconciler.look_soon(turn.mono()),
+            Input::Observed(result) => self.observed(result, turn),
+            Input::Applied { change, result } => {
+                self.reconciler.take_applied(self.merge.desired(), &change, result, turn);
+            }
+            Input::Resolved { endpoint, address } => self.resolved(&endpoint, address, turn),
+        }
+    }
+
+    /// Does what is due and what the last input made possible.
+    pub(crate) fn advance(&mut self, turn: &mut Turn<'_>) {
+        if self.saver.begin(turn.mono()) {
+            turn.push(Output::Persist(self.ledger.to_bytes()));
+        }
+        self.endpoints.advance(turn);
+        self.reconciler.advance(self.merge.desired(), turn);
+        self.session.advance(self.aim() != Aim::Nothing, turn);
+        self.claim(turn);
+        if !self.session.is_attached() {
+            self.intake.link_down();
+            self.pulse.end();
+        }
+        self.tell(turn);
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Deadline> {
+        let asking = self.session.is_attached().then(|| self.intake.deadline()).flatten();
+        [
+            self.saver.deadline(),
+            self.endpoints.deadline(),
+            self.reconciler.deadline(),
+            self.session.deadline(),
+            self.pulse.deadline(),
+            asking,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn aim(&self) -> Aim {
+        match self.config.role {
+            Role::Hub { .. } => Aim::AttachHub,
+            Role::Device { .. } if self.ledger.enrolment.is_some() => Aim::Attach,
+            Role::Device { .. } if self.ledger.joining.is_some() => Aim::Join,
+            Role::Device { .. } => Aim::Nothing,
+        }
+    }
+
+    fn is_revoked(&self) -> bool {
+        matches!(self.config.role, Role::Device { .. })
+            && self.ledger.holdings().any(|(_, _, snapshot)| snapshot.own.standing == Standing::Revoked)
+    }
+
+    fn settled(&self) -> bool {
+        self.reconciler.settled() && !self.endpoints.any_missing()
+    }
+}
+
+/// What snapshots are checked against. `None`: a device that is not enrolled takes none.
+fn rules<'a>(config: &'a NodeConfig, ledger: &Ledger) -> Option<Rules<'a>> {
+    let wireguard = config.wireguard.public();
+    match &config.role {
+        Role::Hub { guard, .. } => Some(Rules { node: NodeId::Hub, wireguard, guard: Some(guard) }),
+        Role::Device { .. } => Some(Rules { node: NodeId::Device(ledger.device()?), wireguard, guard: None }),
+    }
+}

@@ -1,0 +1,114 @@
+//! The host's side of a node: what snapshots, observations and answers mean for interface, peers and names.
+
+use std::net::SocketAddr;
+
+use model::{Endpoint, TenantId};
+
+use crate::change::Subject;
+use crate::event::Event;
+use crate::ledger::{Accepted, Delta};
+use crate::merge::Touched;
+use crate::observed::Observed;
+use crate::output::Output;
+use crate::turn::Turn;
+
+use super::Machines;
+
+impl Machines {
+    /// Puts an accepted snapshot in force.
+    pub(super) fn adopt(&mut self, accepted: Accepted, turn: &mut Turn<'_>) {
+        let (tenant, held) = (accepted.tenant(), accepted.held());
+        match accepted.into_delta() {
+            Delta::Nothing => return,
+            Delta::Whole | Delta::Patch { own: true, .. } => self.take_tenant(tenant, turn),
+            Delta::Patch { own: false, peers, zone } => {
+                for key in &peers {
+                    let touched = self.merge.take_peer(tenant, key, &self.ledger, &self.endpoints);
+                    self.reconciler.mark(Subject::Peer(*key));
+                    self.touched(&touched, turn);
+                }
+                self.want_endpoints(turn);
+                let update = self.names.patch(tenant, held, zone);
+                turn.out.extend(update.map(Output::Names));
+            }
+        }
+        let standing = self.ledger.snapshot(tenant).map(|snapshot| snapshot.own.standing);
+        if let Some(standing) = standing {
+            turn.event(Event::Accepted { tenant, version: held.version, standing });
+        }
+        self.session.set_revoked(self.is_revoked(), turn.mono());
+    }
+
+    /// Puts all of a tenant in force, or takes it down if nothing of it is held.
+    pub(super) fn take_tenant(&mut self, tenant: TenantId, turn: &mut Turn<'_>) {
+        let touched = self.merge.take_tenant(tenant, &self.ledger, &self.endpoints);
+        touched.iter().for_each(|touched| self.touched(touched, turn));
+        self.want_endpoints(turn);
+        self.reconciler.mark_all(self.merge.desired());
+        let update = match self.ledger.held(tenant).zip(self.ledger.snapshot(tenant)) {
+            Some((held, snapshot)) if self.ledger.up => self.names.whole(tenant, held, snapshot),
+            Some(_) | None => self.names.gone(tenant),
+        };
+        turn.out.extend(update.map(Output::Names));
+    }
+
+    pub(super) fn set_up(&mut self, up: bool, turn: &mut Turn<'_>) {
+        if self.ledger.up == up {
+            return;
+        }
+        self.ledger.up = up;
+        self.saver.touch();
+        self.merge.set_up(up);
+        self.want_endpoints(turn);
+        self.reconciler.mark_all(self.merge.desired());
+        if up {
+            let holdings = self.ledger.holdings();
+            let updates = holdings.filter_map(|(tenant, held, s)| self.names.whole(tenant, held, s));
+            turn.out.extend(updates.map(Output::Names));
+        } else {
+            turn.out.extend(self.names.all_gone().map(Output::Names));
+        }
+    }
+
+    pub(super) fn observed(&mut self, result: Result<Observed, String>, turn: &mut Turn<'_>) {
+        self.reconciler.take_observed(self.merge.desired(), result, turn);
+        let interface = self.reconciler.observed().and_then(|o| o.interface.as_ref());
+        let stale = interface.into_iter().flat_map(|i| &i.peers).filter(|(_, peer)| peer.stale);
+        for (key, _) in stale {
+            if let Some(endpoint) = self.merge.endpoint_of(key) {
+                self.endpoints.doubt(endpoint, turn.mono());
+            }
+        }
+    }
+
+    pub(super) fn resolved(&mut self, endpoint: &Endpoint, address: Option<SocketAddr>, turn: &mut Turn<'_>) {
+        if !self.endpoints.take_resolved(endpoint, address, turn) {
+            return;
+        }
+        let Some(address) = address else { return };
+        self.ledger.addresses.insert(endpoint.clone(), address);
+        self.saver.touch();
+        for key in self.merge.peers_at(endpoint) {
+            self.merge.point(&key, address);
+            self.reconciler.mark(Subject::Peer(key));
+        }
+    }
+
+    fn touched(&mut self, touched: &Touched, turn: &mut Turn<'_>) {
+        if let Some(key) = &touched.repoint {
+            self.reconciler.repoint(key);
+        }
+        if let Some(event) = &touched.event {
+            turn.event(event.clone());
+        }
+    }
+
+    /// Has the endpoints resolved that snapshots name, and forgets where others were.
+    fn want_endpoints(&mut self, turn: &Turn<'_>) {
+        let wanted = self.merge.named();
+        self.endpoints.want(&wanted, &self.ledger.addresses, turn.mono());
+        if self.ledger.up {
+            self.ledger.addresses.retain(|endpoint, _| wanted.contains(endpoint));
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What a node says of itself, to people and to the server.
+
+use model::wire::Remark;
+use model::{Code, Held, Mono, Snapshot, Standing, TenantId};
+
+use crate::status::{PeerStatus, Status, TenantStatus};
+
+use super::Machines;
+
+/// Lines about what is wrong: a person reads the first few.
+const PROBLEMS_MAX: usize = 16;
+
+impl Machines {
+    pub(crate) fn status(&self, now: Mono) -> Status {
+        let tenants = self.ledger.holdings();
+        Status {
+            link: self.session.link_state(now),
+            up: self.ledger.up,
+            joining: self.ledger.joining.is_some(),
+            device: self.ledger.device(),
+            settled: self.settled(),
+            tenants: tenants.filter_map(|(t, held, s)| self.tenant_status(t, held, s)).collect(),
+            failing: self.reconciler.failing(now).collect(),
+            drift_total: self.reconciler.drift_total(),
+            last_refusal: self.last_refusal.clone(),
+            link_error: self.link_error.clone(),
+            problems: self.problems().take(PROBLEMS_MAX).collect(),
+        }
+    }
+
+    /// What is wrong, for the server.
+    pub(super) fn remarks(&self) -> Vec<Remark> {
+        self.problems().take(PROBLEMS_MAX).map(|problem| Remark::new(&problem)).collect()
+    }
+
+    fn tenant_status(&self, tenant: TenantId, held: Held, snapshot: &Snapshot) -> Option<TenantStatus> {
+        let own = &snapshot.own;
+        let rejection = self.intake.reasons().find(|(t, _)| **t == tenant);
+        Some(TenantStatus {
+            tenant,
+            tenant_name: own.tenant_name.clone(),
+            anchor: self.ledger.anchor(tenant)?,
+            held,
+            standing: own.standing,
+            name: own.name.clone(),
+            zone: snapshot.zone.origin.clone(),
+            addresses: own.addresses,
+            peers: snapshot
+                .peers
+                .iter()
+                .map(|(key, peer)| PeerStatus {
+                    key: *key,
+                    node: peer.node,
+                    name: peer.name.clone(),
+                    allowed: peer.allowed.clone(),
+                    endpoint: peer.endpoint.clone(),
+                    endpoint_address: peer.endpoint.as_ref().and_then(|e| self.endpoints.address(e)),
+                })
+                .collect(),
+            rejection: rejection.map(|(_, reason)| reason.to_owned()),
+        })
+    }
+
+    fn problems(&self) -> impl Iterator<Item = String> {
+        let standings = self.ledger.holdings().filter_map(|(_, _, s)| problem_of(s.own.standing));
+        let refusal = self.last_refusal.iter().map(ToString::to_string);
+        let rejected = self.intake.reasons().map(|(tenant, why)| format!("tenant {tenant}: {why}"));
+        let failing = self.reconciler.failures().map(|(change, why)| format!("{change}: {why}"));
+        let look = self.reconciler.look_failed().map(|why| format!("observe the host: {why}"));
+        let save = self.saver.failed().map(|why| format!("write the ledger: {why}"));
+        let lost = self.endpoints.unanswered().map(|e| format!("resolve {e}: no answer"));
+        standings.chain(refusal).chain(rejected).chain(failing).chain(look).chain(save).chain(lost)
+    }
+}
+
+fn problem_of(standing: Standing) -> Option<String> {
+    let code = match standing {
+        Standing::Active => return None,
+        Standing::Pending => Code::DevicePending,
+        Standing::Revoked => Code::DeviceRevoked,
+    };
+    Some(format!("{code}: {}", code.hint()))
+}

@@ -1,0 +1,247 @@
+//! All tenants' snapshots as one wish for one host, kept edit by edit. Knows neither the host nor when anything happens.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use model::limits::MTU_DEFAULT;
+use model::{Endpoint, MeshAddresses, Name, Peer, PublicKey, Snapshot, Standing, TenantId};
+
+use crate::change::{Firewall, PeerSetting, ResolverSetting};
+use crate::config::{NodeConfig, Role};
+use crate::desired::{Desired, DesiredInterface};
+use crate::endpoints::Endpoints;
+use crate::event::Event;
+use crate::ledger::Ledger;
+
+#[derive(Debug)]
+pub(crate) struct Merge {
+    own: PublicKey,
+    /// The port of a hub. `None` on a device.
+    hub_port: Option<u16>,
+    /// What each tenant gives to the interface besides peers, while the node is active in it.
+    shares: BTreeMap<TenantId, Share>,
+    /// Whose peer a key is.
+    owners: BTreeMap<PublicKey, TenantId>,
+    /// Who else names the key of another tenant's peer.
+    rivals: BTreeMap<PublicKey, BTreeSet<TenantId>>,
+    /// Peers whose endpoint has to be resolved.
+    named: BTreeMap<PublicKey, Endpoint>,
+    up: bool,
+    /// While up.
+    desired: Desired,
+    /// While down.
+    nothing: Desired,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Share {
+    addresses: MeshAddresses,
+    block: model::Block,
+    mtu: u16,
+    origin: Name,
+}
+
+/// What became of a peer.
+#[derive(Debug, Default)]
+pub(crate) struct Touched {
+    /// Its endpoint was edited.
+    pub(crate) repoint: Option<PublicKey>,
+    pub(crate) event: Option<Event>,
+}
+
+impl Merge {
+    pub(crate) fn new(config: &NodeConfig, up: bool) -> Self {
+        let hub_port = match config.role {
+            Role::Hub { listen_port, .. } => Some(listen_port),
+            Role::Device { .. } => None,
+        };
+        let mut merge = Self {
+            own: config.wireguard.public(),
+            hub_port,
+            shares: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            rivals: BTreeMap::new(),
+            named: BTreeMap::new(),
+            up,
+            desired: Desired::default(),
+            nothing: Desired::default(),
+        };
+        merge.compose();
+        merge
+    }
+
+    /// What the host should be.
+    pub(crate) const fn desired(&self) -> &Desired {
+        if self.up { &self.desired } else { &self.nothing }
+    }
+
+    pub(crate) const fn set_up(&mut self, up: bool) {
+        self.up = up;
+    }
+
+    /// The endpoints that have to be resolved, while the node takes part.
+    pub(crate) fn named(&self) -> BTreeSet<Endpoint> {
+        if self.up { self.named.values().cloned().collect() } else { BTreeSet::new() }
+    }
+
+    /// The peers behind an endpoint that has to be resolved.
+    pub(crate) fn peers_at(&self, endpoint: &Endpoint) -> Vec<PublicKey> {
+        self.named.iter().filter(|(_, e)| *e == endpoint).map(|(key, _)| *key).collect()
+    }
+
+    /// The endpoint of a peer that has to be resolved.
+    pub(crate) fn endpoint_of(&self, key: &PublicKey) -> Option<&Endpoint> {
+        self.named.get(key)
+    }
+
+    /// Takes all of a tenant anew, or lets go of it if the ledger holds nothing of it.
+    pub(crate) fn take_tenant(
+        &mut self,
+        tenant: TenantId,
+        ledger: &Ledger,
+        endpoints: &Endpoints,
+    ) -> Vec<Touched> {
+        self.take_own(tenant, ledger.snapshot(tenant));
+        let snapshot = ledger.snapshot(tenant);
+        let is_gone = |key: &PublicKey| !snapshot.is_some_and(|s| s.peers.contains_key(key));
+        let owned = self.owners.iter().filter(|(_, owner)| **owner == tenant).map(|(key, _)| key);
+        let rival = self.rivals.iter().filter(|(_, tenants)| tenants.contains(&tenant)).map(|(key, _)| key);
+        let gone: Vec<_> = owned.chain(rival).filter(|key| is_gone(key)).copied().collect();
+        let present = snapshot.into_iter().flat_map(|s| s.peers.keys()).copied();
+        gone.into_iter().chain(present).map(|key| self.take_peer(tenant, &key, ledger, endpoints)).collect()
+    }
+
+    /// Takes the node's own part in a tenant anew.
+    pub(crate) fn take_own(&mut self, tenant: TenantId, snapshot: Option<&Snapshot>) {
+        match snapshot.and_then(Share::of) {
+            Some(share) => self.shares.insert(tenant, share),
+            None => self.shares.remove(&tenant),
+        };
+        self.compose();
+    }
+
+    /// Takes one peer of a tenant anew.
+    pub(crate) fn take_peer(
+        &mut self,
+        tenant: TenantId,
+        key: &PublicKey,
+        ledger: &Ledger,
+        endpoints: &Endpoints,
+    ) -> Touched {
+        let peer = ledger.snapshot(tenant).and_then(|s| s.peers.get(key));
+        let find = |e: &Endpoint| endpoints.address(e).or_else(|| ledger.addresses.get(e).copied());
+        match (self.owners.get(key).copied(), peer) {
+            (Some(owner), Some(_)) if owner != tenant => {
+                let is_new = self.rivals.entry(*key).or_default().insert(tenant);
+                let event = Event::PeerTwice { key: *key, kept: owner, refused: tenant };
+                Touched { repoint: None, event: is_new.then_some(event) }
+            }
+            (_, Some(peer)) => {
+                self.owners.insert(*key, tenant);
+                self.set_peer(key, peer, peer.endpoint.as_ref().and_then(find))
+            }
+            (Some(owner), None) if owner == tenant => {
+                self.remove_peer(key);
+                match self.next_rival(key) {
+                    Some(rival) => self.take_peer(rival, key, ledger, endpoints),
+                    None => Touched::default(),
+                }
+            }
+            (_, None) => {
+                self.drop_rival(key, tenant);
+                Touched::default()
+            }
+        }
+    }
+
+    /// Points a peer to where its endpoint is now.
+    pub(crate) fn point(&mut self, key: &PublicKey, address: SocketAddr) {
+        if let Some(peer) = self.interface_mut().and_then(|i| i.peers.get_mut(key)) {
+            peer.endpoint = Some(address);
+        }
+    }
+
+    fn set_peer(&mut self, key: &PublicKey, peer: &Peer, address: Option<SocketAddr>) -> Touched {
+        match &peer.endpoint {
+            Some(endpoint) if endpoint.socket_address().is_none() => {
+                self.named.insert(*key, endpoint.clone());
+            }
+            Some(_) | None => {
+                self.named.remove(key);
+            }
+        }
+        let setting = PeerSetting {
+            key: *key,
+            allowed: peer.allowed.iter().copied().collect(),
+            endpoint: address,
+            keepalive_seconds: peer.keepalive_seconds,
+        };
+        let Some(interface) = self.interface_mut() else { return Touched::default() };
+        let before = interface.peers.insert(*key, setting);
+        let repoint = address.is_some() && before.is_some_and(|b| b.endpoint != address);
+        Touched { repoint: repoint.then_some(*key), event: None }
+    }
+
+    fn remove_peer(&mut self, key: &PublicKey) {
+        self.owners.remove(key);
+        self.named.remove(key);
+        if let Some(interface) = self.interface_mut() {
+            interface.peers.remove(key);
+        }
+    }
+
+    fn next_rival(&mut self, key: &PublicKey) -> Option<TenantId> {
+        let rival = self.rivals.get(key)?.first().copied()?;
+        self.drop_rival(key, rival);
+        Some(rival)
+    }
+
+    fn drop_rival(&mut self, key: &PublicKey, tenant: TenantId) {
+        if let Some(tenants) = self.rivals.get_mut(key) {
+            tenants.remove(&tenant);
+            if tenants.is_empty() {
+                self.rivals.remove(key);
+            }
+        }
+    }
+
+    const fn interface_mut(&mut self) -> Option<&mut DesiredInterface> {
+        self.desired.interface.as_mut()
+    }
+
+    /// Everything but the peers, from the shares. A hub has its interface before it has tenants.
+    fn compose(&mut self) {
+        let is_hub = self.hub_port.is_some();
+        let peers = self.desired.interface.take().map(|i| i.peers).unwrap_or_default();
+        let shares = || self.shares.values();
+        self.desired = Desired {
+            interface: (is_hub || !self.shares.is_empty()).then(|| DesiredInterface {
+                public_key: self.own,
+                listen_port: self.hub_port,
+                mtu: shares().map(|s| s.mtu).min().unwrap_or(MTU_DEFAULT),
+                addresses: shares().flat_map(|s| s.addresses.host_nets()).collect(),
+                routes: shares().flat_map(|s| s.block.nets()).collect(),
+                peers,
+            }),
+            firewall: is_hub.then(|| Firewall { blocks: shares().map(|s| s.block.nets()).collect() }),
+            forwarding: is_hub && !self.shares.is_empty(),
+            resolver: if is_hub { None } else { shares().next().map(Share::resolver) },
+        };
+    }
+}
+
+impl Share {
+    fn of(snapshot: &Snapshot) -> Option<Self> {
+        let own = &snapshot.own;
+        let addresses = own.addresses.filter(|_| own.standing == Standing::Active)?;
+        Some(Self { addresses, block: own.block, mtu: own.mtu, origin: snapshot.zone.origin.clone() })
+    }
+
+    fn resolver(&self) -> ResolverSetting {
+        ResolverSetting {
+            servers: self.addresses.both().into(),
+            domain: self.origin.clone(),
+            reverse: self.block.nets().into(),
+        }
+    }
+}

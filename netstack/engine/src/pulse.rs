@@ -1,0 +1,106 @@
+//! What the server was told of this node, and when it hears next. Knows no link.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use model::limits::HEARTBEAT_INTERVAL;
+use model::time::Deadline;
+use model::wire::{Heartbeat, Holding, Remark};
+use model::{Held, Mono, TenantId};
+
+use crate::backoff::fraction;
+use crate::turn::Turn;
+
+/// News goes out at once, but not more often than this.
+const NEWS_INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// What a server may ask for: neither a flood nor silence.
+const INTERVAL_SECONDS: std::ops::RangeInclusive<u16> = 5..=60;
+
+#[derive(Debug, Default)]
+pub(crate) struct Pulse {
+    /// Runs while attached.
+    beating: Option<Beating>,
+    sequence: u64,
+    /// What the server was told on this link.
+    announced: BTreeMap<TenantId, (Held, bool)>,
+}
+
+#[derive(Debug)]
+struct Beating {
+    interval: Duration,
+    next_at: Mono,
+    sent_at: Option<Mono>,
+    news: News,
+}
+
+/// What sends a heartbeat early when it changes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct News {
+    pub(crate) drift_total: u64,
+    pub(crate) problems: Vec<Remark>,
+}
+
+impl Pulse {
+    /// The link is attached: the first heartbeat is due.
+    pub(crate) fn begin(&mut self, seconds: u16, now: Mono) {
+        let interval = match seconds {
+            0 => HEARTBEAT_INTERVAL,
+            seconds => {
+                Duration::from_secs(seconds.clamp(*INTERVAL_SECONDS.start(), *INTERVAL_SECONDS.end()).into())
+            }
+        };
+        self.announced.clear();
+        self.beating = Some(Beating { interval, next_at: now, sent_at: None, news: News::default() });
+    }
+
+    pub(crate) fn end(&mut self) {
+        self.beating = None;
+    }
+
+    /// Whether a heartbeat is due. If it is only news that waits, the deadline moves to when it may go.
+    pub(crate) fn is_due(&mut self, news: &News, now: Mono) -> bool {
+        let Some(beating) = &mut self.beating else { return false };
+        if beating.news != *news
+            && let Some(sent_at) = beating.sent_at
+        {
+            beating.next_at = beating.next_at.min((sent_at + NEWS_INTERVAL_MIN).max(now));
+        }
+        beating.next_at <= now
+    }
+
+    /// The heartbeat that is due.
+    pub(crate) fn beat(&mut self, holding: Vec<Holding>, news: News, turn: &mut Turn<'_>) -> Heartbeat {
+        self.sequence += 1;
+        self.announced = holding.iter().map(|h| (h.tenant, (h.held, h.settled))).collect();
+        if let Some(beating) = &mut self.beating {
+            let jitter = fraction(beating.interval / 10, turn.rng);
+            beating.next_at = turn.mono() + beating.interval + jitter;
+            beating.sent_at = Some(turn.mono());
+            beating.news = news.clone();
+        }
+        Heartbeat {
+            sequence: self.sequence,
+            holding,
+            drift_total: news.drift_total,
+            problems: news.problems,
+            wall: turn.now.wall,
+        }
+    }
+
+    /// What the server was not told yet on this link, if it is so.
+    pub(crate) fn announce(&mut self, holding: Holding) -> Option<Holding> {
+        self.beating.as_ref()?;
+        let word = (holding.held, holding.settled);
+        (self.announced.insert(holding.tenant, word) != Some(word)).then_some(holding)
+    }
+
+    /// The tenants whose last word was that the host is not settled.
+    pub(crate) fn unsettled(&self) -> Vec<TenantId> {
+        let unsettled = self.announced.iter().filter(|(_, (_, settled))| !settled);
+        unsettled.map(|(tenant, _)| *tenant).collect()
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Deadline> {
+        self.beating.as_ref().map(|b| Deadline { at: b.next_at, why: "heartbeat" })
+    }
+}

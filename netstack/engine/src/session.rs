@@ -1,0 +1,343 @@
+//! The life of a link: when to dial, whom to trust, when to hang up. Knows no snapshot and no host.
+//!
+//! ```text
+//!  Idle ─▶ Dialing ─▶ Greeting ─▶ Proving ─▶ Claiming ─▶ Attached
+//!            ▲  │         │           │           │          │
+//!            │  └─────────┴────┬──────┴───────────┴──────────┘ LinkDown, or Hangup ─▶ Closing
+//!            └── Waiting ◀─────┴──────────────────────────────────────────────────────────┘
+//! ```
+
+use std::time::Duration;
+
+use model::limits::{HANDSHAKE_TIME_MAX, LINK_SILENCE_MAX};
+use model::time::Deadline;
+use model::wire::{Channel, Frame, Hello, Remark, Transcript, VERSION, Welcome};
+use model::{AnchorKey, Fingerprint, Mono, Nonce, PublicKey};
+use rand_core::Rng as _;
+
+use crate::backoff::{Backoff, Schedule, fraction};
+use crate::event::Event;
+use crate::output::Output;
+use crate::status::LinkState;
+use crate::turn::Turn;
+
+/// After a link that broke or could not be made. All of it is chance: a thousand nodes come back spread out.
+const RECONNECTS: Schedule =
+    Schedule { first: Duration::from_millis(200), max: Duration::from_secs(30), full_jitter: true };
+/// After a server that says no, or that is not to be trusted: only a person can mend that.
+const REFUSALS: Schedule =
+    Schedule { first: Duration::from_secs(5), max: Duration::from_secs(600), full_jitter: false };
+/// After a revocation.
+const REVOKED_WAIT: Duration = Duration::from_secs(3600);
+/// A revoked device hears that long whether there is more, and tells that it knows.
+const REVOKED_LINGER: Duration = Duration::from_secs(30);
+/// The shell tries several carriers with deadlines of their own.
+const DIAL_TIME_MAX: Duration = Duration::from_secs(60);
+/// A shell that does not say that a link is down is not waited for.
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(5);
+/// A link that held so long was a good one: the next failure counts as the first.
+const STEADY_AFTER: Duration = Duration::from_secs(10);
+/// The longest that a server may send a node away.
+const RETRY_WAIT_MAX: Duration = Duration::from_secs(600);
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    state: State,
+    reconnects: Backoff,
+    refusals: Backoff,
+    /// The device is revoked: there is little to say.
+    revoked: bool,
+    /// When a revoked device hangs up.
+    leave_at: Option<Mono>,
+}
+
+#[derive(Debug)]
+enum State {
+    Idle,
+    Waiting { until: Mono },
+    Dialing { until: Mono },
+    Greeting { until: Mono, hello: Box<Hello>, channel: Channel },
+    Proving { until: Mono, proven: Proven },
+    Claiming { until: Mono, proven: Proven },
+    Attached { since: Mono, heard_at: Mono },
+    Closing { until: Mono, dial_at: Mono },
+}
+
+/// What the server's welcome gave, once checked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Proven {
+    pub(crate) transcript: Transcript,
+    pub(crate) ephemeral: PublicKey,
+    /// Whose fingerprint the hello named, and whose signature is good. `None` for a hub.
+    pub(crate) anchor: Option<AnchorKey>,
+}
+
+/// When to dial again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// At once.
+    None,
+    /// As after any break.
+    Reconnect,
+    /// As after a refusal.
+    Refusal,
+    /// As the server says.
+    Server(Duration),
+}
+
+impl Session {
+    pub(crate) const fn new() -> Self {
+        Self {
+            state: State::Idle,
+            reconnects: Backoff::new(RECONNECTS),
+            refusals: Backoff::new(REFUSALS),
+            revoked: false,
+            leave_at: None,
+        }
+    }
+
+    /// There is something new to say to the server: dial now, or again.
+    pub(crate) fn restart(&mut self, turn: &mut Turn<'_>) {
+        self.reconnects.succeed();
+        self.refusals.succeed();
+        match self.state {
+            State::Idle | State::Waiting { .. } => self.dial(turn),
+            State::Closing { until, .. } => self.state = State::Closing { until, dial_at: turn.mono() },
+            State::Dialing { .. } => {}
+            State::Greeting { .. }
+            | State::Proving { .. }
+            | State::Claiming { .. }
+            | State::Attached { .. } => self.hang_up(Wait::None, turn),
+        }
+    }
+
+    /// The connection is there: introduces the node.
+    pub(crate) fn link_up(
+        &mut self,
+        channel: Channel,
+        anchor: Option<Fingerprint>,
+        software: Remark,
+        turn: &mut Turn<'_>,
+    ) {
+        match self.state {
+            State::Dialing { .. } => {}
+            // Too late: it is not wanted any more.
+            State::Idle | State::Waiting { .. } => return turn.push(Output::Hangup),
+            State::Greeting { .. }
+            | State::Proving { .. }
+            | State::Claiming { .. }
+            | State::Attached { .. }
+            | State::Closing { .. } => return,
+        }
+        let mut nonce = [0; 32];
+        turn.rng.fill_bytes(&mut nonce);
+        let nonce = Nonce::from_bytes(nonce);
+        let hello = Hello { version_min: VERSION, version_max: VERSION, nonce, anchor, software };
+        turn.push(Output::Send(hello.clone().into()));
+        let until = turn.mono() + HANDSHAKE_TIME_MAX;
+        self.state = State::Greeting { until, hello: Box::new(hello), channel };
+    }
+
+    /// There is no connection any more.
+    pub(crate) fn link_down(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.mono();
+        self.state = match self.state {
+            State::Idle | State::Waiting { .. } => return,
+            State::Closing { dial_at, .. } => State::Waiting { until: dial_at },
+            State::Dialing { .. }
+            | State::Greeting { .. }
+            | State::Proving { .. }
+            | State::Claiming { .. }
+            | State::Attached { .. } => State::Waiting { until: now + self.wait(Wait::Reconnect, turn) },
+        };
+    }
+
+    /// Checks the server's proof.
+    ///
+    /// # Errors
+    /// Why the server is not to be trusted.
+    pub(crate) fn take_welcome(&mut self, welcome: &Welcome) -> Result<(), &'static str> {
+        let State::Greeting { until, hello, channel } = &self.state else {
+            return Err("a welcome that was not waited for");
+        };
+        if welcome.version != VERSION {
+            return Err("it picked a version that was not offered");
+        }
+        let transcript = Transcript::new(hello, welcome, channel);
+        let anchor = match (hello.anchor, welcome.anchor) {
+            (None, _) if *channel != Channel::Local => return Err("a hub speaks over a local socket only"),
+            (None, _) => None,
+            (Some(_), None) => return Err("it proves no anchor"),
+            (Some(expected), Some((anchor, _))) if anchor.fingerprint() != expected => {
+                return Err("it has another anchor");
+            }
+            (Some(_), Some((anchor, signature))) => {
+                transcript
+                    .verify_welcome(&anchor, &signature)
+                    .map_err(|_| "its proof of the anchor is bad")?;
+                Some(anchor)
+            }
+        };
+        let proven = Proven { transcript, ephemeral: welcome.ephemeral, anchor };
+        self.state = State::Proving { until: *until, proven };
+        Ok(())
+    }
+
+    /// What a claim would be made over now.
+    pub(crate) const fn proving(&self) -> Option<Proven> {
+        match &self.state {
+            State::Proving { proven, .. } => Some(*proven),
+            _ => None,
+        }
+    }
+
+    /// Sends the claim.
+    pub(crate) fn claim(&mut self, frame: Frame, turn: &mut Turn<'_>) {
+        if let State::Proving { until, proven } = self.state {
+            self.state = State::Claiming { until, proven };
+            turn.push(Output::Send(frame));
+        }
+    }
+
+    /// The server took the claim. What it had proven, if a claim was made.
+    pub(crate) fn attach(&mut self, turn: &mut Turn<'_>) -> Option<Proven> {
+        let State::Claiming { proven, .. } = self.state else { return None };
+        let now = turn.mono();
+        self.state = State::Attached { since: now, heard_at: now };
+        self.leave_at = self.revoked.then(|| now + REVOKED_LINGER);
+        self.refusals.succeed();
+        turn.event(Event::Attached);
+        Some(proven)
+    }
+
+    /// The server lives.
+    pub(crate) const fn heard(&mut self, now: Mono) {
+        if let State::Attached { heard_at, .. } = &mut self.state {
+            *heard_at = now;
+        }
+    }
+
+    /// Whether frames are exchanged.
+    pub(crate) const fn is_open(&self) -> bool {
+        matches!(
+            self.state,
+            State::Greeting { .. } | State::Proving { .. } | State::Claiming { .. } | State::Attached { .. }
+        )
+    }
+
+    pub(crate) const fn is_dialing(&self) -> bool {
+        matches!(self.state, State::Dialing { .. })
+    }
+
+    pub(crate) const fn is_attached(&self) -> bool {
+        matches!(self.state, State::Attached { .. })
+    }
+
+    /// Ends the link, whatever its state.
+    pub(crate) fn hang_up(&mut self, wait: Wait, turn: &mut Turn<'_>) {
+        let now = turn.mono();
+        let dial_at = now + self.wait(wait, turn);
+        self.state = match self.state {
+            State::Idle | State::Waiting { .. } => State::Waiting { until: dial_at },
+            State::Closing { until, .. } => State::Closing { until, dial_at },
+            State::Dialing { .. }
+            | State::Greeting { .. }
+            | State::Proving { .. }
+            | State::Claiming { .. }
+            | State::Attached { .. } => {
+                turn.push(Output::Hangup);
+                State::Closing { until: now + CLOSE_TIME_MAX, dial_at }
+            }
+        };
+    }
+
+    /// Whether the device is revoked: then it leaves once it has said so, and comes back seldom.
+    pub(crate) fn set_revoked(&mut self, revoked: bool, now: Mono) {
+        self.revoked = revoked;
+        self.leave_at = revoked.then(|| self.leave_at.unwrap_or(now + REVOKED_LINGER));
+    }
+
+    /// Does what is due. `wanted`: the node has something to say to a server.
+    pub(crate) fn advance(&mut self, wanted: bool, turn: &mut Turn<'_>) {
+        let now = turn.mono();
+        if let State::Closing { until, dial_at } = self.state
+            && until <= now
+        {
+            self.state = State::Waiting { until: dial_at };
+        }
+        match self.state {
+            State::Idle if wanted => self.dial(turn),
+            State::Waiting { .. } if !wanted => self.state = State::Idle,
+            State::Waiting { until } if until <= now => self.dial(turn),
+            State::Dialing { until }
+            | State::Greeting { until, .. }
+            | State::Proving { until, .. }
+            | State::Claiming { until, .. }
+                if until <= now =>
+            {
+                turn.event(Event::Detached { reason: "the server took too long".into() });
+                self.hang_up(Wait::Reconnect, turn);
+            }
+            State::Attached { heard_at, .. } if heard_at + LINK_SILENCE_MAX <= now => {
+                turn.event(Event::Detached { reason: "the server is silent".into() });
+                self.hang_up(Wait::Reconnect, turn);
+            }
+            State::Attached { .. } if self.leave_at.is_some_and(|at| at <= now) => {
+                self.leave_at = None;
+                self.hang_up(Wait::Reconnect, turn);
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Deadline> {
+        let (at, why) = match self.state {
+            State::Idle => return None,
+            State::Waiting { until } => (until, "dial"),
+            State::Dialing { until } => (until, "dialing takes too long"),
+            State::Greeting { until, .. } | State::Proving { until, .. } | State::Claiming { until, .. } => {
+                (until, "the server takes too long")
+            }
+            State::Attached { heard_at, .. } => {
+                let silent = Deadline { at: heard_at + LINK_SILENCE_MAX, why: "the server is silent" };
+                let leave = self.leave_at.map(|at| Deadline { at, why: "revoked" });
+                return leave.into_iter().chain([silent]).min();
+            }
+            State::Closing { until, .. } => (until, "hang up"),
+        };
+        Some(Deadline { at, why })
+    }
+
+    pub(crate) fn link_state(&self, now: Mono) -> LinkState {
+        match self.state {
+            State::Idle => LinkState::Idle,
+            State::Waiting { until } => LinkState::Waiting(until.since(now)),
+            State::Dialing { .. } => LinkState::Dialing,
+            State::Greeting { .. } | State::Proving { .. } | State::Claiming { .. } => LinkState::Greeting,
+            State::Attached { .. } => LinkState::Attached,
+            State::Closing { .. } => LinkState::Closing,
+        }
+    }
+
+    fn dial(&mut self, turn: &mut Turn<'_>) {
+        self.state = State::Dialing { until: turn.mono() + DIAL_TIME_MAX };
+        turn.push(Output::Dial);
+    }
+
+    fn wait(&mut self, wait: Wait, turn: &mut Turn<'_>) -> Duration {
+        if let State::Attached { since, .. } = self.state
+            && turn.mono().since(since) >= STEADY_AFTER
+        {
+            self.reconnects.succeed();
+        }
+        match wait {
+            Wait::None => Duration::ZERO,
+            Wait::Reconnect | Wait::Refusal if self.revoked => {
+                REVOKED_WAIT + fraction(REVOKED_WAIT / 10, turn.rng)
+            }
+            Wait::Reconnect => self.reconnects.fail(turn.rng),
+            Wait::Refusal => self.refusals.fail(turn.rng),
+            Wait::Server(duration) => duration.min(RETRY_WAIT_MAX),
+        }
+    }
+}
