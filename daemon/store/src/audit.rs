@@ -147,7 +147,8 @@ fn cursor(row: &Row) -> Result<AuditCursor, Corrupt> {
 fn entry(row: &Row) -> Result<AuditEntry, Corrupt> {
     let fields = Fields::of_row("audit", "id", row);
     let refused = fields.text_or_null("refused")?;
-    let code = |text: String| text.parse().map_err(|()| fields.corrupt("refused", format!("{text:?} is no code")));
+    let code =
+        |text: String| text.parse().map_err(|()| fields.corrupt("refused", format!("{text:?} is no code")));
     Ok(AuditEntry {
         at: fields.time("at")?,
         tenant: fields.parsed_or_null("tenant_id")?,

@@ -252,7 +252,8 @@ async fn facts_since(
     let mut generations = 0;
     for row in &rows {
         let fields = Fields::of_row("changes", "kind", row);
-        let place = format!("{tenant} {} {}", fields.number::<u64>("generation")?, fields.number::<u64>("position")?);
+        let place =
+            format!("{tenant} {} {}", fields.number::<u64>("generation")?, fields.number::<u64>("position")?);
         generations += u64::from(fields.number::<u64>("position")? == 0);
         let corrupt = |why: String| Corrupt { table: "changes", id: place.clone(), column: "fact", why };
         let json = serde_json::from_str(&fields.text("fact")?).map_err(|e| corrupt(e.to_string()))?;

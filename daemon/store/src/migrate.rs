@@ -68,7 +68,8 @@ async fn step(database: &Database, known: &'static [Migration]) -> Result<(), Op
     let Some(next) = known.iter().find(|m| m.version > done) else {
         return Ok(());
     };
-    let failed = |source: DatabaseError| OpenError::Migration { version: next.version, name: next.name, source };
+    let failed =
+        |source: DatabaseError| OpenError::Migration { version: next.version, name: next.name, source };
     tracing::info!(version = next.version, name = next.name, "migrating the database");
     apply(&mut transaction, next).await.map_err(failed)?;
     transaction.commit().await.map_err(failed)

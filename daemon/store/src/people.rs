@@ -180,7 +180,12 @@ impl Store {
     }
 
     /// Gives a user another password and ends all its sessions.
-    pub async fn set_password(&self, user: UserId, hash: &str, entry: &AuditEntry) -> Result<(), PeopleError> {
+    pub async fn set_password(
+        &self,
+        user: UserId,
+        hash: &str,
+        entry: &AuditEntry,
+    ) -> Result<(), PeopleError> {
         let mut transaction = self.database.write().await?;
         let sql = "UPDATE users SET password_hash = $1 WHERE id = $2";
         one(&mut transaction, sql, values![hash, user.to_string()]).await?;
@@ -205,7 +210,8 @@ impl Store {
 
     /// Lets a disabled user in again.
     pub async fn enable_user(&self, user: UserId, entry: &AuditEntry) -> Result<(), PeopleError> {
-        self.change("UPDATE users SET disabled_at = NULL WHERE id = $1", values![user.to_string()], entry).await
+        self.change("UPDATE users SET disabled_at = NULL WHERE id = $1", values![user.to_string()], entry)
+            .await
     }
 
     /// Begins a session.
@@ -248,7 +254,7 @@ impl Store {
         };
         if session.used_at < now - USED_AT_STEP {
             let sql = "UPDATE sessions SET used_at = $1 WHERE digest = $2 AND used_at < $1";
-            self.note(sql, values![now.unix_micros(), key]).await?;
+            self.note_use(sql, values![now.unix_micros(), key]).await;
         }
         Ok(Some((session, user(&row)?)))
     }
@@ -267,7 +273,11 @@ impl Store {
 
     /// Forgets sessions that expired.
     pub async fn prune_sessions(&self, now: Timestamp) -> Result<(), DatabaseError> {
-        self.note("DELETE FROM sessions WHERE expires_at <= $1", values![now.unix_micros()]).await
+        let mut transaction = self.database.write().await?;
+        transaction
+            .execute("DELETE FROM sessions WHERE expires_at <= $1", values![now.unix_micros()])
+            .await?;
+        transaction.commit().await
     }
 
     /// Adds an API token.
@@ -311,7 +321,7 @@ impl Store {
         }
         if token.used_at.is_none_or(|at| at < now - USED_AT_STEP) {
             let sql = "UPDATE api_tokens SET used_at = $1 WHERE id = $2";
-            self.note(sql, values![now.unix_micros(), id.to_string()]).await?;
+            self.note_use(sql, values![now.unix_micros(), id.to_string()]).await;
         }
         Ok(Some((token, user)))
     }
@@ -335,8 +345,7 @@ impl Store {
         let mut transaction = self.database.write().await?;
         let sql = "INSERT INTO setup (id, digest, created_at) SELECT 1, $1, $2 WHERE NOT EXISTS (SELECT 1 FROM users) \
                    ON CONFLICT (id) DO UPDATE SET digest = excluded.digest, created_at = excluded.created_at";
-        let offered =
-            transaction.execute(sql, values![&digest.as_bytes()[..], at.unix_micros()]).await? == 1;
+        let offered = transaction.execute(sql, values![&digest.as_bytes()[..], at.unix_micros()]).await? == 1;
         transaction.commit().await?;
         Ok(offered)
     }
@@ -378,11 +387,16 @@ impl Store {
         finish(transaction, entry).await
     }
 
-    /// One statement that nobody needs to know of.
-    async fn note(&self, sql: impl Into<Sql>, arguments: Vec<Value>) -> Result<(), DatabaseError> {
-        let mut transaction = self.database.write().await?;
-        transaction.execute(sql, arguments).await?;
-        transaction.commit().await
+    /// Notes that something was used. Who logged in stays logged in while the database takes no write.
+    async fn note_use(&self, sql: &'static str, arguments: Vec<Value>) {
+        let noted = async {
+            let mut transaction = self.database.write().await?;
+            transaction.execute(sql, arguments).await?;
+            transaction.commit().await
+        };
+        if let Err(error) = noted.await {
+            tracing::debug!(error = %error.chain(), "a use was not noted");
+        }
     }
 }
 
@@ -450,6 +464,7 @@ fn api_token(row: &Row) -> Result<ApiToken, Corrupt> {
 fn digest_of(fields: &Fields<'_>) -> Result<Digest, Corrupt> {
     let bytes = fields.bytes("digest")?;
     let length = bytes.len();
-    let bytes = bytes.try_into().map_err(|_| fields.corrupt("digest", format!("has {length} bytes, not 32")))?;
+    let bytes =
+        bytes.try_into().map_err(|_| fields.corrupt("digest", format!("has {length} bytes, not 32")))?;
     Ok(Digest::from_bytes(bytes))
 }

@@ -185,11 +185,7 @@ pub(crate) fn token(fields: &Fields<'_>) -> Result<Token, Corrupt> {
 }
 
 fn record_key(name: &Name, data: &RecordData) -> Columns {
-    vec![
-        ("name", name.to_string().into()),
-        ("kind", data.kind().into()),
-        ("value", data.to_string().into()),
-    ]
+    vec![("name", name.to_string().into()), ("kind", data.kind().into()), ("value", data.to_string().into())]
 }
 
 fn record_of_key(fields: &Fields<'_>) -> Result<(Name, RecordData), Corrupt> {
@@ -246,15 +242,16 @@ pub(crate) fn statement(fact: Encoded, tenant: TenantId) -> (String, Vec<Value>)
     let (names, arguments): (Vec<&str>, Vec<Value>) = columns.into_iter().unzip();
     let text = match fact.write {
         Write::Remove => {
-            let conditions: Vec<String> = (1..).zip(&names).map(|(n, name)| format!("{name} = ${n}")).collect();
+            let conditions: Vec<String> =
+                (1..).zip(&names).map(|(n, name)| format!("{name} = ${n}")).collect();
             format!("DELETE FROM {table} WHERE {}", conditions.join(" AND "))
         }
         Write::Set => {
             let places: Vec<String> = (1..=names.len()).map(|n| format!("${n}")).collect();
             let free = names.iter().filter(|name| !key.contains(name) && !frozen.contains(name));
             let sets: Vec<String> = free.map(|name| format!("{name} = excluded.{name}")).collect();
-            let same_tenant =
-                tenant_column.map_or(String::new(), |column| format!(" WHERE {table}.{column} = excluded.{column}"));
+            let same_tenant = tenant_column
+                .map_or(String::new(), |column| format!(" WHERE {table}.{column} = excluded.{column}"));
             format!(
                 "INSERT INTO {table} ({}) VALUES ({}) ON CONFLICT ({}) DO UPDATE SET {}{same_tenant}",
                 names.join(", "),

@@ -1,0 +1,11 @@
+//! The store on SQLite and on PostgreSQL: every test runs on both, each time on a database of its own.
+
+mod audit;
+mod directory;
+mod people;
+mod postgres;
+mod presence;
+mod races;
+mod rows;
+mod schema;
+mod support;
