@@ -43,7 +43,7 @@ impl<'a> Claimed<'a> {
         if !shared.was_contributory() {
             return None;
         }
-        let (chaining, sealing) = derive(&*chaining, shared.as_bytes());
+        let (chaining, sealing) = derive(&chaining, shared.as_bytes());
         let mut sealed: [u8; 48] = message[40..88].try_into().ok()?;
         let key: [u8; 32] = unseal(&sealing, &mut sealed, &hash)?.try_into().ok()?;
         Some(Self { message, key, hash: mix(&hash, &message[40..88]), chaining })
@@ -51,7 +51,7 @@ impl<'a> Claimed<'a> {
 
     /// The time of the message, if its sender holds the static key. `shared` is the secret of both static keys.
     pub(crate) fn timestamp(&self, shared: &[u8; 32]) -> Option<Tai64n> {
-        let (_, sealing) = derive(&*self.chaining, shared);
+        let (_, sealing) = derive(&self.chaining, shared);
         let mut sealed: [u8; 28] = self.message[88..116].try_into().ok()?;
         unseal(&sealing, &mut sealed, &self.hash)?.try_into().ok()
     }

@@ -182,7 +182,7 @@ fn endpoint(value: &str, scope: fn(&str) -> Option<u32>) -> Result<SocketAddr, R
 /// Writes the answer to `get=1`, without the final `errno`.
 pub fn print_state(state: &DeviceState, to: &mut impl Write) -> fmt::Result {
     if let Some(key) = &state.private_key {
-        writeln!(to, "private_key={}", *hex(&*key.expose()))?;
+        writeln!(to, "private_key={}", *hex(&key.expose()))?;
     }
     writeln!(to, "listen_port={}", state.listen_port)?;
     if state.fwmark != 0 {
@@ -211,7 +211,7 @@ pub fn print_update(update: &Update, to: &mut impl Write) -> fmt::Result {
     writeln!(to, "set=1")?;
     if let Some(key) = &update.private_key {
         let bytes = key.as_ref().map_or_else(|| Zeroizing::new([0; 32]), PrivateKey::expose);
-        writeln!(to, "private_key={}", *hex(&*bytes))?;
+        writeln!(to, "private_key={}", *hex(&bytes))?;
     }
     if let Some(port) = update.listen_port {
         writeln!(to, "listen_port={port}")?;
@@ -252,7 +252,7 @@ fn print_peer_update(peer: &PeerUpdate, to: &mut impl Write) -> fmt::Result {
 
 fn print_preshared_key(key: Option<&PresharedKey>, to: &mut impl Write) -> fmt::Result {
     let bytes = key.map_or_else(|| Zeroizing::new([0; 32]), PresharedKey::expose);
-    writeln!(to, "preshared_key={}", *hex(&*bytes))
+    writeln!(to, "preshared_key={}", *hex(&bytes))
 }
 
 fn hex(bytes: &[u8; 32]) -> Zeroizing<String> {

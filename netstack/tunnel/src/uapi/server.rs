@@ -171,7 +171,7 @@ fn serve(stream: UnixStream, shared: &Shared) -> io::Result<()> {
         };
         match answered {
             Ok(()) => to.write_all(b"errno=0\n\n")?,
-            Err(Refused(errno)) => write!(to, "errno=-{errno}\n\n")?,
+            Err(Refused(errno)) => to.write_all(format!("errno=-{errno}\n\n").as_bytes())?,
         }
         if answered == Err(TOO_LONG) {
             return Ok(());
