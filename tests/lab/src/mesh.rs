@@ -91,6 +91,23 @@ impl Mesh {
         items.into_iter().find(|device| device["name"] == name)
     }
 
+    /// `warren status` of a device.
+    pub fn status(&self, device: &str) -> Value {
+        self.on(device).json(&["warren", "status"])
+    }
+
+    /// The interface of a device's agent.
+    pub fn interface(&self, device: &str) -> String {
+        let told = text(&self.status(device), "interface");
+        told.split(' ').next().unwrap_or_default().to_owned()
+    }
+
+    /// Waits until a device is active, settled and connected.
+    pub fn ready(&self, device: &str, deadline: Duration) -> Duration {
+        let ready = ["warren", "status", "--check", "ready"];
+        self.on(device).wait(&format!("{device} is ready"), deadline, &ready, |done| done.code == 0)
+    }
+
     /// One field of a device that is there.
     pub fn device_field(&self, name: &str, field: &str) -> String {
         let device = self.device(name).unwrap_or_else(|| panic!("no device {name}"));

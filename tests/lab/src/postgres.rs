@@ -1,29 +1,29 @@
-//! A PostgreSQL of the story's own, as `scripts/lib/postgres` makes it.
+//! A PostgreSQL of the story's own, beside the server, as `scripts/lib/postgres` makes it.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
 
-use crate::world::{World, tree};
+use crate::node::Node;
+use crate::places::tree;
 
 /// The port in the server's namespace, where nobody else listens.
 const PORT: u16 = 5432;
 
-/// A throwaway cluster beside the server, on its loopback. It ends with this value.
+/// A throwaway cluster on the server's loopback. It ends with this value.
 #[derive(Debug)]
-pub struct Postgres(Child);
+pub(crate) struct Postgres(Child);
 
 impl Postgres {
-    /// Starts one in the server's namespace.
+    /// Starts one in the server's namespace, as its own machine sees it.
     ///
     /// # Panics
     /// If it does not come up.
-    pub fn start(world: &World) -> Self {
+    pub(crate) fn start(server: &Node) -> Self {
         let script = tree().join("scripts/lib/postgres");
         let script = script.to_str().expect("the tree's path is text");
         let port = format!("port={PORT}");
         let args = [script, "-c", "listen_addresses=127.0.0.1", "-c", &port];
-        let mut child = world
-            .beside("server")
+        let mut child = server
             .command(&args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -37,7 +37,7 @@ impl Postgres {
     }
 
     /// How the server reaches it.
-    pub fn url(&self) -> String {
+    pub(crate) fn url() -> String {
         format!("postgres://warren@127.0.0.1:{PORT}/postgres")
     }
 }

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::rc::Rc;
 use std::sync::Once;
@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::logs::{Announced, Log};
 use crate::node::Node;
+use crate::places::{programs, tree};
+use crate::postgres::Postgres;
 use crate::process::Process;
 
 static WORLDS: AtomicU32 = AtomicU32::new(1);
@@ -21,6 +23,7 @@ pub struct World {
     prefix: String,
     directory: PathBuf,
     processes: RefCell<Vec<Rc<Process>>>,
+    postgres: RefCell<Option<Postgres>>,
     announced: RefCell<Vec<Announced>>,
 }
 
@@ -43,7 +46,13 @@ impl World {
         args.extend(devices);
         let directory = PathBuf::from(topology(&args).trim());
         std::fs::create_dir(directory.join("logs")).expect("the topology has made the folder");
-        Self { prefix, directory, processes: RefCell::default(), announced: RefCell::default() }
+        Self {
+            prefix,
+            directory,
+            processes: RefCell::default(),
+            postgres: RefCell::default(),
+            announced: RefCell::default(),
+        }
     }
 
     /// A machine: `server`, or a device by its name.
@@ -73,6 +82,12 @@ impl World {
     /// Starts some other program on a node.
     pub fn plain(&self, name: &str, node: &str, args: &[&str]) -> Rc<Process> {
         self.start(name, self.on(node).command(args))
+    }
+
+    /// Starts a PostgreSQL of the world's own and gives its URL as the server sees it.
+    pub fn postgres(&self) -> String {
+        *self.postgres.borrow_mut() = Some(Postgres::start(&self.beside("server")));
+        Postgres::url()
     }
 
     fn start(&self, name: &str, command: Command) -> Rc<Process> {
@@ -115,29 +130,11 @@ impl Drop for World {
         for process in self.processes.borrow().iter() {
             process.kill();
         }
+        // PostgreSQL removes its own folder if it may end by itself.
+        self.postgres.take();
         run(&["down", &self.prefix]);
         assert!(worries.is_empty(), "logged, and not announced by the story:\n{}", worries.join("\n"));
     }
-}
-
-/// The root of the tree.
-pub(crate) fn tree() -> &'static Path {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.ancestors().nth(2).expect("this crate lives two folders below the root")
-}
-
-/// Where the programs under test are: `WARREN_BIN_DIR`, or beside this test.
-fn programs() -> PathBuf {
-    let beside = || {
-        let test = std::env::current_exe().expect("a test knows where it is");
-        test.ancestors().nth(2).expect("tests lie in target/PROFILE/deps").to_owned()
-    };
-    let folder = std::env::var_os("WARREN_BIN_DIR").map_or_else(beside, PathBuf::from);
-    for program in ["warren-apid", "warren-netd", "warren-agent", "warren"] {
-        let path = folder.join(program);
-        assert!(path.exists(), "{} is missing: `cargo build --workspace` first", path.display());
-    }
-    folder
 }
 
 fn topology(args: &[&str]) -> String {

@@ -85,16 +85,26 @@ impl Parsed {
     }
 }
 
-/// Lines (from 1) on which the word is called: `word(` or `word::<…>(`.
+/// Where the word is called, `word(…)`: the line (from 1) and the arguments as text.
 ///
 /// # Panics
 /// If the text is no Rust: the compiler says so better.
-pub fn calls(source: &SourceFile, word: &str) -> Vec<usize> {
-    find(source, &mut |tokens, at| {
-        matches!(&tokens[at], TokenTree::Ident(ident) if ident == word)
-            && matches!(tokens.get(at + 1), Some(TokenTree::Group(group))
-                if group.delimiter() == proc_macro2::Delimiter::Parenthesis)
-    })
+pub fn calls(source: &SourceFile, word: &str) -> Vec<(usize, String)> {
+    let mut arguments = Vec::new();
+    let lines = find(source, &mut |tokens, at| {
+        let (TokenTree::Ident(ident), Some(TokenTree::Group(group))) = (&tokens[at], tokens.get(at + 1))
+        else {
+            return false;
+        };
+        let called = ident == word && group.delimiter() == proc_macro2::Delimiter::Parenthesis;
+        if called {
+            arguments.push((ident.span().start().line, group.stream().to_string()));
+        }
+        called
+    });
+    arguments.sort();
+    debug_assert_eq!(lines.len(), arguments.len());
+    arguments
 }
 
 /// Lines (from 1) on which the word stands as a word of code.
@@ -301,7 +311,7 @@ mod tests {
         let file = source(
             "// sleep(1)\nfn f() { sleep_until(1);\n t::sleep(2);\n m!(sleep (3)); let s = \"sleep(4)\"; }",
         );
-        assert_eq!(calls(&file, "sleep"), [3, 4]);
+        assert_eq!(calls(&file, "sleep"), [(3, "2".into()), (4, "3".into())]);
     }
 
     #[test]

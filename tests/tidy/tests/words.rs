@@ -7,10 +7,11 @@ use tidy::tree::{SourceFile, files, rust_files};
 /// Parts of names that say nothing (VOCABULARY).
 const EMPTY_WORDS: &[&str] = &["Manager", "Handler", "Util", "Utils", "Helper", "Helpers", "Common", "Misc"];
 
-/// Where a program may wait for time to pass, with the reason.
-const WAITING: &[(&str, &str)] = &[
-    ("tests/lab/src/wait.rs", "polls a condition until its deadline; everything else waits through it"),
-    ("ctl/src/commands/local.rs", "`warren wait` asks the agent again and again until its deadline"),
+/// Where a test may let time pass: each polls a condition until its deadline, and the tests beside it wait through it.
+const POLLING: &[&str] = &[
+    "tests/lab/src/wait.rs",
+    "netstack/host/tests/namespaces/alone.rs",
+    "netstack/tunnel/tests/device/lab.rs",
 ];
 
 /// Where `unsafe` may stand.
@@ -18,7 +19,10 @@ const UNSAFE: &[&str] = &["netstack/tunnel/", "netstack/host/"];
 
 /// Domains that belong to nobody: an address there is no person's.
 const NOBODYS_DOMAINS: &[&str] =
-    &[".internal", ".test", ".example", ".invalid", ".service", "example.com", "example.org"];
+    &[".internal", ".test", ".example", ".invalid", ".service", "example.com", "example.org", WIREGUARD];
+
+/// The protocol's own identifier has its author's address in it (WireGuard paper, section 5.4).
+const WIREGUARD: &str = "zx2c4.com";
 
 fn own_words(file: &SourceFile) -> bool {
     file.path != "Cargo.lock" && file.path != "tests/tidy/tests/words.rs"
@@ -29,7 +33,7 @@ fn files_begin_with_what_they_are() {
     let mut complaints = Complaints::new();
     for file in rust_files() {
         let head = file.text.lines().next().unwrap_or_default();
-        if !head.starts_with("//! ") || head.len() < 20 {
+        if !head.starts_with("//! ") || head.len() < 12 {
             complaints
                 .add(&file.path, "begin it with `//! What it is`, then what it deliberately does not know");
         }
@@ -159,13 +163,27 @@ fn tests_are_not_switched_off() {
 }
 
 #[test]
-fn nobody_waits_for_time_to_pass() {
+fn tests_wait_for_conditions() {
     let mut complaints = Complaints::new();
-    for file in rust_files().iter().filter(|file| !WAITING.iter().any(|(path, _)| file.path == *path)) {
-        for line in rust::calls(file, "sleep") {
+    let tests = |file: &SourceFile| file.is_test() || file.path.starts_with("tests/");
+    for file in rust_files().iter().filter(|file| tests(file) && !POLLING.contains(&file.path.as_str())) {
+        for (line, _) in rust::calls(file, "sleep") {
+            complaints.add(format_args!("{}:{line}", file.path), "wait for the condition, with a deadline");
+        }
+    }
+    complaints.settle();
+}
+
+#[test]
+fn pauses_have_a_name() {
+    let mut complaints = Complaints::new();
+    for file in rust_files().iter().filter(|file| !file.is_test()) {
+        for (line, _) in
+            rust::calls(file, "sleep").iter().filter(|(_, pause)| pause.contains("Duration :: from"))
+        {
             complaints.add(
                 format_args!("{}:{line}", file.path),
-                "wait for the condition with a deadline; a timer of a loop is `sleep_until` of its own deadline",
+                "make the pause a constant with its reason, or wait for the condition",
             );
         }
     }

@@ -1,0 +1,117 @@
+//! `kill -9` of each program, and machines that start while the server is away.
+//!
+//! ```text
+//!   alpha ── r-alpha ─┐
+//!   beta  ── r-beta  ─┴─ inet ── server (apid, netd)
+//! ```
+
+use std::time::{Duration, Instant};
+
+use lab::{Mesh, Pinging, SOON, TENANT_ZONE, wait_for};
+
+/// A link that is gone is a warning: somebody should look, today.
+fn announce_lost_links(mesh: &Mesh) {
+    for program in ["agent", "netd", "apid"] {
+        mesh.announce(program, "link");
+    }
+}
+
+#[test]
+fn without_apid_tunnels_names_and_repair_go_on() {
+    let mesh = Mesh::new(&["alpha", "beta"]);
+    mesh.enrol(["alpha", "beta"]);
+    mesh.on("alpha").reaches("beta", SOON);
+    announce_lost_links(&mesh);
+    mesh.announce("netd", "drift");
+
+    let pinging = Pinging::start(&mesh, "alpha", "beta", 6);
+    mesh.apid.kill();
+    let key = mesh.on("alpha").ok(&["wg", "show", &mesh.interface("alpha"), "public-key"]);
+    mesh.on("server").ok(&["wg", "set", "wg0", "peer", key.trim(), "persistent-keepalive", "7"]);
+    wait_for("netd repairs drift alone", Duration::from_secs(2), || {
+        !mesh.on("server").ok(&["wg", "show", "wg0", "persistent-keepalive"]).contains("\t7\n")
+    });
+    let name = format!("beta.{TENANT_ZONE}");
+    for asked in [None, Some("100.64.0.1")] {
+        assert!(!mesh.on("alpha").dig(asked, &name, "A").is_empty(), "names go on, asked at {asked:?}");
+    }
+    assert_eq!(pinging.lost(), 0);
+
+    let start = Instant::now();
+    mesh.daemon("server", "apid", &[]);
+    mesh.server_is_ready(SOON);
+    for device in ["alpha", "beta"] {
+        mesh.ready(device, SOON);
+    }
+    assert!(start.elapsed() < Duration::from_secs(10), "all are back after {:?}", start.elapsed());
+    mesh.on("server").ok(&["warren", "device", "rename", "beta", "desk"]);
+    mesh.on("alpha").reaches("desk", SOON);
+}
+
+#[test]
+fn netd_comes_back_and_so_do_the_tunnels() {
+    let mesh = Mesh::new(&["alpha", "beta"]);
+    mesh.enrol(["alpha", "beta"]);
+    mesh.on("alpha").reaches("beta", SOON);
+    announce_lost_links(&mesh);
+    let before = mesh.on("server").ok(&["wg", "show", "wg0", "public-key"]);
+
+    mesh.netd.kill();
+    mesh.daemon("server", "netd", &[]);
+    mesh.server_is_ready(SOON);
+    let took = mesh.on("alpha").reaches("beta", SOON);
+    assert!(took < Duration::from_secs(4), "tunnels are back {took:?} after the hub");
+    assert_eq!(mesh.on("server").ok(&["wg", "show", "wg0", "public-key"]), before, "the hub keeps its key");
+}
+
+#[test]
+fn an_agent_comes_back_with_its_tunnel() {
+    let mesh = Mesh::new(&["alpha", "beta"]);
+    let [alpha, _] = mesh.enrol(["alpha", "beta"]);
+    mesh.on("alpha").reaches("beta", SOON);
+    announce_lost_links(&mesh);
+    let address = mesh.device_field("alpha", "address_v4");
+
+    alpha.kill();
+    mesh.agent("alpha");
+    let took = mesh.on("alpha").reaches("beta", SOON);
+    assert!(took < Duration::from_secs(4), "the tunnel is back after {took:?}");
+    mesh.ready("alpha", SOON);
+    assert_eq!(mesh.device_field("alpha", "address_v4"), address);
+    let devices = mesh.on("server").json(&["warren", "device", "list"]);
+    assert_eq!(devices["items"].as_array().map(Vec::len), Some(2), "nobody enrolled twice");
+}
+
+#[test]
+fn a_device_that_boots_while_the_server_is_down_has_interface_and_names_in_three_seconds() {
+    let mesh = Mesh::new(&["alpha", "beta"]);
+    let [alpha, _] = mesh.enrol(["alpha", "beta"]);
+    mesh.ready("alpha", SOON);
+    announce_lost_links(&mesh);
+    let interface = mesh.interface("alpha");
+    let (alpha_address, beta_address) =
+        (mesh.device_field("alpha", "address_v4"), mesh.device_field("beta", "address_v4"));
+    alpha.kill();
+    mesh.apid.kill();
+    mesh.netd.kill();
+
+    let start = Instant::now();
+    mesh.daemon("alpha", "agent", &[]);
+    let show = ["ip", "-o", "address", "show", "dev", &interface];
+    mesh.on("alpha").wait("the interface", SOON, &show, |done| done.out.contains(&alpha_address));
+    let name = format!("beta.{TENANT_ZONE}");
+    wait_for("names", SOON, || mesh.on("alpha").dig(None, &name, "A") == beta_address);
+    assert!(start.elapsed() < Duration::from_secs(3), "it took {:?}", start.elapsed());
+}
+
+#[test]
+fn every_program_drains_when_it_is_told_to() {
+    let mesh = Mesh::new(&["alpha"]);
+    let [agent] = mesh.enrol(["alpha"]);
+    announce_lost_links(&mesh);
+    agent.stop();
+    mesh.netd.stop();
+    mesh.apid.stop();
+    let resolver = std::fs::read_to_string(mesh.file("alpha", "resolv.conf")).expect("it is there");
+    assert!(resolver.contains("192.0.2.53"), "the machine's resolver is as it was:\n{resolver}");
+}

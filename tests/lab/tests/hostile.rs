@@ -1,0 +1,123 @@
+//! Servers and names that mean no good.
+//!
+//! ```text
+//!   alpha ── r-alpha ─┐
+//!   beta  ── r-beta  ─┼─ inet ── server (apid, netd; later another apid on the same address)
+//!   a … d ── r-x ─────┘
+//! ```
+
+use lab::{Mesh, SERVER_URL, SOON, TENANT_ZONE, wait_for};
+
+#[test]
+fn another_server_on_the_same_address_changes_nothing() {
+    let mesh = Mesh::new(&["alpha", "beta"]);
+    mesh.enrol(["alpha"]);
+    mesh.ready("alpha", SOON);
+    let token = mesh.token(&[]);
+    for program in ["agent", "netd", "apid"] {
+        mesh.announce(program, "link");
+        mesh.announce(program, "anchor");
+    }
+    let interface = mesh.interface("alpha");
+    let host =
+        || mesh.on("alpha").ok(&["sh", "-c", &format!("wg showconf {interface}; ip -o address; ip route")]);
+    let (before, held) = (host(), mesh.status("alpha")["holds"].clone());
+
+    mesh.apid.kill();
+    // The same program on the same address, with anchors and keys of its own. It has no hub.
+    let forged = ["--state-dir", "/var/lib/warren/forged", "--socket", "/run/warren/forged.sock"];
+    let folder = mesh.file("server", "lib/warren/forged");
+    std::fs::create_dir(&folder).expect("the node's folder is ours");
+    mesh.beside("server").ok(&["chown", "64101:64100", folder.to_str().expect("it is text")]);
+    mesh.daemon("server", "apid", &forged);
+    let ready = ["curl", "-skf", "https://203.0.113.1:8443/readyz"];
+    mesh.on("server").wait("the forged server serves", SOON, &ready, |done| done.code == 0);
+
+    wait_for("alpha reports a wrong server", SOON, || {
+        let status = mesh.status("alpha").to_string();
+        status.contains("anchor")
+    });
+    assert_eq!(mesh.status("alpha")["holds"], held);
+    assert_eq!(mesh.status("alpha")["state"], "active");
+    assert_eq!(host(), before, "nothing on alpha has changed");
+
+    mesh.agent("beta");
+    let up = ["warren", "up", "--server", SERVER_URL, "--token", &token, "--timeout", "5s", "--json"];
+    let done = mesh.on("beta").run(&up);
+    assert_eq!(done.code, 3, "the token pins the true server: {}", done.tell());
+    assert!(done.err.contains("anchor"), "{}", done.tell());
+}
+
+#[test]
+fn hostile_host_names_become_harmless_ones() {
+    let mesh = Mesh::new(&["a@x", "b@x", "c@x", "d@x", "e@x"]);
+    let names = [
+        ("a", "x\n; rm -rf / #", "x-rm-rf"),
+        ("b", "Laptop", "laptop"),
+        ("c", "laptop.corp.example.com", "laptop-2"),
+        ("d", "\u{65e5}\u{672c}", "device-"),
+        ("e", "hub", ""),
+    ];
+    for (device, hostname, _) in names {
+        mesh.agent(device);
+        let token = mesh.token(&[]);
+        mesh.on(device).ok(&[
+            "warren",
+            "up",
+            "--server",
+            SERVER_URL,
+            "--token",
+            &token,
+            "--hostname",
+            hostname,
+        ]);
+    }
+    for (device, hostname, expect) in names {
+        let status = mesh.status(device);
+        let name = status["fqdn"].as_str().and_then(|fqdn| fqdn.split('.').next()).unwrap_or_default();
+        assert!(name.starts_with(expect), "{hostname:?} became {name:?}");
+        assert!(name != "hub", "the hub's name is its own");
+        assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'), "{name:?}");
+        let answer = mesh.on("b").dig(None, &format!("{name}.{TENANT_ZONE}"), "A");
+        assert!(status["addresses"].to_string().contains(&format!("{answer:?}")), "{name} is {answer:?}");
+    }
+}
+
+#[test]
+fn hostile_wishes_of_administrators_are_refused_with_a_code() {
+    let mesh = Mesh::new(&["alpha"]);
+    mesh.enrol(["alpha"]);
+    let refused = |args: &[&str]| {
+        let done = mesh.on("server").run(&[&["warren"], args, &["--json"]].concat());
+        assert!(matches!(done.code, 2 | 3 | 5), "{}", done.tell());
+        assert!(!done.err.contains("panicked"), "{}", done.tell());
+    };
+    refused(&["device", "rename", "alpha", "x y"]);
+    refused(&["device", "rename", "alpha", "hub"]);
+    refused(&["device", "rename", "nobody", "x"]);
+    refused(&["device", "revoke", "../../etc", "--yes"]);
+    refused(&["dns", "add", "a\nb", "A", "192.0.2.1"]);
+    refused(&["dns", "add", "alpha", "A", "192.0.2.1"]);
+    refused(&["dns", "add", "x", "A", "not-an-address"]);
+    refused(&["dns", "add", "x.example.com.evil", "CNAME", ".."]);
+    refused(&["tenant", "create", "two", "--block", "100.64.0.0/16"]);
+    refused(&["token", "create", "--uses", "0"]);
+    assert!(mesh.on("alpha").succeeds(&["warren", "status", "--check", "ready"]), "all is as before");
+}
+
+#[test]
+fn noise_on_every_port_harms_nobody() {
+    let mesh = Mesh::new(&["alpha"]);
+    mesh.enrol(["alpha"]);
+    mesh.announce("apid", "");
+    mesh.announce("netd", "");
+    for (kind, port) in [("tcp", 8443), ("udp", 8443), ("udp", 51820)] {
+        let noise =
+            format!("head -c 20000 /dev/urandom | timeout 2 tee /dev/{kind}/203.0.113.1/{port} >/dev/null");
+        // The other side may hang up at once.
+        mesh.on("alpha").run(&["bash", "-c", &noise]);
+    }
+    assert!(mesh.apid.ended().is_none() && mesh.netd.ended().is_none());
+    mesh.on("alpha").reaches("100.64.0.1", SOON);
+    mesh.ready("alpha", SOON);
+}

@@ -1,0 +1,68 @@
+//! The lab itself: its internet behaves as one, and it leaves nothing behind.
+//!
+//! ```text
+//!   alpha ── r-alpha ─┐
+//!   b, c  ── r-x     ─┴─ inet ── server (nothing runs there)
+//! ```
+
+use lab::World;
+
+#[test]
+fn routers_let_out_and_do_not_let_in() {
+    let world = World::new(&["alpha", "b@x", "c@x"]);
+    let ping = |from: &str, to: &str| world.on(from).succeeds(&["ping", "-q", "-c1", "-W1", to]);
+    assert!(ping("alpha", "203.0.113.1") && ping("c", "203.0.113.1"), "devices reach the server");
+    assert!(ping("b", "192.168.1.3"), "neighbours reach each other");
+    assert!(!ping("server", "192.168.1.2"), "nobody reaches a device from outside");
+    assert!(!ping("alpha", "203.0.113.20"), "nor another router");
+}
+
+#[test]
+fn nodes_have_places_of_their_own() {
+    let world = World::new(&["alpha"]);
+    world.on("alpha").ok(&[
+        "sh",
+        "-c",
+        "echo mine >/run/mark; echo 'nameserver 192.0.2.1' >/etc/resolv.conf",
+    ]);
+    assert_eq!(world.on("alpha").ok(&["cat", "/run/mark"]), "mine\n");
+    assert!(!world.on("server").succeeds(&["cat", "/run/mark"]));
+    assert_eq!(world.on("alpha").ok(&["hostname"]), "alpha\n");
+    assert!(!world.on("alpha").succeeds(&["touch", "/etc/mark"]), "this machine's /etc is out of reach");
+    let outside = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    assert!(!outside.contains("192.0.2.1\n"), "and so is its resolver");
+}
+
+#[test]
+fn a_story_that_fails_leaves_nothing_behind() {
+    let mut folder = std::path::PathBuf::new();
+    let story = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let world = World::new(&["alpha"]);
+        folder = world.file("alpha", "run");
+        world.plain("forever", "alpha", &["sleep", "1000"]);
+        panic!("this story fails on purpose");
+    }));
+    assert!(story.is_err());
+    assert!(!folder.exists());
+    let mine = format!("w{}n", std::process::id());
+    let left =
+        std::process::Command::new("ip").args(["netns", "list"]).output().expect("ip is installed").stdout;
+    let left = String::from_utf8_lossy(&left).lines().filter(|line| line.contains(&mine)).count();
+    // Other stories of this program may be at work when they share a process.
+    assert!(left == 0 || std::env::var_os("NEXTEST").is_none(), "{left} namespaces are left");
+}
+
+#[test]
+fn a_worry_that_was_not_announced_fails_the_story() {
+    let worried = |announced: &str| {
+        std::panic::catch_unwind(|| {
+            let world = World::new(&["alpha"]);
+            world.announce("agent", announced);
+            let line = r#"echo '{"level":"WARN","message":"disk on fire"}'"#;
+            let process = world.plain("agent-alpha", "alpha", &["sh", "-c", line]);
+            lab::wait_for("the line", lab::SOON, || process.ended().is_some());
+        })
+    };
+    assert!(worried("disk on fire").is_ok());
+    assert!(worried("something else").is_err());
+}
