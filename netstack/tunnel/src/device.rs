@@ -232,7 +232,7 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    fn new(private: PrivateKey) -> Self {
+    pub(crate) fn new(private: PrivateKey) -> Self {
         let secret = x25519::StaticSecret::from(*private.expose());
         let public = x25519::PublicKey::from(&secret);
         Self {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::os::fd::AsFd as _;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -59,10 +59,11 @@ impl Inbound {
     }
 
     fn wait(&self, sockets: &Sockets) {
-        let mut fds = Vec::with_capacity(4);
-        fds.push(PollFd::new(self.shared.halted.as_fd(), PollFlags::POLLIN));
-        fds.push(PollFd::new(self.shared.rebound.as_fd(), PollFlags::POLLIN));
-        fds.extend(sockets.each().map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN)));
+        let mut each = sockets.each().map(AsFd::as_fd);
+        let first = each.next().expect("sockets have one family at least");
+        let second = each.next().unwrap_or(first);
+        let events = [self.shared.halted.as_fd(), self.shared.rebound.as_fd()];
+        let mut fds = [events[0], events[1], first, second].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         if let Err(error) = poll(&mut fds, PollTimeout::NONE)
             && error != Errno::EINTR
         {

@@ -140,7 +140,7 @@ pub(crate) fn keep_time(shared: &Shared) {
             continue;
         }
         session.due = None;
-        if session.wants_keepalive(now) {
+        if session.wants_machine(now) {
             let identity = shared.identity();
             session.wake(&peer, identity.as_deref(), &shared.indices, now);
         }

@@ -233,9 +233,13 @@ impl Session {
             .any(|m| now.saturating_duration_since(m.looked) >= LOOK_INTERVAL)
     }
 
-    /// Whether a keepalive is due, for which the peer must be woken.
-    pub(crate) fn wants_keepalive(&self, now: Instant) -> bool {
+    fn wants_keepalive(&self, now: Instant) -> bool {
         self.keepalive_at(now).is_some_and(|at| at <= now)
+    }
+
+    /// Whether [`Self::tick`] may have to make a handshake: for a keepalive, or in place of a retired machine.
+    pub(crate) fn wants_machine(&self, now: Instant) -> bool {
+        self.wants_keepalive(now) || self.retired.is_some()
     }
 
     /// Does what time asks for. Answers the length of a message to send, 0 for none.
@@ -509,3 +513,9 @@ impl Machine {
         }
     }
 }
+
+/// Ten thousand peers that are asleep take a few megabytes.
+const _: () = assert!(size_of::<Peer>() <= 384);
+
+#[cfg(test)]
+mod tests;

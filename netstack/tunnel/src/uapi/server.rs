@@ -23,6 +23,8 @@ use crate::device::Shared;
 const CLIENTS_MAX: usize = 4;
 /// One request, from its first byte to the last byte of its answer, and the pause before it.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long to wait when no client can be taken, because descriptors are used up.
+const ACCEPT_PAUSE_MS: u16 = 200;
 /// How much of an answer is made before it is sent.
 const CHUNK_BYTES: usize = 16 * 1024;
 /// Stack of a client's thread: a line, and what serves it.
@@ -118,7 +120,15 @@ fn accept(socket: &SocketFile, shared: &Shared) {
             if wait(shared, socket.listener.as_fd(), PollFlags::POLLIN, PollTimeout::NONE).is_err() {
                 continue;
             }
-            let Ok((stream, _)) = socket.listener.accept() else { continue };
+            let stream = match socket.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) => {
+                    tracing::warn!(%error, "no client of wg's socket can be taken");
+                    rest(shared);
+                    continue;
+                }
+            };
             seats.take();
             let client = || {
                 if let Err(error) = serve(stream, shared) {
@@ -133,6 +143,14 @@ fn accept(socket: &SocketFile, shared: &Shared) {
             }
         }
     });
+}
+
+/// Gives descriptors time to come back, unless the device is halted.
+fn rest(shared: &Shared) {
+    let mut fds = [PollFd::new(shared.halted.as_fd(), PollFlags::POLLIN)];
+    if let Err(error) = poll(&mut fds, ACCEPT_PAUSE_MS) {
+        tracing::debug!(%error, "the pause was cut short");
+    }
 }
 
 /// Waits until the descriptor is ready. `TimedOut` or, when the device is halted, `Interrupted`.

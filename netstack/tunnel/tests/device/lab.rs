@@ -8,6 +8,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use boringtun::noise::{Tunn, TunnResult};
+
 /// Waits for a condition, no longer than the deadline.
 pub(crate) fn until(what: &str, deadline: Duration, mut condition: impl FnMut() -> bool) {
     let started = Instant::now();
@@ -235,7 +237,7 @@ impl Side {
         Ping { process: command.spawn().expect("ping starts") }
     }
 
-    /// Takes a UDP port until dropped.
+    /// Takes a UDP port until dropped; 0 takes any.
     pub(crate) fn hold_port(&self, port: u16) -> UdpSocket {
         let namespace = std::fs::File::open(format!("/run/netns/{}", self.namespace)).expect("is there");
         let bind = move || {
@@ -273,6 +275,44 @@ impl Drop for Side {
         }
         let _ = std::fs::remove_file(self.socket());
         let _ = Command::new("ip").args(["netns", "del", &self.namespace]).status();
+    }
+}
+
+/// Handshake initiations from keys that nobody knows, with a first MAC that is right.
+pub(crate) struct Flood {
+    socket: UdpSocket,
+    initiations: Vec<Vec<u8>>,
+}
+
+impl Flood {
+    /// From the side's own namespace against its device.
+    pub(crate) fn new(side: &Side) -> Self {
+        let key: model::PublicKey = side.public.parse().expect("a key");
+        let initiations = (0..=255).map(|n| initiation([n; 32], *key.as_bytes())).collect();
+        let socket = side.hold_port(0);
+        socket.connect(("10.9.0.1", side.port())).expect("has a route");
+        socket.set_nonblocking(true).expect("can");
+        Self { socket, initiations }
+    }
+
+    /// Sends until a cookie reply (type 3, 64 bytes) comes back.
+    pub(crate) fn until_cookies(&self, deadline: Duration) {
+        let mut answer = [0; 256];
+        until("a cookie", deadline, || {
+            for initiation in &self.initiations {
+                self.socket.send(initiation).expect("is sent");
+            }
+            self.socket.recv(&mut answer).is_ok_and(|length| length == 64 && answer[0] == 3)
+        });
+    }
+}
+
+fn initiation(from: [u8; 32], to: [u8; 32]) -> Vec<u8> {
+    let mut tunn = Tunn::new(from.into(), to.into(), None, None, 0, None);
+    let mut buffer = [0; 256];
+    match tunn.format_handshake_initiation(&mut buffer, false) {
+        TunnResult::WriteToNetwork(message) => message.to_vec(),
+        other => panic!("{other:?}"),
     }
 }
 

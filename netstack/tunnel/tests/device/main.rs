@@ -280,6 +280,16 @@ fn clients_that_say_nothing_do_not_shut_others_out() {
 }
 
 #[test]
+fn a_flood_of_handshakes_is_answered_with_cookies_and_a_peer_gets_through() {
+    let lab = Lab::pair(Engine::Warren, Engine::Warren);
+    let flood = lab::Flood::new(&lab.a);
+    let flooding = std::thread::spawn(move || flood.until_cookies(Duration::from_secs(20)));
+    lab.b.wg_set(&format!("peer {} endpoint 10.9.0.1:{}", lab.a.public, lab.a.port()));
+    flooding.join().expect("no panic");
+    until("a handshake", Duration::from_secs(20), || lab.b.pings("10.77.0.1"));
+}
+
+#[test]
 fn what_waits_for_the_handshake_is_sent_by_who_answers_it_too() {
     let lab = Lab::pair(Engine::Warren, Engine::Warren);
     // Only b knows where the other is; a's packet waits until b's handshake comes.
