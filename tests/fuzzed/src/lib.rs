@@ -6,13 +6,14 @@
 mod frames;
 mod names;
 mod tokens;
+mod uapi;
 
 /// A parser and its properties.
 pub type Fuzzed = fn(&[u8]);
 
 /// Every target by its name, which is also the name of its corpus under `fuzz/corpus`.
 pub const TARGETS: &[(&str, Fuzzed)] =
-    &[("frames", frames::check), ("names", names::check), ("tokens", tokens::check)];
+    &[("frames", frames::check), ("names", names::check), ("tokens", tokens::check), ("uapi", uapi::check)];
 
 /// Runs one target.
 ///

@@ -1,5 +1,7 @@
 //! What one Rust file says: its functions, its definitions, the modules it names. Knows no rule.
 
+use std::ops::RangeInclusive;
+
 use proc_macro2::{TokenStream, TokenTree};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
@@ -9,7 +11,7 @@ use crate::tree::SourceFile;
 /// A parsed file without its `#[cfg(test)]` parts.
 pub struct Parsed {
     file: syn::File,
-    test_lines: usize,
+    tests: Vec<RangeInclusive<usize>>,
 }
 
 /// A named thing and where it stands.
@@ -30,20 +32,25 @@ impl Parsed {
     /// If it does not parse: the compiler says so better.
     pub fn new(source: &SourceFile) -> Self {
         let mut file = syn::parse_file(&source.text).unwrap_or_else(|e| panic!("{}: {e}", source.path));
-        let mut test_lines = 0;
+        let mut tests = Vec::new();
         file.items.retain(|item| {
             let test = attributes(item).iter().any(is_cfg_test);
             if test {
-                test_lines += line_count(item);
+                tests.push(item.span().start().line..=item.span().end().line);
             }
             !test
         });
-        Self { file, test_lines }
+        Self { file, tests }
     }
 
-    /// Lines that belong to tests.
-    pub const fn test_lines(&self) -> usize {
-        self.test_lines
+    /// How many lines belong to tests.
+    pub fn test_lines(&self) -> usize {
+        self.tests.iter().map(|lines| lines.end() - lines.start() + 1).sum()
+    }
+
+    /// Whether this line belongs to a test.
+    pub fn is_test(&self, line: usize) -> bool {
+        self.tests.iter().any(|lines| lines.contains(&line))
     }
 
     /// Every function with a body.
@@ -295,6 +302,7 @@ mod tests {
         let found: Vec<_> = parsed.functions().into_iter().map(|f| (f.name, f.line, f.lines)).collect();
         assert_eq!(found, [("a".to_owned(), 1, 3), ("b".to_owned(), 6, 1)]);
         assert_eq!(parsed.test_lines(), 4);
+        assert!(parsed.is_test(10) && !parsed.is_test(6));
     }
 
     #[test]
