@@ -1,10 +1,8 @@
-//! The server's TLS certificate: files that were given, or one of its own making, kept in the state directory.
+//! The TLS certificate of the server's own making. Its key is kept in the state directory.
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-
-use model::EndpointHost;
 
 /// Why there is no certificate to serve.
 #[derive(Debug, thiserror::Error)]
@@ -23,48 +21,33 @@ pub enum CertificateError {
 }
 
 /// A certificate chain and its key, PEM.
-pub struct Certificate {
+pub struct OwnCertificate {
     /// Leaf first.
     pub chain_pem: String,
     /// PKCS #8.
     pub key_pem: zeroize::Zeroizing<String>,
 }
 
-impl Certificate {
-    /// Reads the files that were given.
-    pub fn from_files(cert: &Path, key: &Path) -> Result<Self, CertificateError> {
-        Ok(Self { chain_pem: read(cert)?, key_pem: read(key)?.into() })
-    }
-
-    /// Takes the certificate of our own making for these names, or makes it. Its key stays when the names change, as
-    /// API tokens pin it.
-    pub fn own(state_dir: &Path, host: &EndpointHost) -> Result<Self, CertificateError> {
-        let key_path = state_dir.join("tls.key");
-        let key_pem = match std::fs::read_to_string(&key_path) {
-            Ok(pem) => pem,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let pem = rcgen::KeyPair::generate()?.serialize_pem();
-                write_secret(&key_path, &pem)?;
-                pem
-            }
-            Err(source) => return Err(CertificateError::File { path: key_path, source }),
-        };
-        let name = match host {
-            EndpointHost::Address(ip) => ip.to_string(),
-            EndpointHost::Name(name) => name.to_string(),
-        };
-        let mut parameters = rcgen::CertificateParams::new(vec![name, "localhost".into()])?;
-        parameters.distinguished_name = rcgen::DistinguishedName::new();
-        parameters.distinguished_name.push(rcgen::DnType::CommonName, "Warren");
-        // The pin is the key, not the date: a certificate that outlives the machine never surprises anybody.
-        parameters.not_after = rcgen::date_time_ymd(4096, 1, 1);
-        let certificate = parameters.self_signed(&rcgen::KeyPair::from_pem(&key_pem)?)?;
-        Ok(Self { chain_pem: certificate.pem(), key_pem: key_pem.into() })
-    }
-}
-
-fn read(path: &Path) -> Result<String, CertificateError> {
-    std::fs::read_to_string(path).map_err(|source| CertificateError::File { path: path.into(), source })
+/// Takes the certificate of our own making for these names, or makes it. Its key stays when the names change, as
+/// API tokens pin it.
+pub fn own(state_dir: &Path, host: &str) -> Result<OwnCertificate, CertificateError> {
+    let key_path = state_dir.join("tls.key");
+    let key_pem = match std::fs::read_to_string(&key_path) {
+        Ok(pem) => pem,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let pem = rcgen::KeyPair::generate()?.serialize_pem();
+            write_secret(&key_path, &pem)?;
+            pem
+        }
+        Err(source) => return Err(CertificateError::File { path: key_path, source }),
+    };
+    let mut parameters = rcgen::CertificateParams::new(vec![host.into(), "localhost".into()])?;
+    parameters.distinguished_name = rcgen::DistinguishedName::new();
+    parameters.distinguished_name.push(rcgen::DnType::CommonName, "Warren");
+    // The pin is the key, not the date: a certificate that outlives the machine never surprises anybody.
+    parameters.not_after = rcgen::date_time_ymd(4096, 1, 1);
+    let certificate = parameters.self_signed(&rcgen::KeyPair::from_pem(&key_pem)?)?;
+    Ok(OwnCertificate { chain_pem: certificate.pem(), key_pem: key_pem.into() })
 }
 
 fn write_secret(path: &Path, text: &str) -> Result<(), CertificateError> {

@@ -81,7 +81,9 @@ pub struct PublicUrlMissing(u16);
 impl Settings {
     /// The database's URL.
     pub fn database_url(&self) -> String {
-        self.database.clone().unwrap_or_else(|| format!("sqlite:{}", self.state_dir.join("warren.db").display()))
+        self.database
+            .clone()
+            .unwrap_or_else(|| format!("sqlite:{}", self.state_dir.join("warren.db").display()))
     }
 
     /// The public URL, or the listening address if that is one that others can reach.

@@ -46,7 +46,8 @@ impl Sealer {
     /// From a passphrase and the salt in the state directory, which is made if it is not there.
     pub fn from_passphrase(passphrase: &str, state_dir: &Path) -> Result<Self, SealError> {
         let salt = file_of_random(&state_dir.join(SALT_FILE))?;
-        let parameters = argon2::Params::new(64 * 1024, 3, 1, Some(32)).map_err(|e| SealError::Derive(e.to_string()))?;
+        let parameters =
+            argon2::Params::new(64 * 1024, 3, 1, Some(32)).map_err(|e| SealError::Derive(e.to_string()))?;
         let argon2 = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, parameters);
         let mut master = Zeroizing::new([0; 32]);
         argon2
@@ -96,14 +97,19 @@ fn file_of_random(path: &Path) -> Result<Zeroizing<[u8; 32]>, SealError> {
     match std::fs::read(path) {
         Ok(bytes) => {
             let bytes = Zeroizing::new(bytes);
-            let key = bytes.as_slice().try_into().map_err(|_| SealError::Damaged(path.display().to_string()))?;
+            let key =
+                bytes.as_slice().try_into().map_err(|_| SealError::Damaged(path.display().to_string()))?;
             Ok(Zeroizing::new(key))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let mut key = Zeroizing::new([0; 32]);
             getrandom::fill(&mut *key).map_err(|e| SealError::Derive(e.to_string()))?;
-            let mut file =
-                std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+            let mut file = std::fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(path)
+                .map_err(failed)?;
             file.write_all(&*key).and_then(|()| file.sync_all()).map_err(failed)?;
             Ok(key)
         }

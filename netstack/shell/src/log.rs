@@ -14,6 +14,7 @@ pub enum Format {
 
 /// The logging arguments of a daemon.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub struct Settings {
     /// How log lines look.
     #[arg(long, env = "WARREN_LOG_FORMAT", default_value = "text")]

@@ -1,5 +1,8 @@
 //! The service manager's side: readiness, and the signals that stop or reload a daemon.
 
+use std::io::Write as _;
+use std::process::ExitCode;
+
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -53,4 +56,31 @@ fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "the service manager cannot be told");
     }
+}
+
+/// Runs a daemon to its end on a runtime of its own. What fails is logged with its causes, and gives exit code 1.
+pub fn run(daemon: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(daemon));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = %format!("{error:#}"), "cannot go on");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints a text on standard output and succeeds: for `--print-config`.
+pub fn print(text: &str) -> ExitCode {
+    // A closed pipe is the reader's wish.
+    let _ = write!(std::io::stdout().lock(), "{text}");
+    ExitCode::SUCCESS
+}
+
+/// Says on standard error why the daemon does not start. Exit code 3: refused.
+pub fn refuse(why: &str) -> ExitCode {
+    // Nothing is left to do if standard error is gone.
+    let _ = writeln!(std::io::stderr().lock(), "error: {why}");
+    ExitCode::from(3)
 }

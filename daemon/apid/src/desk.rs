@@ -1,0 +1,377 @@
+//! The desk: the one task that owns the control machine, and the handle by which others ask it.
+//!
+//! It turns each output of the machine into one call: a frame into a send, a commit into a transaction. Everything slow
+//! runs in a task of its own and comes back as a message, so that the desk never waits for anything but its inbox.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use control::{Actor, Answer, Control, Edit, Input, LinkId, Origin, Output, RequestId};
+use link::Sender;
+use model::wire::{Channel, Frame};
+use model::{Code, Refusal, TenantId};
+use store::Store;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use crate::anchors::Anchors;
+use crate::audit::AuditWriter;
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::report;
+
+/// Messages that wait for the desk. Links and requests wait behind them when it is full.
+const INBOX_MAX: usize = 1024;
+
+type Reply = oneshot::Sender<Result<Answer, Refusal>>;
+
+enum Message {
+    Opened {
+        link: LinkId,
+        channel: Channel,
+        from: Origin,
+        sender: Sender,
+    },
+    Input(Box<Input>),
+    Edit {
+        tenant: Option<TenantId>,
+        edit: Edit,
+        actor: Actor,
+        reply: oneshot::Sender<Result<Answer, Refusal>>,
+    },
+    Read(Box<dyn FnOnce(&Control) + Send>),
+    Stop(oneshot::Sender<()>),
+}
+
+/// The way to the desk. Clones lead to the same.
+#[derive(Clone)]
+pub struct Desk {
+    inbox: mpsc::Sender<Message>,
+    links: Arc<AtomicU64>,
+    loaded: watch::Receiver<bool>,
+}
+
+impl Desk {
+    /// Starts the desk. It reads the store first; until then nodes are asked to come back.
+    pub fn start(control: Control, store: Store, anchors: Anchors, clock: Clock, metrics: Metrics) -> Self {
+        let (inbox, messages) = mpsc::channel(INBOX_MAX);
+        let (loaded, is_loaded) = watch::channel(false);
+        let desk = Self { inbox: inbox.clone(), links: Arc::default(), loaded: is_loaded };
+        let audit = AuditWriter::start(store.clone());
+        let run = Run { control, store, anchors: Arc::new(anchors), clock, metrics, audit, inbox, loaded };
+        tokio::spawn(run.until_stopped(messages));
+        desk
+    }
+
+    /// Asks for an edit, and waits until it is in the store or refused.
+    pub async fn edit(&self, tenant: Option<TenantId>, edit: Edit, actor: Actor) -> Result<Answer, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(Message::Edit { tenant, edit, actor, reply }).await.map_err(|_| Code::Draining)?;
+        answer.await.map_err(|_| Code::Draining)?
+    }
+
+    /// Reads what the machine knows. `look` must be short: everybody waits for it.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Control) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        // The asker may have gone; then nobody misses the answer.
+        let look = move |control: &Control| drop(reply.send(look(control)));
+        self.inbox.send(Message::Read(Box::new(look))).await.map_err(|_| Code::Draining)?;
+        answer.await.map_err(|_| Code::Draining.into())
+    }
+
+    /// As [`Self::read`], once the store was read.
+    pub async fn read_loaded<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Control) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        self.loaded.clone().wait_for(|loaded| *loaded).await.map_err(|_| Code::Draining)?;
+        self.read(look).await
+    }
+
+    /// Serves a link until it ends.
+    pub async fn serve(&self, connection: link::Connection, from: Origin) {
+        let link = LinkId(self.links.fetch_add(1, Ordering::Relaxed));
+        let carrier = connection.carrier();
+        let (channel, (sender, mut receiver)) = (connection.channel(), connection.split());
+        let opened = Message::Opened { link, channel, from, sender };
+        if self.inbox.send(opened).await.is_err() {
+            return;
+        }
+        let why = loop {
+            match receiver.recv().await {
+                Ok(frame) => {
+                    if self
+                        .inbox
+                        .send(Message::Input(Box::new(Input::Received { link, frame })))
+                        .await
+                        .is_err()
+                    {
+                        return;
+                    }
+                }
+                Err(error) => break error,
+            }
+        };
+        tracing::debug!(link = link.0, %carrier, reason = %why, "link ended");
+        // The desk is gone only when the process ends.
+        let _ = self.inbox.send(Message::Input(Box::new(Input::Closed { link }))).await;
+    }
+
+    /// Sends every node away in order, and ends the desk.
+    pub async fn stop(&self) {
+        let (done, stopped) = oneshot::channel();
+        if self.inbox.send(Message::Stop(done)).await.is_ok() {
+            // An error is a desk that ended already.
+            let _ = stopped.await;
+        }
+    }
+}
+
+/// A link as the desk writes to it.
+struct Writer {
+    sender: Sender,
+    /// Something was queued: whoever watches says when it is written.
+    queued: Arc<Notify>,
+}
+
+struct Run {
+    control: Control,
+    store: Store,
+    anchors: Arc<Anchors>,
+    clock: Clock,
+    metrics: Metrics,
+    audit: AuditWriter,
+    inbox: mpsc::Sender<Message>,
+    loaded: watch::Sender<bool>,
+}
+
+/// What the desk has under way.
+#[derive(Default)]
+struct Open {
+    writers: BTreeMap<LinkId, Writer>,
+    requests: BTreeMap<RequestId, (&'static str, Reply)>,
+    requests_made: u64,
+    /// Links that are writing their last frames.
+    closing: JoinSet<()>,
+}
+
+impl Run {
+    async fn until_stopped(mut self, mut messages: mpsc::Receiver<Message>) {
+        let mut open = Open::default();
+        self.load();
+        loop {
+            self.drain_outputs(&mut open);
+            let deadline = self.control.poll_timeout();
+            let wake = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(self.clock.instant(deadline.at)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                message = messages.recv() => match message {
+                    Some(Message::Stop(done)) => return self.stop(open, done).await,
+                    Some(message) => self.take(message, &mut open),
+                    None => return,
+                },
+                () = wake => self.control.handle_timeout(self.clock.now()),
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message, open: &mut Open) {
+        let now = self.clock.now();
+        match message {
+            Message::Opened { link, channel, from, sender } => {
+                open.writers.insert(link, self.watch(link, sender));
+                self.metrics.links.set(i64::try_from(open.writers.len()).unwrap_or(i64::MAX));
+                self.control.handle(Input::Opened { link, channel, from }, now);
+            }
+            Message::Input(input) => {
+                self.count(&input);
+                if let Input::Closed { link } = &*input {
+                    open.writers.remove(link);
+                    self.metrics.links.set(i64::try_from(open.writers.len()).unwrap_or(i64::MAX));
+                }
+                let loaded = matches!(*input, Input::Loaded { .. });
+                self.control.handle(*input, now);
+                self.loaded.send_if_modified(|l| loaded && !std::mem::replace(l, true));
+            }
+            Message::Edit { tenant, edit, actor, reply } => {
+                let request = RequestId(open.requests_made);
+                open.requests_made += 1;
+                open.requests.insert(request, (edit.action(), reply));
+                self.control.handle(Input::Edit { request, tenant, edit, actor }, now);
+            }
+            Message::Read(look) => look(&self.control),
+            // Taken by the loop.
+            Message::Stop(_) => {}
+        }
+    }
+
+    fn count(&self, input: &Input) {
+        if let Input::Received { link, frame: Frame::Heartbeat(heartbeat) } = input {
+            self.metrics.heartbeats.inc();
+            tracing::debug!(
+                link = link.0,
+                sequence = heartbeat.sequence,
+                drift = heartbeat.drift_total,
+                "heartbeat"
+            );
+        }
+    }
+
+    /// A task that tells the machine whenever everything queued for the link was written.
+    fn watch(&self, link: LinkId, sender: Sender) -> Writer {
+        let queued = Arc::new(Notify::new());
+        let (watched, signal, inbox) = (sender.clone(), queued.clone(), self.inbox.clone());
+        tokio::spawn(async move {
+            loop {
+                signal.notified().await;
+                let written = watched.drained().await.is_ok();
+                if !written || inbox.send(Message::Input(Box::new(Input::Drained { link }))).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Writer { sender, queued }
+    }
+
+    fn drain_outputs(&mut self, open: &mut Open) {
+        while let Some(output) = self.control.poll_output() {
+            match output {
+                Output::Send { link, frame } => self.send(link, &frame, open),
+                Output::Close { link } => self.close(link, None, open),
+                Output::Answer { request, result } => {
+                    if let Some((action, reply)) = open.requests.remove(&request) {
+                        let outcome = result.as_ref().err().map_or("done", |refusal| refusal.code.as_str());
+                        self.metrics.edit(action, outcome);
+                        // The asker may have gone; the edit is in the store all the same.
+                        let _ = reply.send(result);
+                    }
+                }
+                Output::Commit(commit) => self.commit(commit),
+                Output::Refresh { tenant, since } => self.refresh(tenant, since),
+                Output::Poll => self.poll(),
+                Output::Audit(entry) => self.audit.write(entry),
+                Output::SavePresence(rows) => self.save_presence(rows),
+                Output::Event(event) => report::event(&event),
+            }
+        }
+    }
+
+    fn send(&mut self, link: LinkId, frame: &Frame, open: &mut Open) {
+        let Some(writer) = open.writers.get(&link) else { return };
+        match writer.sender.try_send(frame) {
+            Ok(()) => writer.queued.notify_one(),
+            Err(error) => {
+                tracing::debug!(link = link.0, %error, "frame not queued");
+                self.close(link, Some(error.to_string()), open);
+                self.control.handle(Input::Closed { link }, self.clock.now());
+            }
+        }
+    }
+
+    /// Lets the link write what is queued, then ends it. Its reader says when it is over.
+    fn close(&self, link: LinkId, why: Option<String>, open: &mut Open) {
+        let Some(writer) = open.writers.remove(&link) else { return };
+        while open.closing.try_join_next().is_some() {}
+        open.closing.spawn(async move {
+            if let Err(error) = writer.sender.close(None).await {
+                tracing::debug!(link = link.0, %error, reason = why, "link did not end in order");
+            }
+        });
+    }
+
+    /// Runs something slow elsewhere; what comes of it is the machine's next input.
+    fn elsewhere(&self, work: impl Future<Output = Input> + Send + 'static) {
+        let inbox = self.inbox.clone();
+        tokio::spawn(async move {
+            let input = work.await;
+            // The desk is gone only when the process ends.
+            let _ = inbox.send(Message::Input(Box::new(input))).await;
+        });
+    }
+
+    fn load(&self) {
+        let (store, anchors) = (self.store.clone(), self.anchors.clone());
+        self.elsewhere(async move {
+            loop {
+                match store.load().await {
+                    Ok(loaded) => {
+                        let anchors = anchors.open_all(&loaded);
+                        return Input::Loaded { loaded, anchors };
+                    }
+                    Err(error) => {
+                        tracing::error!(error = %report::chain(&error), "the store cannot be read; tried again");
+                        tokio::time::sleep(LOAD_RETRY_INTERVAL).await;
+                    }
+                }
+            }
+        });
+    }
+
+    fn commit(&self, commit: Box<control::Commit>) {
+        let (store, anchors) = (self.store.clone(), self.anchors.clone());
+        self.elsewhere(async move {
+            let sealed =
+                commit.new_anchor.as_ref().map(|anchor| anchors.seal(commit.tenant, anchor)).transpose();
+            let result = match sealed {
+                Ok(sealed) => store.commit(&commit, sealed.as_deref()).await,
+                Err(error) => Err(control::CommitError::Unavailable(report::chain(&error))),
+            };
+            Input::Committed { commit: commit.id, result }
+        });
+    }
+
+    fn refresh(&self, tenant: TenantId, since: control::Since) {
+        let (store, anchors) = (self.store.clone(), self.anchors.clone());
+        self.elsewhere(async move {
+            let result = store.refresh(tenant, since).await.map_err(|e| report::chain(&e));
+            let anchor = match &result {
+                Ok(control::Refresh::Whole(rows)) => anchors.open(tenant, &rows.sealed_anchor),
+                Ok(control::Refresh::Facts { .. }) | Err(_) => None,
+            };
+            Input::Refreshed { tenant, result, anchor }
+        });
+    }
+
+    fn poll(&self) {
+        let store = self.store.clone();
+        self.elsewhere(async move { Input::Polled(store.standings().await.map_err(|e| report::chain(&e))) });
+    }
+
+    fn save_presence(&self, rows: Vec<control::PresenceRow>) {
+        let store = self.store.clone();
+        tokio::spawn(async move {
+            if let Err(error) = store.save_presence(&rows).await {
+                tracing::warn!(
+                    error = error.chain(),
+                    "presence was not saved; the next heartbeats tell it again"
+                );
+            }
+        });
+    }
+
+    /// Tells every node when to come back, and waits until they have read it.
+    async fn stop(mut self, mut open: Open, done: oneshot::Sender<()>) {
+        self.control.handle(Input::Drain, self.clock.now());
+        self.drain_outputs(&mut open);
+        let rest: Vec<LinkId> = open.writers.keys().copied().collect();
+        for link in rest {
+            self.close(link, None, &mut open);
+        }
+        open.closing.join_all().await;
+        self.audit.finish().await;
+        // Whoever asked may have gone.
+        let _ = done.send(());
+    }
+}
+
+/// The store is asked again this often while it cannot be read at start: /healthz says so meanwhile.
+const LOAD_RETRY_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,0 +1,83 @@
+//! What a server needs before it can serve, and makes by itself the first time: certificate, sealing key, administrator,
+//! tenant.
+
+use anyhow::Context as _;
+use control::{Actor, Answer, Edit};
+use link::ServerAddress;
+use link::tls::Certificate;
+use model::{Code, Label};
+use store::{Role, Store};
+
+use crate::config::Settings;
+use crate::desk::Desk;
+use crate::seal::Sealer;
+use crate::{accounts, certificate, clock, people};
+
+/// The TLS certificate: the files that were given, or one of our own making.
+pub async fn certificate(settings: &Settings, public: &ServerAddress) -> anyhow::Result<Certificate> {
+    if let (Some(cert), Some(key)) = (&settings.tls_cert, &settings.tls_key) {
+        return Ok(Certificate::from_files(cert, key).await?);
+    }
+    let own = certificate::own(&settings.state_dir, &public.host_text())?;
+    Ok(Certificate::from_pem(own.chain_pem.as_bytes(), own.key_pem.as_bytes())?)
+}
+
+/// The master key of everything sealed.
+pub fn sealer(settings: &Settings) -> anyhow::Result<Sealer> {
+    let from_file = settings.ca_passphrase_file.as_ref().map(|path| {
+        std::fs::read_to_string(path)
+            .with_context(|| format!("passphrase file {} cannot be read", path.display()))
+    });
+    let passphrase = from_file.transpose()?.or_else(|| settings.ca_passphrase.clone());
+    match passphrase.as_deref().map(|text| text.trim_end_matches(['\r', '\n'])) {
+        Some("") => anyhow::bail!("the passphrase is empty"),
+        Some(passphrase) => Ok(Sealer::from_passphrase(passphrase, &settings.state_dir)?),
+        None => {
+            tracing::info!(
+                "keys are sealed by seal.key in the state directory; --ca-passphrase-file keeps them safer"
+            );
+            Ok(Sealer::from_key_file(&settings.state_dir)?)
+        }
+    }
+}
+
+/// The first administrator, by the password in the environment; else the secret of the one-time setup URL, as long as
+/// there is no user.
+pub async fn administrator(store: &Store, settings: &Settings) -> anyhow::Result<Option<String>> {
+    if !store.users().await.context("the users cannot be read")?.is_empty() {
+        return Ok(None);
+    }
+    let Some(password) = settings.admin_password.clone() else {
+        let secret = accounts::setup_secret();
+        let offered = store.offer_setup(&accounts::setup_digest(&secret), clock::wall()).await?;
+        return Ok(offered.then_some(secret));
+    };
+    let name: Label = "admin".parse().expect("a label");
+    if let Err(refusal) = people::judge(&password, name.as_str()) {
+        tracing::warn!(detail = refusal.detail, "WARREN_ADMIN_PASSWORD is weak: set another one soon");
+    }
+    let hash = people::hash(password).await?;
+    let user = accounts::new_user(name, Role::SuperAdmin, hash);
+    store.create_user(&user, &accounts::entry(Actor::Server, "user.create", "admin", None)).await?;
+    tracing::info!(user = "admin", "first administrator made from WARREN_ADMIN_PASSWORD");
+    Ok(None)
+}
+
+/// The tenant that a new database starts with.
+pub async fn tenant(desk: &Desk, settings: &Settings) -> anyhow::Result<()> {
+    let none = desk.read_loaded(|control| control.directories().next().is_none()).await?;
+    if !none {
+        return Ok(());
+    }
+    let edit = Edit::CreateTenant { name: settings.first_tenant.clone(), block: Some(settings.first_block) };
+    match desk.edit(None, edit, Actor::Server).await {
+        Ok(Answer::TenantCreated(tenant)) => {
+            tracing::info!(tenant = %tenant.name, block = %tenant.block.v4(), "first tenant made");
+        }
+        // Another replica was faster.
+        Err(refusal) if matches!(refusal.code, Code::NameTaken | Code::Conflict) => {}
+        Ok(_) => anyhow::bail!("the first tenant was answered with something else"),
+        Err(refusal) => anyhow::bail!("the first tenant cannot be made: {refusal}"),
+    }
+    Ok(())
+}

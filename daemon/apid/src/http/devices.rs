@@ -1,0 +1,146 @@
+//! `/api/v1/devices`.
+
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
+use axum::{Extension, Json};
+use control::{Actor, Control, Directory, Edit};
+use model::api::Page;
+use model::api::admin::{Device, DeviceChange};
+use model::{Code, DeviceId, Refusal, TenantId};
+
+use super::App;
+use super::auth::Caller;
+use super::problem::{Refused, bad_form};
+use super::tenants::{Meant, MeantQuery, meant, read_query};
+
+fn form(control: &Control, directory: &Directory, row: &control::Device) -> Result<Device, Refusal> {
+    let tenant = directory.tenant();
+    let presence = control.presence(row.id);
+    let addresses = directory.addresses(row).ok_or(Code::Internal)?;
+    let fqdn =
+        directory.origin().child(&row.name).map_err(|e| Refusal::new(Code::Internal, e.to_string()))?;
+    Ok(Device {
+        id: row.id,
+        name: row.name.clone(),
+        tenant: tenant.name.clone(),
+        fqdn,
+        standing: row.standing.as_str().into(),
+        address_v4: addresses.v4,
+        address_v6: addresses.v6,
+        wireguard_key: row.wireguard,
+        os: row.os.to_string(),
+        tags: row.tags.iter().cloned().collect(),
+        enrolled_at: row.enrolled_at,
+        online: presence.is_some_and(|p| p.link.is_some()),
+        last_seen_at: presence.map(|p| p.row.last_seen),
+        holds: presence.and_then(|p| p.row.held).map(|held| held.version.to_string()),
+        settled: presence.is_some_and(|p| p.row.settled),
+        problems: presence.map(|p| p.problems.iter().map(ToString::to_string).collect()).unwrap_or_default(),
+    })
+}
+
+/// A device by its id, or by the name of one that is not revoked.
+fn find<'a>(directory: &'a Directory, text: &str) -> Result<&'a control::Device, Refusal> {
+    let by_id = text.parse::<DeviceId>().ok().and_then(|id| directory.device(id));
+    let by_name = || text.parse().ok().and_then(|name| directory.device_named(&name));
+    by_id
+        .or_else(by_name)
+        .ok_or_else(|| Refusal::new(Code::DeviceNotFound, format!("there is no device {text}")))
+}
+
+/// All devices of a tenant.
+pub async fn list(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    query: MeantQuery,
+) -> Result<Json<Page<Device>>, Refused> {
+    let query = read_query(query)?;
+    let items = app.desk.read(move |control| {
+        let directory = meant(control, &query, &caller)?;
+        directory.devices().map(|row| form(control, directory, row)).collect::<Result<_, Refusal>>()
+    });
+    Ok(Json(Page::whole(items.await??)))
+}
+
+/// One device.
+pub async fn show(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(device): Path<String>,
+    query: MeantQuery,
+) -> Result<Json<Device>, Refused> {
+    let query = read_query(query)?;
+    let shown = app.desk.read(move |control| {
+        let directory = meant(control, &query, &caller)?;
+        form(control, directory, find(directory, &device)?)
+    });
+    Ok(Json(shown.await??))
+}
+
+/// Another name, or other tags.
+pub async fn change(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(device): Path<String>,
+    query: MeantQuery,
+    wish: Result<Json<DeviceChange>, JsonRejection>,
+) -> Result<Json<Device>, Refused> {
+    let query = read_query(query)?;
+    let Json(wish) = wish.map_err(|rejection| bad_form(&rejection))?;
+    let (tenant, id, actor) = locate(&app, query, caller, device).await?;
+    if let Some(name) = wish.name {
+        app.desk.edit(Some(tenant), Edit::RenameDevice { device: id, name }, actor.clone()).await?;
+    }
+    if let Some(tags) = wish.tags {
+        let tags = tags.into_iter().collect();
+        app.desk.edit(Some(tenant), Edit::TagDevice { device: id, tags }, actor).await?;
+    }
+    now(&app, tenant, id).await
+}
+
+/// A pending device may take part.
+pub async fn approve(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(device): Path<String>,
+    query: MeantQuery,
+) -> Result<Json<Device>, Refused> {
+    let (tenant, id, actor) = locate(&app, read_query(query)?, caller, device).await?;
+    app.desk.edit(Some(tenant), Edit::ApproveDevice(id), actor).await?;
+    now(&app, tenant, id).await
+}
+
+/// A device is removed for good.
+pub async fn revoke(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(device): Path<String>,
+    query: MeantQuery,
+) -> Result<Json<Device>, Refused> {
+    let (tenant, id, actor) = locate(&app, read_query(query)?, caller, device).await?;
+    app.desk.edit(Some(tenant), Edit::RevokeDevice(id), actor).await?;
+    now(&app, tenant, id).await
+}
+
+async fn locate(
+    app: &App,
+    query: Meant,
+    caller: Caller,
+    device: String,
+) -> Result<(TenantId, DeviceId, Actor), Refused> {
+    let actor = caller.actor.clone();
+    let found = app.desk.read(move |control| {
+        let directory = meant(control, &query, &caller)?;
+        Ok::<_, Refusal>((directory.tenant().id, find(directory, &device)?.id))
+    });
+    let (tenant, id) = found.await??;
+    Ok((tenant, id, actor))
+}
+
+async fn now(app: &App, tenant: TenantId, id: DeviceId) -> Result<Json<Device>, Refused> {
+    let shown = app.desk.read(move |control| {
+        let directory = control.directory(tenant).ok_or(Code::TenantNotFound)?;
+        form(control, directory, directory.device(id).ok_or(Code::DeviceNotFound)?)
+    });
+    Ok(Json(shown.await??))
+}

@@ -1,0 +1,88 @@
+//! `/api/v1/dns`: custom records.
+
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use control::{Answer, DnsEntry, Edit};
+use model::api::Page;
+use model::api::admin::Record;
+use model::{Code, Name, RecordData, Refusal, TenantId};
+
+use super::App;
+use super::auth::Caller;
+use super::problem::{Refused, bad_form};
+use super::tenants::{MeantQuery, meant, read_query};
+
+fn form(entry: &DnsEntry) -> Record {
+    Record {
+        name: entry.name.to_string(),
+        kind: entry.data.kind().into(),
+        value: entry.data.to_string(),
+        ttl: Some(entry.ttl),
+    }
+}
+
+fn read(record: &Record) -> Result<(Name, RecordData), Refusal> {
+    let name = record
+        .name
+        .parse()
+        .map_err(|e| Refusal::new(Code::NameInvalid, format!("{:?}: {e}", record.name)))?;
+    let data = RecordData::parse(&record.kind, &record.value)
+        .map_err(|e| Refusal::new(Code::RecordInvalid, e.to_string()))?;
+    Ok((name, data))
+}
+
+/// All custom records of a tenant.
+pub async fn list(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    query: MeantQuery,
+) -> Result<Json<Page<Record>>, Refused> {
+    let query = read_query(query)?;
+    let items = app.desk.read(move |control| {
+        let directory = meant(control, &query, &caller)?;
+        Ok::<_, Refusal>(directory.records().map(|entry| form(&entry)).collect())
+    });
+    Ok(Json(Page::whole(items.await??)))
+}
+
+/// A new record.
+pub async fn add(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    query: MeantQuery,
+    wish: Result<Json<Record>, JsonRejection>,
+) -> Result<(StatusCode, Json<Record>), Refused> {
+    let Json(wish) = wish.map_err(|rejection| bad_form(&rejection))?;
+    let (name, data) = read(&wish)?;
+    let (tenant, actor) = tenant(&app, query, caller).await?;
+    match app.desk.edit(Some(tenant), Edit::AddRecord { name, data, ttl: wish.ttl }, actor).await? {
+        Answer::RecordAdded(entry) => Ok((StatusCode::CREATED, Json(form(&entry)))),
+        _ => Err(Code::Internal.into()),
+    }
+}
+
+/// A record goes.
+pub async fn remove(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    query: MeantQuery,
+    wish: Result<Json<Record>, JsonRejection>,
+) -> Result<Json<Record>, Refused> {
+    let Json(wish) = wish.map_err(|rejection| bad_form(&rejection))?;
+    let (name, data) = read(&wish)?;
+    let (tenant, actor) = tenant(&app, query, caller).await?;
+    match app.desk.edit(Some(tenant), Edit::RemoveRecord { name, data }, actor).await? {
+        Answer::RecordRemoved(entry) => Ok(Json(form(&entry))),
+        _ => Err(Code::Internal.into()),
+    }
+}
+
+async fn tenant(app: &App, query: MeantQuery, caller: Caller) -> Result<(TenantId, control::Actor), Refused> {
+    let query = read_query(query)?;
+    let actor = caller.actor.clone();
+    let tenant =
+        app.desk.read(move |control| meant(control, &query, &caller).map(|d| d.tenant().id)).await??;
+    Ok((tenant, actor))
+}

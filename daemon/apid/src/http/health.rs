@@ -1,0 +1,96 @@
+//! `/healthz` and `/readyz`: each check by name, 503 when one fails.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{FromRef, State};
+use axum::http::StatusCode;
+use model::api::admin::Health;
+use store::Store;
+
+use super::App;
+use crate::desk::Desk;
+use crate::metrics::Metrics;
+
+/// A check that takes longer has failed.
+const CHECK_TIME_MAX: Duration = Duration::from_secs(2);
+/// How a check is written that found nothing wrong.
+pub const OK: &str = "ok";
+
+/// What the checks look at; empty until the database is migrated. Clones share it.
+#[derive(Clone, Default)]
+pub struct Readiness(Arc<OnceLock<(Store, Desk)>>);
+
+impl FromRef<App> for Readiness {
+    fn from_ref(app: &App) -> Self {
+        app.readiness.clone()
+    }
+}
+
+impl Readiness {
+    /// Migrations are done and the desk runs.
+    pub fn set(&self, store: Store, desk: Desk) {
+        // Said once, by main.
+        let _ = self.0.set((store, desk));
+    }
+
+    /// Each check by name.
+    pub async fn checks(&self) -> BTreeMap<String, String> {
+        let Some((store, desk)) = self.0.get() else {
+            return BTreeMap::from([("database".into(), "migrations: pending".into())]);
+        };
+        let database = match tokio::time::timeout(CHECK_TIME_MAX, store.probe()).await {
+            Ok(Ok(())) => OK.into(),
+            Ok(Err(error)) => format!("{}: {error}", error.kind.as_str()),
+            Err(_) => "locked: the database does not answer in time".into(),
+        };
+        let hub = desk.read(|control| control.hub().is_some()).await;
+        let wireguard = match hub {
+            Ok(true) => OK.into(),
+            Ok(false) => "warren-netd is not attached: systemctl status warren-netd".into(),
+            Err(refusal) => refusal.to_string(),
+        };
+        BTreeMap::from([("database".into(), database), ("wireguard".into(), wireguard)])
+    }
+
+    /// Sets the gauges to what is now.
+    pub async fn measure(&self, metrics: &Metrics) {
+        let Some((store, desk)) = self.0.get() else { return };
+        let figures = store.figures();
+        metrics.db_open.set(figures.open.into());
+        metrics.db_in_use.set(figures.in_use.into());
+        // A desk that is gone counts nothing more.
+        if let Ok(now) = desk.read(super::server::figures).await {
+            metrics.devices_online.set(now.devices_online.into());
+            metrics.wireguard_peers.set(now.devices_active.into());
+        }
+    }
+
+    /// Whether migrations are done.
+    pub fn migrated(&self) -> bool {
+        self.0.get().is_some()
+    }
+}
+
+/// Whether everything that the server needs works now.
+pub async fn healthz(State(readiness): State<Readiness>) -> (StatusCode, Json<Health>) {
+    answer(readiness.checks().await)
+}
+
+/// Whether the server may be sent requests.
+pub async fn readyz(State(readiness): State<Readiness>) -> (StatusCode, Json<Health>) {
+    let mut checks = readiness.checks().await;
+    // Devices and people are served without a hub, too.
+    checks.remove("wireguard");
+    let migrations = if readiness.migrated() { OK } else { "pending" };
+    checks.insert("migrations".into(), migrations.into());
+    answer(checks)
+}
+
+fn answer(checks: BTreeMap<String, String>) -> (StatusCode, Json<Health>) {
+    let well = checks.values().all(|check| check == OK);
+    let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(Health { status: if well { OK } else { "degraded" }.into(), checks }))
+}

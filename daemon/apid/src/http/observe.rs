@@ -1,0 +1,65 @@
+//! What is the same for every request: an id, a metric, a log line. And the routes that are no forms.
+
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::HeaderValue;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use control::Origin;
+use model::{Code, Refusal};
+
+use super::App;
+use super::auth::Peer;
+use super::health::Readiness;
+use super::problem::{Refused, Told, with_request_id};
+use crate::metrics::Metrics;
+
+/// Counts, times and names every request.
+pub async fn request(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = request_id();
+    let method = request.method().clone();
+    let route =
+        request.extensions().get::<MatchedPath>().map_or_else(|| "none".into(), |p| p.as_str().to_owned());
+    let mut response = next.run(request).await;
+    if let Some(told) = response.extensions().get::<Told>().cloned() {
+        tracing::info!(request = id, route, %method, code = %told.0.code, detail = told.0.detail, "request refused");
+        response = with_request_id(&told, &id);
+    }
+    metrics.request(&route, method.as_str(), response.status().as_u16(), started.elapsed());
+    tracing::debug!(request = id, route, %method, status = response.status().as_u16(), "request answered");
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert("x-request-id", value);
+    }
+    response
+}
+
+fn request_id() -> String {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).expect("the kernel has random bytes");
+    format!("{:016x}", u64::from_be_bytes(random))
+}
+
+/// All series, for Prometheus.
+pub async fn metrics(State((readiness, metrics)): State<(Readiness, Metrics)>) -> impl IntoResponse {
+    readiness.measure(&metrics).await;
+    ([("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")], metrics.text())
+}
+
+/// A link over WebSocket begins.
+pub async fn link(State(app): State<App>, mut request: Request) -> Result<Response, Refused> {
+    let peer = request.extensions().get::<Peer>().cloned();
+    let Some(Peer::Network { address, channel }) = peer else {
+        return Err(Refusal::new(Code::NotFound, "a link over the unix socket needs no WebSocket").into());
+    };
+    let (response, connection) = link::websocket::upgrade(&mut request, channel, address)
+        .map_err(|e| Refusal::new(Code::BadRequest, e.to_string()))?;
+    tokio::spawn(async move {
+        match connection.await {
+            Ok(connection) => app.desk.serve(connection, Origin::Network(address.ip())).await,
+            Err(error) => tracing::debug!(%error, %address, "no WebSocket after all"),
+        }
+    });
+    Ok(response)
+}

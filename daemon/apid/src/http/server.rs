@@ -1,0 +1,78 @@
+//! `/api/v1/status` and `/api/version`.
+
+use axum::Json;
+use axum::extract::State;
+use model::Standing;
+use model::api::SCHEMA_VERSION;
+use model::api::admin::{Hub, ServerStatus, Version};
+use model::wire::VERSION;
+
+use super::App;
+use super::health::OK;
+use super::problem::Refused;
+
+/// The version of the server and of the link.
+pub async fn version() -> Json<Version> {
+    let version = env!("CARGO_PKG_VERSION").into();
+    Json(Version { schema_version: SCHEMA_VERSION, version, link_versions: (VERSION, VERSION) })
+}
+
+/// What the machine counts.
+pub struct Figures {
+    hub: Option<Hub>,
+    tenants: u32,
+    /// Devices that take part: the peers of the hub.
+    pub devices_active: u32,
+    /// Devices that hold a link.
+    pub devices_online: u32,
+}
+
+/// The server as a whole.
+pub async fn status(State(app): State<App>) -> Result<Json<ServerStatus>, Refused> {
+    let checks = app.readiness.checks().await;
+    let figures = app.desk.read(figures).await?;
+    let well = checks.values().all(|check| check == OK);
+    Ok(Json(ServerStatus {
+        schema_version: SCHEMA_VERSION,
+        version: env!("CARGO_PKG_VERSION").into(),
+        status: if well { OK } else { "degraded" }.into(),
+        checks,
+        database: match app.store.engine() {
+            store::Engine::Sqlite => "sqlite".into(),
+            store::Engine::Postgres => "postgres".into(),
+        },
+        hub: figures.hub,
+        tenants: figures.tenants,
+        devices_active: figures.devices_active,
+        devices_online: figures.devices_online,
+        uptime_seconds: app.clock.uptime().as_secs(),
+    }))
+}
+
+/// Counts.
+pub fn figures(control: &control::Control) -> Figures {
+    let live = || control.directories().filter(|d| d.tenant().deleted_at.is_none());
+    let active =
+        live().flat_map(control::Directory::devices).filter(|d| d.standing == Standing::Active).count();
+    let holds_link =
+        |device: &&control::Device| control.presence(device.id).is_some_and(|p| p.link.is_some());
+    let online = live().flat_map(control::Directory::devices).filter(holds_link);
+    Figures {
+        hub: hub(control),
+        tenants: u32::try_from(live().count()).unwrap_or(u32::MAX),
+        devices_active: u32::try_from(active).unwrap_or(u32::MAX),
+        devices_online: u32::try_from(online.count()).unwrap_or(u32::MAX),
+    }
+}
+
+fn hub(control: &control::Control) -> Option<Hub> {
+    let row = control.directories().find_map(|d| d.hub())?;
+    let presence = control.hub();
+    Some(Hub {
+        wireguard_key: row.key,
+        endpoint: row.endpoint.clone(),
+        online: presence.is_some(),
+        settled: presence.is_some_and(|p| p.holding.values().all(|(_, settled)| *settled)),
+        problems: presence.map(|p| p.problems.iter().map(ToString::to_string).collect()).unwrap_or_default(),
+    })
+}

@@ -1,0 +1,130 @@
+//! `/api/v1/tenants`, and which tenant a request means.
+
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use control::{Answer, Control, Directory, Edit};
+use model::api::Page;
+use model::api::admin::{NewTenant, Tenant};
+use model::{Code, Label, Refusal, TenantId};
+use serde::Deserialize;
+use store::Role;
+
+use super::App;
+use super::auth::Caller;
+use super::problem::{Refused, bad_form, bad_query};
+
+/// `?tenant=NAME`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Meant {
+    tenant: Option<Label>,
+}
+
+/// A query that may name a tenant.
+pub type MeantQuery = Result<Query<Meant>, QueryRejection>;
+
+/// The directory that a request means: the one that it names, or the only one that its caller may see. A tenant that the
+/// caller may not see is not found.
+pub fn meant<'a>(control: &'a Control, meant: &Meant, caller: &Caller) -> Result<&'a Directory, Refusal> {
+    let mut visible = visible(control, caller);
+    match &meant.tenant {
+        Some(name) => visible.find(|d| d.tenant().name == *name).ok_or_else(|| absent(name)),
+        None => match (visible.next(), visible.next()) {
+            (Some(only), None) => Ok(only),
+            (None, _) => Err(Refusal::new(Code::TenantNotFound, "there is no tenant")),
+            (Some(_), Some(_)) => {
+                Err(Refusal::new(Code::BadRequest, "there are several tenants: name one with --tenant"))
+            }
+        },
+    }
+}
+
+/// What a query says, or that it cannot be read.
+pub fn read_query(query: MeantQuery) -> Result<Meant, Refused> {
+    query.map(|Query(meant)| meant).map_err(|rejection| bad_query(&rejection))
+}
+
+fn visible<'a>(control: &'a Control, caller: &Caller) -> impl Iterator<Item = &'a Directory> {
+    let only = caller.tenant;
+    control
+        .directories()
+        .filter(move |d| d.tenant().deleted_at.is_none() && only.is_none_or(|only| only == d.tenant().id))
+}
+
+fn absent(name: &Label) -> Refusal {
+    Refusal::new(Code::TenantNotFound, format!("there is no tenant {name}"))
+}
+
+fn form(directory: &Directory) -> Tenant {
+    let tenant = directory.tenant();
+    Tenant {
+        id: tenant.id,
+        name: tenant.name.clone(),
+        zone: directory.origin().clone(),
+        block_v4: tenant.block.v4(),
+        block_v6: tenant.block.v6(),
+        anchor: tenant.anchor.fingerprint(),
+        version: directory.version().to_string(),
+        devices: u32::try_from(directory.live_count()).unwrap_or(u32::MAX),
+        created_at: tenant.created_at,
+    }
+}
+
+/// All tenants that the caller may see.
+pub async fn list(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<Page<Tenant>>, Refused> {
+    let items = app.desk.read(move |control| visible(control, &caller).map(form).collect()).await?;
+    Ok(Json(Page::whole(items)))
+}
+
+/// One tenant.
+pub async fn show(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<Label>,
+) -> Result<Json<Tenant>, Refused> {
+    let meant = Meant { tenant: Some(name) };
+    Ok(Json(app.desk.read(move |control| self::meant(control, &meant, &caller).map(form)).await??))
+}
+
+/// A new tenant.
+pub async fn create(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    wish: Result<Json<NewTenant>, JsonRejection>,
+) -> Result<(StatusCode, Json<Tenant>), Refused> {
+    only_everywhere(&caller)?;
+    let Json(wish) = wish.map_err(|rejection| bad_form(&rejection))?;
+    let edit = Edit::CreateTenant { name: wish.name, block: wish.block_v4 };
+    let Answer::TenantCreated(tenant) = app.desk.edit(None, edit, caller.actor.clone()).await? else {
+        return Err(Code::Internal.into());
+    };
+    let id = tenant.id;
+    let made = app.desk.read(move |control| control.directory(id).map(form)).await?;
+    Ok((StatusCode::CREATED, Json(made.ok_or(Code::Internal)?)))
+}
+
+/// A tenant goes.
+pub async fn delete(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<Label>,
+) -> Result<StatusCode, Refused> {
+    only_everywhere(&caller)?;
+    let actor = caller.actor.clone();
+    let meant = Meant { tenant: Some(name) };
+    let tenant: TenantId =
+        app.desk.read(move |control| self::meant(control, &meant, &caller).map(|d| d.tenant().id)).await??;
+    app.desk.edit(Some(tenant), Edit::DeleteTenant, actor).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn only_everywhere(caller: &Caller) -> Result<(), Refusal> {
+    if caller.role == Role::SuperAdmin && caller.tenant.is_none() {
+        return Ok(());
+    }
+    Err(Refusal::new(Code::Forbidden, "tenants are made and deleted by a super-admin"))
+}

@@ -1,0 +1,120 @@
+//! Passwords: how they are hashed, checked and judged. Knows no database.
+
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+use argon2::{Algorithm, Argon2, Params, Version};
+use model::{Code, Refusal};
+use tokio::sync::Semaphore;
+
+/// Characters that a password has at least, set by anybody but the environment.
+pub const PASSWORD_CHARS_MIN: usize = 12;
+/// Bytes that a password has at most: hashing cost grows with it.
+pub const PASSWORD_BYTES_MAX: usize = 1024;
+/// Hashes at once: each takes 64 MiB.
+const HASHES_AT_ONCE: usize = 2;
+
+/// Passwords that everybody tries first, beside those that are too short.
+const KNOWN: [&str; 8] = [
+    "password1234",
+    "passwordpassword",
+    "123456789012",
+    "1234567890123",
+    "qwertyuiopas",
+    "administrator",
+    "changemechangeme",
+    "correcthorsebatterystaple",
+];
+
+static GATE: Semaphore = Semaphore::const_new(HASHES_AT_ONCE);
+
+/// Whether a password may be set. The one in the environment may be weak; the caller warns then.
+pub fn judge(password: &str, user: &str) -> Result<(), Refusal> {
+    let lower = password.to_lowercase();
+    let weak = |why: &str| Err(Refusal::new(Code::PasswordInvalid, why));
+    if password.len() > PASSWORD_BYTES_MAX {
+        return weak("the password is longer than a kilobyte");
+    }
+    if password.chars().count() < PASSWORD_CHARS_MIN {
+        return weak("the password is shorter than twelve characters");
+    }
+    if KNOWN.contains(&lower.as_str()) || lower.contains(user) && user.len() > 3 {
+        return weak("the password is one that everybody tries first");
+    }
+    let first = lower.chars().next();
+    if lower.chars().all(|c| Some(c) == first) {
+        return weak("the password is one character again and again");
+    }
+    Ok(())
+}
+
+/// Hashes a password: Argon2id, 64 MiB, 3 passes, as a PHC string.
+pub async fn hash(password: String) -> Result<String, Refusal> {
+    on_a_thread(move || {
+        let mut salt = [0; 16];
+        getrandom::fill(&mut salt).map_err(|e| internal(&e))?;
+        Ok(argon2()?
+            .hash_password_with_salt(password.as_bytes(), &salt)
+            .map_err(|e| internal(&e))?
+            .to_string())
+    })
+    .await
+}
+
+/// Checks a password against a hash. Without a hash it takes as long and says no: an unknown user costs what a wrong
+/// password costs.
+pub async fn check(password: String, hash: Option<String>) -> Result<bool, Refusal> {
+    if password.len() > PASSWORD_BYTES_MAX {
+        return Ok(false);
+    }
+    on_a_thread(move || match hash {
+        Some(hash) => {
+            let hash = PasswordHash::new(&hash).map_err(|e| internal(&e))?;
+            Ok(argon2()?.verify_password(password.as_bytes(), &hash).is_ok())
+        }
+        None => {
+            argon2()?.hash_password_with_salt(password.as_bytes(), &[0; 16]).map_err(|e| internal(&e))?;
+            Ok(false)
+        }
+    })
+    .await
+}
+
+fn argon2() -> Result<Argon2<'static>, Refusal> {
+    let params = Params::new(64 * 1024, 3, 1, None).map_err(|e| internal(&e))?;
+    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+}
+
+async fn on_a_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    let _permit = GATE.acquire().await.map_err(|e| internal(&e))?;
+    tokio::task::spawn_blocking(work).await.map_err(|e| internal(&e))?
+}
+
+fn internal(error: &impl std::fmt::Display) -> Refusal {
+    Refusal::new(Code::Internal, format!("passwords cannot be hashed: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weak_passwords_are_named() {
+        let check = |password: &str, ok: bool| assert_eq!(judge(password, "admin").is_ok(), ok, "{password}");
+        check("short", false);
+        check("aaaaaaaaaaaaaaaa", false);
+        check("Administrator", false);
+        check("my-admin-password-1", false);
+        check("violet tram 9 opens", true);
+        check(&"x1".repeat(600), false);
+    }
+
+    #[tokio::test]
+    async fn hashes_check_and_unknown_users_take_the_same_way() {
+        let hash = hash("violet tram 9 opens".into()).await.expect("hashed");
+        assert_eq!(check("violet tram 9 opens".into(), Some(hash.clone())).await, Ok(true));
+        assert_eq!(check("violet tram 9 open".into(), Some(hash)).await, Ok(false));
+        assert_eq!(check("violet tram 9 opens".into(), None).await, Ok(false));
+    }
+}

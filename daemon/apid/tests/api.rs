@@ -1,0 +1,356 @@
+//! The API process from outside: a real `warren-apid` on SQLite, asked over HTTPS, its unix socket and its probes.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use link::https::{Bounds, HttpsError, Method, Request, Server, header, request};
+use link::tls::HttpsTrust;
+use model::Fingerprint;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Long enough for Argon2 in a debug build on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Apid {
+    child: Child,
+    dir: TempDir,
+    port: u16,
+    probes: u16,
+    /// Log lines until it served.
+    log: String,
+}
+
+impl Apid {
+    fn start(dir: TempDir, environment: &[(&str, &str)]) -> Self {
+        let (port, probes) = (free_port(), free_port());
+        let mut child = Command::new(env!("CARGO_BIN_EXE_warren-apid"))
+            .args(["--allow-root", "--public-url", &format!("https://127.0.0.1:{port}")])
+            .args([
+                "--listen",
+                &format!("127.0.0.1:{port}"),
+                "--metrics-listen",
+                &format!("127.0.0.1:{probes}"),
+            ])
+            .arg("--state-dir")
+            .arg(dir.path())
+            .arg("--socket")
+            .arg(dir.path().join("apid.sock"))
+            .envs(environment.iter().copied())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        let mut lines = BufReader::new(child.stderr.take().expect("piped"));
+        let mut log = String::new();
+        while !log.contains("serving") {
+            let read = lines.read_line(&mut log).expect("readable");
+            assert_ne!(read, 0, "apid ended: {log}");
+        }
+        // The secret comes one line later, if it comes.
+        if environment.is_empty() && !log.contains("first administrator made") {
+            lines.read_line(&mut log).expect("readable");
+        }
+        // Nobody may block on a full pipe.
+        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+        Self { child, dir, port, probes, log }
+    }
+
+    fn socket(&self) -> Server {
+        Server::Unix(self.dir.path().join("apid.sock"))
+    }
+
+    fn https(&self, pin: Fingerprint) -> Server {
+        let address = format!("https://127.0.0.1:{}", self.port).parse().expect("a URL");
+        Server::Https { address, trust: HttpsTrust::Pinned(pin) }
+    }
+
+    fn field(&self, name: &str) -> String {
+        let at = self.log.rfind(&format!("{name}=")).unwrap_or_else(|| panic!("no {name} in {}", self.log));
+        self.log[at + name.len() + 1..].split_whitespace().next().expect("a value").to_owned()
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        self.field("fingerprint").parse().expect("a fingerprint")
+    }
+
+    /// Ends it as an operator would, and gives back what it keeps.
+    fn stop(mut self) -> TempDir {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"));
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("alive");
+        let end = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("waited for") {
+                break status;
+            }
+            assert!(Instant::now() < end, "apid does not stop");
+            std::thread::yield_now();
+        };
+        assert!(status.success(), "SIGTERM ends it with 0, not {status}");
+        std::mem::replace(&mut self.dir, tempfile::tempdir().expect("a directory"))
+    }
+}
+
+impl Drop for Apid {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port()
+}
+
+async fn ask(server: &Server, method: Method, path: &str, bearer: Option<&str>, body: Value) -> (u16, Value) {
+    let mut builder = Request::builder().method(method).uri(path);
+    if let Some(bearer) = bearer {
+        builder = builder.header(header::AUTHORIZATION, format!("Bearer {bearer}"));
+    }
+    let bytes = if body.is_null() { Vec::new() } else { serde_json::to_vec(&body).expect("JSON") };
+    let builder = builder.header(header::CONTENT_TYPE, "application/json");
+    let bounds = Bounds { time_max: PATIENCE, ..Bounds::default() };
+    let response =
+        request(server, builder.body(bytes.into()).expect("a request"), bounds).await.expect("an answer");
+    let json = serde_json::from_slice(response.body()).unwrap_or(Value::Null);
+    (response.status().as_u16(), json)
+}
+
+async fn get(server: &Server, path: &str, bearer: Option<&str>) -> (u16, Value) {
+    ask(server, Method::GET, path, bearer, Value::Null).await
+}
+
+async fn post(server: &Server, path: &str, bearer: Option<&str>, body: Value) -> (u16, Value) {
+    ask(server, Method::POST, path, bearer, body).await
+}
+
+fn fresh() -> Apid {
+    Apid::start(tempfile::tempdir().expect("a directory"), &[])
+}
+
+#[tokio::test]
+async fn the_first_administrator_comes_by_the_secret_once_and_logs_in_for_ever() {
+    let apid = fresh();
+    let server = apid.https(apid.fingerprint());
+    let form = |secret: &str, password: &str| json!({"secret": secret, "user": "ada", "password": password});
+    let (secret, good) = (apid.field("secret"), "violet tram 9 opens");
+
+    let (status, problem) = post(&server, "/api/v1/setup", None, form("wrong", good)).await;
+    assert_eq!((status, &problem["code"]), (409, &json!("setup-done")));
+    let (status, problem) = post(&server, "/api/v1/setup", None, form(&secret, "short")).await;
+    assert_eq!((status, &problem["code"]), (400, &json!("password-invalid")));
+    let (status, made) = post(&server, "/api/v1/setup", None, form(&secret, good)).await;
+    assert_eq!(status, 201, "{made}");
+    let (status, _) = post(&server, "/api/v1/setup", None, form(&secret, good)).await;
+    assert_eq!(status, 409, "the secret works once");
+
+    let (status, problem) =
+        post(&server, "/api/v1/login", None, json!({"user": "ada", "password": "no"})).await;
+    assert_eq!((status, &problem["code"]), (401, &json!("unauthenticated")));
+    let (status, _) = post(&server, "/api/v1/login", None, json!({"user": "eve", "password": "no"})).await;
+    assert_eq!(status, 401);
+    let (status, login) =
+        post(&server, "/api/v1/login", None, json!({"user": "ada", "password": good})).await;
+    assert_eq!(status, 200, "{login}");
+    let token = login["secret"].as_str().expect("a token");
+    assert_eq!(get(&server, "/api/v1/tenants", Some(token)).await.0, 200);
+
+    let wish = json!({"label": "ci", "ttl_seconds": 3600});
+    let (status, script) = post(&server, "/api/v1/api-tokens", Some(token), wish).await;
+    assert_eq!(status, 201, "{script}");
+
+    let dir = apid.stop();
+    let again = Apid::start(dir, &[("WARREN_LOG_FORMAT", "text")]);
+    let server = again.https(again.fingerprint());
+    let script = script["secret"].as_str().expect("a token");
+    assert_eq!(get(&server, "/api/v1/devices", Some(script)).await.0, 200, "key and token outlive a restart");
+}
+
+#[tokio::test]
+async fn nobody_gets_in_without_a_name() {
+    let apid = fresh();
+    let server = apid.https(apid.fingerprint());
+    for (method, path) in [
+        (Method::GET, "/api/v1/status"),
+        (Method::GET, "/api/v1/tenants"),
+        (Method::POST, "/api/v1/tenants"),
+        (Method::GET, "/api/v1/tenants/home"),
+        (Method::DELETE, "/api/v1/tenants/home"),
+        (Method::GET, "/api/v1/tokens"),
+        (Method::POST, "/api/v1/tokens"),
+        (Method::POST, "/api/v1/tokens/x/revoke"),
+        (Method::GET, "/api/v1/devices"),
+        (Method::GET, "/api/v1/devices/x"),
+        (Method::PATCH, "/api/v1/devices/x"),
+        (Method::POST, "/api/v1/devices/x/approve"),
+        (Method::POST, "/api/v1/devices/x/revoke"),
+        (Method::GET, "/api/v1/dns"),
+        (Method::POST, "/api/v1/dns"),
+        (Method::POST, "/api/v1/dns/remove"),
+        (Method::POST, "/api/v1/api-tokens"),
+    ] {
+        let (status, problem) = ask(&server, method.clone(), path, None, json!({})).await;
+        assert_eq!((status, &problem["code"]), (401, &json!("unauthenticated")), "{method} {path}");
+        let (status, _) = ask(&server, method.clone(), path, Some("wa1_x_y_z"), json!({})).await;
+        assert_eq!(status, 401, "{method} {path} with a forged token");
+    }
+}
+
+#[tokio::test]
+async fn a_client_notices_another_server() {
+    let apid = fresh();
+    let other = Fingerprint::from_bytes([7; 32]);
+    let wish = Request::builder().uri("/api/version").body(Vec::new().into()).expect("a request");
+    let error = request(&apid.https(other), wish, Bounds::default()).await.expect_err("another key");
+    assert!(matches!(error, HttpsError::Pin(_)), "{error}");
+}
+
+#[tokio::test]
+async fn local_administrators_make_tenants_tokens_and_names() {
+    let apid = fresh();
+    let socket = apid.socket();
+    let (status, page) = get(&socket, "/api/v1/tenants", None).await;
+    assert_eq!((status, &page["items"][0]["zone"]), (200, &json!("home.internal")));
+
+    let (status, token) = post(&socket, "/api/v1/tokens", None, json!({"ttl_seconds": 60, "uses": 2})).await;
+    assert_eq!(status, 201, "{token}");
+    assert!(token["secret"].as_str().is_some_and(|t| t.parse::<model::token::OnboardingToken>().is_ok()));
+    let path = format!("/api/v1/tokens/{}/revoke", token["id"].as_str().expect("an id"));
+    let (_, revoked) = post(&socket, &path, None, Value::Null).await;
+    assert_eq!(revoked["state"], "revoked");
+    assert!(revoked.get("secret").is_none(), "a secret is shown once");
+
+    let record = json!({"name": "www", "type": "A", "value": "100.64.0.9"});
+    let (status, added) = post(&socket, "/api/v1/dns", None, record.clone()).await;
+    assert_eq!((status, &added["name"]), (201, &json!("www.home.internal")));
+    let (status, _) = post(&socket, "/api/v1/dns/remove", None, record.clone()).await;
+    assert_eq!(status, 200);
+    let (status, problem) = post(&socket, "/api/v1/dns/remove", None, record).await;
+    assert_eq!((status, &problem["code"]), (404, &json!("record-not-found")));
+
+    let (status, lab) = post(&socket, "/api/v1/tenants", None, json!({"name": "lab"})).await;
+    assert_eq!(status, 201, "{lab}");
+    let (status, problem) = get(&socket, "/api/v1/devices", None).await;
+    assert_eq!((status, &problem["code"]), (400, &json!("bad-request")), "which tenant?");
+    assert_eq!(get(&socket, "/api/v1/devices?tenant=lab", None).await.0, 200);
+    assert_eq!(ask(&socket, Method::DELETE, "/api/v1/tenants/lab", None, Value::Null).await.0, 204);
+    assert_eq!(get(&socket, "/api/v1/devices", None).await.0, 200);
+}
+
+#[tokio::test]
+async fn bad_input_is_refused_with_a_code_a_hint_and_a_request_id() {
+    let apid = fresh();
+    let socket = apid.socket();
+    let check = async |method: Method, path: &str, body: Value, expect: (u16, &str)| {
+        let (status, problem) = ask(&socket, method, path, None, body).await;
+        assert_eq!((status, problem["code"].as_str().unwrap_or_default()), expect, "{path}: {problem}");
+        assert!(!problem["hint"].as_str().unwrap_or_default().is_empty(), "{problem}");
+        assert_eq!(problem["request_id"].as_str().map(str::len), Some(16), "{problem}");
+    };
+    check(Method::GET, "/nothing", Value::Null, (404, "not-found")).await;
+    check(Method::PUT, "/api/v1/tenants", json!({}), (404, "not-found")).await;
+    check(Method::GET, "/api/v1/devices?tenant=..", Value::Null, (400, "bad-request")).await;
+    check(Method::GET, "/api/v1/devices?tenant=other", Value::Null, (404, "tenant-not-found")).await;
+    check(Method::GET, "/api/v1/devices/nobody", Value::Null, (404, "device-not-found")).await;
+    check(Method::POST, "/api/v1/tokens", json!({"ttl_seconds": 60, "uses": 0}), (400, "bad-request")).await;
+    check(
+        Method::POST,
+        "/api/v1/tokens",
+        json!({"ttl_seconds": 60, "uses": 1, "x": 1}),
+        (400, "bad-request"),
+    )
+    .await;
+    check(Method::POST, "/api/v1/tenants", json!({"name": "home"}), (409, "name-taken")).await;
+    check(
+        Method::POST,
+        "/api/v1/tenants",
+        json!({"name": "a", "block_v4": "100.64.4.0/24"}),
+        (409, "block-overlap"),
+    )
+    .await;
+    check(
+        Method::POST,
+        "/api/v1/tenants",
+        json!({"name": "a", "block_v4": "127.0.0.0/8"}),
+        (400, "block-invalid"),
+    )
+    .await;
+    check(
+        Method::POST,
+        "/api/v1/dns",
+        json!({"name": "a\nb", "type": "A", "value": "1.2.3.4"}),
+        (400, "name-invalid"),
+    )
+    .await;
+    check(
+        Method::POST,
+        "/api/v1/dns",
+        json!({"name": "a", "type": "MX", "value": "1.2.3.4"}),
+        (400, "record-invalid"),
+    )
+    .await;
+    check(
+        Method::POST,
+        "/api/v1/dns",
+        json!({"name": "a", "type": "A", "value": "1.2.3"}),
+        (400, "record-invalid"),
+    )
+    .await;
+    let huge = json!({"name": "a".repeat(100_000), "type": "A", "value": "1.2.3.4"});
+    check(Method::POST, "/api/v1/dns", huge, (400, "bad-request")).await;
+}
+
+#[tokio::test]
+async fn probes_say_what_is_missing_and_metrics_are_not_public() {
+    let apid = fresh();
+    let probe = async |path: &str| {
+        let url = format!("http://127.0.0.1:{}{path}", apid.probes);
+        let output =
+            tokio::process::Command::new("curl").args(["-s", "-w", "\n%{http_code}", &url]).output().await;
+        String::from_utf8(output.expect("curl runs").stdout).expect("text")
+    };
+    assert!(probe("/readyz").await.ends_with("200"));
+    let health = probe("/healthz").await;
+    assert!(health.contains("warren-netd is not attached") && health.ends_with("503"), "{health}");
+    let metrics = probe("/metrics").await;
+    assert!(metrics.contains("warren_db_open_connections"), "{metrics}");
+    assert_eq!(get(&apid.https(apid.fingerprint()), "/metrics", None).await.0, 404);
+}
+
+#[tokio::test]
+async fn a_weak_password_of_the_environment_is_taken_with_a_warning() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let apid = Apid::start(dir, &[("WARREN_ADMIN_PASSWORD", "hunter2")]);
+    assert!(apid.log.contains("WARREN_ADMIN_PASSWORD is weak"), "{}", apid.log);
+    assert!(!apid.log.contains("hunter2"));
+    let server = apid.https(apid.fingerprint());
+    let (status, _) =
+        post(&server, "/api/v1/login", None, json!({"user": "admin", "password": "hunter2"})).await;
+    assert_eq!(status, 200);
+}
+
+#[test]
+fn it_refuses_to_start_where_it_should_not() {
+    let run = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_warren-apid"))
+            .args(arguments)
+            .output()
+            .expect("the binary runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let dir = tempfile::tempdir().expect("a directory");
+    let state: PathBuf = dir.path().into();
+    let state = state.to_str().expect("text");
+    if nix::unistd::Uid::effective().is_root() {
+        let (code, text) = run(&["--state-dir", state]);
+        assert!(code == Some(3) && text.contains("needs no privilege"), "{text}");
+    }
+    let probes = format!("127.0.0.1:{}", free_port());
+    let (code, text) = run(&["--allow-root", "--state-dir", state, "--metrics-listen", &probes]);
+    assert!(code == Some(1) && text.contains("--public-url"), "{text}");
+    let (code, text) = run(&["--nonsense"]);
+    assert!(code == Some(2) && text.contains("--nonsense"), "{text}");
+}
