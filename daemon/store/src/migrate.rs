@@ -1,15 +1,16 @@
 //! Brings the schema forward at start: forward-only, one replica at a time, each migration all or nothing.
 //!
 //! ```text
-//! begin ─▶ lock ─▶ which are there? ─▶ next one ─▶ note it ─▶ commit ─▶ begin …
-//!            ▲                                        SQLite: a snapshot file before each
+//! begin ─▶ lock ─▶ which are there? ─▶ snapshot (SQLite) ─▶ next one ─▶ note it ─▶ commit ─▶ begin …
+//!            ▲
 //!            └ another replica waits here and then finds nothing to do
 //! ```
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use sqlx::sqlite::SqlitePool;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::database::{Database, make_private};
 use crate::dialect;
@@ -49,12 +50,7 @@ pub(crate) async fn pending(
 
 /// Takes every step that the database lacks.
 pub(crate) async fn run(database: &Database, known: &'static [Migration]) -> Result<(), OpenError> {
-    while let Some(next) = pending(database, known).await?.first() {
-        if let Database::Sqlite { path, writer, .. } = database
-            && next.version > 1
-        {
-            snapshot(path, writer, next).await?;
-        }
+    while !pending(database, known).await?.is_empty() {
         step(database, known).await?;
     }
     Ok(())
@@ -68,6 +64,11 @@ async fn step(database: &Database, known: &'static [Migration]) -> Result<(), Op
     let Some(next) = known.iter().find(|m| m.version > done) else {
         return Ok(());
     };
+    if let Database::Sqlite { path, .. } = database
+        && done > 0
+    {
+        snapshot(path, next).await?;
+    }
     let failed =
         |source: DatabaseError| OpenError::Migration { version: next.version, name: next.name, source };
     tracing::info!(version = next.version, name = next.name, "migrating the database");
@@ -114,26 +115,30 @@ pub(crate) fn snapshot_path(database: &Path, step: u32) -> PathBuf {
     name.into()
 }
 
-/// Copies the database to a file beside it. The newest copy of a step is the one to keep: an earlier one is of a try
-/// that failed.
-async fn snapshot(path: &Path, writer: &SqlitePool, next: &Migration) -> Result<(), OpenError> {
+/// Copies the database to a file beside it, as it is before a step. Its caller holds the write lock and has written
+/// nothing, so a second connection reads what nobody changes: inside a transaction there is no VACUUM.
+async fn snapshot(path: &Path, next: &Migration) -> Result<(), OpenError> {
     let target = snapshot_path(path, next.version);
     let mut half = target.as_os_str().to_owned();
-    half.push(format!(".{}", std::process::id()));
+    half.push(".half");
     let half = PathBuf::from(half);
     let failed = |source| OpenError::File { path: target.clone(), source };
+    // Of a start that ended here.
     if half.exists() {
         std::fs::remove_file(&half).map_err(failed)?;
     }
     make_private(&half)?;
-    sqlx::query("VACUUM INTO $1")
-        .bind(half.display().to_string())
-        .execute(writer)
-        .await
-        .map_err(DatabaseError::from)?;
+    copy(path, &half).await?;
     // The name appears only when the bytes are on the disk.
     let synced = std::fs::File::open(&half).and_then(|file| file.sync_all());
     synced.and_then(|()| std::fs::rename(&half, &target)).map_err(failed)?;
     tracing::info!(path = %target.display(), "kept the database as it was before the migration");
     Ok(())
+}
+
+async fn copy(from: &Path, to: &Path) -> Result<(), DatabaseError> {
+    let options = SqliteConnectOptions::new().filename(from).disable_statement_logging();
+    let mut connection = options.connect().await?;
+    sqlx::query("VACUUM INTO $1").bind(to.display().to_string()).execute(&mut connection).await?;
+    Ok(connection.close().await?)
 }

@@ -42,6 +42,11 @@ async fn two_replicas_migrate_at_once(fresh: Fresh) {
     make_tenant(&a, 1).await;
     rows_of(&b, 1).await;
     rows_of(&c, 1).await;
+    if let Some(directory) = &fresh.directory {
+        let snapshot = format!("sqlite:{}/warren.db.before-0002", directory.path().display());
+        let snapshot = Store::reach(&snapshot).await.expect("it opens");
+        assert_eq!(snapshot.pending().await.expect("reads"), ["people"], "nobody wrote over it afterwards");
+    }
 }
 
 async fn a_schema_that_is_too_new_is_refused(fresh: Fresh) {
