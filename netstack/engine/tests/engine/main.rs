@@ -1,0 +1,18 @@
+//! A node against a hand-written server, a model of a host and a disk, in virtual time.
+//!
+//! ```text
+//!   Server (signs with an anchor) ◀── frames ──▶ Node ◀── changes, observations ──▶ Host (strict as a kernel)
+//!                                                  │
+//!                                                Disk (what was persisted last)
+//! ```
+
+mod enrolment;
+mod host;
+mod hub;
+mod incremental;
+mod reconcile;
+mod server;
+mod session;
+mod settle;
+mod snapshots;
+mod world;
