@@ -104,6 +104,7 @@ pub enum Input {
 
 /// What the machine wants done.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are sends, and each is taken out at once")]
 pub enum Output {
     /// Queue a frame for a link. A shell whose queue is full closes the link.
     Send {

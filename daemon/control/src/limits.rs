@@ -19,8 +19,10 @@ pub const SNAPSHOT_FRAMES_UNWRITTEN_MAX: u32 = 2;
 pub const FRAMES_UNWRITTEN_MAX: u32 = 256;
 /// Links that have not attached yet: their state is small, but anybody can open one.
 pub const LINKS_HALF_OPEN_MAX: usize = 4096;
-/// A node that refuses what it is sent gets the next whole not sooner than this after the one before.
+/// A node that refuses what it is sent gets the whole at once, but not again sooner than this.
 pub const WHOLE_INTERVAL: Duration = Duration::from_secs(5);
+/// Times that a node may refuse what it is sent, in the life of a link. More is a broken node that fills the log.
+pub const RESYNCS_MAX: u32 = 100;
 /// A snapshot that was not acknowledged for so long, though the node lives, is sent again.
 pub const HOLDING_TIME_MAX: Duration = Duration::from_secs(60);
 /// Tokens that one tenant keeps, used up ones among them: about 200 bytes each.

@@ -19,7 +19,9 @@ use model::{DeviceId, Held, Mono, NodeId, Now, Signed, Stamp, TenantId, Version}
 use crate::directories::Directories;
 use crate::directory::{Affected, Delta, Directory, Share};
 use crate::event::Event;
-use crate::limits::{HOLDING_TIME_MAX, PATCH_BYTES_MAX, SNAPSHOT_FRAMES_UNWRITTEN_MAX, WHOLE_INTERVAL};
+use crate::limits::{
+    HOLDING_TIME_MAX, PATCH_BYTES_MAX, RESYNCS_MAX, SNAPSHOT_FRAMES_UNWRITTEN_MAX, WHOLE_INTERVAL,
+};
 use crate::link::LinkId;
 use crate::outbox::Outbox;
 
@@ -28,6 +30,7 @@ struct Feed {
     node: NodeId,
     /// Snapshot frames since the shell's queue was empty.
     unwritten: u32,
+    resyncs: u32,
     stream: Option<Stream>,
     outlets: BTreeMap<TenantId, Outlet>,
     dirty: BTreeSet<TenantId>,
@@ -41,7 +44,8 @@ struct Outlet {
     sent: Option<(Held, Mono)>,
     /// The node refused what it was sent.
     refused: bool,
-    whole_at: Option<Mono>,
+    /// When a refusal was last answered with the whole.
+    resynced_at: Option<Mono>,
 }
 
 /// A whole snapshot, half sent.
@@ -108,6 +112,7 @@ impl Publisher {
         let feed = self.feeds.entry(link).or_insert_with(|| Feed {
             node,
             unwritten: 0,
+            resyncs: 0,
             stream: None,
             outlets: BTreeMap::new(),
             dirty: BTreeSet::new(),
@@ -188,7 +193,7 @@ impl Publisher {
         }
     }
 
-    /// The node refused what it was sent; the whole follows.
+    /// The node refused what it was sent; the whole follows. False if it refused too often.
     pub(crate) fn resync(
         &mut self,
         link: LinkId,
@@ -196,13 +201,15 @@ impl Publisher {
         held: Option<Held>,
         reason: Remark,
         out: &mut Outbox,
-    ) {
-        let Some(feed) = self.feeds.get_mut(&link) else { return };
-        let Some(outlet) = feed.outlets.get_mut(&tenant) else { return };
+    ) -> bool {
+        let Some(feed) = self.feeds.get_mut(&link) else { return true };
+        let Some(outlet) = feed.outlets.get_mut(&tenant) else { return true };
         out.counters.resyncs += 1;
         out.event(Event::ResyncAsked { tenant, node: feed.node, reason });
-        *outlet = Outlet { held, sent: None, refused: true, whole_at: outlet.whole_at };
+        *outlet = Outlet { held, sent: None, refused: true, resynced_at: outlet.resynced_at };
         feed.dirty.insert(tenant);
+        feed.resyncs += 1;
+        feed.resyncs <= RESYNCS_MAX
     }
 
     /// Tenants of which a node holds the current version with other contents, since the last call.
@@ -262,7 +269,9 @@ impl Publisher {
             }
             Step::Whole(whole, stream) => {
                 out.counters.wholes_sent += 1;
-                outlet.whole_at = Some(now.mono);
+                if outlet.refused {
+                    outlet.resynced_at = Some(now.mono);
+                }
                 feed.stream = Some(stream);
                 feed.send(link, *whole, out);
             }
@@ -297,13 +306,13 @@ impl Publisher {
                 return Some(Step::Forked);
             }
         }
-        let (held, refused, whole_at) = (outlet.held, outlet.refused, outlet.whole_at);
+        let (held, refused, resynced_at) = (outlet.held, outlet.refused, outlet.resynced_at);
         let stamp = || sign(directory, node, current, now);
         let patched = held.filter(|_| !refused).and_then(|from| self.patched(directory, node, from, stamp));
         let step = if let Some(patched) = patched {
             Step::Patch(Box::new(patched))
         } else {
-            if let Some(at) = whole_at.filter(|at| refused && now.mono.since(*at) < WHOLE_INTERVAL) {
+            if let Some(at) = resynced_at.filter(|at| refused && now.mono.since(*at) < WHOLE_INTERVAL) {
                 return Some(Step::Later(at + WHOLE_INTERVAL));
             }
             let (whole, stream) = self.whole(directory, node, stamp)?;

@@ -263,8 +263,11 @@ impl Control {
             }
             Frame::Resync(resync) if foreign(resync.tenant) => Err(out_of_place("another tenant")),
             Frame::Resync(Resync { tenant, held, reason }) => {
-                self.publisher.resync(link, tenant, held, reason, &mut self.out);
-                self.flush(link, now);
+                if self.publisher.resync(link, tenant, held, reason, &mut self.out) {
+                    self.flush(link, now);
+                } else {
+                    self.close(link, "it refuses everything that it is sent");
+                }
                 Ok(())
             }
             Frame::Heartbeat(beat) if beat.holding.iter().any(|h| foreign(h.tenant)) => {

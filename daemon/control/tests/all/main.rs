@@ -1,0 +1,11 @@
+//! The server's decisions from outside: tables, properties, links driven frame by frame, two replicas on one store.
+
+mod decide;
+mod handshake;
+mod node;
+mod plans;
+mod publishing;
+mod replicas;
+mod store;
+mod tenants;
+mod world;

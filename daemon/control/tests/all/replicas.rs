@@ -1,0 +1,199 @@
+//! Two servers on one store: one wins, the other decides again, generations never fork.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use control::{Answer, Edit, Event};
+use model::{Code, Epoch, Generation};
+use proptest::prelude::*;
+
+use crate::node::Node;
+use crate::store::Store;
+use crate::world::{World, label};
+
+/// Two worlds that take turns at one store.
+struct Pair {
+    worlds: [World; 2],
+}
+
+impl Pair {
+    fn new() -> (Self, model::TenantId) {
+        let (mut first, tenant) = World::with_tenant();
+        let store = std::mem::take(&mut first.store);
+        let mut a = World::over(store, true, 2);
+        let shared = std::mem::take(&mut a.store);
+        let mut b = World::over(shared, true, 3);
+        let shared = std::mem::take(&mut b.store);
+        a.store = shared;
+        (a.hold_store, b.hold_store) = (true, true);
+        (Self { worlds: [a, b] }, tenant)
+    }
+
+    /// One call of the store by one of them.
+    fn serve(&mut self, who: usize) -> bool {
+        self.with_store(who, |world| {
+            world.hold_store = false;
+            let served = world.serve_store();
+            world.hold_store = true;
+            world.run();
+            served
+        })
+    }
+
+    fn with_store<T>(&mut self, who: usize, act: impl FnOnce(&mut World) -> T) -> T {
+        if who == 1 {
+            let [a, b] = &mut self.worlds;
+            std::mem::swap(&mut a.store, &mut b.store);
+        }
+        let result = act(&mut self.worlds[who]);
+        if who == 1 {
+            let [a, b] = &mut self.worlds;
+            std::mem::swap(&mut a.store, &mut b.store);
+        }
+        result
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..8 {
+            while self.serve(0) || self.serve(1) {}
+            for who in 0..2 {
+                self.with_store(who, |world| world.advance(Duration::from_millis(300)));
+            }
+        }
+        while self.serve(0) || self.serve(1) {}
+    }
+
+    fn store(&self) -> &Store {
+        &self.worlds[0].store
+    }
+}
+
+fn token_edit() -> Edit {
+    Edit::CreateToken {
+        ttl: Duration::from_secs(3600),
+        uses: 1,
+        tags: BTreeSet::new(),
+        needs_approval: false,
+    }
+}
+
+#[test]
+fn of_two_edits_at_once_one_is_decided_again() {
+    let (mut pair, tenant) = Pair::new();
+    let [a, b] = &mut pair.worlds;
+    let (first, second) = (a.ask(Some(tenant), token_edit()), b.ask(Some(tenant), token_edit()));
+    pair.settle();
+    assert!(pair.worlds[0].answers[&first].is_ok() && pair.worlds[1].answers[&second].is_ok());
+    assert!(pair.worlds[1].events.iter().any(|e| matches!(e, Event::CommitConflict { attempts: 1, .. })));
+    for world in &pair.worlds {
+        assert_eq!(world.directory(tenant).version().generation, Generation(3));
+        assert_eq!(world.directory(tenant).tokens().count(), 2);
+    }
+}
+
+#[test]
+fn a_token_of_one_use_has_one_winner_on_two_servers() {
+    let (mut pair, tenant) = Pair::new();
+    let request = pair.worlds[0].ask(Some(tenant), token_edit());
+    pair.settle();
+    let Some(Ok(Answer::TokenCreated { secret, .. })) = pair.worlds[0].answers.remove(&request) else {
+        panic!("a token")
+    };
+    let links = [pair.worlds[0].enrol(1, &secret), pair.worlds[1].enrol(2, &secret)];
+    pair.settle();
+    let outcome = |who: usize| {
+        let node = pair.worlds[who].node(links[who]);
+        (node.device.is_some(), node.refused.as_ref().map(|r| r.code))
+    };
+    assert_eq!((outcome(0), outcome(1)), ((true, None), (false, Some(Code::TokenUsed))));
+    assert_eq!(pair.store().tenants[&tenant].rows.devices.len(), 1);
+}
+
+#[test]
+fn an_edit_on_one_server_reaches_the_nodes_of_the_other() {
+    let (mut pair, tenant) = Pair::new();
+    let request = pair.worlds[0].ask(Some(tenant), token_edit());
+    pair.settle();
+    let Some(Ok(Answer::TokenCreated { secret, .. })) = pair.worlds[0].answers.remove(&request) else {
+        panic!("a token")
+    };
+    let hub = pair.worlds[1].connect(Node::hub(900, 9, 51820));
+    pair.settle();
+    let link = pair.worlds[0].enrol(1, &secret);
+    pair.settle();
+    assert_eq!(pair.worlds[1].node(hub).snapshot().peers.len(), 1);
+    assert_eq!(pair.worlds[0].node(link).snapshot().peers.len(), 1, "the hub attached elsewhere");
+    let founded = pair.worlds[0].ask(None, Edit::CreateTenant { name: label("work"), block: None });
+    pair.settle();
+    assert!(pair.worlds[0].answers[&founded].is_ok());
+    assert_eq!(pair.worlds[1].node(hub).snapshots.len(), 2, "the other server's hub carries it");
+    pair.worlds.iter().for_each(World::assert_all_hold_their_plans);
+}
+
+#[test]
+fn of_two_tenants_of_one_name_one_is_founded() {
+    let (mut pair, _) = Pair::new();
+    let create = || Edit::CreateTenant { name: label("work"), block: None };
+    let requests = [pair.worlds[0].ask(None, create()), pair.worlds[1].ask(None, create())];
+    pair.settle();
+    assert!(pair.worlds[0].answers[&requests[0]].is_ok());
+    let refusal = pair.worlds[1].answers[&requests[1]].as_ref().expect_err("the name is taken");
+    assert_eq!(refusal.code, Code::NameTaken);
+    assert_eq!(pair.store().tenants.len(), 2);
+}
+
+#[test]
+fn a_restored_database_is_read_anew() {
+    let (mut world, tenant) = World::with_tenant();
+    let token = world.token(tenant, 5);
+    let link = world.enrol(1, &token);
+    let store = std::mem::take(&mut world.store);
+    let mut shared = World::over(store, true, 2);
+    let mut node = world.disconnect(link);
+    node.again(60);
+    let link = shared.connect(node);
+    shared.store.epoch = Epoch(1);
+    for stored in shared.store.tenants.values_mut() {
+        stored.rows.version.epoch = Epoch(1);
+    }
+    shared.advance(Duration::from_secs(1));
+    assert_eq!(shared.directory(tenant).version().epoch, Epoch(1));
+    shared.enrol(2, &token);
+    assert_eq!(shared.node(link).held().map(|held| held.version.epoch), Some(Epoch(1)));
+    shared.assert_all_hold_their_plans();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn generations_never_fork(script in proptest::collection::vec((0..2usize, 0..4u8), 1..60)) {
+        let (mut pair, tenant) = Pair::new();
+        let mut asked = BTreeMap::new();
+        for (n, (who, what)) in script.into_iter().enumerate() {
+            if what == 0 {
+                pair.serve(who);
+            } else {
+                let data = model::RecordData::parse("A", "10.0.0.1").expect("a record");
+                let name = format!("r{n}").parse().expect("a name");
+                let edit = Edit::AddRecord { name, data, ttl: None };
+                let request = pair.worlds[who].ask(Some(tenant), edit);
+                asked.insert((who, request), ());
+            }
+        }
+        pair.settle();
+        let granted = asked.keys().filter(|(who, request)| pair.worlds[*who].answers[request].is_ok()).count();
+        let stored = &pair.store().tenants[&tenant];
+        prop_assert_eq!(stored.rows.records.len(), granted, "what was granted is there, and nothing else");
+        let generations: Vec<u64> = stored.log.iter().map(|(generation, _)| generation.0).collect();
+        prop_assert_eq!(generations, (1..=stored.log.len() as u64).collect::<Vec<_>>());
+        let held = |who: usize| pair.worlds[who].directory(tenant).held(model::NodeId::Hub);
+        prop_assert_eq!(held(0), held(1));
+        prop_assert_eq!(held(0).map(|held| held.version), Some(stored.rows.version));
+        for (who, request) in asked.keys() {
+            if let Err(refusal) = &pair.worlds[*who].answers[request] {
+                prop_assert_eq!(refusal.code, Code::Conflict);
+            }
+        }
+    }
+}
