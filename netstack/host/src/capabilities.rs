@@ -63,9 +63,7 @@ pub enum DropError {
 
 /// What of the two is missing now, most important first.
 pub fn missing() -> Vec<Missing> {
-    let held = |needed: &Needed| {
-        caps::has_cap(None, CapSet::Effective, needed.capability()).unwrap_or(false)
-    };
+    let held = |needed: &Needed| caps::has_cap(None, CapSet::Effective, needed.capability()).unwrap_or(false);
     Needed::ALL.into_iter().filter(|needed| !held(needed)).map(Missing).collect()
 }
 

@@ -99,7 +99,8 @@ pub fn remove(path: &Path) -> Result<(), FileError> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(FileError::new("removing", path)(e)),
     }
-    sync_directory(path.parent().unwrap_or(Path::new("/"))).map_err(FileError::new("syncing the directory of", path))
+    sync_directory(path.parent().unwrap_or(Path::new("/")))
+        .map_err(FileError::new("syncing the directory of", path))
 }
 
 /// A directory that this process owns until the value is dropped or the process dies.
@@ -128,7 +129,11 @@ pub enum StateDirectoryError {
 impl StateDirectory {
     /// Creates the directory (0700) if need be and locks it.
     pub fn open(path: &Path) -> Result<Self, StateDirectoryError> {
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(FileError::new("creating", path))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(FileError::new("creating", path))?;
         let lock_path = path.join("lock");
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(SECRET);

@@ -49,7 +49,8 @@ impl Firewall {
     /// Replaces the whole table in one transaction.
     pub(crate) fn set(&mut self, pairs: &BTreeSet<Pair>) -> Result<(), NetlinkError> {
         let table = || Attributes::new().text(attr::TABLE_NAME, &self.table);
-        let marked = table().put(attr::TABLE_USERDATA, &message::comment("Warren: what the mesh may forward"));
+        let marked =
+            table().put(attr::TABLE_USERDATA, &message::comment("Warren: what the mesh may forward"));
         let mut steps = vec![
             // Makes the removal that follows succeed whether there was a table or not.
             (Verb::NewTable, NLM_F_CREATE, table()),
@@ -102,7 +103,11 @@ impl Firewall {
     }
 
     fn read_table(&mut self) -> Result<Option<BTreeSet<Pair>>, NetlinkError> {
-        self.ask(Verb::GetTable, netlink_packet_core::NLM_F_ACK, &Attributes::new().text(attr::TABLE_NAME, &self.table))?;
+        self.ask(
+            Verb::GetTable,
+            netlink_packet_core::NLM_F_ACK,
+            &Attributes::new().text(attr::TABLE_NAME, &self.table),
+        )?;
         let chains = self.dump(Verb::GetChain, &Attributes::new())?;
         if !self.chains_are_ours(&chains) {
             return Ok(None);
@@ -121,8 +126,12 @@ impl Firewall {
         if name != rules::CHAINS[0] {
             return chain;
         }
-        let hook = Attributes::new().u32(attr::HOOK_HOOKNUM, HOOK_FORWARD).u32(attr::HOOK_PRIORITY, PRIORITY_FILTER);
-        chain.nest(attr::CHAIN_HOOK, &hook).u32(attr::CHAIN_POLICY, POLICY_ACCEPT).text(attr::CHAIN_TYPE, "filter")
+        let hook =
+            Attributes::new().u32(attr::HOOK_HOOKNUM, HOOK_FORWARD).u32(attr::HOOK_PRIORITY, PRIORITY_FILTER);
+        chain
+            .nest(attr::CHAIN_HOOK, &hook)
+            .u32(attr::CHAIN_POLICY, POLICY_ACCEPT)
+            .text(attr::CHAIN_TYPE, "filter")
     }
 
     fn set_of_pairs(&self, id: u32, name: &str, key_type: u32, field: u32) -> Attributes {
@@ -157,7 +166,8 @@ impl Firewall {
         let body = Attributes::new().text(attr::ELEMENTS_TABLE, &self.table).text(attr::ELEMENTS_SET, set);
         let answers = self.dump(Verb::GetSetElements, &body)?;
         let lists = answers.iter().flat_map(|raw| message::body_attributes(raw.body()));
-        let elements = lists.filter(|(kind, _)| *kind == attr::ELEMENTS_LIST).flat_map(|(_, list)| attributes(list));
+        let elements =
+            lists.filter(|(kind, _)| *kind == attr::ELEMENTS_LIST).flat_map(|(_, list)| attributes(list));
         Ok(elements.map(|(_, element)| read_element(element)).collect())
     }
 
@@ -184,7 +194,12 @@ impl Firewall {
             let value = |kind| message::body_attributes(raw.body()).find(|(k, _)| *k == kind).map(|(_, v)| v);
             let own = value(attr::RULE_TABLE).map(message::text) == Some(&self.table);
             let chain = message::text(value(attr::RULE_CHAIN)?).to_owned();
-            own.then(|| (chain, value(attr::RULE_USERDATA).and_then(message::comment_text).unwrap_or_default().to_owned()))
+            own.then(|| {
+                (
+                    chain,
+                    value(attr::RULE_USERDATA).and_then(message::comment_text).unwrap_or_default().to_owned(),
+                )
+            })
         });
         for (chain, comment) in found {
             // Chains are dumped one after the other, each in its order.
@@ -205,7 +220,9 @@ pub(crate) fn table_name(interface: &InterfaceName) -> String {
 /// Whether an nf_tables event of this datagram is about our table.
 pub(crate) fn event_is_about(datagram: &[u8], table: &str) -> bool {
     // Attribute 1 is the table in tables, chains, rules, sets and elements alike.
-    let about = |body: &[u8]| message::body_attributes(body).any(|(k, v)| k == attr::TABLE_NAME && message::text(v) == table);
+    let about = |body: &[u8]| {
+        message::body_attributes(body).any(|(k, v)| k == attr::TABLE_NAME && message::text(v) == table)
+    };
     Messages(datagram).filter_map(Result::ok).any(|m| about(m.body()))
 }
 
@@ -277,7 +294,11 @@ mod tests {
         let check = |first: &[u8], last: &[u8], expect: Option<&str>| {
             assert_eq!(net_of(first, last).map(|n| n.to_string()).as_deref(), expect);
         };
-        check(&[100, 64, 0, 0, 100, 64, 0, 0], &[100, 64, 255, 255, 100, 64, 255, 255], Some("100.64.0.0/16"));
+        check(
+            &[100, 64, 0, 0, 100, 64, 0, 0],
+            &[100, 64, 255, 255, 100, 64, 255, 255],
+            Some("100.64.0.0/16"),
+        );
         check(&[100, 64, 0, 0, 100, 65, 0, 0], &[100, 64, 255, 255, 100, 65, 255, 255], None);
         check(&[100, 64, 0, 1, 100, 64, 0, 1], &[100, 64, 0, 2, 100, 64, 0, 2], None);
         check(&[], &[], None);

@@ -61,5 +61,6 @@ fn read_switch(path: &Path) -> Result<Option<bool>, ForwardingError> {
 }
 
 fn write_switch(path: &Path, on: bool) -> Result<(), ForwardingError> {
-    fs::write(path, if on { "1" } else { "0" }).map_err(|source| ForwardingError { path: path.into(), source })
+    fs::write(path, if on { "1" } else { "0" })
+        .map_err(|source| ForwardingError { path: path.into(), source })
 }

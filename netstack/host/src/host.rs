@@ -152,7 +152,8 @@ impl Host {
         let (firewall, forwarding) = match &mut self.firewall {
             None => (None, false),
             Some(firewall) => {
-                let table = supported(firewall.read()).map_err(|e| HostError::Firewall(self.config.interface.clone(), e))?;
+                let table = supported(firewall.read())
+                    .map_err(|e| HostError::Firewall(self.config.interface.clone(), e))?;
                 (table.map(to_blocks), forwarding::read(&self.config.interface)?)
             }
         };

@@ -13,7 +13,9 @@ pub struct InterfaceName(Box<str>);
 
 /// Not an interface name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an interface name is 1 to 15 letters, digits, hyphens, underscores or dots and begins with a letter")]
+#[error(
+    "an interface name is 1 to 15 letters, digits, hyphens, underscores or dots and begins with a letter"
+)]
 pub struct BadInterfaceName;
 
 impl InterfaceName {
@@ -31,7 +33,11 @@ impl FromStr for InterfaceName {
         let begins = text.starts_with(|c: char| c.is_ascii_alphabetic());
         // `all` and `default` are directories of their own under /proc/sys/net.
         let reserved = matches!(text, "all" | "default" | "lo");
-        if fits && begins && !reserved && text.bytes().all(good) { Ok(Self(text.into())) } else { Err(BadInterfaceName) }
+        if fits && begins && !reserved && text.bytes().all(good) {
+            Ok(Self(text.into()))
+        } else {
+            Err(BadInterfaceName)
+        }
     }
 }
 
@@ -56,7 +62,8 @@ mod tests {
         for good in ["wg0", "warren0", "a", "wg-home.1"] {
             assert_eq!(good.parse::<InterfaceName>().map(|n| n.to_string()), Ok(good.into()));
         }
-        for bad in ["", "-f", "../x", "a/b", "a b", "wg0\n", "all", "default", "lo", "0123456789abcdef", "é"] {
+        for bad in ["", "-f", "../x", "a/b", "a b", "wg0\n", "all", "default", "lo", "0123456789abcdef", "é"]
+        {
             assert_eq!(bad.parse::<InterfaceName>(), Err(BadInterfaceName), "{bad:?}");
         }
     }

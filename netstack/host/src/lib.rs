@@ -2,16 +2,22 @@
 //! event loop of a node. Knows no tenant, no token and no database.
 
 pub mod capabilities;
+pub mod drive;
+mod events;
 pub mod files;
 mod firewall;
 mod forwarding;
+mod hands;
 mod host;
 pub mod interface;
+pub mod keyfile;
 mod links;
 mod netlink;
 pub mod resolver;
 pub mod wireguard;
 
+pub use drive::drive;
+pub use hands::HandsError;
 pub use host::{Host, HostConfig, HostError, HostReport, chain};
 pub use interface::InterfaceName;
 pub use links::ROUTE_PROTOCOL;

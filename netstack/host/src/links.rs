@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_core::{
+    NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NetlinkMessage, NetlinkPayload,
+};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::route::{
@@ -15,7 +17,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 
 use crate::interface::InterfaceName;
-use crate::netlink::{Netlink, NetlinkError};
+use crate::netlink::{Netlink, NetlinkError, align};
 
 /// Our routes carry this protocol number, so that they are told from an administrator's (`ip route show proto
 /// 155`). Free in `/etc/iproute2/rt_protos` and in the list of the IETF's routing daemons.
@@ -114,7 +116,9 @@ impl Links {
         message.header.index = index;
         let answers = self.netlink.request(RouteNetlinkMessage::GetAddress(message), NLM_F_DUMP)?;
         let own = answers.iter().filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewAddress(address) if address.header.index == index => read_address(address),
+            RouteNetlinkMessage::NewAddress(address) if address.header.index == index => {
+                read_address(address)
+            }
             _ => None,
         });
         Ok(own.filter(|net| !is_link_local(net)).collect())
@@ -154,7 +158,11 @@ impl Links {
     pub(crate) fn add_route(&mut self, index: u32, net: IpNet) -> Result<(), NetlinkError> {
         let message = RouteNetlinkMessage::NewRoute(route_message(index, net));
         match self.change(message, NLM_F_CREATE | NLM_F_EXCL) {
-            Err(error) if error.errno() == Some(Errno::EEXIST as i32) && self.routes(index)?.contains(&net) => Ok(()),
+            Err(error)
+                if error.errno() == Some(Errno::EEXIST as i32) && self.routes(index)?.contains(&net) =>
+            {
+                Ok(())
+            }
             other => other,
         }
     }
@@ -272,31 +280,51 @@ fn read_route(message: &RouteMessage, index: u32) -> Option<IpNet> {
     IpNet::new(destination.unwrap_or(any), message.header.destination_prefix_length).ok()
 }
 
-/// Whether a route socket's event is about an interface: by index, or by name where it has just appeared.
-pub(crate) fn event_is_about(datagram: &[u8], index: Option<u32>, name: &InterfaceName) -> bool {
-    use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+/// Whether a route socket's event is about an interface: by index, or by name where it has just appeared. Keeps
+/// the index.
+pub(crate) fn event_is_about(datagram: &[u8], index: &mut Option<u32>, name: &InterfaceName) -> bool {
+    let mut about = false;
     let mut rest = datagram;
     while let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest) {
         let length = message.header.length as usize;
         if let NetlinkPayload::InnerMessage(inner) = message.payload {
-            let about = match inner {
-                RouteNetlinkMessage::NewLink(m) | RouteNetlinkMessage::DelLink(m) => {
-                    index == Some(m.header.index) || m.attributes.contains(&LinkAttribute::IfName(name.to_string()))
-                }
-                RouteNetlinkMessage::NewAddress(m) | RouteNetlinkMessage::DelAddress(m) => index == Some(m.header.index),
-                RouteNetlinkMessage::NewRoute(m) | RouteNetlinkMessage::DelRoute(m) => {
-                    m.attributes.iter().any(|a| matches!(a, RouteAttribute::Oif(oif) if index == Some(*oif)))
-                }
-                _ => false,
-            };
-            if about {
-                return true;
-            }
+            about |= message_is_about(&inner, index, name);
         }
-        match rest.get(crate::netlink::align(length)..) {
+        match rest.get(align(length)..) {
             Some(next) if length > 0 && !next.is_empty() => rest = next,
-            _ => return false,
+            _ => break,
         }
     }
-    false
+    about
+}
+
+fn message_is_about(message: &RouteNetlinkMessage, index: &mut Option<u32>, name: &InterfaceName) -> bool {
+    let is_ours = |number: u32, index: &Option<u32>| *index == Some(number);
+    match message {
+        RouteNetlinkMessage::NewLink(link) => {
+            let named = link.attributes.contains(&LinkAttribute::IfName(name.to_string()));
+            let known = is_ours(link.header.index, index);
+            match (named, known) {
+                (true, _) => *index = Some(link.header.index),
+                // Renamed.
+                (false, true) => *index = None,
+                (false, false) => {}
+            }
+            named || known
+        }
+        RouteNetlinkMessage::DelLink(link) => {
+            let gone = is_ours(link.header.index, index);
+            if gone {
+                *index = None;
+            }
+            gone
+        }
+        RouteNetlinkMessage::NewAddress(m) | RouteNetlinkMessage::DelAddress(m) => {
+            is_ours(m.header.index, index)
+        }
+        RouteNetlinkMessage::NewRoute(m) | RouteNetlinkMessage::DelRoute(m) => {
+            m.attributes.iter().any(|a| matches!(a, RouteAttribute::Oif(oif) if is_ours(*oif, index)))
+        }
+        _ => false,
+    }
 }

@@ -59,11 +59,10 @@ impl NetlinkError {
     }
 }
 
-/// One message of an answer: its type and what follows the header.
+/// One message of an answer, with its header.
 #[derive(Debug)]
 pub(crate) struct Raw {
-    pub(crate) kind: u16,
-    pub(crate) whole: Vec<u8>,
+    whole: Vec<u8>,
 }
 
 impl Raw {
@@ -142,8 +141,8 @@ impl Netlink {
                         refusal = refusal.or(refused(&message));
                         true
                     }
-                    kind => {
-                        answers.push(Raw { kind, whole: message.whole.to_vec() });
+                    _ => {
+                        answers.push(Raw { whole: message.whole.to_vec() });
                         // A single answer is followed by the acknowledgement that every request asks for.
                         false
                     }
@@ -179,7 +178,9 @@ fn refused(message: &Message<'_>) -> Option<NetlinkError> {
         let request = if message.flags & NLM_F_CAPPED != 0 {
             HEADER_BYTES
         } else {
-            body.get(4..8).and_then(|b| b.try_into().ok()).map_or(HEADER_BYTES, |b| align(u32::from_ne_bytes(b) as usize))
+            body.get(4..8)
+                .and_then(|b| b.try_into().ok())
+                .map_or(HEADER_BYTES, |b| align(u32::from_ne_bytes(b) as usize))
         };
         for (kind, value) in attributes(body.get(4 + request..).unwrap_or_default()) {
             if kind == NLMSGERR_ATTR_MSG {
@@ -191,7 +192,7 @@ fn refused(message: &Message<'_>) -> Option<NetlinkError> {
 }
 
 pub(crate) struct Message<'a> {
-    pub(crate) kind: u16,
+    kind: u16,
     flags: u16,
     sequence: u32,
     whole: &'a [u8],
@@ -227,7 +228,12 @@ impl<'a> Iterator for Messages<'a> {
         let whole = &head[..length];
         let (kind, flags) = (u16_at(head, 4).unwrap_or_default(), u16_at(head, 6).unwrap_or_default());
         let sequence = u32_at(head, 8).unwrap_or_default();
-        Some(Ok(Message { kind, flags: if kind == NLMSG_DONE { flags & !NLM_F_MULTI } else { flags }, sequence, whole }))
+        Some(Ok(Message {
+            kind,
+            flags: if kind == NLMSG_DONE { flags & !NLM_F_MULTI } else { flags },
+            sequence,
+            whole,
+        }))
     }
 }
 
@@ -277,7 +283,8 @@ mod tests {
 
     #[test]
     fn cut_datagrams_are_errors_and_end() {
-        for bytes in [&[1u8, 2][..], &[255, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[3, 0, 0, 0, 9, 9]] {
+        for bytes in [&[1u8, 2][..], &[255, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[3, 0, 0, 0, 9, 9]]
+        {
             let all: Vec<_> = Messages(bytes).collect();
             assert_eq!(all.len(), 1);
             assert!(all[0].is_err());

@@ -187,7 +187,8 @@ fn detect(path: &Path) -> Owner {
     let text = fs::read_to_string(path).unwrap_or_default();
     let stub = text.lines().any(|line| {
         let mut words = line.split_whitespace();
-        words.next() == Some("nameserver") && words.next().is_some_and(|a| a == "127.0.0.53" || a == "127.0.0.54")
+        words.next() == Some("nameserver")
+            && words.next().is_some_and(|a| a == "127.0.0.53" || a == "127.0.0.54")
     });
     if (target.starts_with("/run/systemd/resolve") || stub) && resolved::is_running() {
         return Owner::Resolved;

@@ -66,13 +66,23 @@ pub(crate) fn rules(interface: &str) -> Vec<Rule> {
         rule("mesh", is(META_OIFNAME, false), Verdict::Drop),
         rule("mesh", [connection_state(), known_states(), compare(true, &[0; 4])], Verdict::Drop),
     ];
-    for protocol in [nix::libc::IPPROTO_TCP, nix::libc::IPPROTO_UDP, nix::libc::IPPROTO_ICMP, nix::libc::IPPROTO_ICMPV6] {
+    for protocol in
+        [nix::libc::IPPROTO_TCP, nix::libc::IPPROTO_UDP, nix::libc::IPPROTO_ICMP, nix::libc::IPPROTO_ICMPV6]
+    {
         let protocol = u8::try_from(protocol).expect("these protocol numbers are below 256");
         rules.push(rule("mesh", [meta(META_L4PROTO), compare(true, &[protocol])], Verdict::Goto("tenants")));
     }
     rules.push(rule("mesh", [], Verdict::Drop));
-    rules.push(rule("tenants", pair_in(SET_V4, NFPROTO_IPV4, (12, REGISTER_1), (16, REGISTER32_01), 4), Verdict::Accept));
-    rules.push(rule("tenants", pair_in(SET_V6, NFPROTO_IPV6, (8, REGISTER_1), (24, REGISTER_2), 16), Verdict::Accept));
+    rules.push(rule(
+        "tenants",
+        pair_in(SET_V4, NFPROTO_IPV4, (12, REGISTER_1), (16, REGISTER32_01), 4),
+        Verdict::Accept,
+    ));
+    rules.push(rule(
+        "tenants",
+        pair_in(SET_V6, NFPROTO_IPV6, (8, REGISTER_1), (24, REGISTER_2), 16),
+        Verdict::Accept,
+    ));
     rules.push(rule("tenants", [], Verdict::Drop));
     for (number, rule) in rules.iter_mut().enumerate() {
         let bytes: Vec<&[u8]> = rule.expressions.iter().map(Attributes::bytes).collect();
@@ -92,7 +102,13 @@ fn rule(chain: &'static str, matches: impl IntoIterator<Item = Attributes>, verd
 }
 
 /// Source and destination of one IP version, each an (offset, register), are a pair in the set.
-fn pair_in(set: &str, family: u8, source: (u32, u32), destination: (u32, u32), bytes: u32) -> [Attributes; 5] {
+fn pair_in(
+    set: &str,
+    family: u8,
+    source: (u32, u32),
+    destination: (u32, u32),
+    bytes: u32,
+) -> [Attributes; 5] {
     let look_up = Attributes::new().text(1, set).u32(2, REGISTER_1);
     [
         meta(META_NFPROTO),

@@ -67,7 +67,10 @@ mod tests {
             assert_eq!(nets(all.iter().map(String::as_str)), parsed);
         };
         check(&["100.64.0.0/16"], &["64.100.in-addr.arpa"]);
-        check(&["100.64.0.0/16", "fd12:3456:789a::/48"], &["64.100.in-addr.arpa", "a.9.8.7.6.5.4.3.2.1.d.f.ip6.arpa"]);
+        check(
+            &["100.64.0.0/16", "fd12:3456:789a::/48"],
+            &["64.100.in-addr.arpa", "a.9.8.7.6.5.4.3.2.1.d.f.ip6.arpa"],
+        );
         check(&["10.0.0.0/23"], &["0.0.10.in-addr.arpa", "1.0.10.in-addr.arpa"]);
         check(&["100.64.0.0/10"], &[]);
         check(&["192.0.2.8/29"], &[]);
@@ -75,7 +78,9 @@ mod tests {
 
     #[test]
     fn other_names_are_no_networks() {
-        for bad in ["home.internal", "in-addr.arpa", "300.in-addr.arpa", "1.2.3.4.5.in-addr.arpa", "xyz.ip6.arpa"] {
+        for bad in
+            ["home.internal", "in-addr.arpa", "300.in-addr.arpa", "1.2.3.4.5.in-addr.arpa", "xyz.ip6.arpa"]
+        {
             assert_eq!(net(bad), None, "{bad}");
         }
     }

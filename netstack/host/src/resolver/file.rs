@@ -74,7 +74,8 @@ impl ResolvConf {
             return Err(ResolverError::Contested { path: self.path.clone(), times: self.rewrites });
         }
         let text = self.text()?;
-        let original = if is_ours(&text) { self.kept()?.unwrap_or_else(|| below_end(&text)) } else { self.keep(&text)? };
+        let original =
+            if is_ours(&text) { self.kept()?.unwrap_or_else(|| below_end(&text)) } else { self.keep(&text)? };
         let wanted = render(setting, &original);
         if text != wanted {
             self.write(wanted.as_bytes())?;
@@ -101,7 +102,9 @@ impl ResolvConf {
     }
 
     fn text(&self) -> Result<String, FileError> {
-        Ok(files::read(&self.path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default())
+        Ok(files::read(&self.path)?
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default())
     }
 
     fn kept(&self) -> Result<Option<String>, FileError> {
@@ -197,7 +200,8 @@ fn head(setting: &ResolverSetting, searched: &[&str]) -> String {
 fn render(setting: &ResolverSetting, original: &str) -> String {
     let is_search = |line: &&str| matches!(line.split_whitespace().next(), Some("search" | "domain"));
     let last_search = original.lines().rfind(is_search).unwrap_or_default();
-    let searched: Vec<&str> = last_search.split_whitespace().skip(1).filter(|d| *d != setting.domain.as_str()).collect();
+    let searched: Vec<&str> =
+        last_search.split_whitespace().skip(1).filter(|d| *d != setting.domain.as_str()).collect();
     let mut text = head(setting, &searched);
     text.push_str(&format!("\n{END}\n"));
     for line in original.lines().filter(|line| !is_search(line)) {
@@ -211,7 +215,8 @@ fn render(setting: &ResolverSetting, original: &str) -> String {
 mod tests {
     use super::*;
 
-    const ORIGINAL: &str = "# mine\nnameserver 192.0.2.1\nnameserver 192.0.2.2\nsearch corp.example lan\noptions edns0\n";
+    const ORIGINAL: &str =
+        "# mine\nnameserver 192.0.2.1\nnameserver 192.0.2.2\nsearch corp.example lan\noptions edns0\n";
 
     fn setting(domain: &str) -> ResolverSetting {
         ResolverSetting {
@@ -333,7 +338,12 @@ mod tests {
     fn a_damaged_remark_is_no_setting() {
         let whole = remark(&setting("a.internal"));
         assert_eq!(parse_remark(whole.trim_end()), Some(setting("a.internal")));
-        for bad in ["# warren", "# warren servers=x domain=a reverse=", "# warren servers= domain= reverse=", "nameserver 1"] {
+        for bad in [
+            "# warren",
+            "# warren servers=x domain=a reverse=",
+            "# warren servers= domain= reverse=",
+            "nameserver 1",
+        ] {
             assert_eq!(parse_remark(bad), None, "{bad}");
         }
     }

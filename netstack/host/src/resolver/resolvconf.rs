@@ -11,7 +11,8 @@ use crate::interface::InterfaceName;
 
 const RESOLVCONF: [&str; 3] = ["/usr/sbin/resolvconf", "/sbin/resolvconf", "/usr/bin/resolvconf"];
 /// Where the two implementations, and versions of them, keep records.
-const RECORDS: [&str; 3] = ["/run/resolvconf/interface", "/run/resolvconf/interfaces", "/run/resolvconf/keys"];
+const RECORDS: [&str; 3] =
+    ["/run/resolvconf/interface", "/run/resolvconf/interfaces", "/run/resolvconf/keys"];
 
 fn resolvconf() -> &'static Path {
     find(&RESOLVCONF).unwrap_or(Path::new(RESOLVCONF[0]))

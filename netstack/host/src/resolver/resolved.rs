@@ -48,7 +48,9 @@ pub(crate) fn clear(interface: &InterfaceName) -> Result<(), ToolError> {
 }
 
 fn is_gone(said: &str) -> bool {
-    said.contains("No such device") || said.contains("not known") || said.contains("Failed to resolve interface")
+    said.contains("No such device")
+        || said.contains("not known")
+        || said.contains("Failed to resolve interface")
 }
 
 pub(crate) fn read(interface: &InterfaceName) -> Result<Option<ResolverSetting>, ToolError> {

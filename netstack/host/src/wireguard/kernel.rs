@@ -45,13 +45,16 @@ impl Kernel {
         let name = GenlCtrlAttrs::FamilyName("wireguard".into());
         let ask = GenlCtrl { cmd: GenlCtrlCmd::GetFamily, nlas: vec![name] };
         let answers = match self.netlink.request(GenlMessage::from_payload(ask), 0) {
-            Err(error) if error.errno() == Some(Errno::ENOENT as i32) => return Err(WireguardError::NoKernelSupport),
+            Err(error) if error.errno() == Some(Errno::ENOENT as i32) => {
+                return Err(WireguardError::NoKernelSupport);
+            }
             other => other?,
         };
-        let number = answers.iter().flat_map(|answer| &answer.payload.nlas).find_map(|attribute| match attribute {
-            GenlCtrlAttrs::FamilyId(id) => Some(*id),
-            _ => None,
-        });
+        let number =
+            answers.iter().flat_map(|answer| &answer.payload.nlas).find_map(|attribute| match attribute {
+                GenlCtrlAttrs::FamilyId(id) => Some(*id),
+                _ => None,
+            });
         self.family = number;
         number.ok_or(WireguardError::NoKernelSupport)
     }
@@ -81,7 +84,9 @@ impl Kernel {
 impl Wireguard for Kernel {
     fn create(&mut self) -> Result<(), WireguardError> {
         match self.links.create_wireguard(&self.interface) {
-            Err(error) if error.errno() == Some(Errno::EOPNOTSUPP as i32) => Err(WireguardError::NoKernelSupport),
+            Err(error) if error.errno() == Some(Errno::EOPNOTSUPP as i32) => {
+                Err(WireguardError::NoKernelSupport)
+            }
             other => Ok(other?),
         }
     }
@@ -136,7 +141,8 @@ fn peer_message(peer: &PeerSetting) -> WireguardPeer {
 }
 
 fn allowed_message(net: &IpNet) -> WireguardAllowedIp {
-    let family = if net.addr().is_ipv4() { WireguardAddressFamily::Ipv4 } else { WireguardAddressFamily::Ipv6 };
+    let family =
+        if net.addr().is_ipv4() { WireguardAddressFamily::Ipv4 } else { WireguardAddressFamily::Ipv6 };
     WireguardAllowedIp(vec![
         WireguardAllowedIpAttr::Family(family),
         WireguardAllowedIpAttr::IpAddr(net.network()),
@@ -153,7 +159,9 @@ fn merge(parts: Vec<WireguardMessage>) -> DeviceState {
                 state.public_key = Some(PublicKey::from_bytes(bytes));
             }
             WireguardAttribute::ListenPort(port) => state.listen_port = port,
-            WireguardAttribute::Peers(peers) => peers.into_iter().for_each(|peer| merge_peer(&mut state, peer)),
+            WireguardAttribute::Peers(peers) => {
+                peers.into_iter().for_each(|peer| merge_peer(&mut state, peer))
+            }
             _ => {}
         }
     }

@@ -44,7 +44,11 @@ fn peer(number: u8, allowed: &[&str]) -> PeerSetting {
 
 fn resolver() -> ResolverSetting {
     let servers: Vec<IpAddr> = vec!["100.64.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
-    ResolverSetting { servers, domain: "home.internal".parse().unwrap(), reverse: vec![net("100.64.0.0/16"), net("fd00::/48")] }
+    ResolverSetting {
+        servers,
+        domain: "home.internal".parse().unwrap(),
+        reverse: vec![net("100.64.0.0/16"), net("fd00::/48")],
+    }
 }
 
 /// In the order in which a hub with a resolver would need them; each must be seen, and done twice be as done once.
@@ -52,7 +56,8 @@ fn all_changes() -> Vec<Change> {
     vec![
         Change::SetFirewall(Firewall { blocks: BTreeSet::new() }),
         Change::SetFirewall(Firewall {
-            blocks: [[net("100.64.0.0/16"), net("fd00::/48")], [net("100.65.0.0/24"), net("fd01::/48")]].into(),
+            blocks: [[net("100.64.0.0/16"), net("fd00::/48")], [net("100.65.0.0/24"), net("fd01::/48")]]
+                .into(),
         }),
         Change::CreateInterface,
         Change::SetDevice { listen_port: Some(51820) },
@@ -213,7 +218,9 @@ fn a_bind_mounted_resolv_conf_is_written_in_place() {
     let mut host = Host::open(config).unwrap();
     host.apply(&Change::SetResolver(resolver())).unwrap();
     assert_eq!(host.observe().unwrap().resolver, Some(resolver()));
-    assert!(fs::read_to_string(&path).unwrap().contains("nameserver 100.64.0.2\nsearch home.internal example\n"));
+    assert!(
+        fs::read_to_string(&path).unwrap().contains("nameserver 100.64.0.2\nsearch home.internal example\n")
+    );
     host.leave().unwrap();
     assert_eq!(fs::read(&path).unwrap(), original);
     let left: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|e| e.unwrap().file_name()).collect();

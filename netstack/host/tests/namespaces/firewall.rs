@@ -22,16 +22,36 @@ fn topology() {
     run("ip -n sw link add br0 type bridge; ip -n sw link set br0 up; ip -n sw link set hub master br0 up");
     run("ip netns exec sw sh -c 'for f in /proc/sys/net/bridge/bridge-nf-call-*; do echo 0 > $f; done'");
     run("ip addr add 100.64.0.1/32 dev wg0; ip -6 addr add fd00:a::1/128 dev wg0 nodad; ip link set wg0 up");
-    run("echo 0 > /proc/sys/net/ipv4/conf/all/send_redirects; echo 0 > /proc/sys/net/ipv4/conf/wg0/send_redirects");
-    run("ip route add 100.64.0.0/15 dev wg0; ip -6 route add fd00::/16 dev wg0; echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding");
-    for (name, v4, v6) in [("a1", "100.64.0.2", "fd00:a::2"), ("a2", "100.64.0.3", "fd00:a::3"), ("b1", "100.65.0.2", "fd00:b::2")] {
-        run(&format!("ip netns add {name}; ip netns exec {name} sysctl -qw net.ipv6.conf.default.accept_dad=0; ip link add eth0 netns {name} type veth peer name {name} netns sw"));
-        run(&format!("ip -n sw link set {name} master br0 up; ip -n {name} link set eth0 up; ip -n {name} link set lo up"));
-        run(&format!("ip -n {name} addr add {v4}/32 dev eth0; ip -n {name} route add 100.64.0.1 dev eth0; ip -n {name} route add default via 100.64.0.1"));
-        run(&format!("ip -n {name} -6 addr add {v6}/128 dev eth0 nodad; ip -n {name} -6 route add fd00:a::1 dev eth0; ip -n {name} -6 route add default via fd00:a::1"));
+    run(
+        "echo 0 > /proc/sys/net/ipv4/conf/all/send_redirects; echo 0 > /proc/sys/net/ipv4/conf/wg0/send_redirects",
+    );
+    run(
+        "ip route add 100.64.0.0/15 dev wg0; ip -6 route add fd00::/16 dev wg0; echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding",
+    );
+    for (name, v4, v6) in [
+        ("a1", "100.64.0.2", "fd00:a::2"),
+        ("a2", "100.64.0.3", "fd00:a::3"),
+        ("b1", "100.65.0.2", "fd00:b::2"),
+    ] {
+        run(&format!(
+            "ip netns add {name}; ip netns exec {name} sysctl -qw net.ipv6.conf.default.accept_dad=0; ip link add eth0 netns {name} type veth peer name {name} netns sw"
+        ));
+        run(&format!(
+            "ip -n sw link set {name} master br0 up; ip -n {name} link set eth0 up; ip -n {name} link set lo up"
+        ));
+        run(&format!(
+            "ip -n {name} addr add {v4}/32 dev eth0; ip -n {name} route add 100.64.0.1 dev eth0; ip -n {name} route add default via 100.64.0.1"
+        ));
+        run(&format!(
+            "ip -n {name} -6 addr add {v6}/128 dev eth0 nodad; ip -n {name} -6 route add fd00:a::1 dev eth0; ip -n {name} -6 route add default via fd00:a::1"
+        ));
     }
-    run("ip link add out type veth peer name eth0 netns outside; ip addr add 198.51.100.1/24 dev out; ip link set out up");
-    run("ip -n outside addr add 198.51.100.2/24 dev eth0; ip -n outside link set eth0 up; ip -n outside route add default via 198.51.100.1");
+    run(
+        "ip link add out type veth peer name eth0 netns outside; ip addr add 198.51.100.1/24 dev out; ip link set out up",
+    );
+    run(
+        "ip -n outside addr add 198.51.100.2/24 dev eth0; ip -n outside link set eth0 up; ip -n outside route add default via 198.51.100.1",
+    );
 }
 
 fn reaches(from: &str, to: &str) -> bool {
@@ -40,7 +60,9 @@ fn reaches(from: &str, to: &str) -> bool {
 
 fn tenants() -> Firewall {
     let pair = |v4: &str, v6: &str| [v4.parse().unwrap(), v6.parse().unwrap()];
-    Firewall { blocks: BTreeSet::from([pair("100.64.0.0/16", "fd00:a::/48"), pair("100.65.0.0/16", "fd00:b::/48")]) }
+    Firewall {
+        blocks: BTreeSet::from([pair("100.64.0.0/16", "fd00:a::/48"), pair("100.65.0.0/16", "fd00:b::/48")]),
+    }
 }
 
 #[test]
@@ -51,7 +73,10 @@ fn devices_of_one_tenant_reach_each_other_and_nothing_else() {
     topology();
     let directory = tempfile::tempdir().unwrap();
     let mut host = Host::open(config(directory.path())).unwrap();
-    assert!(reaches("a1", "100.65.0.2") && reaches("a1", "198.51.100.2"), "without a firewall everything passes");
+    assert!(
+        reaches("a1", "100.65.0.2") && reaches("a1", "198.51.100.2"),
+        "without a firewall everything passes"
+    );
     host.apply(&Change::SetFirewall(tenants())).unwrap();
     let check = |from: &str, to: &str, expect: bool| assert_eq!(reaches(from, to), expect, "{from} to {to}");
     check("a1", "100.64.0.3", true);
@@ -90,7 +115,9 @@ fn every_way_of_tampering_is_noticed() {
         assert_eq!(host.observe().unwrap().firewall, Some(tenants()));
         let tamper = match tamper.as_str() {
             "handle" => {
-                let handle = run("nft -a list chain inet warren-wg0 mesh | sed -n 's/.*comment.*# handle //p' | head -1");
+                let handle = run(
+                    "nft -a list chain inet warren-wg0 mesh | sed -n 's/.*comment.*# handle //p' | head -1",
+                );
                 format!("delete rule {table} mesh handle {}", handle.trim())
             }
             _ => tamper,
@@ -108,7 +135,10 @@ fn a_thousand_tenants_fit_in_one_transaction() {
     let directory = tempfile::tempdir().unwrap();
     let mut host = Host::open(config(directory.path())).unwrap();
     let pair = |n: usize| {
-        [format!("100.{}.{}.0/24", 64 + n / 256, n % 256).parse().unwrap(), format!("fd00:{n:x}::/48").parse().unwrap()]
+        [
+            format!("100.{}.{}.0/24", 64 + n / 256, n % 256).parse().unwrap(),
+            format!("fd00:{n:x}::/48").parse().unwrap(),
+        ]
     };
     let many = Firewall { blocks: (0..model::limits::TENANTS_MAX).map(pair).collect() };
     host.apply(&Change::SetFirewall(many.clone())).unwrap();

@@ -2,5 +2,8 @@
 //! namespaces, so that nothing outlives it and nothing of the machine is touched. Needs root and `/dev/net/tun`.
 
 mod alone;
+mod capabilities;
 mod changes;
+mod drive;
 mod firewall;
+mod server;

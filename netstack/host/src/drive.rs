@@ -1,0 +1,440 @@
+//! The one event loop of a node: carries out what the engine asks for and tells it what came of it. Makes no
+//! choice of its own; what blocks is done elsewhere.
+//!
+//! ```text
+//!   commands ─┐                            ┌─▶ hands (a thread): observe, apply
+//!   link ─────┤  ┌──────────┐   outputs    ├─▶ link: frames, dialling
+//!   answers ──┼─▶│  engine  │─────────────▶├─▶ ledger: written by one blocking task at a time
+//!   events ───┤  └──────────┘              ├─▶ names (a task): zones and sockets of Magic DNS
+//!   timer ────┘                            └─▶ resolving, logging
+//! ```
+//!
+//! Every queue is bounded: while one is full the engine is not asked for more, and what empties it wakes the loop.
+
+mod carrier;
+mod clock;
+mod handle;
+mod names;
+mod record;
+mod report;
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::{Event, Input, Ledger, LedgerError, Node, NodeConfig, Output};
+use model::{Endpoint, EndpointHost, Refusal};
+use tokio::sync::Notify;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::events::Events;
+use crate::files::{self, FileError, SECRET};
+use crate::hands::{Answer, Hands, HandsError, Task};
+use crate::host::{HostConfig, HostReport};
+
+use self::carrier::Link;
+use self::clock::Clock;
+use self::names::NamesTask;
+use self::report::Publisher;
+
+pub use self::carrier::Server;
+pub use self::handle::{Commands, Gone, Handle, channel};
+pub use self::report::{Counters, LinkReport, NamesReport, Report};
+
+/// Names being resolved at once. A node has few endpoints with names; the rest waits its turn.
+const RESOLVES_MAX: usize = 16;
+/// The machine's resolver tries its servers within this time, or there is no network.
+const RESOLVE_TIME_MAX: Duration = Duration::from_secs(10);
+/// The loop wakes at least so often: a suspended machine's timers stand still, and a watchdog wants a sign.
+const WAKE_INTERVAL: Duration = Duration::from_secs(5);
+/// Signs of life come at most so often, however busy the loop is.
+const ALIVE_INTERVAL: Duration = Duration::from_secs(1);
+/// Leaving takes this long at most: the resolver's programs are bounded, and a service manager waits 90 s.
+const LEAVE_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// What a node is made of.
+#[derive(Debug)]
+pub struct Setup {
+    /// What the engine is told.
+    pub node: NodeConfig,
+    /// What the host is told.
+    pub host: HostConfig,
+    /// The ledger's file.
+    pub ledger: PathBuf,
+    /// The server, if one is known yet.
+    pub server: Option<Server>,
+    /// Where Magic DNS answers: [`dns::serve::DNS_PORT`] but in tests.
+    pub names_port: u16,
+    /// Randomness for the engine, fresh at each start.
+    pub seed: [u8; 32],
+}
+
+/// What the service manager is told (`sd_notify(3)`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Moment {
+    /// The host was read for the first time.
+    Ready,
+    /// The loop turns; at least once in five seconds.
+    Alive,
+    /// One line for people.
+    Status(String),
+    /// The node is leaving.
+    Stopping,
+}
+
+/// Why a node did not start, or ended without being told to.
+#[derive(Debug, thiserror::Error)]
+pub enum DriveError {
+    /// The ledger's file.
+    #[error("ledger")]
+    LedgerFile(#[source] FileError),
+    /// The ledger's content. It is left as it is.
+    #[error("ledger {}", path.display())]
+    Ledger {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: LedgerError,
+    },
+    /// The host.
+    #[error(transparent)]
+    Hands(#[from] HandsError),
+    /// The kernel's events.
+    #[error("events of the kernel")]
+    Events(#[source] io::Error),
+    /// The thread that works on the host panicked.
+    #[error("the thread that works on the host died")]
+    HandsDied,
+}
+
+/// Runs a node until it is told to stop. Kernel WireGuard, routes and firewall stay then, so that no packet is
+/// lost while a program is replaced; the resolver is put back.
+///
+/// # Errors
+/// See [`DriveError`]. A damaged ledger, or a host that cannot be opened, ends it at once.
+pub async fn drive(
+    setup: Setup,
+    mut commands: Commands,
+    mut moments: impl FnMut(Moment) + Send,
+) -> Result<(), DriveError> {
+    let mut driver = Driver::start(setup, &commands).await?;
+    let ended = driver.run(&mut commands, &mut moments).await;
+    moments(Moment::Stopping);
+    driver.stop().await;
+    ended
+}
+
+struct Driver {
+    clock: Clock,
+    node: Node,
+    hands: Hands,
+    host: HostReport,
+    link: Link,
+    names: NamesTask,
+    changed: Arc<Notify>,
+    events: JoinHandle<io::Error>,
+    ledger: PathBuf,
+    writing: Option<JoinHandle<Result<(), FileError>>>,
+    unwritten: VecDeque<Vec<u8>>,
+    resolving: JoinSet<(Endpoint, Option<SocketAddr>)>,
+    counters: Counters,
+    join_refused: Option<Refusal>,
+    publisher: Publisher,
+    ready: bool,
+    alive_at: Option<Instant>,
+}
+
+impl Driver {
+    async fn start(setup: Setup, commands: &Commands) -> Result<Self, DriveError> {
+        let path = setup.ledger.clone();
+        let bytes = tokio::task::spawn_blocking(move || files::read(&path))
+            .await
+            .expect("reading a file does not panic");
+        let ledger = match bytes.map_err(DriveError::LedgerFile)? {
+            None => Ledger::new(),
+            Some(bytes) => Ledger::load(&bytes)
+                .map_err(|source| DriveError::Ledger { path: setup.ledger.clone(), source })?,
+        };
+        // Subscribed before the first look, so that nothing between the two is missed.
+        let events = Events::open(&setup.host.interface, setup.host.forwards).map_err(DriveError::Events)?;
+        let (hands, host) = Hands::start(setup.host).await?;
+        let changed = Arc::new(Notify::new());
+        let events = tokio::spawn(events.watch(Arc::clone(&changed)));
+        Ok(Self {
+            clock: Clock::new(),
+            node: Node::new(setup.node, ledger, setup.seed),
+            hands,
+            host,
+            link: Link::new(setup.server),
+            names: NamesTask::start(setup.names_port),
+            changed,
+            events,
+            ledger: setup.ledger,
+            writing: None,
+            unwritten: VecDeque::new(),
+            resolving: JoinSet::new(),
+            counters: Counters::default(),
+            join_refused: None,
+            publisher: commands.publisher(),
+            ready: false,
+            alive_at: None,
+        })
+    }
+
+    async fn run(
+        &mut self,
+        commands: &mut Commands,
+        moments: &mut (impl FnMut(Moment) + Send),
+    ) -> Result<(), DriveError> {
+        loop {
+            self.drain();
+            self.publish(moments);
+            self.show_alive(moments);
+            let wake = self.wake_at();
+            // While the engine's wishes wait for room, the server waits too.
+            let room = self.has_room();
+            tokio::select! {
+                answer = self.hands.answer() => {
+                    let answer = answer.ok_or(DriveError::HandsDied)?;
+                    self.answered(answer, moments);
+                }
+                input = self.link.next(), if room => self.tell(input),
+                result = finished(&mut self.writing) => {
+                    self.writing = None;
+                    self.tell(Input::Persisted(result.map_err(|e| crate::host::chain(&e))));
+                }
+                Some(done) = self.resolving.join_next() => {
+                    if let Ok((endpoint, address)) = done {
+                        self.tell(Input::Resolved { endpoint, address });
+                    }
+                }
+                () = self.names.stirred() => self.publisher.touch(),
+                () = self.changed.notified() => self.tell(Input::HostChanged),
+                failed = &mut self.events => {
+                    return Err(DriveError::Events(failed.unwrap_or_else(io::Error::other)));
+                }
+                command = commands.next() => match command {
+                    Some(command) => self.obey(command),
+                    None => return Ok(()),
+                },
+                () = sleep_until(wake) => self.node.handle_timeout(self.clock.now()),
+            }
+        }
+    }
+
+    fn show_alive(&mut self, moments: &mut (impl FnMut(Moment) + Send)) {
+        if self.alive_at.is_none_or(|at| at.elapsed() >= ALIVE_INTERVAL) {
+            self.alive_at = Some(Instant::now());
+            moments(Moment::Alive);
+        }
+    }
+
+    fn tell(&mut self, input: Input) {
+        self.node.handle(input, self.clock.now());
+        self.publisher.touch();
+    }
+
+    /// Carries out what the engine wants, as far as there is room.
+    fn drain(&mut self) {
+        while self.has_room() {
+            let Some(output) = self.node.poll_output() else { return };
+            self.carry_out(output);
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.hands.has_room()
+            && !self.names.is_full()
+            && self.unwritten.is_empty()
+            && self.resolving.len() < RESOLVES_MAX
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Dial => {
+                self.counters.dials_total += 1;
+                self.link.dial();
+            }
+            Output::Hangup => {
+                self.link.hang_up();
+                self.tell(Input::LinkDown { reason: "hung up".into() });
+            }
+            Output::Send(frame) => {
+                if let Err(reason) = self.link.send(&frame) {
+                    self.tell(Input::LinkDown { reason });
+                }
+            }
+            Output::Persist(bytes) => {
+                self.unwritten.push_back(bytes);
+                self.write_next();
+            }
+            Output::Observe => {
+                self.counters.observations_total += 1;
+                self.hands.give(Task::Observe);
+            }
+            Output::Apply(change) => {
+                tracing::debug!(%change, "applying");
+                self.hands.give(Task::Apply(change));
+            }
+            Output::Names(update) => self.names.give(update),
+            Output::Resolve(endpoint) => drop(self.resolving.spawn(resolve(endpoint))),
+            Output::Event(event) => {
+                if let Event::JoinRefused(refusal) = &event {
+                    self.join_refused = Some(refusal.clone());
+                }
+                record::record(&event);
+                self.publisher.touch();
+            }
+        }
+    }
+
+    fn answered(&mut self, answer: Answer, moments: &mut (impl FnMut(Moment) + Send)) {
+        match answer {
+            Answer::Observed(observed, host) => {
+                self.host = host;
+                self.tell(Input::Observed(observed));
+                if !self.ready {
+                    self.ready = true;
+                    moments(Moment::Ready);
+                }
+            }
+            Answer::Applied(change, result) => {
+                match &result {
+                    Ok(()) => self.counters.changes_total += 1,
+                    Err(_) => self.counters.changes_failed_total += 1,
+                }
+                self.tell(Input::Applied { change, result });
+            }
+            Answer::Changed => self.tell(Input::HostChanged),
+            // Only asked for when the loop has ended.
+            Answer::Left(_) => {}
+        }
+    }
+
+    fn obey(&mut self, command: handle::Command) {
+        use handle::Command;
+        match command {
+            Command::Join { token, hostname, os } => {
+                self.join_refused = None;
+                self.tell(Input::Join { token, hostname, os });
+            }
+            Command::Up => self.tell(Input::Up),
+            Command::Down => self.tell(Input::Down),
+            Command::Look => self.tell(Input::HostChanged),
+            Command::Server(server) => {
+                if self.link.set_server(server) {
+                    self.tell(Input::LinkDown { reason: "another server was configured".into() });
+                }
+            }
+            Command::Peers(asked) => {
+                if self.hands.has_room() {
+                    self.hands.give(Task::Peers(asked));
+                } else {
+                    let _ = asked.send(Err("the node is busy; ask again".into()));
+                }
+            }
+            Command::Zones(asked) => {
+                let _ = asked.send(self.node.zones().cloned().collect());
+            }
+            Command::Names(asked) => drop(asked.send(self.names.counters())),
+            Command::Report(asked) => {
+                let _ = asked.send(Arc::new(self.report()));
+            }
+        }
+    }
+
+    fn write_next(&mut self) {
+        if self.writing.is_none()
+            && let Some(bytes) = self.unwritten.pop_front()
+        {
+            let path = self.ledger.clone();
+            let write = move || files::replace(&path, &bytes, SECRET);
+            self.writing = Some(tokio::task::spawn_blocking(write));
+        }
+    }
+
+    fn wake_at(&mut self) -> Instant {
+        self.write_next();
+        let due = self.node.poll_timeout().map(|deadline| self.clock.instant(deadline.at));
+        let latest = Instant::now() + WAKE_INTERVAL;
+        due.into_iter().chain(self.publisher.due()).fold(latest, Instant::min)
+    }
+
+    fn publish(&mut self, moments: &mut (impl FnMut(Moment) + Send)) {
+        if self.publisher.is_due() {
+            let began = Instant::now();
+            let report = self.report();
+            moments(Moment::Status(report.line()));
+            self.publisher.publish(report, began.elapsed());
+        }
+    }
+
+    fn report(&self) -> Report {
+        Report {
+            node: self.node.status(),
+            host: self.host.clone(),
+            server: self.link.server().map(ToString::to_string),
+            link: self.link.report(),
+            names: self.names.report(),
+            join_refused: self.join_refused.clone(),
+            counters: self.counters,
+        }
+    }
+
+    /// Puts the host in the state in which it is left, and ends every task.
+    async fn stop(mut self) {
+        let leave = async {
+            if let Some(writing) = self.writing.take() {
+                let _ = writing.await;
+            }
+            if let Some(last) = self.unwritten.pop_back() {
+                let _ =
+                    tokio::task::spawn_blocking(move || files::replace(&self.ledger, &last, SECRET)).await;
+            }
+            self.link.hang_up();
+            self.names.end().await;
+            while !self.hands.has_room() && self.hands.answer().await.is_some() {}
+            self.hands.give(Task::Leave);
+            while let Some(answer) = self.hands.answer().await {
+                if let Answer::Left(result) = answer {
+                    if let Err(reason) = result {
+                        tracing::warn!(code = "leave-failed", reason, "the host was not left as it was");
+                    }
+                    break;
+                }
+            }
+            self.hands.end().await;
+        };
+        if timeout(LEAVE_TIME_MAX, leave).await.is_err() {
+            tracing::warn!(code = "leave-failed", "leaving took too long");
+        }
+        self.events.abort();
+    }
+}
+
+/// The result of a task that may not be there; then it never comes.
+async fn finished(task: &mut Option<JoinHandle<Result<(), FileError>>>) -> Result<(), FileError> {
+    match task {
+        Some(task) => task.await.expect("writing a file does not panic"),
+        None => std::future::pending().await,
+    }
+}
+
+async fn resolve(endpoint: Endpoint) -> (Endpoint, Option<SocketAddr>) {
+    let address = match &endpoint.host {
+        EndpointHost::Address(ip) => Some(SocketAddr::new(*ip, endpoint.port)),
+        EndpointHost::Name(name) => {
+            let lookup = tokio::net::lookup_host((name.to_string(), endpoint.port));
+            timeout(RESOLVE_TIME_MAX, lookup)
+                .await
+                .ok()
+                .and_then(Result::ok)
+                .and_then(|mut found| found.next())
+        }
+    };
+    (endpoint, address)
+}

@@ -1,0 +1,151 @@
+//! The thread on which a [`Host`] works: one task after the other, answers in that order, and a glance now and
+//! then at what gives no event. Chooses no task.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::mpsc as std_mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use engine::{Change, Observed};
+use model::PublicKey;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::host::{Host, HostConfig, HostError, HostReport, chain};
+use crate::wireguard::PeerState;
+
+/// Tasks waiting at most. The engine is asked for no more until there is room.
+pub(crate) const TASKS_MAX: usize = 256;
+/// Drift of peers (`wg set`), switches and the resolver is to be repaired within 2 s, and they give no event.
+const GLANCE_INTERVAL: Duration = Duration::from_secs(1);
+/// A glance should cost no more than one fiftieth of the time: with 10 000 peers it comes less often...
+const GLANCE_SHARE: u32 = 50;
+/// ... but often enough to keep that promise.
+const GLANCE_INTERVAL_MAX: Duration = Duration::from_millis(1500);
+
+pub(crate) enum Task {
+    Observe,
+    Apply(Change),
+    Peers(oneshot::Sender<Result<BTreeMap<PublicKey, PeerState>, String>>),
+    /// The last: leave the host as it should be without this process.
+    Leave,
+}
+
+pub(crate) enum Answer {
+    Observed(Result<Observed, String>, HostReport),
+    Applied(Change, Result<(), String>),
+    /// A glance saw something else than before.
+    Changed,
+    Left(Result<(), String>),
+}
+
+/// Where tasks go in and answers come out.
+pub(crate) struct Hands {
+    tasks: std_mpsc::SyncSender<Task>,
+    answers: mpsc::Receiver<Answer>,
+    outstanding: usize,
+    thread: JoinHandle<()>,
+}
+
+/// Why there are no hands.
+#[derive(Debug, thiserror::Error)]
+pub enum HandsError {
+    /// No thread.
+    #[error("thread")]
+    Thread(#[source] io::Error),
+    /// The host refused.
+    #[error("host")]
+    Host(#[source] HostError),
+}
+
+impl Hands {
+    /// Starts the thread in the network namespace of this one, and opens the host on it.
+    pub(crate) async fn start(config: HostConfig) -> Result<(Self, HostReport), HandsError> {
+        let (tasks, todo) = std_mpsc::sync_channel(TASKS_MAX);
+        let (done, answers) = mpsc::channel(TASKS_MAX + 2);
+        let (opened, opening) = oneshot::channel();
+        let work = move || match Host::open(config) {
+            Ok(host) => {
+                let _ = opened.send(Ok(host.report()));
+                run(host, &todo, &done);
+            }
+            Err(error) => drop(opened.send(Err(HandsError::Host(error)))),
+        };
+        let thread = thread::Builder::new().name("hands".into()).spawn(work).map_err(HandsError::Thread)?;
+        let report = opening.await.map_err(|_| HandsError::Thread(io::Error::other("it panicked")))??;
+        Ok((Self { tasks, answers, outstanding: 0, thread }, report))
+    }
+
+    /// Whether another task finds room.
+    pub(crate) const fn has_room(&self) -> bool {
+        self.outstanding < TASKS_MAX
+    }
+
+    /// Hands over a task. Call only while there is room; a thread that died answers nothing more.
+    pub(crate) fn give(&mut self, task: Task) {
+        let counts = !matches!(task, Task::Peers(_));
+        if self.tasks.try_send(task).is_ok() && counts {
+            self.outstanding += 1;
+        }
+    }
+
+    /// The next answer; `None` if the thread died.
+    pub(crate) async fn answer(&mut self) -> Option<Answer> {
+        let answer = self.answers.recv().await?;
+        if !matches!(answer, Answer::Changed) {
+            self.outstanding = self.outstanding.saturating_sub(1);
+        }
+        Some(answer)
+    }
+
+    /// Ends the thread; waits until it has.
+    pub(crate) async fn end(self) {
+        drop(self.tasks);
+        drop(self.answers);
+        let _ = tokio::task::spawn_blocking(move || self.thread.join()).await;
+    }
+}
+
+fn run(mut host: Host, todo: &std_mpsc::Receiver<Task>, done: &mpsc::Sender<Answer>) {
+    let mut seen = None;
+    let mut glance_at = Instant::now() + GLANCE_INTERVAL;
+    loop {
+        let answer = match todo.recv_timeout(glance_at.saturating_duration_since(Instant::now())) {
+            Ok(task) => work(&mut host, task),
+            Err(std_mpsc::RecvTimeoutError::Timeout) => {
+                let began = Instant::now();
+                let now = host.glance();
+                let changed = seen.replace(now).is_some_and(|before| before != now);
+                let interval = began.elapsed() * GLANCE_SHARE;
+                glance_at = Instant::now() + interval.clamp(GLANCE_INTERVAL, GLANCE_INTERVAL_MAX);
+                changed.then_some(Answer::Changed)
+            }
+            Err(std_mpsc::RecvTimeoutError::Disconnected) => return,
+        };
+        if let Some(answer) = answer
+            && done.blocking_send(answer).is_err()
+        {
+            return;
+        }
+    }
+}
+
+fn work(host: &mut Host, task: Task) -> Option<Answer> {
+    let text = |error: HostError| chain(&error);
+    Some(match task {
+        Task::Observe => {
+            let observed = host.observe().map_err(text);
+            Answer::Observed(observed, host.report())
+        }
+        Task::Apply(change) => {
+            let result = host.apply(&change).map_err(text);
+            Answer::Applied(change, result)
+        }
+        Task::Peers(asked) => {
+            // Whoever asked may have gone away.
+            let _ = asked.send(host.peers().map_err(text));
+            return None;
+        }
+        Task::Leave => Answer::Left(host.leave().map_err(text)),
+    })
+}
