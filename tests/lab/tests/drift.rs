@@ -65,7 +65,7 @@ fn the_hub_mends_itself_and_other_peers_lose_nothing() {
     hub("ip route add 192.0.2.0/24 dev wg0");
     hub("ip link set wg0 mtu 1300");
     hub("nft flush ruleset");
-    hub("nft delete table inet warren");
+    hub("nft delete table inet warren-wg0");
     assert_eq!(pinging.lost(), 0, "packets of beta to gamma");
 
     // These stop traffic until they are mended.

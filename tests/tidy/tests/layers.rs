@@ -37,6 +37,7 @@ const BESIDE: &[(&str, &str, &str)] = &[
 const ONLY: &[(&str, &[&str], &str)] = &[
     ("model", &[], "it is the ground"),
     ("ctl", &["model", "link"], "it speaks only the API"),
+    ("shell", &[], "it is what every daemon's main does alike; it knows nothing of meshes"),
     ("store", &["model", "control"], "it keeps facts; it neither acts nor talks"),
     ("sim", &["model", "engine", "control", "dns"], "it drives the cores alone, under virtual time"),
     ("lab", &[], "it judges from outside"),
