@@ -3,7 +3,6 @@
 //! Locks are taken in this order, and none is held over a system call: settings, peers, one session, then the
 //! indices or the timers. Threads read the sockets and the key without a lock.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,17 +13,16 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::x25519;
-use ipnet::IpNet;
 use model::limits::MTU_DEFAULT;
 use model::{PrivateKey, PublicKey};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::allowed::AllowedIps;
 use crate::inbound::Inbound;
 use crate::outbound::{self, Outbound};
 use crate::peer::{Peer, Session};
 use crate::sockets::Sockets;
 use crate::state::{DeviceState, PeerState};
+use crate::table::{Indices, Peers};
 use crate::timers::Timers;
 use crate::tun::Tun;
 use crate::uapi::server::Server;
@@ -32,8 +30,6 @@ use crate::update::{PeerUpdate, Update};
 
 /// Stack of each thread; packets are on the heap.
 const STACK_BYTES: usize = 256 * 1024;
-/// Attempts to find a free index among 2^24 that are at most half used.
-const INDEX_ATTEMPTS: u32 = 64;
 
 /// How a device is made; all of it but the directory can be changed afterwards.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,8 +179,7 @@ impl Device {
 
     /// One peer, without a walk over the others.
     pub fn peer(&self, key: &PublicKey) -> Option<PeerState> {
-        let peers = self.shared.peers();
-        peers.by_key.get(key).map(Entry::state)
+        self.shared.peers().state(key)
     }
 
     /// The device's public key, if it was told a private one.
@@ -213,9 +208,7 @@ impl Drop for Device {
             }
         }
         // Machines and indices point at each other; without this nobody would let go.
-        let mut peers = self.shared.peers_mut();
-        peers.by_key.values().for_each(|entry| entry.peer.lock().remove());
-        peers.by_key.clear();
+        self.shared.peers_mut().take_all().iter().for_each(|peer| peer.lock().remove());
     }
 }
 
@@ -246,135 +239,6 @@ impl Identity {
     }
 }
 
-/// Which peer a receiver index belongs to: its upper 24 bits; the lower eight count the peer's sessions.
-#[derive(Default)]
-pub(crate) struct Indices(RwLock<HashMap<u32, Arc<Peer>>>);
-
-impl Indices {
-    /// An index that nobody else has, random so that it tells nothing. `None` if there is none to be found.
-    pub(crate) fn lease(self: &Arc<Self>, peer: &Arc<Peer>) -> Option<Lease> {
-        let mut indices = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        for _ in 0..INDEX_ATTEMPTS {
-            let index = getrandom::u32().ok()? >> 8;
-            if let std::collections::hash_map::Entry::Vacant(free) = indices.entry(index) {
-                free.insert(Arc::clone(peer));
-                return Some(Lease { index, indices: Arc::clone(self) });
-            }
-        }
-        None
-    }
-
-    /// The peer that a message's receiver index belongs to, and the index.
-    pub(crate) fn find(&self, receiver: [u8; 4]) -> Option<(u32, Arc<Peer>)> {
-        let index = u32::from_le_bytes(receiver) >> 8;
-        let indices = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        indices.get(&index).map(|peer| (index, Arc::clone(peer)))
-    }
-}
-
-/// An index in use; free again when dropped.
-pub(crate) struct Lease {
-    index: u32,
-    indices: Arc<Indices>,
-}
-
-impl Lease {
-    pub(crate) const fn index(&self) -> u32 {
-        self.index
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.indices.0.write().unwrap_or_else(PoisonError::into_inner).remove(&self.index);
-    }
-}
-
-/// The peers by key and by allowed network.
-pub(crate) struct Peers {
-    by_key: BTreeMap<PublicKey, Entry>,
-    pub(crate) routes: AllowedIps<Arc<Peer>>,
-    next_number: u64,
-}
-
-struct Entry {
-    peer: Arc<Peer>,
-    allowed_ips: BTreeSet<IpNet>,
-}
-
-impl Entry {
-    fn state(&self) -> PeerState {
-        let session = self.peer.lock();
-        PeerState {
-            key: self.peer.key,
-            preshared_key: session.preshared_key.clone(),
-            endpoint: session.endpoint.map(|endpoint| endpoint.remote),
-            last_handshake: session.last_handshake,
-            received_bytes: session.received_bytes,
-            sent_bytes: session.sent_bytes,
-            keepalive_seconds: session.keepalive_seconds,
-            allowed_ips: self.allowed_ips.clone(),
-        }
-    }
-}
-
-impl Peers {
-    pub(crate) fn find(&self, key: &PublicKey) -> Option<Arc<Peer>> {
-        self.by_key.get(key).map(|entry| Arc::clone(&entry.peer))
-    }
-
-    fn find_or_add(&mut self, key: PublicKey) -> Arc<Peer> {
-        let entry = self.by_key.entry(key).or_insert_with(|| {
-            self.next_number += 1;
-            Entry { peer: Peer::new(key, self.next_number), allowed_ips: BTreeSet::new() }
-        });
-        Arc::clone(&entry.peer)
-    }
-
-    fn remove(&mut self, key: &PublicKey) -> Option<Arc<Peer>> {
-        let entry = self.by_key.remove(key)?;
-        for net in entry.allowed_ips {
-            self.routes.remove(net);
-        }
-        Some(entry.peer)
-    }
-
-    fn take_all(&mut self) -> BTreeMap<PublicKey, Entry> {
-        self.routes = AllowedIps::new();
-        std::mem::take(&mut self.by_key)
-    }
-
-    /// Gives a network to a peer; whoever had it has it no longer.
-    fn allow(&mut self, peer: &Arc<Peer>, net: IpNet) {
-        let net = net.trunc();
-        if let Some(before) = self.routes.insert(net, Arc::clone(peer))
-            && let Some(entry) = self.by_key.get_mut(&before.key)
-        {
-            entry.allowed_ips.remove(&net);
-        }
-        if let Some(entry) = self.by_key.get_mut(&peer.key) {
-            entry.allowed_ips.insert(net);
-        }
-    }
-
-    fn disallow(&mut self, peer: &Peer, net: IpNet) {
-        let net = net.trunc();
-        if let Some(entry) = self.by_key.get_mut(&peer.key)
-            && entry.allowed_ips.remove(&net)
-        {
-            self.routes.remove(net);
-        }
-    }
-
-    fn disallow_all(&mut self, peer: &Peer) {
-        if let Some(entry) = self.by_key.get_mut(&peer.key) {
-            for net in std::mem::take(&mut entry.allowed_ips) {
-                self.routes.remove(net);
-            }
-        }
-    }
-}
-
 /// What the threads share.
 pub(crate) struct Shared {
     pub(crate) tun: Tun,
@@ -395,12 +259,11 @@ pub(crate) struct Shared {
 impl Shared {
     fn new(tun: Tun, sockets: Sockets, fwmark: u32) -> io::Result<Self> {
         let event = || EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC);
-        let peers = Peers { by_key: BTreeMap::new(), routes: AllowedIps::new(), next_number: 0 };
         Ok(Self {
             tun,
             sockets: ArcSwap::from_pointee(sockets),
             identity: ArcSwapOption::empty(),
-            peers: RwLock::new(peers),
+            peers: RwLock::new(Peers::new()),
             indices: Arc::default(),
             timers: Timers::new(),
             fwmark: Mutex::new(fwmark),
@@ -453,7 +316,7 @@ impl Shared {
             private_key: self.identity().map(|identity| identity.private.clone()),
             listen_port: self.sockets.load().port(),
             fwmark,
-            peers: self.peers().by_key.values().map(Entry::state).collect(),
+            peers: self.peers().states(),
         }
     }
 
@@ -482,7 +345,7 @@ impl Shared {
         }
         if update.replace_peers {
             let removed = self.peers_mut().take_all();
-            removed.values().for_each(|entry| self.retire(&entry.peer));
+            removed.iter().for_each(|peer| self.retire(peer));
         }
         for peer in update.peers {
             self.apply_peer(peer);
@@ -499,7 +362,7 @@ impl Shared {
         let own = identity.as_ref().map(|identity| identity.key);
         self.identity.store(identity);
         // A machine that another thread makes from here on has the new key: the key is read under the session's lock.
-        self.peers().by_key.values().for_each(|entry| entry.peer.lock().forget_keys());
+        self.peers().each().for_each(|peer| peer.lock().forget_keys());
         if let Some(peer) = own.and_then(|key| self.peers_mut().remove(&key)) {
             self.retire(&peer);
         }

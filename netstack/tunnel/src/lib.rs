@@ -17,6 +17,7 @@ mod outbound;
 mod peer;
 mod sockets;
 mod state;
+mod table;
 mod timers;
 mod tun;
 pub mod uapi;

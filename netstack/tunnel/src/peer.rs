@@ -10,18 +10,22 @@
 //! Boringtun's `Tunn` keeps its time coarsely: what it does happens at the time of its last look at the clock. So
 //! it is made to look before every packet that comes [`LOOK_INTERVAL`] or more after the last look.
 
+mod machine;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use boringtun::noise::{Tunn, TunnResult};
+use boringtun::noise::TunnResult;
 use boringtun::x25519;
 use model::PublicKey;
 use zeroize::Zeroizing;
 
-use crate::device::{Identity, Indices, Lease};
+use crate::device::Identity;
 use crate::initiation::{Claimed, Tai64n};
+use crate::peer::machine::{INITIATION, INITIATION_INSTEAD, Look, Machine, REJECT_AFTER_MESSAGES};
 use crate::sockets::Endpoint;
+use crate::table::Indices;
 use crate::update::PresharedKey;
 
 /// Room for whatever is not data: the longest is a handshake initiation of 148 bytes.
@@ -29,25 +33,8 @@ pub(crate) type ControlBuffer = [u8; 160];
 
 /// How far a machine's time may lag behind when a packet is handled.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
-/// How often a machine with traffic looks at the clock by itself: its shortest timer is the 10 s of a keepalive.
-const ACTIVE_INTERVAL: Duration = Duration::from_secs(1);
-/// After so long without traffic only the timers of minutes are left (KEEPALIVE + REKEY_TIMEOUT are 15 s).
-const ACTIVE_TIME: Duration = Duration::from_secs(20);
-/// How often a machine without traffic looks: its timers are 120, 165, 180 and 540 s.
-const QUIET_INTERVAL: Duration = Duration::from_secs(5);
-/// WireGuard paper, section 6.1; boringtun has the same.
-const REKEY_TIMEOUT: Duration = Duration::from_secs(5);
-/// WireGuard paper, section 6.1: retries spread over a third of a second.
-const REKEY_JITTER_MS_MAX: u32 = 333;
-/// WireGuard paper, section 6.1.
-const REKEY_AFTER_MESSAGES: u64 = 1 << 60;
-/// WireGuard paper, section 6.1. Boringtun has no limit of its own.
-const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
 /// Initiations of one peer are answered at most so often, as in the kernel (50 a second).
 const INITIATION_INTERVAL: Duration = Duration::from_millis(20);
-
-const INITIATION: u8 = 1;
-const DATA: u8 = 4;
 
 /// A peer by its key. Its number orders deadlines that fall together.
 pub(crate) struct Peer {
@@ -91,20 +78,6 @@ pub(crate) struct Session {
     retired: Option<Box<Machine>>,
 }
 
-/// Boringtun's machine and what it does not tell.
-struct Machine {
-    tunn: Tunn,
-    lease: Lease,
-    looked: Instant,
-    active: Instant,
-    /// When to repeat the initiation that is not answered yet.
-    retry: Option<Instant>,
-    /// The index of a session that we answered and nothing came through yet.
-    unconfirmed: Option<u32>,
-    established: bool,
-    rekey: bool,
-}
-
 /// A data packet that was opened.
 pub(crate) struct Opened {
     /// Length of the inner packet; 0 is a keepalive.
@@ -130,24 +103,8 @@ impl Session {
             return false;
         }
         let Some(lease) = indices.lease(peer) else { return false };
-        let tunn = Tunn::new(
-            identity.secret.clone(),
-            x25519::PublicKey::from(*peer.key.as_bytes()),
-            self.preshared_key.as_ref().map(|key| *key.expose()),
-            None,
-            lease.index(),
-            Some(Arc::clone(&identity.unlimited)),
-        );
-        self.live = Some(Box::new(Machine {
-            tunn,
-            lease,
-            looked: now,
-            active: now,
-            retry: None,
-            unconfirmed: None,
-            established: false,
-            rekey: false,
-        }));
+        let machine = Machine::new(&peer.key, self.preshared_key.as_ref(), identity, lease, now);
+        self.live = Some(Box::new(machine));
         true
     }
 
@@ -338,6 +295,7 @@ impl Session {
         if confirms {
             machine.unconfirmed = None;
             machine.established = true;
+            machine.rekey = false;
             self.last_handshake = Some(SystemTime::now());
         }
         self.heard(message.len(), from, now);
@@ -425,92 +383,6 @@ impl Session {
         self.received_bytes += bytes as u64;
         self.traffic = Some(now);
         self.endpoint = Some(from);
-    }
-}
-
-/// What a machine did at a look at the clock.
-enum Look {
-    Quiet,
-    Send(usize),
-    Expired,
-}
-
-/// A retired machine wanted a handshake, which the live one must make: no message is so long.
-const INITIATION_INSTEAD: usize = usize::MAX;
-
-impl Machine {
-    fn deadline(&self, now: Instant) -> Instant {
-        match self.retry {
-            Some(retry) if !self.established => retry,
-            _ if now.saturating_duration_since(self.active) < ACTIVE_TIME => self.looked + ACTIVE_INTERVAL,
-            _ => self.looked + QUIET_INTERVAL,
-        }
-    }
-
-    fn has_session(&self) -> bool {
-        self.established && self.tunn.time_since_last_handshake().is_some()
-    }
-
-    fn look(&mut self, now: Instant, out: &mut ControlBuffer) -> Look {
-        self.looked = now;
-        let bytes = match self.tunn.update_timers(out) {
-            TunnResult::WriteToNetwork(message) => message.len(),
-            TunnResult::Err(_) => return Look::Expired,
-            _ if self.rekey => return Look::Send(self.initiate(now, out)),
-            _ => return Look::Quiet,
-        };
-        self.note(bytes, now, out);
-        Look::Send(bytes)
-    }
-
-    /// A retired machine keeps its session alive and makes no other.
-    fn look_retired(&mut self, now: Instant, out: &mut ControlBuffer, may_send: bool) -> Look {
-        self.looked = now;
-        let mut unsent: ControlBuffer = [0; 160];
-        let bytes = match self.tunn.update_timers(if may_send { out } else { &mut unsent }) {
-            TunnResult::WriteToNetwork(message) if message[0] == DATA => message.len(),
-            TunnResult::WriteToNetwork(_) => INITIATION_INSTEAD,
-            TunnResult::Err(_) => return Look::Expired,
-            _ if !self.has_session() => return Look::Expired,
-            _ => return Look::Quiet,
-        };
-        if may_send { Look::Send(bytes) } else { Look::Quiet }
-    }
-
-    fn initiate(&mut self, now: Instant, out: &mut ControlBuffer) -> usize {
-        let bytes = match self.tunn.format_handshake_initiation(out, false) {
-            TunnResult::WriteToNetwork(message) => message.len(),
-            _ => 0,
-        };
-        self.note(bytes, now, out);
-        bytes
-    }
-
-    fn seal(&mut self, packet: &[u8], now: Instant, out: &mut [u8]) -> usize {
-        let bytes = match self.tunn.encapsulate(packet, out) {
-            TunnResult::WriteToNetwork(message) => message.len(),
-            _ => 0,
-        };
-        self.note(bytes, now, out);
-        if bytes > 0 && out[0] == DATA {
-            let counter = u64::from_le_bytes(out[8..16].try_into().expect("eight bytes"));
-            self.rekey |= counter >= REKEY_AFTER_MESSAGES;
-            if counter >= REJECT_AFTER_MESSAGES {
-                return 0;
-            }
-        }
-        bytes
-    }
-
-    /// Takes note of a message that goes out.
-    fn note(&mut self, bytes: usize, now: Instant, out: &[u8]) {
-        if bytes > 0 {
-            self.active = now;
-        }
-        if bytes > 0 && out[0] == INITIATION {
-            let jitter = getrandom::u32().unwrap_or(0) % (REKEY_JITTER_MS_MAX + 1);
-            self.retry = Some(now + REKEY_TIMEOUT + Duration::from_millis(jitter.into()));
-        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use model::PrivateKey;
 
+use super::machine::{REKEY_JITTER_MS_MAX, REKEY_TIMEOUT};
 use super::*;
 use crate::initiation::INITIATION_BYTES;
 
