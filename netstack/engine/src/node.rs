@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use model::time::Deadline;
-use model::{Mono, Now};
+use model::{Mono, Now, Zone};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng as _;
 
@@ -68,6 +68,11 @@ impl Node {
     /// people, not for loops.
     pub fn status(&self) -> Status {
         self.machines.status(self.told.map(|now| now.mono).unwrap_or_default())
+    }
+
+    /// The zones of what is held, one for each tenant.
+    pub fn zones(&self) -> impl Iterator<Item = &Zone> {
+        self.machines.zones()
     }
 
     fn turn(&mut self, now: Now, take: impl FnOnce(&mut Machines, &mut Turn<'_>)) {

@@ -1,7 +1,7 @@
 //! What a node says of itself, to people and to the server.
 
 use model::wire::Remark;
-use model::{Code, Held, Mono, Snapshot, Standing, TenantId};
+use model::{Code, Held, Mono, Snapshot, Standing, TenantId, Zone};
 
 use crate::status::{PeerStatus, Status, TenantStatus};
 
@@ -26,6 +26,10 @@ impl Machines {
             link_error: self.link_error.clone(),
             problems: self.problems().take(PROBLEMS_MAX).collect(),
         }
+    }
+
+    pub(crate) fn zones(&self) -> impl Iterator<Item = &Zone> {
+        self.ledger.holdings().map(|(_, _, snapshot)| &snapshot.zone)
     }
 
     /// What is wrong, for the server.

@@ -11,11 +11,13 @@ pub(crate) struct Host {
     pub(crate) state: Observed,
     /// The public half of the key that `SetDevice` sets.
     pub(crate) key: PublicKey,
+    /// Peers may dispute addresses. Looking for that costs a walk over all peers, too much for thousands.
+    pub(crate) disputed: bool,
 }
 
 impl Host {
     pub(crate) fn new(key: PublicKey) -> Self {
-        Self { state: Observed::default(), key }
+        Self { state: Observed::default(), key, disputed: true }
     }
 
     pub(crate) fn apply(&mut self, change: &Change) -> Result<(), String> {
@@ -26,7 +28,7 @@ impl Host {
                 self.state.interface.get_or_insert_with(fresh);
             }
             Change::RemoveInterface => {
-                self.state.interface = Some(self.state.interface.take().ok_or_else(none)?).filter(|_| false)
+                self.state.interface.take().ok_or_else(none)?;
             }
             Change::SetFirewall(firewall) => self.state.firewall = Some(firewall.clone()),
             Change::RemoveFirewall => self.state.firewall = None,
@@ -42,8 +44,12 @@ impl Host {
             }
             Change::ClearResolver => self.state.resolver = None,
             on_interface => {
-                let key = self.key;
-                apply_on(self.state.interface.as_mut().ok_or_else(none)?, on_interface, key)?;
+                apply_on(
+                    self.state.interface.as_mut().ok_or_else(none)?,
+                    on_interface,
+                    self.key,
+                    self.disputed,
+                )?;
             }
         }
         Ok(())
@@ -66,7 +72,12 @@ impl Host {
     }
 }
 
-fn apply_on(interface: &mut ObservedInterface, change: &Change, key: PublicKey) -> Result<(), String> {
+fn apply_on(
+    interface: &mut ObservedInterface,
+    change: &Change,
+    key: PublicKey,
+    disputed: bool,
+) -> Result<(), String> {
     match change {
         Change::SetDevice { listen_port } => {
             interface.public_key = Some(key);
@@ -81,7 +92,7 @@ fn apply_on(interface: &mut ObservedInterface, change: &Change, key: PublicKey) 
         Change::RemoveRoute(net) => remove(&mut interface.routes, net)?,
         Change::SetPeer(setting) => {
             // WireGuard: an allowed address has one owner, the last that was given it.
-            for peer in interface.peers.values_mut() {
+            for peer in interface.peers.values_mut().filter(|_| disputed) {
                 peer.allowed.retain(|net| !setting.allowed.contains(net));
             }
             let peer = interface.peers.entry(setting.key).or_default();

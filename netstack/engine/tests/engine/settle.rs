@@ -145,7 +145,7 @@ proptest! {
 
     #[test]
     fn all_changes_settle_a_strict_host(desired in desired(), observed in observed()) {
-        let mut host = Host { state: observed, key: OWN };
+        let mut host = Host { state: observed, ..Host::new(OWN) };
         for change in changes(&desired, &host.state) {
             prop_assert_eq!(host.apply(&change), Ok(()), "{}", change);
         }
@@ -155,7 +155,7 @@ proptest! {
 
     #[test]
     fn what_a_node_expects_of_a_change_is_what_a_host_does(desired in desired(), observed in observed()) {
-        let mut host = Host { state: observed, key: OWN };
+        let mut host = Host { state: observed, ..Host::new(OWN) };
         let mut expected = host.state.clone();
         for change in changes(&desired, &host.state) {
             prop_assert_eq!(host.apply(&change), Ok(()));
