@@ -71,15 +71,15 @@ pub enum RecordData {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Text(Box<str>);
 
-/// Longer than one character string holds.
+/// Longer than one character string holds, or with a NUL, which PostgreSQL cannot store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a TXT value has at most {TXT_BYTES_MAX} bytes")]
-pub struct TextTooLong;
+#[error("a TXT value has at most {TXT_BYTES_MAX} bytes and no NUL")]
+pub struct BadText;
 
 impl std::str::FromStr for Text {
-    type Err = TextTooLong;
-    fn from_str(text: &str) -> Result<Self, TextTooLong> {
-        if text.len() > TXT_BYTES_MAX { Err(TextTooLong) } else { Ok(Self(text.into())) }
+    type Err = BadText;
+    fn from_str(text: &str) -> Result<Self, BadText> {
+        if text.len() > TXT_BYTES_MAX || text.contains('\0') { Err(BadText) } else { Ok(Self(text.into())) }
     }
 }
 
@@ -115,7 +115,7 @@ impl RecordData {
             "A" => Self::A(value.parse().map_err(|e: std::net::AddrParseError| bad(e.to_string()))?),
             "AAAA" => Self::Aaaa(value.parse().map_err(|e: std::net::AddrParseError| bad(e.to_string()))?),
             "CNAME" => Self::Cname(value.parse().map_err(|e: crate::name::BadName| bad(e.to_string()))?),
-            "TXT" => Self::Txt(value.parse().map_err(|e: TextTooLong| bad(e.to_string()))?),
+            "TXT" => Self::Txt(value.parse().map_err(|e: BadText| bad(e.to_string()))?),
             _ => return Err(BadRecord::Kind(kind.into())),
         })
     }
