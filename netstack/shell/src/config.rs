@@ -72,6 +72,14 @@ pub fn read<A: Parser>(default_file: &str) -> Result<(A, String), ConfigError> {
     read_from(default_file, std::env::args_os().collect(), std::env::var_os("WARREN_CONFIG"))
 }
 
+/// The file that [`read`] reads, whether it is there or not.
+pub fn file_in_use(default_file: &str) -> PathBuf {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    named_file(&args)
+        .or_else(|| std::env::var_os("WARREN_CONFIG"))
+        .map_or_else(|| default_file.into(), PathBuf::from)
+}
+
 fn read_from<A: Parser>(
     default_file: &str,
     args: Vec<OsString>,

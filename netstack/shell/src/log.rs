@@ -2,6 +2,7 @@
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Directive;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -32,11 +33,20 @@ pub struct BadLevel {
     source: tracing_subscriber::filter::ParseError,
 }
 
+/// Calls every retried handshake an error; heard only if --log-level names it.
+const NOISY: &str = "boringtun";
+
+fn quiet() -> Directive {
+    format!("{NOISY}=off").parse().expect("a directive")
+}
+
 /// Starts logging for the whole process. Call it once.
 pub fn start(settings: &Settings) -> Result<(), BadLevel> {
     let filter = EnvFilter::builder()
         .parse(&settings.log_level)
         .map_err(|source| BadLevel { level: settings.log_level.clone(), source })?;
+    let heard = settings.log_level.contains(NOISY);
+    let filter = if heard { filter } else { filter.add_directive(quiet()) };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match settings.log_format {
         Format::Text => {

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -45,6 +46,43 @@ impl Wishes {
 /// Tells the service manager that the daemon serves (sd_notify(3)). Without one this does nothing.
 pub fn ready(status: &str) {
     notify(&[NotifyState::Ready, NotifyState::Status(status)]);
+}
+
+/// Tells the service manager how it goes, in one line for people.
+pub fn status(line: &str) {
+    notify(&[NotifyState::Status(line)]);
+}
+
+/// Tells the service manager now and then that the daemon is alive, if it wants to know (`WatchdogSec=` in
+/// systemd.service(5)).
+#[derive(Debug)]
+pub struct Watchdog {
+    interval: Option<Duration>,
+    next_at: Instant,
+}
+
+impl Watchdog {
+    /// Asks what the service manager wants.
+    pub fn new() -> Self {
+        // Half of the time that it waits, as sd_watchdog_enabled(3) advises.
+        Self { interval: sd_notify::watchdog_enabled().map(|limit| limit / 2), next_at: Instant::now() }
+    }
+
+    /// To be called often; tells as often as is wanted.
+    pub fn alive(&mut self) {
+        let Some(interval) = self.interval else { return };
+        let now = Instant::now();
+        if now >= self.next_at {
+            self.next_at = now + interval;
+            notify(&[NotifyState::Watchdog]);
+        }
+    }
+}
+
+impl Default for Watchdog {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// Tells the service manager that the daemon drains.
