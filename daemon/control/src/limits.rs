@@ -41,8 +41,10 @@ pub const PRESENCE_SAVE_INTERVAL: Duration = Duration::from_secs(30);
 pub const PRESENCE_ROWS_MAX: usize = 1000;
 /// How often a replica looks for what others wrote: the other half of "well under a second".
 pub const POLL_INTERVAL: Duration = Duration::from_millis(250);
-/// After the store failed or a directory was read incompletely, it is looked at again this much later.
+/// After the store failed, or a directory was read incompletely, it is looked at again this much later.
 pub const STORE_RETRY_INTERVAL: Duration = Duration::from_secs(2);
+/// Rows that cannot be right are read again after twice as long each time, up to this: the read is a large one.
+pub const REREAD_INTERVAL_MAX: Duration = Duration::from_secs(60);
 /// A node that cannot be served now comes back after between half and the whole of this.
 pub const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// A draining server spreads its nodes' return by so much per link, so that a thousand are back within 10 s.

@@ -1,6 +1,7 @@
 //! What the store says that this process did not write: the first read, other replicas' facts, and reads that failed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use model::{AnchorSecret, Epoch, Mono, Now, TenantId, Version};
 
@@ -9,7 +10,7 @@ use crate::directory::BadRows;
 use crate::event::Event;
 use crate::io::Output;
 use crate::lanes::Lane;
-use crate::limits::{POLL_INTERVAL, STORE_RETRY_INTERVAL};
+use crate::limits::{POLL_INTERVAL, REREAD_INTERVAL_MAX, STORE_RETRY_INTERVAL};
 use crate::rows::{Loaded, Refresh, Since, Standings, TenantRows};
 
 /// What is being read, and when to look again.
@@ -22,16 +23,29 @@ pub(crate) struct StoreWatch {
     pub(super) owes_hub_keys: bool,
     polling: bool,
     refreshing: BTreeSet<TenantId>,
-    due_at: Option<Mono>,
+    poll_at: Option<Mono>,
+    /// When the withheld tenants are read again, and how long after that.
+    reread_at: Option<Mono>,
+    reread_after: Option<Duration>,
 }
 
 impl StoreWatch {
-    pub(super) const fn due_at(&self) -> Option<Mono> {
-        self.due_at
+    pub(super) fn due_at(&self) -> Option<Mono> {
+        [self.poll_at, self.reread_at].into_iter().flatten().min()
     }
 
-    fn look_at(&mut self, at: Mono) {
-        self.due_at = Some(self.due_at.map_or(at, |before| before.min(at)));
+    fn poll_by(&mut self, at: Mono) {
+        self.poll_at = Some(self.poll_at.map_or(at, |before| before.min(at)));
+    }
+
+    /// Rows that cannot be right are read again, less and less often.
+    fn reread_later(&mut self, now: Mono) {
+        if self.reread_at.is_none() {
+            let after = self.reread_after.map_or(STORE_RETRY_INTERVAL, |before| before * 2);
+            let after = after.min(REREAD_INTERVAL_MAX);
+            self.reread_after = Some(after);
+            self.reread_at = Some(now + after);
+        }
     }
 }
 
@@ -50,7 +64,7 @@ impl Control {
         }
         self.presences.load(loaded.presence);
         if self.config.shared {
-            self.store.look_at(now.mono + POLL_INTERVAL);
+            self.store.poll_by(now.mono + POLL_INTERVAL);
         }
     }
 
@@ -60,11 +74,13 @@ impl Control {
         let Some(anchor) = anchor else {
             self.out.event(Event::AnchorSealed { tenant });
             self.directories.insert_withheld(rows.tenant);
-            return self.store.look_at(now.mono + STORE_RETRY_INTERVAL);
+            return self.store.reread_later(now.mono);
         };
         let is_new = !self.directories.contains(tenant);
         if let Err(reason) = self.directories.insert(rows, anchor) {
             self.withheld_because(tenant, reason, now);
+        } else if self.directories.withheld().next().is_none() {
+            self.store.reread_after = None;
         }
         if is_new {
             self.introduce_tenants(now);
@@ -75,23 +91,23 @@ impl Control {
 
     pub(super) fn withheld_because(&mut self, tenant: TenantId, reason: BadRows, now: Now) {
         self.out.event(Event::DirectoryWithheld { tenant, reason });
-        self.store.look_at(now.mono + STORE_RETRY_INTERVAL);
+        self.store.reread_later(now.mono);
     }
 
     pub(super) fn store_failed(&mut self, tenant: Option<TenantId>, reason: String, now: Now) {
         self.out.event(Event::StoreUnavailable { tenant, reason });
-        self.store.look_at(now.mono + STORE_RETRY_INTERVAL);
+        self.store.poll_by(now.mono + STORE_RETRY_INTERVAL);
     }
 
     pub(super) fn on_store_due(&mut self, now: Now) {
-        if self.store.due_at.is_none_or(|at| at > now.mono) {
-            return;
+        if self.store.poll_at.is_some_and(|at| at <= now.mono) {
+            self.store.poll_at = None;
+            self.poll_store();
         }
-        self.store.due_at = None;
-        self.poll_store();
-        let withheld: Vec<TenantId> = self.directories.withheld().collect();
-        for tenant in withheld {
-            self.ask(tenant, Since::Nothing);
+        if self.store.reread_at.is_some_and(|at| at <= now.mono) {
+            self.store.reread_at = None;
+            let withheld: Vec<TenantId> = self.directories.withheld().collect();
+            withheld.into_iter().for_each(|tenant| self.ask(tenant, Since::Nothing));
         }
     }
 
@@ -123,7 +139,7 @@ impl Control {
                     self.compare(tenant, version);
                 }
                 if self.config.shared {
-                    self.store.look_at(now.mono + POLL_INTERVAL);
+                    self.store.poll_by(now.mono + POLL_INTERVAL);
                 }
                 if std::mem::take(&mut self.store.owes_hub_keys) {
                     self.state_hub_keys(now);
@@ -137,12 +153,13 @@ impl Control {
         self.resume_founding(now);
     }
 
-    /// An older version is no news: it was read before our own commit.
+    /// An older version is no news: it was read before our own commit. Withheld tenants have their own time.
     fn compare(&mut self, tenant: TenantId, there: Version) {
         if self.lanes.is_flying(Lane::Of(tenant)) {
             return;
         }
         match self.directories.version(tenant) {
+            None if self.directories.contains(tenant) => {}
             None => self.ask(tenant, Since::Nothing),
             Some(here) if here.epoch < there.epoch => self.ask(tenant, Since::Nothing),
             Some(here) if here < there => self.ask(tenant, Since::Generation(here.generation)),
@@ -169,6 +186,9 @@ impl Control {
             Ok(Refresh::Whole(rows)) => self.take_whole(*rows, anchor, now),
             Err(reason) => {
                 self.store_failed(Some(tenant), reason, now);
+                if self.directories.version(tenant).is_none() {
+                    self.store.reread_later(now.mono);
+                }
                 self.fail_loser(lane, now);
             }
         }

@@ -1,5 +1,7 @@
 //! What every node of a tenant should be: whole, as a patch, and by digest. Parts that nodes share are kept once.
 
+use std::collections::BTreeSet;
+
 use model::address::{Block, MeshAddresses};
 use model::hub::HubKeys;
 use model::limits::MTU_DEFAULT;
@@ -9,7 +11,6 @@ use model::{
     AnchorSecret, Buckets, DeviceId, Digest, Held, Label, Name, NodeId, Own, Patch, Peer, PublicKey, Record,
     RecordSet, Signed, Snapshot, Standing, TenantId, Version, Zone,
 };
-use std::collections::BTreeSet;
 
 use super::{Directory, Touched, naming};
 use crate::rows::{Device, Hub};
@@ -167,7 +168,7 @@ impl Directory {
         let patch = |keys: &BTreeSet<PublicKey>, peers: &Buckets<PublicKey, Peer>| {
             let (peers_set, peers_gone) = split(keys, |key| peers.get(key));
             let patch = Patch { own: None, peers_set, peers_gone, zone: zone.clone() };
-            Sized { bytes: patch.bytes(), patch }
+            HalfPatch { bytes: patch.bytes(), patch }
         };
         let hub = patch(&touched.hub_peers, &self.plans.hub_peers);
         let active = patch(&touched.device_peers, &self.plans.device_peers);
@@ -267,7 +268,8 @@ fn split<'a, K: Ord + Clone, V: Clone + 'a>(
     halves
 }
 
-struct Sized {
+/// What a patch has for every node of one share: all but the node's own part.
+struct HalfPatch {
     patch: Patch,
     bytes: usize,
 }
@@ -279,8 +281,8 @@ pub struct Delta {
     /// Patches end there.
     pub until: Version,
     touched: Touched,
-    hub: Sized,
-    active: Sized,
+    hub: HalfPatch,
+    active: HalfPatch,
 }
 
 impl Delta {

@@ -22,7 +22,7 @@ impl Case {
         let token = world.token(tenant, 2);
         let waits = world.token_with(tenant, 1, true);
         let mut enrol = |n: u8, token: &model::token::OnboardingToken, name: &str| {
-            let wish = Wish::Enrol { token: token.clone(), hostname: name.into() };
+            let wish = Wish::Enrol { token: Box::new(token.clone()), hostname: name.into() };
             let link = world.connect(Node::device(n.into(), n, wish, token.anchor));
             world.device(link)
         };
@@ -192,7 +192,7 @@ fn names_of_new_devices_avoid_what_is_there() {
     let wishes = ["laptop", "LAPTOP.local", "git", "hub", "localhost", "日本"];
     let mut names = Vec::new();
     for (n, hostname) in (10..).zip(wishes) {
-        let wish = Wish::Enrol { token: token.clone(), hostname: hostname.into() };
+        let wish = Wish::Enrol { token: Box::new(token.clone()), hostname: hostname.into() };
         let link = case.world.connect(Node::device(n.into(), n, wish, token.anchor));
         names.push(case.world.node(link).snapshot().own.name.to_string());
     }

@@ -13,7 +13,7 @@ use crate::store::Store;
 use crate::world::{World, label};
 
 fn enrolling(link: u64, seed: u8, token: &OnboardingToken, hostname: &str) -> Node {
-    let wish = Wish::Enrol { token: token.clone(), hostname: hostname.into() };
+    let wish = Wish::Enrol { token: Box::new(token.clone()), hostname: hostname.into() };
     Node::device(link, seed, wish, token.anchor)
 }
 

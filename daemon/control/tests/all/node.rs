@@ -18,7 +18,7 @@ use model::{
 /// What the node wants of the link.
 #[derive(Clone)]
 pub enum Wish {
-    Enrol { token: OnboardingToken, hostname: String },
+    Enrol { token: Box<OnboardingToken>, hostname: String },
     Attach,
     AttachHub { port: u16 },
 }

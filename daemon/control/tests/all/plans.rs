@@ -70,7 +70,7 @@ fn step(world: &mut World, tenant: model::TenantId, n: u8, what: &Do) {
     let edit = match what {
         Do::Enrol { pending, name } => {
             let token = world.token_with(tenant, 1, *pending);
-            let wish = Wish::Enrol { token: token.clone(), hostname: format!("n{name}") };
+            let wish = Wish::Enrol { token: Box::new(token.clone()), hostname: format!("n{name}") };
             world.connect(Node::device(u64::from(n), n, wish, token.anchor));
             return;
         }

@@ -254,7 +254,7 @@ impl World {
 
     /// A device that enrols by the token.
     pub fn enrol(&mut self, n: u8, token: &OnboardingToken) -> LinkId {
-        let wish = Wish::Enrol { token: token.clone(), hostname: format!("host{n}") };
+        let wish = Wish::Enrol { token: Box::new(token.clone()), hostname: format!("host{n}") };
         self.connect(Node::device(u64::from(n), n, wish, token.anchor))
     }
 
