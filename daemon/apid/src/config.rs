@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Parser;
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use link::ServerAddress;
 use model::{Endpoint, Label, Name};
 
@@ -63,6 +63,10 @@ pub struct Settings {
     /// Password of the first administrator, `admin`; a one-time setup URL is printed if absent.
     #[arg(long, env = "WARREN_ADMIN_PASSWORD", hide_env_values = true)]
     pub admin_password: Option<String>,
+    /// Network of proxies that end TLS in front of this server; may be repeated. Their X-Forwarded-For is believed, and
+    /// agents behind them say --proxied.
+    #[arg(long, env = "WARREN_TRUSTED_PROXY", value_delimiter = ',')]
+    pub trusted_proxy: Vec<IpNet>,
     /// Run as root all the same. The process needs no privilege.
     #[arg(long)]
     pub allow_root: bool,

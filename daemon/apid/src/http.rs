@@ -26,6 +26,7 @@ use store::Store;
 use crate::clock::Clock;
 use crate::desk::Desk;
 use crate::metrics::Metrics;
+use crate::proxies::Proxies;
 
 pub use auth::Peer;
 pub use health::Readiness;
@@ -48,6 +49,8 @@ pub struct App {
     pub public: Arc<ServerAddress>,
     /// Of its TLS key.
     pub fingerprint: Fingerprint,
+    /// Whose word on a client's address is believed.
+    pub proxies: Proxies,
     /// What the health checks look at.
     pub readiness: Readiness,
 }

@@ -15,6 +15,7 @@ mod listen;
 mod local;
 mod metrics;
 mod people;
+mod proxies;
 mod report;
 mod seal;
 
@@ -89,6 +90,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         clock,
         public: Arc::new(public.clone()),
         fingerprint,
+        proxies: proxies::Proxies::new(settings.trusted_proxy.clone()),
         readiness,
     };
     let router = http::router(app);

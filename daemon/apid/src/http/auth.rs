@@ -50,6 +50,10 @@ pub struct Caller {
 
 /// Finds out who calls and puts it into the request, if it is anybody.
 pub async fn identify(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    if let Some(Peer::Network { address, channel }) = request.extensions().get::<Peer>().cloned() {
+        let (address, channel) = app.proxies.client(address, channel, request.headers());
+        request.extensions_mut().insert(Peer::Network { address, channel });
+    }
     let peer = request.extensions().get::<Peer>().cloned();
     let bearer = request.headers().get(header::AUTHORIZATION).cloned();
     match caller(&app, peer, bearer).await {
