@@ -320,7 +320,7 @@ impl Driver {
         match command {
             Command::Join { token, hostname, os } => {
                 self.join_refused = None;
-                self.tell(Input::Join { token, hostname, os });
+                self.tell(Input::Join { token: *token, hostname, os });
             }
             Command::Up => self.tell(Input::Up),
             Command::Down => self.tell(Input::Down),

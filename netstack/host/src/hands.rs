@@ -1,5 +1,5 @@
 //! The thread on which a [`Host`] works: one task after the other, answers in that order, and a glance now and
-//! then at what gives no event. Chooses no task.
+//! then at what gives no event: it tells when that differs from the last look or the last glance. Chooses no task.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -111,7 +111,13 @@ fn run(mut host: Host, todo: &std_mpsc::Receiver<Task>, done: &mpsc::Sender<Answ
     let mut glance_at = Instant::now() + GLANCE_INTERVAL;
     loop {
         let answer = match todo.recv_timeout(glance_at.saturating_duration_since(Instant::now())) {
-            Ok(task) => work(&mut host, task),
+            Ok(task) => {
+                if matches!(task, Task::Observe) {
+                    // Before it, so that what changes in between is seen as changed.
+                    seen = Some(host.glance());
+                }
+                work(&mut host, task)
+            }
             Err(std_mpsc::RecvTimeoutError::Timeout) => {
                 let began = Instant::now();
                 let now = host.glance();

@@ -16,7 +16,7 @@ use crate::wireguard::PeerState;
 const COMMANDS_MAX: usize = 32;
 
 pub(crate) enum Command {
-    Join { token: OnboardingToken, hostname: Remark, os: Remark },
+    Join { token: Box<OnboardingToken>, hostname: Remark, os: Remark },
     Up,
     Down,
     Look,
@@ -66,7 +66,7 @@ pub fn channel() -> (Handle, Commands) {
 impl Handle {
     /// Become a device: kept over restarts until the server says yes, or no for good.
     pub async fn join(&self, token: OnboardingToken, hostname: Remark, os: Remark) -> Result<(), Gone> {
-        self.send(Command::Join { token, hostname, os }).await
+        self.send(Command::Join { token: Box::new(token), hostname, os }).await
     }
 
     /// Take part in the mesh.

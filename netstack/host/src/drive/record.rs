@@ -20,13 +20,13 @@ pub(crate) fn record(event: &Event) {
     match event {
         Event::Joined { device, standing } => line!(event, "joined", %device, standing = standing.as_str()),
         Event::JoinRefused(refusal) => {
-            line!(event, "join-refused", refusal = %refusal.code, said = %refusal.detail)
+            line!(event, "join-refused", refusal = %refusal.code, said = %refusal.detail);
         }
         Event::Attached => line!(event, "attached"),
         Event::Detached { reason } => line!(event, "detached", reason),
         Event::Unreachable { reason, .. } => line!(event, "server-unreachable", reason),
         Event::ServerRefused(refusal) => {
-            line!(event, "server-refused", refusal = %refusal.code, said = %refusal.detail)
+            line!(event, "server-refused", refusal = %refusal.code, said = %refusal.detail);
         }
         Event::ServerUntrusted { reason } => line!(event, "server-untrusted", reason),
         Event::AnchorChanged { tenant } => line!(event, "anchor-changed", %tenant),
@@ -38,7 +38,7 @@ pub(crate) fn record(event: &Event) {
             standing = standing.as_str()
         ),
         Event::Rejected { tenant, rejection } => {
-            line!(event, "snapshot-rejected", %tenant, reason = %Chain(rejection))
+            line!(event, "snapshot-rejected", %tenant, reason = %Chain(rejection));
         }
         Event::PeerTwice { key, kept, refused } => line!(event, "peer-twice", %key, %kept, %refused),
         Event::Drift { changes, first } => line!(event, "drift", changes, %first),

@@ -49,6 +49,7 @@ pub(crate) struct Rule {
     pub(crate) comment: String,
 }
 
+#[derive(Clone, Copy)]
 enum Verdict {
     Accept,
     Drop,
@@ -97,7 +98,7 @@ fn rule(chain: &'static str, matches: impl IntoIterator<Item = Attributes>, verd
     if matches!(verdict, Verdict::Drop) {
         expressions.push(expression("counter", &Attributes::new()));
     }
-    expressions.push(immediate(&verdict));
+    expressions.push(immediate(verdict));
     Rule { chain, expressions, comment: String::new() }
 }
 
@@ -153,7 +154,7 @@ fn known_states() -> Attributes {
     expression("bitwise", &data)
 }
 
-fn immediate(verdict: &Verdict) -> Attributes {
+fn immediate(verdict: Verdict) -> Attributes {
     let (code, chain) = match verdict {
         Verdict::Drop => (0, None),
         Verdict::Accept => (1, None),
@@ -188,7 +189,7 @@ mod tests {
         let rules = rules("wg0");
         for chain in ["mesh", "tenants"] {
             let last = rules.iter().rfind(|r| r.chain == chain).unwrap();
-            assert_eq!(last.expressions.last(), Some(&immediate(&Verdict::Drop)));
+            assert_eq!(last.expressions.last(), Some(&immediate(Verdict::Drop)));
             assert_eq!(last.expressions.len(), 2, "unconditional");
         }
     }

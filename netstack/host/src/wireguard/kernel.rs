@@ -160,7 +160,7 @@ fn merge(parts: Vec<WireguardMessage>) -> DeviceState {
             }
             WireguardAttribute::ListenPort(port) => state.listen_port = port,
             WireguardAttribute::Peers(peers) => {
-                peers.into_iter().for_each(|peer| merge_peer(&mut state, peer))
+                peers.into_iter().for_each(|peer| merge_peer(&mut state, peer));
             }
             _ => {}
         }
