@@ -106,7 +106,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
 
     tracing::info!(url = %public, listen = %settings.listen, socket = %settings.socket.display(), %fingerprint, "serving");
     if let Some(secret) = setup {
-        tracing::info!(url = %format!("{public}/setup"), %secret, "no administrator yet: open the URL and enter the secret");
+        tracing::info!(url = %format!("{public}/setup?secret={secret}"), "no administrator yet: open the URL, it works once");
     }
     service::ready("serving");
     while wishes.next().await == Wish::Reload {

@@ -136,15 +136,16 @@ async fn the_first_administrator_comes_by_the_secret_once_and_logs_in_for_ever()
     let apid = fresh();
     let server = apid.https(apid.fingerprint());
     let form = |secret: &str, password: &str| json!({"secret": secret, "user": "ada", "password": password});
-    let (secret, good) = (apid.field("secret"), "violet tram 9 opens");
+    let (url, good) = (apid.field("url"), "violet tram 9 opens");
+    let (_, secret) = url.split_once("/setup?secret=").expect("the one-time URL");
 
     let (status, problem) = post(&server, "/api/v1/setup", None, form("wrong", good)).await;
     assert_eq!((status, &problem["code"]), (409, &json!("setup-done")));
-    let (status, problem) = post(&server, "/api/v1/setup", None, form(&secret, "short")).await;
+    let (status, problem) = post(&server, "/api/v1/setup", None, form(secret, "short")).await;
     assert_eq!((status, &problem["code"]), (400, &json!("password-invalid")));
-    let (status, made) = post(&server, "/api/v1/setup", None, form(&secret, good)).await;
+    let (status, made) = post(&server, "/api/v1/setup", None, form(secret, good)).await;
     assert_eq!(status, 201, "{made}");
-    let (status, _) = post(&server, "/api/v1/setup", None, form(&secret, good)).await;
+    let (status, _) = post(&server, "/api/v1/setup", None, form(secret, good)).await;
     assert_eq!(status, 409, "the secret works once");
 
     let (status, problem) =

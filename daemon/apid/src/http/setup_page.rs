@@ -1,6 +1,7 @@
 //! The page behind the one-time setup URL: a form without a script, for the first administrator.
 
-use axum::extract::{Form, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Form, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use model::Refusal;
@@ -24,31 +25,42 @@ pub struct Fields {
     password: String,
 }
 
-/// The empty form. The secret stands in the URL's fragment, which a browser sends to nobody; it is typed or pasted here.
-pub async fn page() -> Response {
-    render(StatusCode::OK, &form(""))
+/// What the one-time URL carries. It works once, so that its traces in a history or a log open nothing afterwards.
+#[derive(Default, Deserialize)]
+pub struct Carried {
+    #[serde(default)]
+    secret: String,
+}
+
+/// The form, with the secret of the URL in it.
+pub async fn page(query: Result<Query<Carried>, QueryRejection>) -> Response {
+    let Query(carried) = query.unwrap_or_default();
+    render(StatusCode::OK, &form("", &carried.secret))
 }
 
 /// Makes the administrator.
 pub async fn submit(State(app): State<App>, Form(fields): Form<Fields>) -> Response {
     let user = match fields.user.parse() {
         Ok(user) => user,
-        Err(error) => return render(StatusCode::BAD_REQUEST, &form(&format!("The name: {error}."))),
+        Err(error) => {
+            return render(StatusCode::BAD_REQUEST, &form(&format!("The name: {error}."), &fields.secret));
+        }
     };
     let setup = Setup { secret: fields.secret.trim().into(), user, password: fields.password };
     match first_administrator(&app, setup).await {
         Ok(created) => render(StatusCode::CREATED, &done(&created.user.to_string(), &app)),
-        Err(refusal) => refused(&refusal),
+        Err(refusal) => refused(&refusal, &fields.secret),
     }
 }
 
-fn refused(refusal: &Refusal) -> Response {
+fn refused(refusal: &Refusal, secret: &str) -> Response {
     let status =
         StatusCode::from_u16(model::api::problem::status_of(refusal.code)).unwrap_or(StatusCode::BAD_REQUEST);
-    render(status, &form(&format!("{} ({}): {}.", refusal.detail, refusal.code, refusal.hint())))
+    render(status, &form(&format!("{} ({}): {}.", refusal.detail, refusal.code, refusal.hint()), secret))
 }
 
-fn form(problem: &str) -> String {
+fn form(problem: &str, secret: &str) -> String {
+    let secret = escaped(secret);
     let problem = if problem.is_empty() {
         String::new()
     } else {
@@ -56,7 +68,7 @@ fn form(problem: &str) -> String {
     };
     format!(
         "<h1>First administrator</h1>{problem}<form method=post action=/setup>\
-         <label for=secret>Setup secret, from the server's log</label><input id=secret name=secret required autocomplete=off>\
+         <label for=secret>Setup secret, from the server's log</label><input id=secret name=secret value=\"{secret}\" required autocomplete=off>\
          <label for=user>Name</label><input id=user name=user required value=admin autocomplete=username>\
          <label for=password>Password, twelve characters at least</label>\
          <input id=password name=password type=password required minlength=12 autocomplete=new-password>\
@@ -99,6 +111,7 @@ mod tests {
 
     #[test]
     fn what_people_type_is_no_markup() {
-        assert!(form("<script>\"&").contains("&lt;script&gt;&quot;&amp;"));
+        assert!(form("<script>\"&", "\"><b>").contains("&lt;script&gt;&quot;&amp;"));
+        assert!(!form("", "\"><b>").contains("<b>"));
     }
 }
