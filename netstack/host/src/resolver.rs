@@ -108,12 +108,14 @@ pub(crate) struct Resolver {
     file: file::ResolvConf,
     /// Who was told last; asked again at each setting, since resolved may start later.
     told: Option<Owner>,
+    /// What was asked for last.
+    asked: Option<ResolverSetting>,
 }
 
 impl Resolver {
     pub(crate) fn new(mode: ResolverMode, interface: &InterfaceName, path: &Path, state: &Path) -> Self {
         let file = file::ResolvConf::new(path, state);
-        Self { mode, interface: interface.clone(), file, told: None }
+        Self { mode, interface: interface.clone(), file, told: None, asked: None }
     }
 
     /// Who owns it now.
@@ -134,9 +136,10 @@ impl Resolver {
             return Ok(Some(left));
         }
         Ok(match self.told.unwrap_or_else(|| self.owner()) {
-            Owner::Off | Owner::File => None,
+            Owner::Off => self.asked.clone(),
+            Owner::File => None,
             Owner::Resolved => resolved::read(&self.interface)?,
-            Owner::Resolvconf => resolvconf::read(&self.interface)?,
+            Owner::Resolvconf => resolvconf::read(&self.interface, self.asked.as_ref()),
         })
     }
 
@@ -155,11 +158,13 @@ impl Resolver {
             Owner::Resolvconf => resolvconf::set(&self.interface, setting)?,
         }
         self.told = Some(owner);
+        self.asked = Some(setting.clone());
         Ok(())
     }
 
     /// Leaves the machine's resolver as it was before.
     pub(crate) fn clear(&mut self) -> Result<(), ResolverError> {
+        self.asked = None;
         self.file.restore()?;
         match self.told.take().unwrap_or_else(|| self.owner()) {
             Owner::Off | Owner::File => {}
@@ -203,6 +208,25 @@ fn detect(path: &Path) -> Owner {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn switched_off_nothing_is_written_and_nothing_is_missing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("resolv.conf");
+        let interface = "wg0".parse().unwrap();
+        let mut resolver = Resolver::new(ResolverMode::Off, &interface, &path, directory.path());
+        let setting = ResolverSetting {
+            servers: vec!["100.64.0.2".parse().unwrap()],
+            domain: "home.internal".parse().unwrap(),
+            reverse: Vec::new(),
+        };
+        assert_eq!(resolver.read().unwrap(), None);
+        resolver.set(&setting).unwrap();
+        assert_eq!(resolver.read().unwrap(), Some(setting));
+        assert!(!path.exists());
+        resolver.clear().unwrap();
+        assert_eq!(resolver.read().unwrap(), None);
+    }
 
     #[test]
     fn a_plain_file_has_no_owner() {

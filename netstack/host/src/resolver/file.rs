@@ -161,7 +161,7 @@ fn below_end(text: &str) -> String {
 }
 
 /// The setting as a comment, so that it reads back whole.
-pub(crate) fn remark(setting: &ResolverSetting) -> String {
+fn remark(setting: &ResolverSetting) -> String {
     let join = |values: Vec<String>| values.join(",");
     let servers = join(setting.servers.iter().map(ToString::to_string).collect());
     let reverse = join(setting.reverse.iter().map(ToString::to_string).collect());
@@ -169,7 +169,7 @@ pub(crate) fn remark(setting: &ResolverSetting) -> String {
 }
 
 /// The inverse of [`remark`].
-pub(crate) fn parse_remark(line: &str) -> Option<ResolverSetting> {
+fn parse_remark(line: &str) -> Option<ResolverSetting> {
     let mut words = line.strip_prefix(REMARK)?.split(' ').filter(|word| !word.is_empty());
     fn list<T: std::str::FromStr>(word: Option<&str>, key: &str) -> Option<Vec<T>> {
         let values = word?.strip_prefix(key)?;

@@ -1,11 +1,12 @@
 //! resolvconf and openresolv (`resolvconf(8)`): our servers and zone are one record among others.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use engine::ResolverSetting;
+use model::Name;
 
-use super::file::{parse_remark, remark};
 use super::tool::{ToolError, find, run};
 use crate::interface::InterfaceName;
 
@@ -24,8 +25,9 @@ pub(crate) fn is_there() -> bool {
     real.is_some_and(|real| real.file_name().is_none_or(|name| name != "resolvectl"))
 }
 
+/// Both implementations put records whose name begins like a tunnel's before those of other interfaces.
 fn record(interface: &InterfaceName) -> String {
-    format!("{interface}.warren")
+    format!("tun0.{interface}.warren")
 }
 
 /// Where our record lies, if there is one.
@@ -34,12 +36,7 @@ pub(crate) fn file_of(interface: &InterfaceName) -> Option<PathBuf> {
 }
 
 pub(crate) fn set(interface: &InterfaceName, setting: &ResolverSetting) -> Result<(), ToolError> {
-    let mut text = remark(setting);
-    for server in &setting.servers {
-        text.push_str(&format!("nameserver {server}\n"));
-    }
-    text.push_str(&format!("search {}\n", setting.domain));
-    run(resolvconf(), &["-a", &record(interface)], &text).map(|_| ())
+    run(resolvconf(), &["-a", &record(interface)], &render(setting)).map(|_| ())
 }
 
 pub(crate) fn clear(interface: &InterfaceName) -> Result<(), ToolError> {
@@ -49,7 +46,49 @@ pub(crate) fn clear(interface: &InterfaceName) -> Result<(), ToolError> {
     run(resolvconf(), &["-d", &record(interface)], "").map(|_| ())
 }
 
-pub(crate) fn read(interface: &InterfaceName) -> Result<Option<ResolverSetting>, ToolError> {
-    let text = file_of(interface).and_then(|path| fs::read_to_string(path).ok());
-    Ok(text.and_then(|text| text.lines().find_map(parse_remark)))
+/// What the record says; `asked` if it says that, as the reverse networks have no place in it.
+pub(crate) fn read(interface: &InterfaceName, asked: Option<&ResolverSetting>) -> Option<ResolverSetting> {
+    parse(&fs::read_to_string(file_of(interface)?).ok()?, asked)
+}
+
+fn render(setting: &ResolverSetting) -> String {
+    let mut text: String = setting.servers.iter().map(|server| format!("nameserver {server}\n")).collect();
+    text.push_str(&format!("search {}\n", setting.domain));
+    text
+}
+
+fn parse(record: &str, asked: Option<&ResolverSetting>) -> Option<ResolverSetting> {
+    let values = |key| {
+        record.lines().filter_map(move |line| line.split_once(' ').filter(|(k, _)| *k == key).map(|(_, v)| v))
+    };
+    let servers: Vec<IpAddr> = values("nameserver").filter_map(|value| value.trim().parse().ok()).collect();
+    let domain: Name = values("search").next()?.trim().parse().ok()?;
+    let said = |asked: &&ResolverSetting| asked.servers == servers && asked.domain == domain;
+    let reverse = asked.filter(said).map(|asked| asked.reverse.clone()).unwrap_or_default();
+    Some(ResolverSetting { servers, domain, reverse })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_what_was_asked_or_at_least_there() {
+        let setting = ResolverSetting {
+            servers: vec!["100.64.0.2".parse().unwrap(), "fd00::2".parse().unwrap()],
+            domain: "home.internal".parse().unwrap(),
+            reverse: vec!["100.64.0.0/16".parse().unwrap()],
+        };
+        let text = render(&setting);
+        assert_eq!(text, "nameserver 100.64.0.2\nnameserver fd00::2\nsearch home.internal\n");
+        assert_eq!(parse(&text, Some(&setting)), Some(setting.clone()));
+        let left = parse(&text, None).unwrap();
+        assert!(
+            left.reverse.is_empty() && left.domain == setting.domain,
+            "left by a crash: set again, or cleared"
+        );
+        assert_eq!(parse("", Some(&setting)), None);
+        let other = text.replace("fd00::2", "fd00::3");
+        assert_ne!(parse(&other, Some(&setting)), Some(setting));
+    }
 }
