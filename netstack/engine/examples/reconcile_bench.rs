@@ -1,7 +1,7 @@
 //! What one added peer costs a hub with ten thousand: everything in the node, from the patch to the acknowledgement.
 //!
-//! `cargo run --release -p engine --example reconcile_bench [PEERS] [ROUNDS]` prints one JSON line. Host, disk and server
-//! answer at once and are not counted.
+//! `cargo run --release -p engine --example reconcile_bench [PEERS] [ROUNDS]` prints one JSON line. Host, disk and
+//! server answer at once and are not counted.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its figures")]
 #![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "a benchmark reads the clock")]

@@ -21,6 +21,17 @@ pub fn changes(desired: &Desired, observed: &Observed) -> Vec<Change> {
 
 /// Everything that may have to change, in the order of work.
 pub(crate) fn subjects(desired: &Desired, observed: &Observed) -> BTreeSet<Subject> {
+    let mut subjects = subjects_but_peers(desired, observed);
+    if let Some(wanted) = &desired.interface {
+        subjects.extend(wanted.peers.keys().copied().map(Subject::Peer));
+        let found = observed.interface.iter().flat_map(|i| i.peers.keys());
+        subjects.extend(found.copied().map(Subject::Peer));
+    }
+    subjects
+}
+
+/// As [`subjects`], without the peers.
+pub(crate) fn subjects_but_peers(desired: &Desired, observed: &Observed) -> BTreeSet<Subject> {
     let mut subjects = BTreeSet::from([
         Subject::Firewall,
         Subject::Interface,
@@ -35,12 +46,10 @@ pub(crate) fn subjects(desired: &Desired, observed: &Observed) -> BTreeSet<Subje
     if let Some(wanted) = &desired.interface {
         subjects.extend(wanted.addresses.iter().copied().map(Subject::Address));
         subjects.extend(wanted.routes.iter().copied().map(Subject::Route));
-        subjects.extend(wanted.peers.keys().copied().map(Subject::Peer));
     }
     if let (Some(_), Some(found)) = (&desired.interface, &observed.interface) {
         subjects.extend(found.addresses.iter().copied().map(Subject::Address));
         subjects.extend(found.routes.iter().copied().map(Subject::Route));
-        subjects.extend(found.peers.keys().copied().map(Subject::Peer));
     }
     subjects
 }

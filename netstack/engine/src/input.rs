@@ -37,7 +37,7 @@ pub enum Input {
         /// Why, for people.
         reason: String,
     },
-    /// The answer to [`crate::Output::Persist`]: on disk and synced, or why not.
+    /// The answer to [`crate::Output::Persist`]: on disk for good, or why not.
     Persisted(Result<(), String>),
     /// Something changed on the host, or may have: look again.
     HostChanged,

@@ -110,7 +110,10 @@ impl Machines {
         }
         self.endpoints.advance(turn);
         self.reconciler.advance(self.merge.desired(), turn);
-        self.session.advance(self.aim() != Aim::Nothing, turn);
+        if let Some(reason) = self.session.advance(self.aim() != Aim::Nothing, turn) {
+            self.link_error = Some(reason.into());
+            turn.event(Event::Detached { reason: reason.into() });
+        }
         self.claim(turn);
         if !self.session.is_attached() {
             self.intake.link_down();

@@ -1,4 +1,4 @@
-//! All tenants' snapshots as one wish for one host, kept edit by edit. Knows neither the host nor when anything happens.
+//! All tenants' snapshots as one wish for one host, kept edit by edit. Knows neither the host nor the time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -42,11 +42,18 @@ struct Share {
 }
 
 /// What became of a peer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Touched {
+    pub(crate) key: PublicKey,
     /// Its endpoint was edited.
-    pub(crate) repoint: Option<PublicKey>,
+    pub(crate) repoint: bool,
     pub(crate) event: Option<Event>,
+}
+
+impl Touched {
+    const fn plainly(key: &PublicKey) -> Self {
+        Self { key: *key, repoint: false, event: None }
+    }
 }
 
 impl Merge {
@@ -134,7 +141,7 @@ impl Merge {
             (Some(owner), Some(_)) if owner != tenant => {
                 let is_new = self.rivals.entry(*key).or_default().insert(tenant);
                 let event = Event::PeerTwice { key: *key, kept: owner, refused: tenant };
-                Touched { repoint: None, event: is_new.then_some(event) }
+                Touched { key: *key, repoint: false, event: is_new.then_some(event) }
             }
             (_, Some(peer)) => {
                 self.owners.insert(*key, tenant);
@@ -144,12 +151,12 @@ impl Merge {
                 self.remove_peer(key);
                 match self.next_rival(key) {
                     Some(rival) => self.take_peer(rival, key, ledger, endpoints),
-                    None => Touched::default(),
+                    None => Touched::plainly(key),
                 }
             }
             (_, None) => {
                 self.drop_rival(key, tenant);
-                Touched::default()
+                Touched::plainly(key)
             }
         }
     }
@@ -176,10 +183,10 @@ impl Merge {
             endpoint: address,
             keepalive_seconds: peer.keepalive_seconds,
         };
-        let Some(interface) = self.interface_mut() else { return Touched::default() };
+        let Some(interface) = self.interface_mut() else { return Touched::plainly(key) };
         let before = interface.peers.insert(*key, setting);
         let repoint = address.is_some() && before.is_some_and(|b| b.endpoint != address);
-        Touched { repoint: repoint.then_some(*key), event: None }
+        Touched { key: *key, repoint, event: None }
     }
 
     fn remove_peer(&mut self, key: &PublicKey) {

@@ -20,7 +20,8 @@ pub enum Output {
     Hangup,
     /// Send a frame.
     Send(Frame),
-    /// Write the whole ledger: to a new file, synced, then renamed over the old one. Holds secrets: mode 0600.
+    /// Write the whole ledger: to a new file, flushed to the disk (fsync), then renamed over the old one.
+    /// Holds secrets: mode 0600.
     Persist(Vec<u8>),
     /// Say what the host is like.
     Observe,

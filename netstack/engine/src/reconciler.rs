@@ -18,7 +18,7 @@ use model::{Mono, PublicKey};
 
 use crate::backoff::{Backoff, Schedule};
 use crate::change::{Change, Subject};
-use crate::changes::{change_of, same_but_endpoint, subjects};
+use crate::changes::{change_of, same_but_endpoint, subjects, subjects_but_peers};
 use crate::desired::Desired;
 use crate::event::Event;
 use crate::observed::Observed;
@@ -135,6 +135,14 @@ impl Reconciler {
     pub(crate) fn mark(&mut self, subject: Subject) {
         self.pardon(&subject);
         self.todo.insert(subject);
+    }
+
+    /// What is desired changed, perhaps about everything but peers.
+    pub(crate) fn mark_all_but_peers(&mut self, desired: &Desired) {
+        let Some(observed) = &self.observed else { return };
+        let all = subjects_but_peers(desired, observed);
+        let needed: Vec<_> = all.into_iter().filter(|s| change_of(desired, observed, s).is_some()).collect();
+        needed.into_iter().for_each(|subject| self.mark(subject));
     }
 
     /// What is desired changed all over.

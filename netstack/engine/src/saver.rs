@@ -16,9 +16,9 @@ const RETRIES: Schedule =
 
 #[derive(Debug)]
 pub(crate) struct Saver {
-    /// Counts the ledger's changes.
-    revision: u64,
-    /// The last revision that is on disk.
+    /// Counts what the ledger went through.
+    changed: u64,
+    /// How much of that is on disk.
     saved: u64,
     writing: Option<u64>,
     /// Held since the last write began.
@@ -36,7 +36,7 @@ impl Saver {
     /// A saver of a ledger that was just read.
     pub(crate) const fn new(durable: BTreeMap<TenantId, Held>) -> Self {
         Self {
-            revision: 0,
+            changed: 0,
             saved: 0,
             writing: None,
             fresh: BTreeMap::new(),
@@ -50,7 +50,7 @@ impl Saver {
 
     /// The ledger changed.
     pub(crate) const fn touch(&mut self) {
-        self.revision += 1;
+        self.changed += 1;
     }
 
     /// The ledger holds another snapshot.
@@ -69,7 +69,7 @@ impl Saver {
 
     /// Everything up to now is on disk.
     pub(crate) const fn is_saved(&self) -> bool {
-        self.saved == self.revision
+        self.saved == self.changed
     }
 
     /// What is on disk of each tenant.
@@ -88,7 +88,7 @@ impl Saver {
             return false;
         }
         self.retry_at = None;
-        self.writing = Some(self.revision);
+        self.writing = Some(self.changed);
         self.under_way.append(&mut self.fresh);
         true
     }
@@ -99,10 +99,10 @@ impl Saver {
         result: Result<(), String>,
         turn: &mut Turn<'_>,
     ) -> BTreeMap<TenantId, Held> {
-        let Some(revision) = self.writing.take() else { return BTreeMap::new() };
+        let Some(written) = self.writing.take() else { return BTreeMap::new() };
         match result {
             Ok(()) => {
-                self.saved = revision;
+                self.saved = written;
                 self.backoff.succeed();
                 self.failed = None;
                 let on_disk = std::mem::take(&mut self.under_way);

@@ -257,8 +257,8 @@ impl Session {
         self.leave_at = revoked.then(|| self.leave_at.unwrap_or(now + REVOKED_LINGER));
     }
 
-    /// Does what is due. `wanted`: the node has something to say to a server.
-    pub(crate) fn advance(&mut self, wanted: bool, turn: &mut Turn<'_>) {
+    /// Does what is due. `wanted`: the node has something to say to a server. Says why it gave a server up.
+    pub(crate) fn advance(&mut self, wanted: bool, turn: &mut Turn<'_>) -> Option<&'static str> {
         let now = turn.mono();
         if let State::Closing { until, dial_at } = self.state
             && until <= now
@@ -275,12 +275,12 @@ impl Session {
             | State::Claiming { until, .. }
                 if until <= now =>
             {
-                turn.event(Event::Detached { reason: "the server took too long".into() });
                 self.hang_up(Wait::Reconnect, turn);
+                return Some("the server takes too long");
             }
             State::Attached { heard_at, .. } if heard_at + LINK_SILENCE_MAX <= now => {
-                turn.event(Event::Detached { reason: "the server is silent".into() });
                 self.hang_up(Wait::Reconnect, turn);
+                return Some("the server is silent");
             }
             State::Attached { .. } if self.leave_at.is_some_and(|at| at <= now) => {
                 self.leave_at = None;
@@ -288,6 +288,7 @@ impl Session {
             }
             _ => {}
         }
+        None
     }
 
     pub(crate) fn deadline(&self) -> Option<Deadline> {

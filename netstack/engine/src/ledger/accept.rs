@@ -1,7 +1,7 @@
 //! The one door for snapshots: what a stamp and its contents must be before a node acts on them.
 //!
-//! Knows nothing of links and hosts. On a refusal nothing changes: a patch is applied in place, so that it costs what it
-//! touches, and is undone.
+//! Knows nothing of links and hosts. On a refusal nothing changes: a patch is applied in place, so that it costs
+//! what it touches, and is undone.
 
 use std::collections::BTreeSet;
 

@@ -24,7 +24,6 @@ impl Machines {
             Delta::Patch { own: false, peers, zone } => {
                 for key in &peers {
                     let touched = self.merge.take_peer(tenant, key, &self.ledger, &self.endpoints);
-                    self.reconciler.mark(Subject::Peer(*key));
                     self.touched(&touched, turn);
                 }
                 self.want_endpoints(turn);
@@ -41,10 +40,11 @@ impl Machines {
 
     /// Puts all of a tenant in force, or takes it down if nothing of it is held.
     pub(super) fn take_tenant(&mut self, tenant: TenantId, turn: &mut Turn<'_>) {
-        let touched = self.merge.take_tenant(tenant, &self.ledger, &self.endpoints);
-        touched.iter().for_each(|touched| self.touched(touched, turn));
+        for touched in self.merge.take_tenant(tenant, &self.ledger, &self.endpoints) {
+            self.touched(&touched, turn);
+        }
         self.want_endpoints(turn);
-        self.reconciler.mark_all(self.merge.desired());
+        self.reconciler.mark_all_but_peers(self.merge.desired());
         let update = match self.ledger.held(tenant).zip(self.ledger.snapshot(tenant)) {
             Some((held, snapshot)) if self.ledger.up => self.names.whole(tenant, held, snapshot),
             Some(_) | None => self.names.gone(tenant),
@@ -95,9 +95,10 @@ impl Machines {
     }
 
     fn touched(&mut self, touched: &Touched, turn: &mut Turn<'_>) {
-        if let Some(key) = &touched.repoint {
-            self.reconciler.repoint(key);
+        if touched.repoint {
+            self.reconciler.repoint(&touched.key);
         }
+        self.reconciler.mark(Subject::Peer(touched.key));
         if let Some(event) = &touched.event {
             turn.event(event.clone());
         }

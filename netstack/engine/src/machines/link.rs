@@ -41,10 +41,11 @@ impl Machines {
     }
 
     pub(super) fn link_down(&mut self, reason: String, turn: &mut Turn<'_>) {
-        self.link_error = Some(reason.clone());
         if self.session.is_open() {
+            self.link_error = Some(reason.clone());
             turn.event(Event::Detached { reason });
         } else if self.session.is_dialing() {
+            self.link_error = Some(reason.clone());
             turn.event(Event::Unreachable { reason });
         }
         self.session.link_down(turn);

@@ -163,6 +163,23 @@ fn another_anchor_for_a_tenant_is_not_pinned() {
 }
 
 #[test]
+fn a_hub_speaks_over_a_local_socket_only() {
+    let mut world = World::new(hub_config(), Server::new(vec![Tenant::new(1, NodeId::Hub)]));
+    world.channel = model::wire::Channel::Exporter([5; 32]);
+    world.seconds(60);
+    assert_eq!(world.server.count("AttachHub"), 0);
+    assert!(world.node.status().link_error.is_some_and(|why| why.contains("local socket")));
+}
+
+#[test]
+fn a_hub_does_not_join() {
+    let mut world = hub(1);
+    world.join();
+    assert_eq!(world.count("join refused"), 1);
+    assert!(!world.node.status().joining);
+}
+
+#[test]
 fn a_snapshot_of_an_unknown_tenant_is_refused() {
     let mut world = hub(1);
     let whole = Tenant::new(9, NodeId::Hub).whole();

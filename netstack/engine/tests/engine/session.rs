@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use engine::status::LinkState;
 use engine::{Input, NamesUpdate};
+use model::limits::LINK_SILENCE_MAX;
 use model::wire::{Frame, Retry};
 use model::{Code, Refusal, Standing};
 
@@ -100,7 +101,7 @@ fn a_silent_server_is_dialled_again() {
     let mut world = device();
     world.server.mute = true;
     world.dials = 0;
-    world.seconds(69);
+    world.run(LINK_SILENCE_MAX - Duration::from_secs(2));
     assert_eq!(world.dials, 0);
     world.seconds(10);
     assert!(world.dials >= 1);
@@ -248,6 +249,32 @@ fn nothing_is_acknowledged_that_is_not_on_disk() {
     world.seconds(61);
     let held = world.server.tenant().held();
     assert_eq!(world.server.holdings().iter().map(|h| h.held).collect::<Vec<_>>(), [held]);
+}
+
+#[test]
+fn a_crash_at_any_step_of_an_edit_loses_nothing() {
+    for step in 1.. {
+        let mut world = device();
+        world.outputs_left = Some(step);
+        let frame = world.server.tenant().edit(|t| t.add_device(9));
+        world.push([frame]);
+        world.seconds(1);
+        let crashed = world.is_dead();
+        if crashed {
+            world.restart();
+        }
+        world.outputs_left = None;
+        world.seconds(60);
+        assert_eq!(world.host.interface().peers.len(), 5, "step {step}");
+        assert!(world.node.status().settled, "step {step}");
+        let ledger = engine::Ledger::load(&world.disk).expect("sound");
+        let tenant = world.server.tenant();
+        assert_eq!(ledger.held(tenant.id), Some(tenant.held()), "step {step}");
+        if !crashed {
+            assert!(step > 4, "only {step} steps");
+            return;
+        }
+    }
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! `changes` is empty if and only if the host is as desired, and doing all of them makes it so, on a host as strict as a
-//! kernel.
+//! `changes` is empty if and only if the host is as desired, and doing all of them makes it so, on a host as strict
+//! as a kernel.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
