@@ -1,2 +1,82 @@
-//! placeholder
-fn main() {}
+//! `warren-agent`, on each device: keeps interface, routes and names as its snapshots say, with or without the server.
+//!
+//! Knows what a person may wish of a device; how a mesh works, the node inside knows.
+
+mod config;
+mod doctor;
+mod echo;
+mod lookup;
+mod machine;
+mod ping;
+mod profile;
+mod profiles;
+mod query;
+mod requests;
+mod socket;
+mod store;
+mod view;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use host::capabilities::{self, Missing, Needed};
+use shell::service::{self, Wish, Wishes};
+
+use crate::config::Settings;
+use crate::profiles::Profiles;
+use crate::store::Store;
+
+/// Where settings are looked for first.
+const CONFIG_FILE: &str = "/etc/warren/agent.toml";
+/// Ports below need a capability (capabilities(7)).
+const PORT_UNPRIVILEGED: u16 = 1024;
+
+fn main() -> ExitCode {
+    let (settings, printed) = match shell::config::read::<Settings>(CONFIG_FILE) {
+        Ok(read) => read,
+        Err(error) => return error.report(),
+    };
+    if settings.print_config {
+        return service::print(&printed);
+    }
+    if let Err(error) = shell::log::start(&settings.log) {
+        return service::refuse(&error.to_string());
+    }
+    let needed = |missing: &Missing| missing.0 == Needed::NetAdmin || settings.dns_port < PORT_UNPRIVILEGED;
+    let missing: Vec<String> =
+        capabilities::missing().iter().filter(|m| needed(m)).map(ToString::to_string).collect();
+    if !missing.is_empty() {
+        return service::refuse(&missing.join("\nerror: "));
+    }
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+    service::run(serve(settings))
+}
+
+async fn serve(settings: Settings) -> anyhow::Result<()> {
+    let mut wishes = Wishes::listen().context("signals cannot be caught")?;
+    if let Err(error) = capabilities::raise_open_files() {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+    let path = settings.socket.clone();
+    let group = shell::users::group(&settings.group);
+    let store = Store::open(&settings.state_dir)?;
+    let profiles = Arc::new(Profiles::start(Arc::new(settings), store)?);
+    let listener =
+        socket::listen(&path, group).await.with_context(|| format!("cannot listen on {}", path.display()))?;
+    let serving = tokio::spawn(socket::serve(listener, group, Arc::clone(&profiles)));
+    tracing::info!(socket = %path.display(), "serving");
+    service::ready("serving");
+    while wishes.next().await == Wish::Reload {
+        tracing::info!(
+            "nothing can be reloaded: restart to change settings; kernel WireGuard loses no packet meanwhile"
+        );
+    }
+    service::stopping();
+    serving.abort();
+    // The socket is ours; a leftover one would be replaced by the next start.
+    let _ = std::fs::remove_file(&path);
+    profiles.stop().await;
+    tracing::info!("stopped");
+    Ok(())
+}

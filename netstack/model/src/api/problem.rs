@@ -43,6 +43,7 @@ pub const fn status_of(code: Code) -> u16 {
         | Code::TenantNotFound
         | Code::TokenNotFound
         | Code::RecordNotFound
+        | Code::NameUnknown
         | Code::NotFound => 404,
         Code::NameTaken
         | Code::BlockOverlap
@@ -54,6 +55,7 @@ pub const fn status_of(code: Code) -> u16 {
         | Code::AlreadyEnrolled
         | Code::HubUnknown
         | Code::SetupDone
+        | Code::NotEnrolled
         | Code::QuotaReached => 409,
         Code::RateLimited => 429,
         Code::StoreUnavailable | Code::Draining => 503,

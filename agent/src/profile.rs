@@ -1,0 +1,212 @@
+//! A profile whose node runs: started again when it fails, until it is told to end. Answers nobody.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use engine::{NodeConfig, Role};
+use host::drive::{DriveError, Handle, Report, Setup, channel};
+use host::resolver::RESOLV_CONF;
+use host::{HostConfig, InterfaceName};
+use link::ServerAddress;
+use model::wire::Remark;
+use model::{Code, Nonce, Refusal};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::config::Settings;
+use crate::store::Kept;
+
+/// Where `wg` looks for the socket of a userspace device.
+const UAPI_DIRECTORY: &str = "/var/run/wireguard";
+/// A node that failed is started again after so long, and after twice as long each time it fails again.
+const RESTART_AFTER: Duration = Duration::from_secs(1);
+/// Whatever keeps failing is tried twice a minute.
+const RESTART_AFTER_MAX: Duration = Duration::from_secs(30);
+
+/// How a node is.
+#[derive(Clone)]
+enum Condition {
+    Running(Handle),
+    Failed(Refusal),
+}
+
+/// A profile that runs.
+pub struct Profile {
+    interface: InterfaceName,
+    server: Arc<Mutex<ServerAddress>>,
+    settings: Arc<Settings>,
+    condition: watch::Receiver<Condition>,
+    stop: watch::Sender<bool>,
+}
+
+impl Profile {
+    /// Starts its node. `state` is where the original of the machine's resolver file is kept.
+    pub fn start(kept: Kept, settings: Arc<Settings>, state: PathBuf) -> Self {
+        let server = Arc::new(Mutex::new(kept.record.server.clone()));
+        let (stop, stopped) = watch::channel(false);
+        let (handle, commands) = channel();
+        let (shown, condition) = watch::channel(Condition::Running(handle));
+        let interface = kept.record.interface.clone();
+        let runner = Runner { kept, settings: Arc::clone(&settings), state, server: Arc::clone(&server) };
+        tokio::spawn(runner.run(commands, shown, stopped));
+        Self { interface, server, settings, condition, stop }
+    }
+
+    /// The way to its node.
+    pub fn handle(&self) -> Result<Handle, Refusal> {
+        match &*self.condition.borrow() {
+            Condition::Running(handle) => Ok(handle.clone()),
+            Condition::Failed(refusal) => Err(refusal.clone()),
+        }
+    }
+
+    /// The node as it is now, after every command sent before.
+    pub async fn report(&self) -> Result<Arc<Report>, Refusal> {
+        let handle = self.handle()?;
+        match handle.report().await {
+            Ok(report) => Ok(report),
+            Err(gone) => Err(self.handle().err().unwrap_or_else(|| failed(&gone))),
+        }
+    }
+
+    /// Waits until the node is as wanted, and gives the last report either way.
+    pub async fn wait(
+        &self,
+        patience: Duration,
+        wanted: impl Fn(&Report) -> bool,
+    ) -> Result<Arc<Report>, Refusal> {
+        let deadline = Instant::now() + patience;
+        let mut reports = self.handle()?.reports();
+        loop {
+            reports.borrow_and_update();
+            let report = self.report().await?;
+            if wanted(&report) || timeout_at(deadline, reports.changed()).await.is_err() {
+                return Ok(report);
+            }
+        }
+    }
+
+    /// Its interface.
+    pub const fn interface(&self) -> &InterfaceName {
+        &self.interface
+    }
+
+    /// Where its server is.
+    pub fn server(&self) -> ServerAddress {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Uses another server from now on.
+    pub async fn set_server(&self, address: ServerAddress) -> Result<(), Refusal> {
+        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = address.clone();
+        self.handle()?.server(self.settings.server(address)).await.map_err(|gone| failed(&gone))
+    }
+
+    /// Tells the node to end; [`Self::ended`] waits for it.
+    pub fn stop(&self) {
+        let _ = self.stop.send(true);
+        if let Ok(handle) = self.handle() {
+            handle.stop();
+        }
+    }
+
+    /// Waits until the node has left the host as it should be without it. Call [`Self::stop`] first.
+    pub async fn ended(&self) {
+        let mut condition = self.condition.clone();
+        // The sender is the task's.
+        while condition.changed().await.is_ok() {}
+    }
+}
+
+/// A refusal because something on this machine failed.
+pub fn failed(error: &dyn std::error::Error) -> Refusal {
+    Refusal::new(Code::HostFailed, host::chain(error))
+}
+
+struct Runner {
+    kept: Kept,
+    settings: Arc<Settings>,
+    state: PathBuf,
+    server: Arc<Mutex<ServerAddress>>,
+}
+
+impl Runner {
+    async fn run(
+        self,
+        mut commands: host::drive::Commands,
+        shown: watch::Sender<Condition>,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        let profile = &self.kept.name;
+        let mut pause = RESTART_AFTER;
+        loop {
+            let began = Instant::now();
+            let Err(refusal) = self.drive(commands).await else { return };
+            tracing::error!(%profile, code = %refusal.code, reason = refusal.detail, "the profile failed");
+            let mended_by_time = refusal.code != Code::StateDamaged;
+            let _ = shown.send(Condition::Failed(refusal));
+            if began.elapsed() > RESTART_AFTER_MAX {
+                pause = RESTART_AFTER;
+            }
+            // What is damaged on disk waits for somebody.
+            let stopped = stop.wait_for(|stop| *stop);
+            if mended_by_time {
+                if timeout(pause, stopped).await.is_ok() {
+                    return;
+                }
+            } else {
+                let _ = stopped.await;
+                return;
+            }
+            pause = RESTART_AFTER_MAX.min(pause * 2);
+            let (handle, taken) = channel();
+            commands = taken;
+            if *stop.borrow() {
+                return;
+            }
+            let _ = shown.send(Condition::Running(handle));
+        }
+    }
+
+    async fn drive(&self, commands: host::drive::Commands) -> Result<(), Refusal> {
+        let setup = self.setup()?;
+        host::drive(setup, commands, |_| {}).await.map_err(|error| match error {
+            DriveError::Ledger { .. } => Refusal::new(Code::StateDamaged, host::chain(&error)),
+            other => failed(&other),
+        })
+    }
+
+    fn setup(&self) -> Result<Setup, Refusal> {
+        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let identity = self.kept.identity.clone();
+        Ok(Setup {
+            node: NodeConfig {
+                // Fresh at each start: two machines with one identity differ in it.
+                role: Role::Device { identity, instance: Nonce::from_bytes(random()?) },
+                wireguard: self.kept.wireguard.clone(),
+                software: Remark::new(concat!("warren-agent ", env!("CARGO_PKG_VERSION"))),
+            },
+            host: HostConfig {
+                interface: self.kept.record.interface.clone(),
+                key: self.kept.wireguard.clone(),
+                mode: self.settings.wireguard,
+                forwards: false,
+                resolver: self.settings.resolver.into(),
+                resolv_conf: RESOLV_CONF.into(),
+                state: self.state.clone(),
+                uapi_directory: Some(UAPI_DIRECTORY.into()),
+            },
+            ledger: self.kept.folder.join("ledger"),
+            server: Some(self.settings.server(server)),
+            names_port: self.settings.dns_port,
+            seed: random()?,
+        })
+    }
+}
+
+fn random() -> Result<[u8; 32], Refusal> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| failed(&error))?;
+    Ok(bytes)
+}

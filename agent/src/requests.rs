@@ -1,0 +1,101 @@
+//! What each wish of the socket does. Knows no bytes.
+
+use std::time::Duration;
+
+use model::api::Problem;
+use model::api::local::{Answer, Request};
+use model::{Code, Label, Refusal, Standing};
+use tokio::sync::mpsc;
+
+use crate::profiles::{Profiles, Wish};
+use crate::{doctor, ping, view};
+
+/// Who waits longer asks again.
+const WAIT_MAX: Duration = Duration::from_secs(3600);
+
+/// Does what is wished; every answer goes to `answers`.
+pub async fn fulfil(profiles: &Profiles, request: Request, answers: &mpsc::Sender<Answer>) {
+    let last = match request {
+        Request::Ping { profile, target, count, timeout_millis } => {
+            let wish = ping::Wish { target, count, patience: Duration::from_millis(timeout_millis) };
+            match pinged(profiles, &profile, &wish, answers).await {
+                Ok(()) => return,
+                Err(refusal) => Err(refusal),
+            }
+        }
+        other => answer(profiles, other).await,
+    };
+    // Whoever asked may have gone away.
+    let _ = answers.send(last.unwrap_or_else(|refusal| refused(&refusal))).await;
+}
+
+/// The answer that something is not done.
+pub fn refused(refusal: &Refusal) -> Answer {
+    Answer::Refused(Problem::new(refusal, ""))
+}
+
+async fn pinged(
+    profiles: &Profiles,
+    name: &Label,
+    wish: &ping::Wish,
+    answers: &mpsc::Sender<Answer>,
+) -> Result<(), Refusal> {
+    ping::run(&*profiles.running(name).await?, wish, answers).await
+}
+
+async fn answer(profiles: &Profiles, request: Request) -> Result<Answer, Refusal> {
+    match request {
+        Request::Up { profile, server, token, hostname } => {
+            let wish = Wish {
+                server: server.map(|text| parsed("server", &text)).transpose()?,
+                token: token.map(|text| parsed("token", &text)).transpose()?,
+                hostname,
+            };
+            profiles.up(&profile, wish).await?;
+            Ok(Answer::Status(Box::new(view::status(profiles, &profile).await)))
+        }
+        Request::Down { profile } => profiles.down(&profile).await.map(|()| Answer::Done),
+        Request::Status { profile } => Ok(Answer::Status(Box::new(view::status(profiles, &profile).await))),
+        Request::WaitSettled { profile, timeout_millis } => {
+            wait_settled(profiles, &profile, Duration::from_millis(timeout_millis).min(WAIT_MAX)).await?;
+            Ok(Answer::Status(Box::new(view::status(profiles, &profile).await)))
+        }
+        Request::DoctorDns { profile } => {
+            let findings = doctor::dns(&*profiles.running(&profile).await?).await?;
+            Ok(Answer::Findings { findings })
+        }
+        Request::Logout { profile } => profiles.logout(&profile).await.map(|()| Answer::Done),
+        Request::Ping { .. } => unreachable!("answered line by line"),
+    }
+}
+
+/// Waits for a device that takes part; one that waits for an administrator, or never will, is told at once.
+async fn wait_settled(profiles: &Profiles, name: &Label, patience: Duration) -> Result<(), Refusal> {
+    let profile = profiles.running(name).await?;
+    let report = profile
+        .wait(patience, |report| match view::state(report) {
+            "active" => report.node.settled && report.node.link == engine::status::LinkState::Attached,
+            "pending" | "revoked" => true,
+            _ => report.join_refused.is_some(),
+        })
+        .await?;
+    if let Some(refusal) = &report.join_refused {
+        return Err(refusal.clone());
+    }
+    match report.node.tenants.first() {
+        Some(tenant) if tenant.standing == Standing::Revoked => {
+            Err(Refusal::new(Code::DeviceRevoked, format!("{}.{} was revoked", tenant.name, tenant.zone)))
+        }
+        None if !report.node.joining && report.node.device.is_none() => {
+            Err(Refusal::new(Code::NotEnrolled, format!("profile {name} has joined no mesh")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn parsed<T>(field: &str, text: &str) -> Result<T, Refusal>
+where
+    T: std::str::FromStr<Err: std::error::Error>,
+{
+    text.parse().map_err(|error| Refusal::new(Code::BadRequest, format!("{field}: {error}")))
+}

@@ -1,0 +1,120 @@
+//! The agent's unix socket: who may speak, one JSON line in, JSON lines out. Knows no wish.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::api::local::{Answer, LINE_BYTES_MAX, Request};
+use model::{Code, Refusal};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf, UCred};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{sleep, timeout};
+
+use crate::profiles::Profiles;
+use crate::requests::{fulfil, refused};
+
+/// Owner and group.
+const SOCKET_MODE: u32 = 0o660;
+/// People at one machine; whoever comes later waits in the kernel's queue.
+const CONNECTIONS_MAX: usize = 64;
+/// A program writes its line at once.
+const LINE_PATIENCE: Duration = Duration::from_secs(5);
+/// Answers that wait for a slow reader.
+const ANSWERS_MAX: usize = 4;
+/// When the machine is short of descriptors, or the like, accepting again at once would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Listens for root and the members of a group. Makes the socket's directory if there is none.
+pub async fn listen(path: &Path, group: Option<u32>) -> io::Result<UnixListener> {
+    if let Some(directory) = path.parent().filter(|d| !d.exists()) {
+        fs::create_dir_all(directory)?;
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o755))?;
+    }
+    let listener = link::unix::listen(path, SOCKET_MODE).await?;
+    if let Some(group) = group {
+        chown(path, None, Some(group))?;
+    }
+    Ok(listener)
+}
+
+/// Serves until dropped.
+pub async fn serve(listener: UnixListener, group: Option<u32>, profiles: Arc<Profiles>) {
+    let seats = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let seat = Arc::clone(&seats).acquire_owned().await.expect("the semaphore is never closed");
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                tokio::spawn(converse(stream, group, Arc::clone(&profiles), seat));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn converse(
+    stream: UnixStream,
+    group: Option<u32>,
+    profiles: Arc<Profiles>,
+    _seat: OwnedSemaphorePermit,
+) {
+    let who = stream.peer_cred();
+    let (reader, writer) = stream.into_split();
+    let (answers, to_write) = mpsc::channel(ANSWERS_MAX);
+    let writing = write(writer, to_write);
+    let working = async move {
+        let request = match who {
+            Ok(who) if may_speak(who, group) => read(reader).await,
+            Ok(who) => {
+                Err(Refusal::new(Code::Forbidden, format!("user {} may not speak to the agent", who.uid())))
+            }
+            Err(_) => return,
+        };
+        match request {
+            Ok(request) => fulfil(&profiles, request, &answers).await,
+            Err(refusal) => drop(answers.send(refused(&refusal)).await),
+        }
+    };
+    tokio::join!(working, writing);
+}
+
+/// Root, whoever runs the agent, and the group.
+fn may_speak(who: UCred, group: Option<u32>) -> bool {
+    who.uid() == 0
+        || who.uid() == nix::unistd::Uid::effective().as_raw()
+        || group.is_some_and(|group| shell::users::is_member(who.uid(), who.gid(), group))
+}
+
+async fn read(reader: OwnedReadHalf) -> Result<Request, Refusal> {
+    let bad = |what: String| Refusal::new(Code::BadRequest, what);
+    let mut line = Vec::new();
+    let mut reader = BufReader::new(reader).take(LINE_BYTES_MAX as u64);
+    match timeout(LINE_PATIENCE, reader.read_until(b'\n', &mut line)).await {
+        Err(_) => Err(bad(format!("no whole line in {} s", LINE_PATIENCE.as_secs()))),
+        Ok(Err(error)) => Err(bad(error.to_string())),
+        Ok(Ok(LINE_BYTES_MAX)) if line.last() != Some(&b'\n') => {
+            Err(bad(format!("a line has at most {LINE_BYTES_MAX} bytes")))
+        }
+        Ok(Ok(_)) => serde_json::from_slice(&line).map_err(|error| bad(format!("not understood: {error}"))),
+    }
+}
+
+/// Writes what comes until there is no more, or the reader is gone or asleep.
+async fn write(mut writer: OwnedWriteHalf, mut answers: mpsc::Receiver<Answer>) {
+    while let Some(answer) = answers.recv().await {
+        let mut line = serde_json::to_vec(&answer).expect("answers are plain data");
+        line.push(b'\n');
+        if !matches!(timeout(LINE_PATIENCE, writer.write_all(&line)).await, Ok(Ok(()))) {
+            return;
+        }
+    }
+    // Nothing is left to say to one who is gone.
+    let _ = writer.shutdown().await;
+}

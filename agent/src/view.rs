@@ -1,0 +1,176 @@
+//! A profile as a person sees it. Changes nothing.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use engine::status::{LinkState, PeerStatus, TenantStatus};
+use host::HostReport;
+use host::drive::Report;
+use host::wireguard::PeerState;
+use model::api::SCHEMA_VERSION;
+use model::api::local::{Peer, Status};
+use model::{Label, Name, NodeId, PublicKey, Refusal, Standing, Timestamp, Zone};
+
+use crate::lookup;
+use crate::profile::{Profile, failed};
+use crate::profiles::{Entry, Profiles, is_enrolled};
+
+/// What a profile is now. One that does not exist is down; one that failed says why.
+pub async fn status(profiles: &Profiles, name: &Label) -> Status {
+    let nothing = Status {
+        schema_version: SCHEMA_VERSION,
+        version: env!("CARGO_PKG_VERSION").into(),
+        profile: name.clone(),
+        state: "down".into(),
+        server: None,
+        link: "not enrolled".into(),
+        connected: false,
+        device: None,
+        fqdn: None,
+        addresses: Vec::new(),
+        interface: "none".into(),
+        holds: None,
+        settled: false,
+        drift_total: 0,
+        problems: Vec::new(),
+        peers: Vec::new(),
+        names: Vec::new(),
+    };
+    match profiles.entry(name).await {
+        None => nothing,
+        Some(Entry::Broken(reason)) => {
+            Status { link: "not started".into(), problems: vec![reason], ..nothing }
+        }
+        Some(Entry::Running(profile)) => match filled(&profile, nothing.clone()).await {
+            Ok(status) => status,
+            Err(refusal) => Status {
+                server: Some(profile.server().to_string()),
+                link: "not started".into(),
+                interface: profile.interface().to_string(),
+                problems: vec![refusal.to_string()],
+                ..nothing
+            },
+        },
+    }
+}
+
+async fn filled(profile: &Profile, nothing: Status) -> Result<Status, Refusal> {
+    let report = profile.report().await?;
+    let handle = profile.handle()?;
+    let zones = handle.zones().await.map_err(|gone| failed(&gone))?;
+    let (states, unread) = match handle.peers().await.map_err(|gone| failed(&gone))? {
+        Ok(states) => (states, None),
+        Err(reason) => (BTreeMap::new(), Some(format!("read the peers: {reason}"))),
+    };
+    let node = &report.node;
+    let tenant = node.tenants.first();
+    let fqdn = tenant.and_then(|t| t.zone.child(&t.name).ok());
+    let problems = node.problems.iter().chain(&report.names.problems).cloned().chain(unread);
+    Ok(Status {
+        state: state(&report).into(),
+        server: report.server.clone(),
+        link: link(&report),
+        connected: node.link == LinkState::Attached,
+        device: node.device,
+        addresses: tenant.and_then(|t| t.addresses).map(|a| a.both().to_vec()).unwrap_or_default(),
+        interface: format!("{} ({})", profile.interface(), backend(&report.host)),
+        holds: tenant.map(|t| t.held.version.to_string()),
+        settled: node.settled,
+        drift_total: node.drift_total,
+        problems: problems.collect(),
+        peers: tenant.map(|t| peers(t, &states)).unwrap_or_default(),
+        names: names(tenant, &zones, fqdn.as_ref()),
+        fqdn,
+        ..nothing
+    })
+}
+
+/// `down`, `joining`, `pending`, `active` or `revoked`.
+pub fn state(report: &Report) -> &'static str {
+    let standing = report.node.tenants.first().map(|tenant| tenant.standing);
+    match standing {
+        Some(Standing::Revoked) => "revoked",
+        _ if !report.node.up => "down",
+        Some(Standing::Active) => "active",
+        Some(Standing::Pending) => "pending",
+        None if report.node.joining || is_enrolled(report) => "joining",
+        None => "down",
+    }
+}
+
+fn link(report: &Report) -> String {
+    let error = report.node.link_error.as_deref();
+    match (report.node.link, &report.link) {
+        (LinkState::Attached, Some(link)) => format!("connected by {}", link.carrier),
+        (LinkState::Idle, _) => {
+            report.join_refused.as_ref().map_or_else(|| "not enrolled".into(), ToString::to_string)
+        }
+        (LinkState::Waiting(after), _) => {
+            format!(
+                "not connected, tried again in {:.1} s: {}",
+                after.as_secs_f32(),
+                error.unwrap_or("no link yet")
+            )
+        }
+        (LinkState::Dialing | LinkState::Greeting | LinkState::Attached, _) => match error {
+            Some(error) => format!("connecting; before: {error}"),
+            None => "connecting".into(),
+        },
+        (LinkState::Closing, _) => "closing".into(),
+    }
+}
+
+fn backend(host: &HostReport) -> String {
+    match &host.fallback {
+        Some(reason) => format!("{}: {reason}", host.backend),
+        None => host.backend.to_string(),
+    }
+}
+
+fn peers(tenant: &TenantStatus, states: &BTreeMap<PublicKey, PeerState>) -> Vec<Peer> {
+    let peer = |peer: &PeerStatus| {
+        let state = states.get(&peer.key).cloned().unwrap_or_default();
+        Peer {
+            name: peer.name.clone(),
+            key: peer.key,
+            path: match state.endpoint {
+                Some(endpoint) => format!("direct {endpoint}"),
+                None => "no endpoint".into(),
+            },
+            handshake_at: state.last_handshake.map(timestamp),
+            received_bytes: state.received_bytes,
+            sent_bytes: state.sent_bytes,
+        }
+    };
+    tenant.peers.iter().map(peer).collect()
+}
+
+/// How packets reach an address of the mesh.
+pub async fn path(profile: &Profile, zone: &Zone, address: IpAddr) -> Result<String, Refusal> {
+    let report = profile.report().await?;
+    let Some(tenant) = report.node.tenants.first() else { return Ok("no path".into()) };
+    if tenant.addresses.is_some_and(|own| own.both().contains(&address)) {
+        return Ok("this device".into());
+    }
+    let Some(peer) = tenant.peers.iter().find(|p| p.allowed.iter().any(|net| net.contains(&address))) else {
+        return Ok("no path".into());
+    };
+    if peer.node == NodeId::Hub && !zone.block.hub().both().contains(&address) {
+        return Ok("via hub".into());
+    }
+    let states = profile.handle()?.peers().await.map_err(|gone| failed(&gone))?.unwrap_or_default();
+    let endpoint = states.get(&peer.key).and_then(|state| state.endpoint);
+    Ok(endpoint.map_or_else(|| "no endpoint".into(), |endpoint| format!("direct {endpoint}")))
+}
+
+fn names(tenant: Option<&TenantStatus>, zones: &[Zone], own: Option<&Name>) -> Vec<(Name, IpAddr)> {
+    let active = tenant.is_some_and(|tenant| tenant.standing == Standing::Active);
+    let zone = zones.first().filter(|_| active);
+    zone.map(|zone| lookup::names(zone, own)).unwrap_or_default()
+}
+
+fn timestamp(at: SystemTime) -> Timestamp {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_unix_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,88 @@
+//! The settings of `warren-netd`: what no server can make it leave.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use host::InterfaceName;
+use host::wireguard::Mode;
+use ipnet::IpNet;
+use model::Name;
+
+/// The privileged network daemon: keeps the hub's WireGuard interface, firewall and names as the directory says.
+#[derive(Debug, Parser)]
+#[command(name = "warren-netd", version, max_term_width = 100)]
+pub struct Settings {
+    /// Where the hub's WireGuard key and its ledger live.
+    #[arg(long, env = "WARREN_STATE_DIR", default_value = "/var/lib/warren/netd")]
+    pub state_dir: PathBuf,
+    /// Unix socket of warren-apid.
+    #[arg(long, env = "WARREN_SOCKET", default_value = "/run/warren/apid.sock")]
+    pub socket: PathBuf,
+    /// User that warren-apid runs as, by name or number. Nobody else is believed on that socket but root.
+    #[arg(long, env = "WARREN_APID_USER", default_value = "warren-apid")]
+    pub apid_user: String,
+    /// WireGuard interface.
+    #[arg(long, env = "WARREN_INTERFACE", default_value = "wg0")]
+    pub interface: InterfaceName,
+    /// UDP port of WireGuard.
+    #[arg(long, env = "WARREN_LISTEN_PORT", default_value = "51820", value_parser = clap::value_parser!(u16).range(1..))]
+    pub listen_port: u16,
+    /// auto, kernel or userspace.
+    #[arg(long, env = "WARREN_WIREGUARD", default_value = "auto")]
+    pub wireguard: Mode,
+    /// Networks that meshes may have; a server that hands out others is refused. Repeat it, or separate by commas.
+    #[arg(long, env = "WARREN_MESH_BLOCKS", default_value = "100.64.0.0/10,fd00::/8", value_delimiter = ',')]
+    pub mesh_blocks: Vec<IpNet>,
+    /// What zones may end in; a server that serves others is refused. Repeat it, or separate by commas.
+    #[arg(long, env = "WARREN_ZONE_SUFFIXES", default_value = "internal", value_delimiter = ',')]
+    pub zone_suffixes: Vec<Name>,
+    /// UDP and TCP port of names, on the hub's mesh addresses only.
+    #[arg(long, env = "WARREN_DNS_PORT", default_value = "53", value_parser = clap::value_parser!(u16).range(1..))]
+    pub dns_port: u16,
+    /// Print the settings in force and end.
+    #[arg(long)]
+    pub print_config: bool,
+    #[command(flatten)]
+    pub log: shell::log::Settings,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Settings, clap::Error> {
+        Settings::try_parse_from([&["warren-netd"], args].concat())
+    }
+
+    #[test]
+    fn the_defaults_are_what_meshes_use() {
+        let settings = parse(&[]).expect("defaults");
+        assert_eq!(
+            settings.mesh_blocks,
+            ["100.64.0.0/10".parse().expect("v4"), "fd00::/8".parse().expect("v6")]
+        );
+        assert_eq!(settings.zone_suffixes, ["internal".parse().expect("a name")]);
+        assert_eq!(settings.listen_port, 51_820);
+    }
+
+    #[test]
+    fn lists_are_repeated_or_separated() {
+        let blocks = |args: &[&str]| parse(args).expect("settings").mesh_blocks.len();
+        assert_eq!(blocks(&["--mesh-blocks", "10.0.0.0/8,fd00::/8"]), 2);
+        assert_eq!(blocks(&["--mesh-blocks", "10.0.0.0/8", "--mesh-blocks", "fd00::/8"]), 2);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for bad in [
+            ["--interface", "../x"],
+            ["--listen-port", "0"],
+            ["--wireguard", "magic"],
+            ["--mesh-blocks", "10.0.0.0/33"],
+            ["--zone-suffixes", "a b"],
+            ["--dns-port", "65536"],
+        ] {
+            assert!(parse(&bad).is_err(), "{bad:?}");
+        }
+    }
+}
