@@ -1,2 +1,108 @@
-//! placeholder
-fn main() {}
+//! `sim`: runs seeds. Knows what the command line means; the library knows the rest.
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use sim::{Outcome, Scenario, Verbosity, clock, run};
+
+const USAGE: &str = "usage: sim --seed N [--trace]      replays one seed and tells its story
+       sim --seeds N | A..B          runs seeds 0 to N-1, or A to B-1
+       sim --minutes M [--from N]    runs seeds from N on for so long";
+
+/// What to do.
+enum Task {
+    Replay { seed: u64, verbosity: Verbosity },
+    Range { from: u64, to: u64 },
+    Soak { from: u64, minutes: u64 },
+}
+
+fn main() -> ExitCode {
+    match parse(&std::env::args().skip(1).collect::<Vec<_>>()) {
+        Some(Task::Replay { seed, verbosity }) => replay(seed, verbosity),
+        Some(Task::Range { from, to }) => many(from, to, None),
+        Some(Task::Soak { from, minutes }) => {
+            many(from, u64::MAX, Some(Instant::now() + Duration::from_secs(60 * minutes)))
+        }
+        None => {
+            complain(USAGE);
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn parse(words: &[String]) -> Option<Task> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let number = |word: &str| word.parse::<u64>().ok();
+    Some(match words.as_slice() {
+        ["--seed", seed] => Task::Replay { seed: number(seed)?, verbosity: Verbosity::Story },
+        ["--seed", seed, "--trace"] | ["--trace", "--seed", seed] => {
+            Task::Replay { seed: number(seed)?, verbosity: Verbosity::All }
+        }
+        ["--seeds", range] => match range.split_once("..") {
+            Some((from, to)) => Task::Range { from: number(from)?, to: number(to)? },
+            None => Task::Range { from: 0, to: number(range)? },
+        },
+        ["--minutes", minutes] => Task::Soak { from: 0, minutes: number(minutes)? },
+        ["--minutes", minutes, "--from", from] => {
+            Task::Soak { from: number(from)?, minutes: number(minutes)? }
+        }
+        _ => return None,
+    })
+}
+
+fn replay(seed: u64, verbosity: Verbosity) -> ExitCode {
+    let outcome = run(Scenario::new(seed), verbosity);
+    say(outcome.story.trim_end());
+    say(&format!("digest {}", outcome.digest));
+    report(seed, &outcome)
+}
+
+/// Runs seeds on all processors; each run is alone on its thread.
+fn many(from: u64, to: u64, until: Option<Instant>) -> ExitCode {
+    let began = Instant::now();
+    let (next, done, events, failed) =
+        (AtomicU64::new(from), AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+    let work = || loop {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        if seed >= to || until.is_some_and(|until| Instant::now() >= until) {
+            return;
+        }
+        let outcome = run(Scenario::new(seed), Verbosity::Silent);
+        done.fetch_add(1, Ordering::Relaxed);
+        events.fetch_add(outcome.events, Ordering::Relaxed);
+        if report(seed, &outcome) != ExitCode::SUCCESS {
+            failed.store(true, Ordering::Relaxed);
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(work);
+        }
+    });
+    let (done, events) = (done.into_inner(), events.into_inner());
+    say(&format!("{done} seeds, {events} events, {:.1} s", began.elapsed().as_secs_f64()));
+    if failed.into_inner() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// One line for a run that failed, none for another.
+fn report(seed: u64, outcome: &Outcome) -> ExitCode {
+    let Some(violation) = &outcome.violation else { return ExitCode::SUCCESS };
+    complain(&format!(
+        "seed {seed} failed: {} at {}; replay: cargo run -p sim -- --seed {seed}",
+        violation.invariant,
+        clock(violation.at)
+    ));
+    ExitCode::FAILURE
+}
+
+#[expect(clippy::print_stdout, reason = "a program's own output")]
+fn say(line: &str) {
+    println!("{line}");
+}
+
+#[expect(clippy::print_stderr, reason = "a program's own complaints")]
+fn complain(line: &str) {
+    eprintln!("{line}");
+}

@@ -1,0 +1,163 @@
+//! The host of one node: does changes one by one, fails at times, and has a human who changes it behind the node's back.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use engine::{Change, Observed, ObservedInterface, ObservedPeer};
+use model::PublicKey;
+
+use crate::dice::Dice;
+
+/// What a fresh WireGuard interface of the kernel has.
+const MTU_FRESH: u16 = 1420;
+const PORT_ANY: u16 = 40_000;
+
+/// The host of one node.
+#[derive(Debug, Default)]
+pub struct Host {
+    /// As it is.
+    pub observed: Observed,
+    /// Of operations that fail, in thousandths.
+    pub fails_per_mille: usize,
+    /// Loses this one peer whenever it is set, and says that it did not: a fault for which a run must fail.
+    pub drops_peers: bool,
+    /// Shows peers that it lost as if it had them.
+    hidden: Option<(PublicKey, ObservedPeer)>,
+}
+
+impl Host {
+    /// Does a change, or says why not. A failed change may have been done all the same.
+    pub fn apply(&mut self, change: &Change, own: &PublicKey, dice: &mut Dice) -> Result<(), String> {
+        if dice.chance(self.fails_per_mille) {
+            if dice.chance(300) {
+                self.change(change, own);
+            }
+            return Err("injected: the operation failed".into());
+        }
+        let on_interface = !matches!(
+            change,
+            Change::CreateInterface
+                | Change::RemoveInterface
+                | Change::SetFirewall(_)
+                | Change::RemoveFirewall
+                | Change::SetForwarding(_)
+                | Change::SetResolver(_)
+                | Change::ClearResolver
+        );
+        match &self.observed.interface {
+            None if on_interface => return Err("no such device".into()),
+            Some(interface) if matches!(change, Change::AddRoute(_)) && !interface.up => {
+                return Err("network is down".into());
+            }
+            _ => {}
+        }
+        self.change(change, own);
+        Ok(())
+    }
+
+    fn change(&mut self, change: &Change, own: &PublicKey) {
+        let fresh = matches!(change, Change::CreateInterface) && self.observed.interface.is_none();
+        self.observed.apply(change, own);
+        let Some(interface) = &mut self.observed.interface else { return };
+        if fresh {
+            *interface = ObservedInterface { mtu: MTU_FRESH, ..ObservedInterface::default() };
+        }
+        if matches!(change, Change::SetDevice { listen_port: None }) && interface.listen_port == 0 {
+            interface.listen_port = PORT_ANY;
+        }
+        if let Change::SetPeer(peer) = change
+            && self.drops_peers
+            && let Some(lost) = interface.peers.remove(&peer.key)
+        {
+            self.hidden = Some((peer.key, lost));
+        }
+    }
+
+    /// What a look at the host gives.
+    pub fn observe(&self, dice: &mut Dice) -> Result<Observed, String> {
+        if dice.chance(self.fails_per_mille) {
+            return Err("injected: the host cannot be read".into());
+        }
+        let mut seen = self.observed.clone();
+        if let (Some(interface), Some((key, peer))) = (&mut seen.interface, &self.hidden) {
+            interface.peers.insert(*key, peer.clone());
+        }
+        Ok(seen)
+    }
+
+    /// The machine boots: the kernel forgets.
+    pub fn reboot(&mut self) {
+        self.observed = Observed::default();
+    }
+
+    /// Somebody changes something. Says what, unless there was nothing to change.
+    pub fn meddle(&mut self, dice: &mut Dice) -> Option<&'static str> {
+        if dice.chance(100) && self.observed.firewall.take().is_some() {
+            return Some("nft flush ruleset");
+        }
+        if dice.chance(100) && self.observed.resolver.take().is_some() {
+            return Some("overwrites the resolver");
+        }
+        if dice.chance(200) && self.observed.interface.take().is_some() {
+            return Some("ip link del wg0");
+        }
+        let interface = self.observed.interface.as_mut()?;
+        Some(match dice.below(7) {
+            0 => {
+                let keys: Vec<PublicKey> = interface.peers.keys().copied().collect();
+                interface.peers.remove(dice.pick(&keys)?);
+                "wg set wg0 peer … remove"
+            }
+            1 => {
+                interface.peers.insert(PublicKey::from_bytes(dice.bytes()), ObservedPeer::default());
+                "wg set wg0 peer <stranger>"
+            }
+            2 => {
+                take_one(&mut interface.addresses, dice)?;
+                "ip addr del"
+            }
+            3 => {
+                take_one(&mut interface.routes, dice)?;
+                "ip route del"
+            }
+            4 => {
+                interface.up = false;
+                interface.routes.clear();
+                "ip link set wg0 down"
+            }
+            5 => {
+                interface.mtu = 1300;
+                "ip link set wg0 mtu 1300"
+            }
+            _ => {
+                let peer = interface.peers.values_mut().next()?;
+                peer.allowed.clear();
+                "wg set wg0 peer … allowed-ips \"\""
+            }
+        })
+    }
+
+    /// Peers roam, fall silent and are heard again, as they do.
+    pub fn live(&mut self, dice: &mut Dice) {
+        let Some(interface) = &mut self.observed.interface else { return };
+        for peer in interface.peers.values_mut().filter(|peer| peer.endpoint.is_some()) {
+            peer.stale = dice.chance(200);
+            if dice.chance(200) {
+                let [a, b] = dice.bytes();
+                peer.endpoint = Some(SocketAddr::new(IpAddr::from([203, 0, 113, a]), 1024 + u16::from(b)));
+            }
+        }
+    }
+
+    /// Every peer is heard again.
+    pub fn calm(&mut self) {
+        let peers = self.observed.interface.iter_mut().flat_map(|i| i.peers.values_mut());
+        peers.for_each(|peer| peer.stale = false);
+        self.fails_per_mille = 0;
+    }
+}
+
+fn take_one<T: Copy + Ord>(from: &mut BTreeSet<T>, dice: &mut Dice) -> Option<T> {
+    let all: Vec<T> = from.iter().copied().collect();
+    dice.pick(&all).and_then(|one| from.take(one))
+}

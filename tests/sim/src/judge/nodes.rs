@@ -1,0 +1,167 @@
+//! What a node may do to its host and may hold, by what the store has said so far.
+
+use std::collections::BTreeMap;
+
+use engine::{Change, Observed, Status};
+use ipnet::IpNet;
+use model::{MeshAddresses, Mono, PublicKey, Standing, TenantId, Version, Zone};
+
+use super::Judge;
+use crate::store::Store;
+
+/// A node that is about to change its host.
+pub struct Applying<'a> {
+    /// For people.
+    pub who: &'a str,
+    /// Whether it is the hub.
+    pub is_hub: bool,
+    /// What it accepted.
+    pub accepted: &'a BTreeMap<TenantId, (Version, Standing)>,
+    /// The addresses that the store has for a device.
+    pub own: Option<MeshAddresses>,
+}
+
+/// A node that is about to take something down.
+pub struct Removing<'a> {
+    /// For people.
+    pub who: &'a str,
+    /// What it says of itself.
+    pub status: &'a Status,
+}
+
+impl Judge {
+    /// A node accepted a snapshot; `before` is what it held of the tenant.
+    pub fn accepted(&mut self, at: Mono, who: &str, tenant: TenantId, before: Option<Version>, version: Version) {
+        let grows = before.is_none_or(|before| before < version);
+        let detail = || format!("{who} went from {before:?} to {version} of {tenant}");
+        self.expect(grows, at, "generations-only-grow", detail);
+        let known = self.anchors.contains_key(&tenant);
+        self.expect(known, at, "only-own-data", || format!("{who} accepted {tenant}, which the store never had"));
+    }
+
+    /// A node is about to make or change something.
+    pub fn apply(&mut self, at: Mono, node: &Applying<'_>, change: &Change, store: &Store) {
+        match change {
+            Change::CreateInterface
+            | Change::AddAddress(_)
+            | Change::AddRoute(_)
+            | Change::SetPeer(_)
+            | Change::SetResolver(_)
+                if !node.is_hub =>
+            {
+                self.device_applies(at, node, change, store);
+            }
+            Change::SetPeer(peer) => self.hub_sets_peer(at, node, &peer.key, peer.allowed.iter(), store),
+            Change::SetFirewall(_) | Change::SetForwarding(_) => {
+                let detail = || format!("{}: {change}", node.who);
+                self.expect(node.is_hub, at, "only-hubs-forward", detail);
+            }
+            _ => {}
+        }
+    }
+
+    fn device_applies(&mut self, at: Mono, node: &Applying<'_>, change: &Change, store: &Store) {
+        let who = node.who;
+        let active = node.accepted.iter().find(|(_, (_, standing))| *standing == Standing::Active);
+        let Some((tenant, _)) = active else {
+            let detail = format!("{who} is not active: {change}");
+            return self.accuse(at, "pending-and-revoked-have-nothing", detail);
+        };
+        let Some(stored) = store.tenant(*tenant) else { return };
+        let block = stored.rows.tenant.block.nets();
+        let inside = |net: &IpNet| block.iter().any(|block| block.contains(net));
+        let good = match change {
+            Change::AddAddress(net) => node.own.is_none_or(|own| own.host_nets().contains(net)),
+            Change::AddRoute(net) => block.contains(net),
+            Change::SetPeer(peer) => peer.allowed.iter().all(inside),
+            _ => true,
+        };
+        self.expect(good, at, "only-own-data", || format!("{who}: {change}"));
+        if let Change::SetPeer(peer) = change {
+            let named = self.hub_keys.get(tenant).is_some_and(|keys| keys.contains(&peer.key));
+            self.expect(named, at, "hub-keys-as-the-anchor-named", || format!("{who}: {change}"));
+        }
+    }
+
+    fn hub_sets_peer<'n>(
+        &mut self,
+        at: Mono,
+        node: &Applying<'_>,
+        key: &PublicKey,
+        mut allowed: impl Iterator<Item = &'n IpNet>,
+        store: &Store,
+    ) {
+        let since = |tenant: &TenantId| self.active.get(&(*tenant, *key));
+        let knows = |(tenant, (held, _)): &(&TenantId, &(Version, Standing))| {
+            since(tenant).is_some_and(|version| version <= held)
+        };
+        let Some((tenant, _)) = node.accepted.iter().find(knows) else {
+            let detail = format!("the hub sets peer {key}, no active device of what it holds");
+            return self.accuse(at, "peers-are-active-devices", detail);
+        };
+        let Some(stored) = store.tenant(*tenant) else { return };
+        let block = stored.rows.tenant.block.nets();
+        let inside = allowed.all(|net| block.iter().any(|block| block.contains(net)));
+        self.expect(inside, at, "only-own-data", || format!("the hub sets peer {key} outside its block"));
+    }
+
+    /// A node is about to take something down: only a signed snapshot, a person's wish or a stranger justifies that.
+    pub fn remove(&mut self, at: Mono, node: &Removing<'_>, change: &Change) {
+        let Removing { who, status } = node;
+        let active = || status.tenants.iter().filter(|tenant| tenant.standing == Standing::Active);
+        let unjust = match change {
+            Change::RemovePeer(key) => status.up && active().any(|t| t.peers.iter().any(|p| p.key == *key)),
+            Change::RemoveInterface | Change::ClearResolver => status.up && active().next().is_some(),
+            _ => false,
+        };
+        self.expect(!unjust, at, "only-snapshots-remove", || format!("{who}: {change}, though it holds it"));
+    }
+
+    /// A node is settled: what is revoked by what it holds is gone from its host and its names.
+    pub fn settled(
+        &mut self,
+        at: Mono,
+        node: &Applying<'_>,
+        host: &Observed,
+        zones: &BTreeMap<TenantId, Zone>,
+    ) {
+        let who = node.who;
+        let active = node.accepted.values().any(|(_, standing)| *standing == Standing::Active);
+        if !node.is_hub {
+            let clean = active || host.interface.is_none() && host.resolver.is_none() && zones.is_empty();
+            let detail = || format!("{who} is settled and not active, and has an interface or names");
+            return self.expect(clean, at, "pending-and-revoked-have-nothing", detail);
+        }
+        let Some(interface) = &host.interface else { return };
+        let mut found = None;
+        for ((tenant, key), retired) in &self.retired {
+            let held = node.accepted.get(tenant).map(|(version, _)| *version);
+            if held.is_none_or(|held| held < retired.version) || self.lives_elsewhere(tenant, key) {
+                continue;
+            }
+            if interface.peers.contains_key(key) {
+                found = Some(format!("peer {key} of {} is still there", retired.name));
+            }
+            let zone = zones.get(tenant);
+            let name = zone.and_then(|zone| zone.origin.child(&retired.name).ok());
+            let records = zone.zip(name).and_then(|(zone, name)| zone.names.get(&name));
+            let points = |addresses: MeshAddresses| {
+                records.is_some_and(|set| {
+                    set.records.iter().any(|r| r.data == model::RecordData::A(addresses.v4))
+                })
+            };
+            if retired.addresses.is_some_and(points) {
+                found = Some(format!("name {} is still there", retired.name));
+            }
+        }
+        if let Some(detail) = found {
+            self.accuse(at, "revoked-devices-are-gone-from-the-hub", detail);
+        }
+    }
+
+    /// A key that one tenant retired and another has.
+    fn lives_elsewhere(&self, tenant: &TenantId, key: &PublicKey) -> bool {
+        let others = self.active.keys().filter(|(other, k)| other != tenant && k == key);
+        others.into_iter().any(|place| !self.retired.contains_key(place))
+    }
+}

@@ -1,0 +1,158 @@
+//! What a commit may make true: versions grow, edits touch only what they name, nothing acknowledged is taken back.
+
+use std::time::Duration;
+
+use control::{Commit, Device, Fact, TenantRows, Token};
+use model::limits::ADDRESS_REST;
+use model::{AnchorKey, Mono, Standing, TenantId};
+
+use super::{Judge, Retired};
+
+/// Two servers' clocks differ by so much at most.
+const SKEW_BETWEEN_SERVERS: Duration = Duration::from_secs(20 * 60);
+
+impl Judge {
+    /// The store took a commit; `before` are the rows without it.
+    pub fn committed(&mut self, at: Mono, commit: &Commit, before: Option<&TenantRows>) {
+        let version = commit.result();
+        let last = self.stored.insert(commit.tenant, version);
+        let grows = last.is_none_or(|last| last < version);
+        self.expect(grows, at, "generations-only-grow", || format!("the store has {version} twice"));
+        for fact in &commit.facts {
+            match fact {
+                Fact::Tenant(tenant) => {
+                    self.anchors.insert(tenant.id, tenant.anchor);
+                }
+                Fact::Device(device) => self.device(at, commit, before, device),
+                Fact::Token(token) => self.token(at, commit, before, token),
+                Fact::Hub(hub) => {
+                    self.hub_keys.entry(commit.tenant).or_default().insert(hub.key);
+                }
+                Fact::Record(_) | Fact::RecordGone { .. } => {}
+            }
+        }
+    }
+
+    /// The rows after a commit, all together.
+    pub fn rows(&mut self, at: Mono, commit: &Commit, after: &TenantRows) {
+        let live: Vec<&Device> = after.devices.iter().filter(|device| device.is_live()).collect();
+        let counted = usize::try_from(after.devices_count) == Ok(live.len());
+        let detail = || format!("{} live devices, the counter says {}", live.len(), after.devices_count);
+        self.expect(counted, at, "counter-counts-devices", detail);
+        let deleted = after.tenant.deleted_at.is_some() && !live.is_empty();
+        self.expect(!deleted, at, "deleted-tenants-are-empty", || after.tenant.name.to_string());
+        let Some(token) = commit.redeems.and_then(|id| after.tokens.iter().find(|t| t.id == id)) else {
+            return;
+        };
+        let enrolled = after.devices.iter().filter(|device| device.enrolled_by == token.id).count();
+        let bounded = enrolled <= token.uses_max as usize && token.uses <= token.uses_max;
+        let detail = || format!("token {} of {} uses let {enrolled} devices in", token.id, token.uses_max);
+        self.expect(bounded, at, "tokens-let-in-no-more-than-their-uses", detail);
+    }
+
+    /// The database was restored: these rows are what there is now.
+    pub fn restored(&mut self, rows: &TenantRows) {
+        let tenant = rows.tenant.id;
+        self.stored.insert(tenant, rows.version);
+        for device in rows.devices.iter().filter(|device| device.standing == Standing::Active) {
+            self.retired.remove(&(tenant, device.wireguard));
+        }
+    }
+
+    /// The anchor of a tenant.
+    pub fn anchor(&self, tenant: TenantId) -> Option<AnchorKey> {
+        self.anchors.get(&tenant).copied()
+    }
+
+    fn device(&mut self, at: Mono, commit: &Commit, before: Option<&TenantRows>, device: &Device) {
+        let Some(rows) = before else {
+            return self.accuse(at, "edits-touch-what-they-name", "a device of no tenant".into());
+        };
+        let action = commit.audit.action.as_str();
+        match rows.devices.iter().find(|row| row.id == device.id) {
+            Some(row) => self.changed_device(at, action, row, device),
+            None => self.new_device(at, action, rows, device),
+        }
+        let others = || rows.devices.iter().filter(|row| row.id != device.id && row.is_live());
+        if device.is_live() {
+            let twin = others().find(|row| {
+                row.number == device.number || row.name == device.name || row.wireguard == device.wireguard
+            });
+            let detail = || format!("device {} is like {twin:?}", device.name);
+            self.expect(twin.is_none(), at, "live-devices-differ", detail);
+        }
+        let before = rows.devices.iter().find(|row| row.id == device.id);
+        self.peerage(commit, rows, before, device);
+    }
+
+    fn new_device(&mut self, at: Mono, action: &str, rows: &TenantRows, device: &Device) {
+        let enrols = action == "device.enrol" && device.standing != Standing::Revoked;
+        self.expect(enrols, at, "edits-touch-what-they-name", || format!("{action} made {}", device.name));
+        let twice = rows.devices.iter().any(|row| row.identity == device.identity);
+        self.expect(!twice, at, "an-identity-enrols-once", || format!("{} enrolled again", device.name));
+        let rest = ADDRESS_REST - SKEW_BETWEEN_SERVERS;
+        let soon = rows.devices.iter().find(|row| {
+            let free_at = row.revoked_at.map(|revoked_at| revoked_at + rest);
+            row.number == device.number && free_at.is_some_and(|at| at > device.enrolled_at)
+        });
+        let detail = || format!("{} got the address of {soon:?}", device.name);
+        self.expect(soon.is_none(), at, "addresses-rest-for-a-day", detail);
+    }
+
+    fn changed_device(&mut self, at: Mono, action: &str, row: &Device, device: &Device) {
+        let mut allowed = row.clone();
+        match action {
+            "device.approve" => {
+                (allowed.standing, allowed.approved_at) = (Standing::Active, device.approved_at);
+            }
+            "device.rename" => allowed.name = device.name.clone(),
+            "device.tag" => allowed.tags.clone_from(&device.tags),
+            "device.revoke" => {
+                (allowed.standing, allowed.revoked_at) = (Standing::Revoked, device.revoked_at);
+            }
+            "device.enrol" => allowed.wireguard = device.wireguard,
+            _ => {}
+        }
+        let detail = || format!("{action} turned {row:?} into {device:?}");
+        self.expect(allowed == *device, at, "edits-touch-what-they-name", detail);
+        let lives = row.is_live() || row == device;
+        self.expect(lives, at, "revoked-is-for-good", || format!("{action} touched revoked {}", row.name));
+    }
+
+    /// Since when keys are peers of the hub, and since when not.
+    fn peerage(&mut self, commit: &Commit, rows: &TenantRows, before: Option<&Device>, device: &Device) {
+        let (tenant, version) = (commit.tenant, commit.result());
+        let was = before.filter(|row| row.standing == Standing::Active);
+        let is = Some(device).filter(|row| row.standing == Standing::Active);
+        if let Some(was) = was
+            && is.is_none_or(|is| is.wireguard != was.wireguard)
+        {
+            let addresses = is.is_none().then(|| rows.tenant.block.host(was.number)).flatten();
+            let retired = Retired { version, addresses, name: was.name.clone() };
+            self.retired.insert((tenant, was.wireguard), retired);
+        }
+        if let Some(is) = is {
+            self.retired.remove(&(tenant, is.wireguard));
+            self.active.entry((tenant, is.wireguard)).or_insert(version);
+        }
+    }
+
+    fn token(&mut self, at: Mono, commit: &Commit, before: Option<&TenantRows>, token: &Token) {
+        let action = commit.audit.action.as_str();
+        let row = before.and_then(|rows| rows.tokens.iter().find(|row| row.id == token.id));
+        let Some(row) = row else {
+            let creates = action == "token.create" && token.uses == 0;
+            return self.expect(creates, at, "edits-touch-what-they-name", || format!("{action} made a token"));
+        };
+        let mut allowed = row.clone();
+        match action {
+            "device.enrol" => allowed.uses += 1,
+            "token.revoke" => allowed.revoked_at = token.revoked_at,
+            _ => {}
+        }
+        let detail = || format!("{action} turned {row:?} into {token:?}");
+        self.expect(allowed == *token, at, "edits-touch-what-they-name", detail);
+        let alive = row.revoked_at.is_none() || row == token;
+        self.expect(alive, at, "revoked-is-for-good", || format!("{action} touched revoked {}", row.id));
+    }
+}

@@ -1,0 +1,266 @@
+//! The end of a run: faults stop, everything settles, and then nothing happens for an hour.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use control::Directory;
+use engine::{Input, Status};
+use model::{NodeId, PublicKey, Standing, TenantId};
+
+use super::{Happening, Phase, Who, World};
+use crate::machine::Wish;
+use crate::scenario::Sabotage;
+
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// What a human did without anybody being told is seen at the next look of the node: 30 s, and the repair.
+const CALM_AT_LEAST: Duration = Duration::from_secs(60);
+/// A node that was refused again and again waits for ten minutes, and may be refused twice more before it is let in.
+const CALM_AT_MOST: Duration = Duration::from_secs(40 * 60);
+/// A device that is revoked looks every hour, and may not be revoked any more after a restore.
+const CALM_AT_MOST_RESTORED: Duration = Duration::from_secs(110 * 60);
+const QUIET: Duration = Duration::from_secs(3600);
+/// Two megabytes a day.
+const QUIET_BYTES_MAX: u64 = 2_000_000 / 24;
+/// Machines whose served names are compared one by one; the digest speaks for the others.
+const NAMES_COMPARED: usize = 8;
+
+/// What there was when the quiet hour began.
+#[derive(Default)]
+pub(super) struct Baseline {
+    changes: Vec<u64>,
+    bytes: Vec<u64>,
+    commits: u64,
+    /// Directories made of the store's rows alone.
+    directories: BTreeMap<TenantId, Directory>,
+}
+
+impl World {
+    /// Looks whether it is time for the next phase.
+    pub(super) fn look(&mut self) {
+        match self.phase {
+            Phase::Chaos if self.at >= self.phase_until => self.begin_calm(),
+            Phase::Chaos => {}
+            Phase::Calm => {
+                self.help_to_join();
+                let began = self.phase_until;
+                if self.at.since(began) >= CALM_AT_LEAST {
+                    match self.unsettled() {
+                        None => return self.begin_quiet(),
+                        Some(why) => self.not_yet(why),
+                    }
+                }
+            }
+            Phase::Quiet | Phase::Over => return,
+        }
+        self.soon(LOOK_INTERVAL, Happening::Look);
+    }
+
+    fn begin_calm(&mut self) {
+        self.trace.tell(self.at, || "--- faults stop".to_owned());
+        (self.phase, self.phase_until) = (Phase::Calm, self.at);
+        self.store.ailment = crate::store::Ailment::default();
+        self.spoofed_per_mille = 0;
+        self.paths.mend_all();
+        self.release();
+        self.tokens.ask_again();
+        for index in 0..self.replicas.len() {
+            let replica = &mut self.replicas[index];
+            replica.crash_after = None;
+            let life = replica.life;
+            self.soon(Duration::ZERO, Happening::Start { who: Who::Replica(index), life });
+        }
+        for index in 0..self.machines.len() {
+            let machine = &mut self.machines[index];
+            machine.crash_after = None;
+            machine.host.calm();
+            let life = machine.life;
+            self.soon(Duration::ZERO, Happening::Start { who: Who::Machine(index), life });
+            self.drive(index, Some(Input::Up));
+        }
+        if self.is_sabotaged(Sabotage::HumanNeverRests) {
+            self.soon(CALM_AT_LEAST, Happening::Meddle { machine: 0, told: true });
+        }
+    }
+
+    fn not_yet(&mut self, why: String) {
+        let bound = if self.restored { CALM_AT_MOST_RESTORED } else { CALM_AT_MOST };
+        if self.at.since(self.phase_until) > bound {
+            self.judge.accuse(self.at, "settles", why);
+        } else {
+            self.trace.detail(self.at, || format!("not settled: {why}"));
+        }
+    }
+
+    fn begin_quiet(&mut self) {
+        let took = self.at.since(self.phase_until).as_secs();
+        self.trace.tell(self.at, || format!("--- settled after {took} s; the quiet hour begins"));
+        self.phase = Phase::Quiet;
+        self.calm.changes = self.machines.iter().map(|machine| machine.changes).collect();
+        self.calm.bytes = self.machines.iter().map(|machine| machine.bytes).collect();
+        self.calm.commits = self.store.commits;
+        self.soon(QUIET, Happening::QuietIsOver);
+    }
+
+    pub(super) fn quiet_is_over(&mut self) {
+        self.phase = Phase::Over;
+        let commits = self.store.commits - self.calm.commits;
+        if commits > 0 {
+            self.judge.accuse(self.at, "quiet-hour", format!("{commits} edits"));
+        }
+        for index in 0..self.machines.len() {
+            let machine = &self.machines[index];
+            let changes = machine.changes - self.calm.changes[index];
+            let bytes = machine.bytes - self.calm.bytes[index];
+            if changes > 0 {
+                self.judge.accuse(self.at, "quiet-hour", format!("{changes} changes on {}", machine.name));
+            } else if bytes > QUIET_BYTES_MAX {
+                self.judge.accuse(self.at, "quiet-hour", format!("{bytes} bytes of {}", machine.name));
+            }
+        }
+        if let Some(why) = self.unsettled() {
+            self.judge.accuse(self.at, "quiet-hour", why);
+        }
+        let links = self.links.len();
+        let most = 2 * self.machines.len();
+        if links > most {
+            self.judge.accuse(self.at, "bounded-work", format!("{links} links are left"));
+        }
+        let (waiting, events) = (self.queue.len(), self.trace.events());
+        self.trace.tell(self.at, || format!("--- over: {events} events, {waiting} were still to come"));
+    }
+
+    /// What is not as it should be in the end.
+    fn unsettled(&mut self) -> Option<String> {
+        if self.tokens.tenants.len() < self.scenario.tenants {
+            return Some("a tenant is missing".into());
+        }
+        self.refresh_directories()?;
+        self.servers_unsettled().or_else(|| self.hub_unsettled()).or_else(|| self.devices_unsettled())
+    }
+
+    /// `None` where the rows make no directory, which the judge hears.
+    fn refresh_directories(&mut self) -> Option<()> {
+        for (id, stored) in self.store.tenants() {
+            let version = stored.rows.version;
+            if self.calm.directories.get(id).is_none_or(|directory| directory.version() != version) {
+                match Directory::new(stored.rows.clone(), stored.anchor.clone()) {
+                    Ok(directory) => {
+                        self.calm.directories.insert(*id, directory);
+                    }
+                    Err(reason) => {
+                        self.judge.accuse(self.at, "rows-are-complete", reason.to_string());
+                        return None;
+                    }
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn servers_unsettled(&self) -> Option<String> {
+        for replica in &self.replicas {
+            let Some(control) = &replica.control else { return Some(format!("{} is down", replica.name)) };
+            for (id, directory) in &self.calm.directories {
+                let here = control.directory(*id).map(Directory::version);
+                if here != Some(directory.version()) {
+                    return Some(format!("{} has {here:?}, the store {}", replica.name, directory.version()));
+                }
+            }
+        }
+        None
+    }
+
+    fn hub_unsettled(&self) -> Option<String> {
+        let machine = &self.machines[0];
+        let Some(status) = machine.node.as_ref().map(engine::Node::status) else {
+            return Some("the hub is down".into());
+        };
+        if !status.settled {
+            return Some(format!("the hub is not settled: {:?} {:?}", status.failing, status.problems));
+        }
+        let mut wanted: BTreeSet<PublicKey> = BTreeSet::new();
+        for (id, directory) in &self.calm.directories {
+            if directory.tenant().deleted_at.is_some() {
+                continue;
+            }
+            let held = status.tenants.iter().find(|t| t.tenant == *id).map(|t| t.held.digest);
+            if held != directory.held(NodeId::Hub).map(|held| held.digest) {
+                return Some(format!("the hub does not hold {} of tenant {id}", directory.version()));
+            }
+            let plan = directory.plan(NodeId::Hub)?;
+            if machine.zones.get(id) != Some(&plan.zone) {
+                return Some(format!("the hub serves other names for tenant {id}"));
+            }
+            let active = directory.devices().filter(|device| device.standing == Standing::Active);
+            wanted.extend(active.map(|device| device.wireguard));
+        }
+        let interface = machine.host.observed.interface.as_ref();
+        let found: BTreeSet<PublicKey> = interface.iter().flat_map(|i| i.peers.keys().copied()).collect();
+        let missing = wanted.difference(&found).count();
+        let strange = found.difference(&wanted).count();
+        (missing + strange > 0).then(|| format!("the hub lacks {missing} peers and has {strange} too many"))
+    }
+
+    fn devices_unsettled(&self) -> Option<String> {
+        (1..self.machines.len()).find_map(|index| {
+            let machine = &self.machines[index];
+            self.device_unsettled(index).map(|why| format!("{}: {why}", machine.name))
+        })
+    }
+
+    fn device_unsettled(&self, index: usize) -> Option<String> {
+        let machine = &self.machines[index];
+        let Some(status) = machine.node.as_ref().map(engine::Node::status) else { return Some("down".into()) };
+        let identity = machine.identity.public();
+        let place = |(id, directory): (&TenantId, &Directory)| {
+            directory.device_identified(&identity).map(|device| (*id, device.id))
+        };
+        match (&machine.wish, self.calm.directories.iter().find_map(place)) {
+            (Wish::Joined(_), Some((tenant, device))) => {
+                self.member_unsettled(index, &status, tenant, NodeId::Device(device))
+            }
+            // A device that a restore forgot keeps what it has, and is told to enrol again.
+            (Wish::Joined(_), None) if self.restored => None,
+            (Wish::Joined(_), None) => Some("the store does not know it".into()),
+            (Wish::Pending | Wish::None, _) => {
+                let full = self.scenario.small_block && machine.tenant == 0;
+                (!full).then(|| format!("not joined: {:?}", status.last_refusal))
+            }
+        }
+    }
+
+    fn member_unsettled(
+        &self,
+        index: usize,
+        status: &Status,
+        tenant: TenantId,
+        node: NodeId,
+    ) -> Option<String> {
+        let machine = &self.machines[index];
+        let directory = self.calm.directories.get(&tenant)?;
+        let wanted = directory.held(node)?;
+        let Some(own) = status.tenants.first() else { return Some("holds nothing".into()) };
+        if !status.settled {
+            return Some(format!("not settled: {:?} {:?}", status.failing, status.problems));
+        }
+        let share = directory.own(node)?;
+        if own.standing != share.standing {
+            return Some(format!("{:?} instead of {:?}", own.standing, share.standing));
+        }
+        let interface = machine.host.observed.interface.as_ref();
+        if share.standing != Standing::Active {
+            return interface.map(|_| "has an interface".into());
+        }
+        if own.held.digest != wanted.digest {
+            return Some(format!("holds {} instead of {}", own.held.version, wanted.version));
+        }
+        let Some(interface) = interface else { return Some("has no interface".into()) };
+        let plan = (index <= NAMES_COMPARED).then(|| directory.plan(node)).flatten();
+        if plan.is_some_and(|plan| machine.zones.get(&tenant) != Some(&plan.zone)) {
+            return Some("serves other names".into());
+        }
+        let hub = directory.hub().map(|hub| hub.key);
+        let peers: Vec<PublicKey> = interface.peers.keys().copied().collect();
+        (peers != hub.into_iter().collect::<Vec<_>>()).then(|| "has other peers".into())
+    }
+}

@@ -1,0 +1,258 @@
+//! Administrators who edit, and people who give tokens to machines.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use control::{Actor, Answer, Device, Edit, RequestId, TenantRows};
+use engine::Input;
+use model::token::OnboardingToken;
+use model::wire::Remark;
+use model::{Label, Name, RecordData, Refusal, Standing, TenantId};
+
+use super::{Happening, Phase, World};
+use crate::machine::{Wish, copied};
+
+/// What machines call themselves.
+const HOSTNAMES: [&str; 9] =
+    ["laptop", "laptop", "build.example.org", "hub", "localhost", "Ünïcödé Ω", "", "-._-", "x\n\u{7}y; DROP"];
+const LABELS: [&str; 8] = ["alpha", "beta", "laptop", "hub", "www", "db", "laptop-2", "gamma"];
+
+/// What people know of tenants and tokens.
+#[derive(Default)]
+pub(super) struct Tokens {
+    /// The run's tenants, in the order of their creation.
+    pub(super) tenants: Vec<TenantId>,
+    /// What was ever shown, newest last.
+    shown: Vec<(TenantId, OnboardingToken)>,
+    /// Tenants for which a token without tricks was asked for in the end.
+    asked: BTreeSet<TenantId>,
+}
+
+impl Tokens {
+    /// Which tenant a machine wants to join, once it exists.
+    fn tenant(&self, index: usize) -> Option<TenantId> {
+        self.tenants.get(index).copied()
+    }
+
+    /// Forgets what was asked for: the servers that were asked are gone.
+    pub(super) fn ask_again(&mut self) {
+        self.asked.clear();
+    }
+}
+
+impl World {
+    /// The next edit of an administrator.
+    pub(super) fn edit(&mut self) {
+        if self.phase != Phase::Chaos {
+            return;
+        }
+        let mean = u64::try_from(self.scenario.edit_interval.as_millis()).unwrap_or(u64::MAX);
+        let founding = self.tokens.tenants.len() < self.scenario.tenants;
+        let pause = self.dice.people.millis(0, if founding { 2_000 } else { 2 * mean });
+        self.soon(pause, Happening::Edit);
+        if founding {
+            return self.found();
+        }
+        let tenants: Vec<TenantId> = self.store.tenants().map(|(id, _)| *id).collect();
+        let Some(tenant) = self.dice.people.pick(&tenants).copied() else { return };
+        let Some(rows) = self.store.tenant(tenant).map(|stored| stored.rows.clone()) else { return };
+        if let Some(edit) = self.choose(&rows) {
+            self.request(Some(tenant), edit);
+        }
+    }
+
+    fn found(&mut self) {
+        let number = self.tokens.tenants.len();
+        let small = self.scenario.small_block && number == 0;
+        let name: Label = format!("t{number}").parse().expect("a label");
+        let there = self.store.tenants().find(|(_, stored)| stored.rows.tenant.name == name);
+        if let Some((id, _)) = there {
+            return self.tokens.tenants.push(*id);
+        }
+        let block = small.then(|| "10.9.8.0/29".parse().expect("a net"));
+        self.request(None, Edit::CreateTenant { name, block });
+    }
+
+    fn choose(&mut self, rows: &TenantRows) -> Option<Edit> {
+        let dice = &mut self.dice.people;
+        let device = dice.pick(&rows.devices).map(|device: &Device| device.id);
+        let pending = rows.devices.iter().filter(|device| device.standing == Standing::Pending);
+        let pending: Vec<_> = pending.map(|device| device.id).collect();
+        let label = |dice: &mut crate::dice::Dice| -> Label {
+            LABELS[dice.below(LABELS.len())].parse().expect("a label")
+        };
+        Some(match dice.below(100) {
+            0..25 => Edit::CreateToken {
+                ttl: dice.millis(60_000, 3_600_000),
+                uses: [1, 1, 3, 1000][dice.below(4)],
+                tags: BTreeSet::new(),
+                needs_approval: dice.chance(300),
+            },
+            25..30 => Edit::RevokeToken(dice.pick(&rows.tokens)?.id),
+            30..45 => Edit::ApproveDevice(*dice.pick(&pending)?),
+            45..55 => Edit::RenameDevice { device: device?, name: label(dice) },
+            55..65 => Edit::TagDevice { device: device?, tags: BTreeSet::from([label(dice)]) },
+            65..73 => Edit::RevokeDevice(device?),
+            73..90 => {
+                let name: Name = label(dice).into();
+                let data = if dice.chance(700) {
+                    RecordData::A([192, 0, 2, dice.bytes::<1>()[0]].into())
+                } else {
+                    RecordData::Cname("www.example.org".parse().expect("a name"))
+                };
+                Edit::AddRecord { name, data, ttl: None }
+            }
+            90..96 => {
+                let record = dice.pick(&rows.records)?;
+                Edit::RemoveRecord { name: record.name.clone(), data: record.data.clone() }
+            }
+            _ => Edit::DeleteTenant,
+        })
+    }
+
+    fn request(&mut self, tenant: Option<TenantId>, edit: Edit) {
+        let index = self.dice.people.below(self.replicas.len());
+        if self.replicas[index].control.is_none() {
+            return;
+        }
+        self.last_request += 1;
+        let request = RequestId(self.last_request);
+        let (name, action, target) = (&self.replicas[index].name, edit.action(), edit.target());
+        self.trace.event(self.at, action, request.0, target.as_bytes());
+        self.trace.tell(self.at, || format!("an administrator asks {name}: {action} {target}"));
+        self.requests.insert(request, action.to_owned());
+        let actor = Actor::User(Remark::new("alice"));
+        self.drive_replica(index, Some(control::Input::Edit { request, tenant, edit, actor }));
+    }
+
+    /// An edit is answered: what was granted is in the store.
+    pub(super) fn answered(&mut self, index: usize, request: RequestId, result: Result<Answer, Refusal>) {
+        let name = self.replicas[index].name.clone();
+        let Some(action) = self.requests.remove(&request) else {
+            return self.judge.accuse(self.at, "requests-are-answered-once", format!("{name} answers nobody"));
+        };
+        let answer = match result {
+            Ok(answer) => answer,
+            Err(refusal) => {
+                return self.trace.tell(self.at, || format!("{name} refuses {action}: {refusal}"));
+            }
+        };
+        if !self.is_stored(&answer) {
+            let detail = format!("{name} granted {action}, and the store does not have it: {answer:?}");
+            self.judge.accuse(self.at, "acknowledged-edits-are-stored", detail);
+        }
+        match answer {
+            Answer::TenantCreated(tenant) => {
+                let known = self.tokens.tenants.contains(&tenant.id);
+                if !known && self.tokens.tenants.len() < self.scenario.tenants {
+                    self.tokens.tenants.push(tenant.id);
+                }
+            }
+            Answer::TokenCreated { token, secret } => {
+                self.judge.keep_secret(*secret.secret.expose_seed());
+                let tenant = self.store.tenants().find(|(_, s)| s.rows.tokens.iter().any(|t| t.id == token.id));
+                if let Some((tenant, _)) = tenant {
+                    self.tokens.shown.push((*tenant, *secret));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn is_stored(&self, answer: &Answer) -> bool {
+        let mut all = self.store.tenants().map(|(_, stored)| stored);
+        match answer {
+            Answer::TenantCreated(tenant) => self.store.tenant(tenant.id).is_some(),
+            Answer::TokenCreated { token, .. } => all.any(|s| s.rows.tokens.iter().any(|t| t.id == token.id)),
+            Answer::TokenRevoked(token) => {
+                all.any(|s| s.rows.tokens.iter().any(|t| t.id == token.id && t.revoked_at.is_some()))
+            }
+            Answer::Device(device) => all.any(|stored| stored.knows_device(device)),
+            Answer::RecordAdded(record) => all.any(|stored| stored.knows_record(record)),
+            Answer::TenantDeleted
+            | Answer::Enrolled { .. }
+            | Answer::RecordRemoved(_)
+            | Answer::HubSet
+            | Answer::Renewed => true,
+        }
+    }
+
+    /// The next thing that a person does to a machine.
+    pub(super) fn person(&mut self) {
+        if !matches!(self.phase, Phase::Chaos | Phase::Calm) {
+            return;
+        }
+        let count = self.machines.len() as u64;
+        let pause = self.dice.people.millis(0, (60_000 / count).clamp(100, 4_000));
+        self.soon(pause, Happening::Person);
+        let index = 1 + self.dice.people.below(self.machines.len() - 1);
+        let revoked = self.machines[index].accepted.values().any(|(_, s)| *s == Standing::Revoked);
+        if self.phase == Phase::Calm {
+            return;
+        }
+        if revoked && self.dice.people.chance(100) {
+            self.set_up_anew(index);
+        } else if self.machines[index].wish == Wish::None {
+            self.give_token(index);
+        } else if self.dice.people.chance(20) {
+            let input = if self.dice.people.chance(500) { Input::Up } else { Input::Down };
+            self.drive(index, Some(input));
+        }
+    }
+
+    /// `warren up --token`.
+    fn give_token(&mut self, index: usize) {
+        let Some(tenant) = self.tokens.tenant(self.machines[index].tenant) else { return };
+        let tokens: Vec<&OnboardingToken> =
+            self.tokens.shown.iter().rev().filter(|(of, _)| *of == tenant).take(4).map(|(_, t)| t).collect();
+        let pick = if self.phase == Phase::Chaos { self.dice.people.below(tokens.len()) } else { 0 };
+        let Some(token) = tokens.get(pick).map(|token| copied(token)) else { return };
+        let machine = &mut self.machines[index];
+        if machine.node.is_none() {
+            return;
+        }
+        machine.wish = Wish::Pending;
+        let name = machine.name.clone();
+        self.trace.event(self.at, "join", index as u64, token.id.as_bytes());
+        self.trace.tell(self.at, || format!("{name} is given token {}", token.id));
+        let hostname = HOSTNAMES[self.dice.people.below(HOSTNAMES.len())];
+        let hostname = if self.dice.people.chance(500) { &name } else { hostname };
+        let (hostname, os) = (Remark::new(hostname), Remark::new("linux"));
+        self.drive(index, Some(Input::Join { token, hostname, os }));
+    }
+
+    /// `warren logout` and a new beginning.
+    fn set_up_anew(&mut self, index: usize) {
+        let life = self.machines[index].life;
+        let name = self.machines[index].name.clone();
+        self.trace.tell(self.at, || format!("{name} is set up anew, with new keys"));
+        self.stop_machine(index, false);
+        let machine = &mut self.machines[index];
+        machine.renew(&mut self.dice.keys);
+        machine.host.reboot();
+        machine.secrets().into_iter().for_each(|key| self.judge.keep_secret(key));
+        self.seen_keys.push(machine.wireguard.public());
+        let who = super::Who::Machine(index);
+        self.soon(Duration::from_secs(1), Happening::Start { who, life });
+    }
+
+    /// Whoever wants to join gets a token that works.
+    pub(super) fn help_to_join(&mut self) {
+        for index in 1..self.machines.len() {
+            if self.machines[index].wish != Wish::None {
+                continue;
+            }
+            let Some(tenant) = self.tokens.tenant(self.machines[index].tenant) else { continue };
+            if self.tokens.asked.insert(tenant) {
+                let ttl = Duration::from_secs(24 * 3600);
+                let (uses, tags) = (100_000, BTreeSet::new());
+                self.request(Some(tenant), Edit::CreateToken { ttl, uses, tags, needs_approval: false });
+            } else {
+                self.give_token(index);
+            }
+        }
+        if self.tokens.tenants.len() < self.scenario.tenants {
+            self.found();
+        }
+    }
+}
