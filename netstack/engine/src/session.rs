@@ -229,6 +229,11 @@ impl Session {
         matches!(self.state, State::Dialing { .. })
     }
 
+    /// Whether a server that proved the anchor was told who the node is, and has not answered.
+    pub(crate) const fn is_claiming(&self) -> bool {
+        matches!(self.state, State::Claiming { .. })
+    }
+
     pub(crate) const fn is_attached(&self) -> bool {
         matches!(self.state, State::Attached { .. })
     }

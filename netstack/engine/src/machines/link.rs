@@ -201,7 +201,8 @@ impl Machines {
 
     fn refused(&mut self, refusal: Refusal, turn: &mut Turn<'_>) {
         self.last_refusal = Some(refusal.clone());
-        if self.aim() == Aim::Join && ends_join(refusal.code) {
+        // Only who proved the anchor can end a wish: before that anybody could.
+        if self.aim() == Aim::Join && self.session.is_claiming() && ends_join(refusal.code) {
             self.ledger.joining = None;
             self.saver.touch();
             turn.event(Event::JoinRefused(refusal));

@@ -160,6 +160,20 @@ fn a_server_with_another_anchor_never_hears_the_claim() {
 }
 
 #[test]
+fn a_no_of_somebody_without_the_anchor_ends_no_wish() {
+    let mut world = newcomer();
+    world.server.impostor = Some(AnchorSecret::from_seed([66; 32]));
+    world.server.refusal = Some(Refusal::from(Code::TokenRevoked));
+    world.join();
+    world.seconds(60);
+    assert!(world.node.status().joining);
+    assert_eq!(world.count("join refused"), 0);
+    (world.server.impostor, world.server.refusal) = (None, None);
+    world.seconds(600);
+    assert_enrolled_once(&world);
+}
+
+#[test]
 fn a_device_does_not_join_twice() {
     let mut world = newcomer();
     world.join();

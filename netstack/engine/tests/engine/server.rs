@@ -171,7 +171,7 @@ pub(crate) struct Server {
     pub(crate) tenants: Vec<Tenant>,
     /// Signs welcomes instead of the anchor.
     pub(crate) impostor: Option<AnchorSecret>,
-    /// The answer to the next claims.
+    /// The answer to the next claims; an impostor's to the hello.
     pub(crate) refusal: Option<Refusal>,
     /// Who enrolled, and how often a token was consumed.
     pub(crate) devices: BTreeMap<IdentityKey, DeviceId>,
@@ -230,6 +230,10 @@ impl Server {
             return Vec::new();
         }
         match frame {
+            Frame::Hello(_) if self.impostor.is_some() && self.refusal.is_some() => {
+                let refusal = self.refusal.clone().expect("checked");
+                vec![Refused { refusal }.into()]
+            }
             Frame::Hello(hello) => vec![self.welcome(hello, channel).into()],
             Frame::Heartbeat(beat) => vec![model::wire::Heard { sequence: beat.sequence }.into()],
             Frame::Resync(resync) => {
