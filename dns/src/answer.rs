@@ -1,13 +1,12 @@
 //! From the bytes of a query to the bytes of its answer: header, EDNS, sizes. Knows no zone and no socket.
 
-use std::fmt;
-
 use hickory_proto::op::{Edns, Header, Message, MessageType, Metadata, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
 use crate::limits::{UDP_PAYLOAD_BYTES_MAX, UDP_PLAIN_BYTES_MAX};
 use crate::lookup::{Outcome, look_up};
+use crate::rcode::Rcode;
 use crate::view::View;
 
 /// How a query came, which bounds the size of its answer.
@@ -31,71 +30,6 @@ pub enum Answer {
     },
     /// Say nothing: it was itself a response, or too short to have an id.
     Drop,
-}
-
-/// The response codes that we give (RFC 1035, section 4.1.1; RFC 6891, section 9).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Rcode {
-    /// The name exists.
-    NoError,
-    /// The query is no DNS query.
-    FormErr,
-    /// We failed to write the answer.
-    ServFail,
-    /// The name does not exist.
-    NxDomain,
-    /// An opcode that we do not serve.
-    NotImp,
-    /// The asker or the name is none of ours.
-    Refused,
-    /// An EDNS version that we do not know.
-    BadVers,
-}
-
-impl Rcode {
-    /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 7] = [
-        Self::NoError,
-        Self::FormErr,
-        Self::ServFail,
-        Self::NxDomain,
-        Self::NotImp,
-        Self::Refused,
-        Self::BadVers,
-    ];
-
-    /// The name in lower case, as a metric's label: `noerror`, `nxdomain`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NoError => "noerror",
-            Self::FormErr => "formerr",
-            Self::ServFail => "servfail",
-            Self::NxDomain => "nxdomain",
-            Self::NotImp => "notimp",
-            Self::Refused => "refused",
-            Self::BadVers => "badvers",
-        }
-    }
-}
-
-impl fmt::Display for Rcode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl From<Rcode> for ResponseCode {
-    fn from(code: Rcode) -> Self {
-        match code {
-            Rcode::NoError => Self::NoError,
-            Rcode::FormErr => Self::FormErr,
-            Rcode::ServFail => Self::ServFail,
-            Rcode::NxDomain => Self::NXDomain,
-            Rcode::NotImp => Self::NotImp,
-            Rcode::Refused => Self::Refused,
-            Rcode::BadVers => Self::BADVERS,
-        }
-    }
 }
 
 /// Answers a query of somebody who may see `view`; without one, everything is refused.

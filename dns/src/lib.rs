@@ -10,11 +10,13 @@ mod key;
 pub mod limits;
 mod lookup;
 mod names;
+mod rcode;
 mod record;
 #[cfg(feature = "serve")]
 pub mod serve;
 mod shards;
 mod view;
 
-pub use answer::{Answer, Rcode, Transport};
+pub use answer::{Answer, Transport};
 pub use names::{Names, NamesError};
+pub use rcode::Rcode;

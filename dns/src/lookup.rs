@@ -4,10 +4,10 @@ use hickory_proto::op::Query;
 use hickory_proto::rr::{Name as WireName, Record as WireRecord, RecordType};
 use model::{Name, Record, RecordData};
 
-use crate::answer::Rcode;
 use crate::arpa::{self, Place};
 use crate::key::Key;
 use crate::limits::{CNAME_CHAIN_MAX, PTR_RECORDS_MAX};
+use crate::rcode::Rcode;
 use crate::record;
 use crate::view::View;
 

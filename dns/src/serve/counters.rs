@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::answer::Rcode;
+use crate::rcode::Rcode;
 
 /// Counts since the start. They only grow.
 #[derive(Debug, Default)]
