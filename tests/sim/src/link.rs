@@ -24,17 +24,6 @@ pub enum Way {
     Down,
 }
 
-impl Way {
-    /// The other one.
-    #[must_use]
-    pub const fn back(self) -> Self {
-        match self {
-            Self::Up => Self::Down,
-            Self::Down => Self::Up,
-        }
-    }
-}
-
 /// Who dialled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Client {

@@ -40,9 +40,8 @@ impl Paths {
 
     /// Whether nothing passes.
     pub fn blocked(&self, machine: usize, replica: usize, way: Way) -> bool {
-        let hits = |cut: &Cut| {
-            cut.replica == replica && cut.ways.contains(&way) && cut.machines.contains(&machine)
-        };
+        let hits =
+            |cut: &Cut| cut.replica == replica && cut.ways.contains(&way) && cut.machines.contains(&machine);
         self.cuts.values().any(hits)
     }
 }

@@ -32,9 +32,4 @@ impl<T> Queue<T> {
     pub fn len(&self) -> usize {
         self.events.len()
     }
-
-    /// Whether nothing is going to happen any more.
-    pub fn is_empty(&self) -> bool {
-        self.events.is_empty()
-    }
 }

@@ -58,7 +58,7 @@ impl Scenario {
             n if n % 5 == 4 => 25 + dice.below(30),
             _ => 3 + dice.below(18),
         };
-        let faults = [3, 6, 12, 30][dice.below(4)];
+        let faults = [1, 2, 5, 15][dice.below(4)];
         Self {
             seed,
             devices,
@@ -68,7 +68,7 @@ impl Scenario {
             fault_interval: Duration::from_secs(faults),
             edit_interval: dice.millis(1_000, 15_000),
             small_block: dice.chance(200),
-            restore: dice.chance(150),
+            restore: dice.chance(300),
             skew: dice.chance(700),
             attacks: dice.chance(500),
             sabotage: None,

@@ -48,7 +48,7 @@ pub struct Ailment {
 pub enum Betrayal {
     /// Takes every commit, whatever the version is.
     Forks,
-    /// Lets a token be used without end.
+    /// Forgets that a token was used: the next server that reads it lets the next device in.
     TokensForever,
     /// Says yes to every tenth commit and forgets it.
     Forgets,
@@ -92,15 +92,12 @@ impl Store {
             return Ok(());
         }
         let stored = self.tenants.get_mut(&commit.tenant).ok_or(CommitError::Conflict)?;
-        stored.log.push(Entry {
-            at,
-            generation: commit.result().generation,
-            devices_count: commit.devices_count,
-            facts: commit.facts.clone(),
-        });
-        for fact in &commit.facts {
-            upsert(&mut stored.rows, fact.clone());
-        }
+        let forgets_use = self.betrayal == Some(Betrayal::TokensForever) && commit.redeems.is_some();
+        let kept = |fact: &&Fact| !(forgets_use && matches!(fact, Fact::Token(_)));
+        let facts: Vec<Fact> = commit.facts.iter().filter(kept).cloned().collect();
+        facts.iter().for_each(|fact| upsert(&mut stored.rows, fact.clone()));
+        let (generation, devices_count) = (commit.result().generation, commit.devices_count);
+        stored.log.push(Entry { at, generation, devices_count, facts });
         stored.rows.version = commit.result();
         stored.rows.devices_count = commit.devices_count;
         Ok(())
@@ -112,11 +109,7 @@ impl Store {
             return Err(CommitError::Conflict);
         }
         let Some(id) = commit.redeems else { return Ok(()) };
-        let usable = |token: &&Token| {
-            token.id == id
-                && token.revoked_at.is_none()
-                && (token.uses < token.uses_max || self.betrayal == Some(Betrayal::TokensForever))
-        };
+        let usable = |t: &&Token| t.id == id && t.revoked_at.is_none() && t.uses < t.uses_max;
         stored.rows.tokens.iter().find(usable).map(|_| ()).ok_or(CommitError::TokenUsed)
     }
 

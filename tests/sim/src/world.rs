@@ -61,25 +61,75 @@ enum Call {
 
 /// What is going to happen.
 enum Happening {
-    Wake { who: Who, stamp: u64 },
-    Start { who: Who, life: u64 },
-    Connect { machine: usize, life: u64, dial: u64 },
+    Wake {
+        who: Who,
+        stamp: u64,
+    },
+    Start {
+        who: Who,
+        life: u64,
+    },
+    Connect {
+        machine: usize,
+        life: u64,
+        dial: u64,
+    },
     /// The node is told something that needs nothing else to happen.
-    Tell { machine: usize, life: u64, input: Box<Input> },
-    Synced { machine: usize, life: u64, ok: bool },
-    Apply { machine: usize, life: u64, change: Box<Change> },
-    Observe { machine: usize, life: u64 },
-    Resolve { machine: usize, life: u64, endpoint: Endpoint },
-    Deliver { link: LinkId, way: Way, item: Item },
-    Written { link: LinkId },
-    Ask { replica: usize, life: u64, call: Call },
-    Answer { replica: usize, life: u64, input: Box<control::Input> },
-    Mend { cut: CutId },
-    Well { what: chaos::Illness },
+    Tell {
+        machine: usize,
+        life: u64,
+        input: Box<Input>,
+    },
+    Synced {
+        machine: usize,
+        life: u64,
+        ok: bool,
+    },
+    Apply {
+        machine: usize,
+        life: u64,
+        change: Box<Change>,
+    },
+    Observe {
+        machine: usize,
+        life: u64,
+    },
+    Resolve {
+        machine: usize,
+        life: u64,
+        endpoint: Endpoint,
+    },
+    Deliver {
+        link: LinkId,
+        way: Way,
+        item: Item,
+    },
+    Written {
+        link: LinkId,
+    },
+    Ask {
+        replica: usize,
+        life: u64,
+        call: Call,
+    },
+    Answer {
+        replica: usize,
+        life: u64,
+        input: Box<control::Input>,
+    },
+    Mend {
+        cut: CutId,
+    },
+    Well {
+        what: chaos::Illness,
+    },
     Fault,
     Edit,
     Person,
-    Meddle { machine: usize, told: bool },
+    Meddle {
+        machine: usize,
+        told: bool,
+    },
     Look,
     QuietIsOver,
 }

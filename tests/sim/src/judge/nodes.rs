@@ -31,12 +31,21 @@ pub struct Removing<'a> {
 
 impl Judge {
     /// A node accepted a snapshot; `before` is what it held of the tenant.
-    pub fn accepted(&mut self, at: Mono, who: &str, tenant: TenantId, before: Option<Version>, version: Version) {
+    pub fn accepted(
+        &mut self,
+        at: Mono,
+        who: &str,
+        tenant: TenantId,
+        before: Option<Version>,
+        version: Version,
+    ) {
         let grows = before.is_none_or(|before| before < version);
         let detail = || format!("{who} went from {before:?} to {version} of {tenant}");
         self.expect(grows, at, "generations-only-grow", detail);
         let known = self.anchors.contains_key(&tenant);
-        self.expect(known, at, "only-own-data", || format!("{who} accepted {tenant}, which the store never had"));
+        self.expect(known, at, "only-own-data", || {
+            format!("{who} accepted {tenant}, which the store never had")
+        });
     }
 
     /// A node is about to make or change something.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use control::{Commit, Device, Fact, TenantRows, Token};
 use model::limits::ADDRESS_REST;
-use model::{AnchorKey, Mono, Standing, TenantId};
+use model::{Mono, Standing};
 
 use super::{Judge, Retired};
 
@@ -57,11 +57,6 @@ impl Judge {
         for device in rows.devices.iter().filter(|device| device.standing == Standing::Active) {
             self.retired.remove(&(tenant, device.wireguard));
         }
-    }
-
-    /// The anchor of a tenant.
-    pub fn anchor(&self, tenant: TenantId) -> Option<AnchorKey> {
-        self.anchors.get(&tenant).copied()
     }
 
     fn device(&mut self, at: Mono, commit: &Commit, before: Option<&TenantRows>, device: &Device) {
@@ -142,7 +137,8 @@ impl Judge {
         let row = before.and_then(|rows| rows.tokens.iter().find(|row| row.id == token.id));
         let Some(row) = row else {
             let creates = action == "token.create" && token.uses == 0;
-            return self.expect(creates, at, "edits-touch-what-they-name", || format!("{action} made a token"));
+            return self
+                .expect(creates, at, "edits-touch-what-they-name", || format!("{action} made a token"));
         };
         let mut allowed = row.clone();
         match action {

@@ -9,8 +9,8 @@ use model::wire::frame::{
 };
 use model::wire::{Channel, Frame, Remark, Transcript, VERSION};
 use model::{
-    Code, DeviceId, Digest, Held, IdentitySecret, NodeId, Nonce, PrivateKey, Refusal, Stamp, Standing, TenantId,
-    Timestamp, TokenId, Version,
+    Code, DeviceId, Digest, Held, IdentitySecret, NodeId, Nonce, PrivateKey, Refusal, Stamp, Standing,
+    TenantId, Timestamp, TokenId, Version,
 };
 
 use super::World;

@@ -62,7 +62,6 @@ impl World {
         self.spoofed_per_mille = 0;
         self.paths.mend_all();
         self.release();
-        self.tokens.ask_again();
         for index in 0..self.replicas.len() {
             let replica = &mut self.replicas[index];
             replica.crash_after = None;
@@ -210,7 +209,9 @@ impl World {
 
     fn device_unsettled(&self, index: usize) -> Option<String> {
         let machine = &self.machines[index];
-        let Some(status) = machine.node.as_ref().map(engine::Node::status) else { return Some("down".into()) };
+        let Some(status) = machine.node.as_ref().map(engine::Node::status) else {
+            return Some("down".into());
+        };
         let identity = machine.identity.public();
         let place = |(id, directory): (&TenantId, &Directory)| {
             directory.device_identified(&identity).map(|device| (*id, device.id))
@@ -224,7 +225,7 @@ impl World {
             (Wish::Joined(_), None) => Some("the store does not know it".into()),
             (Wish::Pending | Wish::None, _) => {
                 let full = self.scenario.small_block && machine.tenant == 0;
-                (!full).then(|| format!("not joined: {:?}", status.last_refusal))
+                (!full && self.may_join(index)).then(|| format!("not joined: {:?}", status.last_refusal))
             }
         }
     }

@@ -74,8 +74,7 @@ impl World {
             self.machines[index].dialing = false;
             return self.drive(index, Some(Input::LinkDown { reason: "connection refused".into() }));
         }
-        let channel =
-            if is_hub { Channel::Local } else { Channel::Exporter(self.dice.network.bytes()) };
+        let channel = if is_hub { Channel::Local } else { Channel::Exporter(self.dice.network.bytes()) };
         let server = Server::Replica(replica, self.replicas[replica].life);
         let link = self.open(Client::Machine(index, life), server, channel, way_in.is_none());
         self.machines[index].dialing = false;

@@ -35,14 +35,14 @@ impl World {
             37..52 => self.partition(replica),
             52..60 => self.break_links(),
             60..67 => self.host_falls_ill(machine),
-            67..85 => {
+            67..82 => {
                 let told = self.dice.chaos.chance(800);
                 self.soon(Duration::from_millis(1), Happening::Meddle { machine, told });
             }
-            85..88 => self.machines[machine].disk.tear(usize::from(self.dice.chaos.bytes::<1>()[0]) * 7),
-            88..90 => self.hub_loses_key(),
-            90..92 => self.clocks_jump(),
-            92..94 => self.restore(),
+            82..85 => self.machines[machine].disk.tear(usize::from(self.dice.chaos.bytes::<1>()[0]) * 7),
+            85..88 => self.hub_loses_key(),
+            88..90 => self.clocks_jump(),
+            90..94 => self.restore(),
             _ => self.attack(),
         }
     }

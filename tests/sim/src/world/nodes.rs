@@ -30,7 +30,8 @@ impl World {
             None => format!("{name} starts"),
         });
         if let Some(tenant) = lost.first() {
-            let detail = format!("{} told a server that it holds {tenant}, and lost it", self.machines[index].name);
+            let detail =
+                format!("{} told a server that it holds {tenant}, and lost it", self.machines[index].name);
             self.judge.accuse(self.at, "acknowledged-is-on-disk", detail);
         }
         self.drive(index, None);
@@ -42,7 +43,8 @@ impl World {
             return;
         }
         machine.timer.at = None;
-        let why = machine.node.as_ref().and_then(engine::Node::poll_timeout).map_or("", |deadline| deadline.why);
+        let why =
+            machine.node.as_ref().and_then(engine::Node::poll_timeout).map_or("", |deadline| deadline.why);
         self.judge.woken(self.at, &self.machines[index].name, why);
         self.drive(index, None);
     }
@@ -158,7 +160,8 @@ impl World {
             Output::Send(frame) => self.node_sends(index, &frame),
             Output::Persist(bytes) => {
                 let machine = &mut self.machines[index];
-                let holds = machine.accepted.iter().map(|(tenant, (version, _))| (*tenant, *version)).collect();
+                let holds =
+                    machine.accepted.iter().map(|(tenant, (version, _))| (*tenant, *version)).collect();
                 machine.disk.begin(crate::disk::File { bytes, holds });
                 let ok = !self.is_wild() || !self.dice.host.chance(20);
                 let delay = self.dice.host.millis(1, 30);
@@ -219,7 +222,8 @@ impl World {
         let machine = &mut self.machines[index];
         let Holding { tenant, held, .. } = holding;
         if machine.disk.promised(*tenant).is_none_or(|version| version < held.version) {
-            let detail = format!("{} says that it holds {}, and it is not on disk", machine.name, held.version);
+            let detail =
+                format!("{} says that it holds {}, and it is not on disk", machine.name, held.version);
             return self.judge.accuse(self.at, "acknowledged-is-on-disk", detail);
         }
         machine.announced.insert(*tenant, held.version);
@@ -270,7 +274,8 @@ impl World {
         let machine = &mut self.machines[index];
         match event {
             Event::Accepted { tenant, version, standing } => {
-                let before = machine.accepted.insert(*tenant, (*version, *standing)).map(|(before, _)| before);
+                let before =
+                    machine.accepted.insert(*tenant, (*version, *standing)).map(|(before, _)| before);
                 self.judge.accepted(self.at, &name, *tenant, before, *version);
                 self.trace.detail(self.at, || format!("{name} accepts {version}, {}", standing.as_str()));
             }

@@ -1,13 +1,13 @@
 //! Administrators who edit, and people who give tokens to machines.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use control::{Actor, Answer, Device, Edit, RequestId, TenantRows};
 use engine::Input;
 use model::token::OnboardingToken;
 use model::wire::Remark;
-use model::{Label, Name, RecordData, Refusal, Standing, TenantId};
+use model::{Label, Mono, Name, RecordData, Refusal, Standing, TenantId};
 
 use super::{Happening, Phase, World};
 use crate::machine::{Wish, copied};
@@ -17,6 +17,9 @@ const HOSTNAMES: [&str; 9] =
     ["laptop", "laptop", "build.example.org", "hub", "localhost", "Ünïcödé Ω", "", "-._-", "x\n\u{7}y; DROP"];
 const LABELS: [&str; 8] = ["alpha", "beta", "laptop", "hub", "www", "db", "laptop-2", "gamma"];
 
+/// An administrator who got no token asks again.
+const ASK_AGAIN: Duration = Duration::from_secs(20);
+
 /// What people know of tenants and tokens.
 #[derive(Default)]
 pub(super) struct Tokens {
@@ -24,19 +27,16 @@ pub(super) struct Tokens {
     pub(super) tenants: Vec<TenantId>,
     /// What was ever shown, newest last.
     shown: Vec<(TenantId, OnboardingToken)>,
-    /// Tenants for which a token without tricks was asked for in the end.
-    asked: BTreeSet<TenantId>,
+    /// When a token without tricks was asked for in the end, by tenant.
+    asked: BTreeMap<TenantId, Mono>,
+    /// And what came of it.
+    last: BTreeMap<TenantId, OnboardingToken>,
 }
 
 impl Tokens {
     /// Which tenant a machine wants to join, once it exists.
     fn tenant(&self, index: usize) -> Option<TenantId> {
         self.tenants.get(index).copied()
-    }
-
-    /// Forgets what was asked for: the servers that were asked are gone.
-    pub(super) fn ask_again(&mut self) {
-        self.asked.clear();
     }
 }
 
@@ -129,7 +129,11 @@ impl World {
     pub(super) fn answered(&mut self, index: usize, request: RequestId, result: Result<Answer, Refusal>) {
         let name = self.replicas[index].name.clone();
         let Some(action) = self.requests.remove(&request) else {
-            return self.judge.accuse(self.at, "requests-are-answered-once", format!("{name} answers nobody"));
+            return self.judge.accuse(
+                self.at,
+                "requests-are-answered-once",
+                format!("{name} answers nobody"),
+            );
         };
         let answer = match result {
             Ok(answer) => answer,
@@ -150,8 +154,12 @@ impl World {
             }
             Answer::TokenCreated { token, secret } => {
                 self.judge.keep_secret(*secret.secret.expose_seed());
-                let tenant = self.store.tenants().find(|(_, s)| s.rows.tokens.iter().any(|t| t.id == token.id));
+                let tenant =
+                    self.store.tenants().find(|(_, s)| s.rows.tokens.iter().any(|t| t.id == token.id));
                 if let Some((tenant, _)) = tenant {
+                    if self.phase == Phase::Calm {
+                        self.tokens.last.insert(*tenant, copied(&secret));
+                    }
                     self.tokens.shown.push((*tenant, *secret));
                 }
             }
@@ -203,10 +211,10 @@ impl World {
     /// `warren up --token`.
     fn give_token(&mut self, index: usize) {
         let Some(tenant) = self.tokens.tenant(self.machines[index].tenant) else { return };
-        let tokens: Vec<&OnboardingToken> =
-            self.tokens.shown.iter().rev().filter(|(of, _)| *of == tenant).take(4).map(|(_, t)| t).collect();
-        let pick = if self.phase == Phase::Chaos { self.dice.people.below(tokens.len()) } else { 0 };
-        let Some(token) = tokens.get(pick).map(|token| copied(token)) else { return };
+        let newest = self.tokens.shown.iter().rev().filter(|(of, _)| *of == tenant);
+        let newest: Vec<&OnboardingToken> = newest.take(4).map(|(_, token)| token).collect();
+        let one = self.tokens.last.get(&tenant).or_else(|| self.dice.people.pick(&newest).copied());
+        let Some(token) = one.map(copied) else { return };
         let machine = &mut self.machines[index];
         if machine.node.is_none() {
             return;
@@ -243,16 +251,31 @@ impl World {
                 continue;
             }
             let Some(tenant) = self.tokens.tenant(self.machines[index].tenant) else { continue };
-            if self.tokens.asked.insert(tenant) {
-                let ttl = Duration::from_secs(24 * 3600);
-                let (uses, tags) = (100_000, BTreeSet::new());
-                self.request(Some(tenant), Edit::CreateToken { ttl, uses, tags, needs_approval: false });
-            } else {
+            if self.is_revoked(index) {
+                self.set_up_anew(index);
+            } else if self.tokens.last.contains_key(&tenant) {
                 self.give_token(index);
+            } else if self.tokens.asked.get(&tenant).is_none_or(|asked| self.at.since(*asked) > ASK_AGAIN) {
+                self.tokens.asked.insert(tenant, self.at);
+                let (ttl, uses, tags) = (Duration::from_secs(24 * 3600), 100_000, BTreeSet::new());
+                self.request(Some(tenant), Edit::CreateToken { ttl, uses, tags, needs_approval: false });
             }
         }
         if self.tokens.tenants.len() < self.scenario.tenants {
             self.found();
         }
+    }
+
+    /// Whether its identity will never be let in again.
+    fn is_revoked(&self, index: usize) -> bool {
+        let identity = self.machines[index].identity.public();
+        let mut devices = self.store.tenants().flat_map(|(_, stored)| &stored.rows.devices);
+        devices.any(|device| device.identity == identity && !device.is_live())
+    }
+
+    /// Whether the tenant that a machine wants to join is there.
+    pub(super) fn may_join(&self, index: usize) -> bool {
+        let tenant = self.tokens.tenant(self.machines[index].tenant).and_then(|id| self.store.tenant(id));
+        tenant.is_some_and(|stored| stored.rows.tenant.deleted_at.is_none())
     }
 }
