@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 use lab::{Mesh, Pinging, SOON, TENANT_ZONE, wait_for};
 
+/// A userspace hub that was killed has lost its sessions; it makes new ones in two seconds. The rest is its start.
+const RESUMED: Duration = Duration::from_secs(4);
+
 /// A link that is gone is a warning: somebody should look, today.
 fn announce_lost_links(mesh: &Mesh) {
     for program in ["agent", "netd", "apid"] {
@@ -59,8 +62,7 @@ fn netd_comes_back_and_so_do_the_tunnels() {
     mesh.netd.kill();
     mesh.daemon("server", "netd", &[]);
     mesh.server_is_ready(SOON);
-    let took = mesh.on("alpha").reaches("beta", SOON);
-    assert!(took < Duration::from_secs(4), "tunnels are back {took:?} after the hub");
+    mesh.on("alpha").reaches("beta", RESUMED);
     assert_eq!(mesh.on("server").ok(&["wg", "show", "wg0", "public-key"]), before, "the hub keeps its key");
 }
 

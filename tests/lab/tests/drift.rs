@@ -12,7 +12,11 @@ use lab::{Mesh, Pinging, SOON, wait_for};
 
 const REPAIRED: Duration = Duration::from_secs(2);
 
-/// Everything on the host that a snapshot decides, as text that is the same whenever the host is the same.
+/// A userspace interface that was deleted has lost its sessions; with the repair itself they are there again by then.
+const RESUMED: Duration = Duration::from_secs(4);
+
+/// Everything on the host that a snapshot decides, as text that is the same whenever the host is the same. A device
+/// listens on whatever port is free.
 const LOOK: &str = r#"
 exec 2>&1
 ip -o link show dev "$1" | grep -oE '<[^>]*>|mtu [0-9]+'
@@ -20,7 +24,7 @@ ip -o address show dev "$1" scope global | awk '{ print $3, $4 }' | sort
 ip route show dev "$1" | sort
 ip -6 route show dev "$1" | grep -v ^fe80 | sort
 wg show "$1" allowed-ips | awk '{ for (i = 2; i <= NF; i++) print $1, $i }' | sort
-wg show "$1" listen-port
+[ "$2" != server ] || wg show "$1" listen-port
 wg show "$1" persistent-keepalive | sort
 nft -s list ruleset
 sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding
@@ -28,7 +32,7 @@ grep -v '^#' /etc/resolv.conf
 "#;
 
 fn look(mesh: &Mesh, node: &str, interface: &str) -> String {
-    mesh.on(node).run(&["sh", "-c", LOOK, "look", interface]).out
+    mesh.on(node).run(&["sh", "-c", LOOK, "look", interface, node]).out
 }
 
 /// Does something by hand and waits until it is undone.
@@ -74,8 +78,8 @@ fn the_hub_mends_itself_and_other_peers_lose_nothing() {
     hub("ip link set wg0 down");
     hub("wg set wg0 listen-port 1234");
     hub("ip link delete wg0");
-    mesh.on("beta").reaches("gamma", SOON);
-    mesh.on("alpha").reaches("gamma", SOON);
+    mesh.on("beta").reaches("gamma", RESUMED);
+    mesh.on("alpha").reaches("gamma", RESUMED);
     let counted = mesh.on("server").ok(&["curl", "-sf", "http://127.0.0.1:8080/metrics"]);
     assert!(counted.contains("drift"), "drift is counted:\n{counted}");
 }
@@ -96,15 +100,29 @@ fn a_device_mends_itself_and_other_peers_lose_nothing() {
         format!("for peer in $(wg show {interface} peers); do wg set {interface} peer $peer remove; done"),
         format!("ip link set {interface} down"),
         format!("ip link delete {interface}"),
-        "echo 'nameserver 192.0.2.99' >/etc/resolv.conf".to_owned(),
     ];
     for by_hand in &by_hand {
         repaired(&mesh, "alpha", &interface, by_hand);
     }
     assert_eq!(pinging.lost(), 0, "packets of beta to gamma");
-    mesh.on("alpha").reaches("beta", SOON);
+    mesh.on("alpha").reaches("beta", RESUMED);
     let drift = mesh.status("alpha")["drift_total"].as_u64();
     assert!(drift >= Some(by_hand.len() as u64), "drift is counted: {drift:?}");
+}
+
+#[test]
+fn somebody_else_may_write_resolv_conf_and_the_mesh_stays_in_it() {
+    let mesh = Mesh::new(&["alpha"]);
+    mesh.enrol(["alpha"]);
+    mesh.announce("agent-alpha", "drift");
+    let own = format!("nameserver {}", mesh.device_field("alpha", "address_v4"));
+    let file = mesh.file("alpha", "resolv.conf");
+    let text = || std::fs::read_to_string(&file).expect("the node has one");
+    wait_for("the mesh's resolver is first", SOON, || text().contains(&own));
+    std::fs::write(&file, "nameserver 192.0.2.99\n").expect("the node's file is ours");
+    wait_for("both are in it", REPAIRED, || text().contains(&own) && text().contains("192.0.2.99"));
+    mesh.on("alpha").ok(&["warren", "down"]);
+    wait_for("only the other is left", SOON, || !text().contains(&own) && text().contains("192.0.2.99"));
 }
 
 #[test]

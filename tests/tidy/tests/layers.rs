@@ -25,6 +25,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("lab", 6),
     ("tidy", 6),
     ("fuzzed", 6),
+    ("bench", 7),
 ];
 
 /// Arrows inside one layer, with their reason.
