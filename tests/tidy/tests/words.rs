@@ -7,11 +7,15 @@ use tidy::tree::{SourceFile, files, rust_files};
 /// Parts of names that say nothing (VOCABULARY).
 const EMPTY_WORDS: &[&str] = &["Manager", "Handler", "Util", "Utils", "Helper", "Helpers", "Common", "Misc"];
 
-/// Where a test may let time pass: each polls a condition until its deadline, and the tests beside it wait through it.
-const POLLING: &[&str] = &[
-    "tests/lab/src/wait.rs",
-    "netstack/host/tests/namespaces/alone.rs",
-    "netstack/tunnel/tests/device/lab.rs",
+/// Where a test may let time pass, with the reason.
+const WAITING: &[(&str, &str)] = &[
+    ("tests/lab/src/wait.rs", "polls a condition until its deadline; the stories wait through it"),
+    ("netstack/host/tests/namespaces/alone.rs", "polls a condition until its deadline"),
+    (
+        "netstack/host/tests/namespaces/drive.rs",
+        "polls until a deadline, and shows that a settled node rests",
+    ),
+    ("netstack/tunnel/tests/device/lab.rs", "polls a condition until its deadline"),
 ];
 
 /// Where `unsafe` may stand.
@@ -166,7 +170,8 @@ fn tests_are_not_switched_off() {
 fn tests_wait_for_conditions() {
     let mut complaints = Complaints::new();
     let tests = |file: &SourceFile| file.is_test() || file.path.starts_with("tests/");
-    for file in rust_files().iter().filter(|file| tests(file) && !POLLING.contains(&file.path.as_str())) {
+    let may_wait = |file: &SourceFile| WAITING.iter().any(|(path, _)| file.path == *path);
+    for file in rust_files().iter().filter(|file| tests(file) && !may_wait(file)) {
         for (line, _) in rust::calls(file, "sleep") {
             complaints.add(format_args!("{}:{line}", file.path), "wait for the condition, with a deadline");
         }
