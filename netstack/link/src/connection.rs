@@ -19,11 +19,12 @@ use model::wire::{Channel, Decoder, Frame, FrameError, encode};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
+use crate::credentials::Credentials;
+use crate::error::{LinkError, TrySendError};
 use crate::half::{ReadHalf, WriteHalf};
 use crate::limits::{
     CLOSE_TIME_MAX, FRAME_WIRE_BYTES_MAX, QUEUE_BYTES_MAX, QUEUE_FRAMES_MAX, WRITE_TIME_MAX,
 };
-use crate::unix::Credentials;
 
 /// What carries a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,37 +45,6 @@ impl fmt::Display for Carrier {
             Self::Unix => "unix",
         })
     }
-}
-
-/// Why a link is of no use any more.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LinkError {
-    /// Ended in order, by either side.
-    #[error("the link was closed")]
-    Closed,
-    /// The carrier failed.
-    #[error("the link was lost: {0}")]
-    Lost(String),
-    /// The peer sent what is no frame.
-    #[error("the peer broke the framing")]
-    Frame(#[from] FrameError),
-    /// The peer did not read for [`WRITE_TIME_MAX`].
-    #[error("the peer does not read")]
-    Stalled,
-    /// The peer did not read to the end within [`CLOSE_TIME_MAX`].
-    #[error("the peer did not read to the end")]
-    Unread,
-}
-
-/// Why a frame was not queued.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TrySendError {
-    /// No room now.
-    #[error("the queue of the link is full")]
-    Full,
-    /// The link is of no use any more.
-    #[error(transparent)]
-    Link(#[from] LinkError),
 }
 
 /// A link that stands. Dropped without [`Connection::split`], it closes at once.
@@ -265,12 +235,6 @@ fn wire_bytes(frame: &Frame) -> Result<Bytes, FrameError> {
         return Err(FrameError::TooLong(bytes.len()));
     }
     Ok(bytes.into())
-}
-
-impl From<FrameError> for TrySendError {
-    fn from(error: FrameError) -> Self {
-        Self::Link(error.into())
-    }
 }
 
 fn permits(bytes: &Bytes) -> u32 {

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::address::ServerAddress;
 use crate::connection::{Carrier, Connection};
-use crate::half::chain;
+use crate::error::chain;
 use crate::limits::{ADDRESS_DELAY, ADDRESSES_MAX, DIAL_TIME_MAX, QUIC_HEAD_START};
 use crate::quic;
 use crate::tls::{TlsError, Trust};

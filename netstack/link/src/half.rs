@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_tungstenite::tungstenite::{Error as WebSocketError, Message, error::CapacityError};
 
-use crate::connection::LinkError;
+use crate::error::{LinkError, lost};
 use crate::limits::READ_BYTES_MAX;
 use model::wire::FrameError;
 
@@ -152,23 +152,4 @@ impl WriteHalf {
             Err(e) => Err(lost(&e)),
         }
     }
-}
-
-/// The error with its sources, as the carriers' own types are not ours to show.
-pub(crate) fn lost(error: &(dyn std::error::Error + 'static)) -> LinkError {
-    LinkError::Lost(chain(error))
-}
-
-/// The text of an error and of what caused it.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }

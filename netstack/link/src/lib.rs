@@ -6,7 +6,9 @@
 
 mod address;
 mod connection;
+mod credentials;
 mod dial;
+mod error;
 mod half;
 pub mod https;
 pub mod limits;
@@ -16,7 +18,8 @@ pub mod unix;
 pub mod websocket;
 
 pub use address::{BadServerAddress, ServerAddress};
-pub use connection::{Carrier, Connection, LinkError, Receiver, Sender, TrySendError};
+pub use connection::{Carrier, Connection, Receiver, Sender};
+pub use credentials::Credentials;
 pub use dial::{AttemptError, DialError, PreferCarrier, dial};
+pub use error::{LinkError, TrySendError};
 pub use tls::Trust;
-pub use unix::Credentials;

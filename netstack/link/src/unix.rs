@@ -16,27 +16,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
 use crate::connection::{Carrier, Connection};
+use crate::credentials::Credentials;
 use crate::half::{ReadHalf, WriteHalf};
-
-/// Who is at the other end, as of connect(2) or listen(2) (SO_PEERCRED in unix(7)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Credentials {
-    /// Effective user id.
-    pub uid: u32,
-    /// Effective group id.
-    pub gid: u32,
-    /// Process id, for logs only: it may have been given to another process since.
-    pub pid: Option<i32>,
-}
-
-/// Asks the kernel who is at the other end.
-///
-/// # Errors
-/// The socket is not connected.
-pub fn credentials(stream: &UnixStream) -> io::Result<Credentials> {
-    let peer = stream.peer_cred()?;
-    Ok(Credentials { uid: peer.uid(), gid: peer.gid(), pid: peer.pid() })
-}
 
 /// Listens on a path, with these permission bits of the socket file (connecting needs write, see unix(7)). A socket
 /// that a dead process left is replaced; one that somebody still listens on is not. The directory must let nobody else
@@ -64,7 +45,7 @@ pub async fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
 /// What connect(2) says.
 pub async fn dial(path: &Path) -> io::Result<Connection> {
     let stream = UnixStream::connect(path).await?;
-    let credentials = credentials(&stream)?;
+    let credentials = Credentials::of(&stream)?;
     Ok(connection(stream, credentials))
 }
 
@@ -83,7 +64,7 @@ pub enum Visitor {
 /// # Errors
 /// [`io::ErrorKind::TimedOut`], [`io::ErrorKind::UnexpectedEof`], or what the kernel says.
 pub async fn sort(stream: UnixStream) -> io::Result<Visitor> {
-    let credentials = credentials(&stream)?;
+    let credentials = Credentials::of(&stream)?;
     let mut first = [0];
     let peek = stream.async_io(Interest::READABLE, || {
         recv(stream.as_raw_fd(), &mut first, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT)
