@@ -12,11 +12,12 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::Socket;
 
-use crate::device::{Identity, Shared};
+use crate::identity::Identity;
 use crate::initiation::{Claimed, INITIATION_BYTES};
 use crate::load::Load;
 use crate::outbound::transmit;
 use crate::peer::{ControlBuffer, Peer};
+use crate::shared::Shared;
 use crate::sockets::{Endpoint, Sockets, receive};
 
 /// The largest datagram that UDP has.

@@ -10,11 +10,14 @@
 
 mod allowed;
 mod device;
+mod identity;
 mod inbound;
+mod indices;
 mod initiation;
 mod load;
 mod outbound;
 mod peer;
+mod shared;
 mod sockets;
 mod state;
 mod table;
@@ -23,9 +26,9 @@ mod tun;
 pub mod uapi;
 mod update;
 
-pub use device::{ApplyError, Config, Device, DeviceError};
+pub use device::{Config, Device, DeviceError};
 pub use state::{DeviceState, PeerState};
-pub use update::{PeerUpdate, PresharedKey, Update};
+pub use update::{ApplyError, PeerUpdate, PresharedKey, Update};
 
 /// Where `wg` of Debian and of every other distribution looks for sockets.
 pub const UAPI_DIRECTORY: &str = "/var/run/wireguard";

@@ -9,8 +9,8 @@ use boringtun::noise::Tunn;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::device::Shared;
 use crate::peer::{ControlBuffer, Peer};
+use crate::shared::Shared;
 use crate::sockets::Endpoint;
 
 /// The largest packet that IP has, and its padding.

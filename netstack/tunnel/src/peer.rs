@@ -21,11 +21,11 @@ use boringtun::x25519;
 use model::PublicKey;
 use zeroize::Zeroizing;
 
-use crate::device::Identity;
+use crate::identity::Identity;
+use crate::indices::Indices;
 use crate::initiation::{Claimed, Tai64n};
 use crate::peer::machine::{INITIATION, INITIATION_INSTEAD, Look, Machine, REJECT_AFTER_MESSAGES};
 use crate::sockets::Endpoint;
-use crate::table::Indices;
 use crate::update::PresharedKey;
 
 /// Room for whatever is not data: the longest is a handshake initiation of 148 bytes.
@@ -92,7 +92,7 @@ impl Session {
         &mut self,
         peer: &Arc<Peer>,
         identity: Option<&Identity>,
-        indices: &Arc<Indices>,
+        indices: &Arc<Indices<Arc<Peer>>>,
         now: Instant,
     ) -> bool {
         if self.live.is_some() {

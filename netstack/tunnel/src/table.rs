@@ -1,8 +1,7 @@
-//! The peers of a device: by key, by allowed network and by receiver index. Knows no update and no packet.
+//! The peers of a device: by key and by allowed network. Knows no update and no packet.
 
-use std::collections::hash_map::Entry as Slot;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use model::PublicKey;
@@ -10,53 +9,6 @@ use model::PublicKey;
 use crate::allowed::AllowedIps;
 use crate::peer::Peer;
 use crate::state::PeerState;
-
-/// Attempts to find a free index among 2^24 that are at most half used.
-const INDEX_ATTEMPTS: u32 = 64;
-
-/// Which peer a receiver index belongs to: its upper 24 bits; the lower eight count the peer's sessions.
-#[derive(Default)]
-pub(crate) struct Indices(RwLock<HashMap<u32, Arc<Peer>>>);
-
-impl Indices {
-    /// An index that nobody else has, random so that it tells nothing. `None` if there is none to be found.
-    pub(crate) fn lease(self: &Arc<Self>, peer: &Arc<Peer>) -> Option<Lease> {
-        let mut indices = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        for _ in 0..INDEX_ATTEMPTS {
-            let index = getrandom::u32().ok()? >> 8;
-            if let Slot::Vacant(free) = indices.entry(index) {
-                free.insert(Arc::clone(peer));
-                return Some(Lease { index, indices: Arc::clone(self) });
-            }
-        }
-        None
-    }
-
-    /// The peer that a message's receiver index belongs to, and the index.
-    pub(crate) fn find(&self, receiver: [u8; 4]) -> Option<(u32, Arc<Peer>)> {
-        let index = u32::from_le_bytes(receiver) >> 8;
-        let indices = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        indices.get(&index).map(|peer| (index, Arc::clone(peer)))
-    }
-}
-
-/// An index in use; free again when dropped.
-pub(crate) struct Lease {
-    index: u32,
-    indices: Arc<Indices>,
-}
-
-impl Lease {
-    pub(crate) const fn index(&self) -> u32 {
-        self.index
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.indices.0.write().unwrap_or_else(PoisonError::into_inner).remove(&self.index);
-    }
-}
 
 /// The peers by key and by allowed network.
 pub(crate) struct Peers {

@@ -1,6 +1,7 @@
-//! What to change on a device. Says nothing about how it is carried out.
+//! What to change on a device, and why that may be refused. Says nothing about how it is carried out.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
@@ -27,6 +28,44 @@ impl Update {
     /// Changes one peer and nothing else.
     pub fn peer(peer: PeerUpdate) -> Self {
         Self { peers: vec![peer], ..Self::default() }
+    }
+}
+
+/// Why an update was refused. Nothing of it was applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The UDP port is taken, or may not be used.
+    #[error("udp port {port} cannot be bound")]
+    Port {
+        /// As asked for.
+        port: u16,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// `SO_MARK` needs `CAP_NET_ADMIN`.
+    #[error("mark {mark} cannot be set")]
+    Mark {
+        /// As asked for.
+        mark: u32,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// Somebody deleted the interface.
+    #[error("the interface is gone")]
+    Gone,
+}
+
+impl ApplyError {
+    /// The error number that answers `wg` (errno(3)).
+    pub fn errno(&self) -> i32 {
+        match self {
+            Self::Port { source, .. } | Self::Mark { source, .. } => {
+                source.raw_os_error().unwrap_or(nix::libc::EIO)
+            }
+            Self::Gone => nix::libc::ENODEV,
+        }
     }
 }
 

@@ -9,9 +9,9 @@ use boringtun::noise::{Tunn, TunnResult};
 use boringtun::x25519;
 use model::PublicKey;
 
-use super::ControlBuffer;
-use crate::device::Identity;
-use crate::table::Lease;
+use super::{ControlBuffer, Peer};
+use crate::identity::Identity;
+use crate::indices::Lease;
 use crate::update::PresharedKey;
 
 /// How often a machine with traffic looks at the clock by itself: its shortest timer is the 10 s of a keepalive.
@@ -34,7 +34,7 @@ const DATA: u8 = 4;
 /// Boringtun's machine and what it does not tell.
 pub(super) struct Machine {
     pub(super) tunn: Tunn,
-    pub(super) lease: Lease,
+    pub(super) lease: Lease<Arc<Peer>>,
     pub(super) looked: Instant,
     pub(super) active: Instant,
     /// When to repeat the initiation that is not answered yet.
@@ -51,7 +51,7 @@ impl Machine {
         key: &PublicKey,
         preshared: Option<&PresharedKey>,
         identity: &Identity,
-        lease: Lease,
+        lease: Lease<Arc<Peer>>,
         now: Instant,
     ) -> Self {
         let tunn = Tunn::new(

@@ -11,7 +11,7 @@ use crate::initiation::INITIATION_BYTES;
 /// One end: what the device would hold of it.
 struct End {
     identity: Identity,
-    indices: Arc<Indices>,
+    indices: Arc<Indices<Arc<Peer>>>,
     peer: Arc<Peer>,
     at: Endpoint,
 }
@@ -21,7 +21,12 @@ impl End {
         let peer = Peer::new(PrivateKey::from_bytes([other; 32]).public(), 1);
         let local: Option<IpAddr> = None;
         let at = Endpoint { remote: SocketAddr::from(([192, 0, 2, own], 1)), local };
-        Self { identity: Identity::new(PrivateKey::from_bytes([own; 32])), indices: Arc::default(), peer, at }
+        Self {
+            identity: Identity::new(PrivateKey::from_bytes([own; 32])),
+            indices: Arc::new(Indices::new()),
+            peer,
+            at,
+        }
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Session) -> T) -> T {

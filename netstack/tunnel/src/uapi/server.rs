@@ -17,7 +17,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use zeroize::Zeroizing;
 
 use super::{LINE_BYTES_MAX, Parser, Refused, Request, print_state};
-use crate::device::Shared;
+use crate::shared::Shared;
 
 /// Clients at a time; the next waits in the listener's queue.
 const CLIENTS_MAX: usize = 4;
