@@ -314,7 +314,7 @@ impl Directory {
         let now = self.hub.as_ref().expect("set in the line above");
         let keys = |hub: &Hub| (hub.key, hub.serial, hub.next, hub.retiring);
         if before.as_ref().map(keys) != Some(keys(now)) {
-            self.plans.set_hub_keys(now, self.tenant.id, &self.anchor);
+            self.plans.set_hub_keys(now, self.tenant.id, self.version.epoch, &self.anchor);
             touched.hub_keys = true;
         }
         for key in before.iter().map(|hub| hub.key).chain([now.key]) {

@@ -23,6 +23,11 @@ pub struct Disk {
 }
 
 impl Disk {
+    /// The same contents on another disk.
+    pub fn copy(&self) -> Self {
+        Self { synced: self.synced.clone(), writing: None, lies: self.lies }
+    }
+
     /// A write begins.
     pub fn begin(&mut self, file: File) {
         self.writing = Some(file);

@@ -79,6 +79,8 @@ pub struct Machine {
     pub zones: BTreeMap<TenantId, Zone>,
     /// Its wish to be a device.
     pub wish: Wish,
+    /// Somebody threw it away.
+    pub gone: bool,
     /// It crashes after so many things more.
     pub crash_after: Option<u32>,
     /// Bytes that it sent and got.
@@ -111,10 +113,19 @@ impl Machine {
             announced: BTreeMap::new(),
             zones: BTreeMap::new(),
             wish: Wish::None,
+            gone: false,
             crash_after: None,
             bytes: 0,
             changes: 0,
         }
+    }
+
+    /// A copy of its disk in another machine.
+    pub fn clone_disk(&self, tenant: usize, dice: &mut Dice) -> Self {
+        let mut copy = Self::new(format!("copy of {}", self.name), false, tenant, true, dice);
+        (copy.identity, copy.wireguard) = (self.identity.clone(), self.wireguard.clone());
+        copy.disk = self.disk.copy();
+        copy
     }
 
     /// Its private keys.

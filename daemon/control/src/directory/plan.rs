@@ -8,8 +8,8 @@ use model::limits::MTU_DEFAULT;
 use model::patch::ZonePatch;
 use model::snapshot::{digest_of_parts, head_bytes, tail_bytes};
 use model::{
-    AnchorSecret, Buckets, DeviceId, Digest, Held, Label, Name, NodeId, Own, Patch, Peer, PublicKey, Record,
-    RecordSet, Signed, Snapshot, Standing, TenantId, Version, Zone,
+    AnchorSecret, Buckets, DeviceId, Digest, Epoch, Held, Label, Name, NodeId, Own, Patch, Peer, PublicKey,
+    Record, RecordSet, Signed, Snapshot, Standing, TenantId, Version, Zone,
 };
 
 use super::{Directory, Touched, naming};
@@ -69,9 +69,11 @@ impl Plans {
         self.zone.names.keys()
     }
 
-    pub(super) fn set_hub_keys(&mut self, hub: &Hub, tenant: TenantId, anchor: &AnchorSecret) {
-        let keys =
-            HubKeys { tenant, serial: hub.serial, active: hub.key, next: hub.next, retiring: hub.retiring };
+    /// A restore takes the row's serial back to where it was; nodes refuse what is older than what they saw, so the
+    /// epoch stands before it.
+    pub(super) fn set_hub_keys(&mut self, hub: &Hub, tenant: TenantId, epoch: Epoch, anchor: &AnchorSecret) {
+        let serial = u64::from(epoch.0) << 32 | hub.serial;
+        let keys = HubKeys { tenant, serial, active: hub.key, next: hub.next, retiring: hub.retiring };
         self.hub_keys = Some(Signed::new(&keys, anchor));
     }
 

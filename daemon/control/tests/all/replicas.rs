@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use control::{Answer, Edit, Event};
-use model::{Code, Epoch, Generation};
+use control::{Answer, Directory, Edit, Event, Hub};
+use model::{Code, Epoch, Generation, NodeId, PublicKey};
 use proptest::prelude::*;
 
 use crate::node::Node;
@@ -196,4 +196,25 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn hub_keys_after_a_restore_are_newer_than_any_before() {
+    let (mut world, tenant) = World::with_tenant();
+    let token = world.token(tenant, 1);
+    let link = world.enrol(1, &token);
+    let node = NodeId::Device(world.device(link));
+    let stored = &world.store.tenants[&tenant];
+    let stated = |epoch: u32, serial: u64| {
+        let mut rows = stored.rows.clone();
+        rows.version.epoch = Epoch(epoch);
+        let key = PublicKey::from_bytes([7; 32]);
+        let endpoint = "192.0.2.1:51820".parse().expect("an endpoint");
+        rows.hub = Some(Hub { key, serial, endpoint, next: None, retiring: None });
+        let directory = Directory::new(rows, stored.anchor.clone()).expect("good rows");
+        let keys = directory.own(node).and_then(|own| own.hub_keys).expect("stated keys");
+        keys.verify(&stored.anchor.public()).expect("the anchor's").serial
+    };
+    assert_eq!(stated(0, 9), 9);
+    assert!(stated(1, 2) > stated(0, 9));
 }

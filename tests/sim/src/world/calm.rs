@@ -68,6 +68,7 @@ impl World {
             let life = replica.life;
             self.soon(Duration::ZERO, Happening::Start { who: Who::Replica(index), life });
         }
+        self.discard_copies();
         for index in 0..self.machines.len() {
             let machine = &mut self.machines[index];
             machine.crash_after = None;
@@ -201,7 +202,7 @@ impl World {
     }
 
     fn devices_unsettled(&self) -> Option<String> {
-        (1..self.machines.len()).find_map(|index| {
+        (1..=self.scenario.devices).find_map(|index| {
             let machine = &self.machines[index];
             self.device_unsettled(index).map(|why| format!("{}: {why}", machine.name))
         })

@@ -183,7 +183,7 @@ impl World {
                 None => {}
             },
             (Way::Down, item) => match link.client {
-                Some(Client::Machine(machine, life)) => self.node_gets(id, machine, life, item),
+                Some(Client::Machine(machine, life)) => self.node_gets(id, machine, life, &item),
                 Some(Client::Stranger(stranger)) => self.stranger_gets(id, stranger, item),
                 None => {}
             },
@@ -209,12 +209,12 @@ impl World {
         self.drive_replica(replica, Some(input));
     }
 
-    fn node_gets(&mut self, id: LinkId, index: usize, life: u64, item: Item) {
+    fn node_gets(&mut self, id: LinkId, index: usize, life: u64, item: &Item) {
         let machine = &mut self.machines[index];
         if machine.life != life || machine.link != Some(id) {
             return;
         }
-        if let Item::Frame(bytes) = &item {
+        if let Item::Frame(bytes) = item {
             machine.bytes += bytes.len() as u64;
             if let Some(frame) = read(bytes) {
                 return self.drive(index, Some(Input::Received(frame)));

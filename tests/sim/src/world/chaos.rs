@@ -42,7 +42,8 @@ impl World {
             82..85 => self.machines[machine].disk.tear(usize::from(self.dice.chaos.bytes::<1>()[0]) * 7),
             85..88 => self.hub_loses_key(),
             88..90 => self.clocks_jump(),
-            90..94 => self.restore(),
+            90..93 => self.restore(),
+            93..95 => self.clone_machine(machine),
             _ => self.attack(),
         }
     }
@@ -192,6 +193,29 @@ impl World {
     fn clocks_jump(&mut self) {
         self.jumped += Duration::from_secs(25 * 3600);
         self.trace.tell(self.at, || "walls are set ahead by 25 h".to_owned());
+    }
+
+    /// Somebody copies a machine with all its keys, and lets both run.
+    fn clone_machine(&mut self, index: usize) {
+        let original = &self.machines[index];
+        let joined = matches!(original.wish, crate::machine::Wish::Joined(_));
+        if !joined || original.disk.file().is_none() || self.machines.len() > 2 * self.scenario.devices {
+            return;
+        }
+        let copy = original.clone_disk(original.tenant, &mut self.dice.keys);
+        let name = copy.name.clone();
+        self.trace.tell(self.at, || format!("there is a {name}"));
+        let index = self.machines.len();
+        self.machines.push(copy);
+        self.soon(Duration::ZERO, Happening::Start { who: Who::Machine(index), life: 0 });
+    }
+
+    /// Copies of machines are thrown away.
+    pub(super) fn discard_copies(&mut self) {
+        for index in self.scenario.devices + 1..self.machines.len() {
+            self.stop_machine(index, false);
+            self.machines[index].gone = true;
+        }
     }
 
     /// The servers are stopped, an older copy is put in place, the servers start.

@@ -19,7 +19,7 @@ const WORK_FLOOR: usize = 3_000;
 impl World {
     pub(super) fn start_machine(&mut self, index: usize, life: u64) {
         let machine = &mut self.machines[index];
-        if machine.life != life || machine.node.is_some() {
+        if machine.life != life || machine.node.is_some() || machine.gone {
             return;
         }
         let (damage, lost) = machine.start(self.at, &self.guard, &mut self.dice.host);
@@ -34,7 +34,8 @@ impl World {
                 format!("{} told a server that it holds {tenant}, and lost it", self.machines[index].name);
             self.judge.accuse(self.at, "acknowledged-is-on-disk", detail);
         }
-        self.drive(index, None);
+        let input = (!self.is_wild()).then_some(Input::Up);
+        self.drive(index, input);
     }
 
     pub(super) fn wake_machine(&mut self, index: usize, stamp: u64) {

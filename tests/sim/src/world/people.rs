@@ -193,7 +193,7 @@ impl World {
         let count = self.machines.len() as u64;
         let pause = self.dice.people.millis(0, (60_000 / count).clamp(100, 4_000));
         self.soon(pause, Happening::Person);
-        let index = 1 + self.dice.people.below(self.machines.len() - 1);
+        let index = 1 + self.dice.people.below(self.scenario.devices);
         let revoked = self.machines[index].accepted.values().any(|(_, s)| *s == Standing::Revoked);
         if self.phase == Phase::Calm {
             return;
@@ -246,7 +246,7 @@ impl World {
 
     /// Whoever wants to join gets a token that works.
     pub(super) fn help_to_join(&mut self) {
-        for index in 1..self.machines.len() {
+        for index in 1..=self.scenario.devices {
             if self.machines[index].wish != Wish::None {
                 continue;
             }

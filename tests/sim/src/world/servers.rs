@@ -156,7 +156,7 @@ impl World {
             Output::Poll => self.ask(index, life, Call::Poll),
             Output::Answer { request, result } => self.answered(index, request, result),
             Output::Audit(_) | Output::SavePresence(_) => {}
-            Output::Event(event) => self.server_says(index, event),
+            Output::Event(event) => self.server_says(index, &event),
         }
     }
 
@@ -228,9 +228,9 @@ impl World {
         Ok(())
     }
 
-    fn server_says(&mut self, index: usize, event: Event) {
+    fn server_says(&mut self, index: usize, event: &Event) {
         let name = self.replicas[index].name.clone();
-        match &event {
+        match event {
             Event::DirectoryWithheld { tenant, reason } => {
                 let detail = format!("{name} withholds {tenant}: {reason}");
                 self.judge.accuse(self.at, "rows-are-complete", detail);
