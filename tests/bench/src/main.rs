@@ -1,0 +1,96 @@
+//! `bench`: measures what a mesh promises to cost, beside the bounds that were promised. Decides nothing about a change:
+//! a figure belongs to one machine and one hour, so no test runs this. Started by `scripts/bench`.
+
+mod agent;
+mod echo;
+mod edit;
+mod enrolment;
+mod hub;
+mod idle;
+mod peer;
+mod report;
+mod series;
+mod server;
+mod usage;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::report::Report;
+use crate::series::Series;
+
+#[derive(Debug, Parser)]
+#[command(name = "bench", max_term_width = 100)]
+struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// What a walking mesh must hold: enrolment, edits, peers, memory.
+    Mesh {
+        /// Which figures; all of them if none is named.
+        figures: Vec<Figure>,
+        /// A few small rounds that say only whether the bench itself works.
+        #[arg(long)]
+        check: bool,
+        /// Folder that keeps every single measurement.
+        #[arg(long)]
+        results: PathBuf,
+        /// Revision of the tree that was built.
+        #[arg(long, default_value = "unknown")]
+        revision: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Figure {
+    /// From `warren up --token` to the first ping.
+    Enrolment,
+    /// From an edit to the last of a hundred agents.
+    Edit,
+    /// One peer more at a hub that has ten thousand.
+    Peer,
+    /// Memory of idle programs.
+    Idle,
+}
+
+const ALL: [Figure; 4] = [Figure::Peer, Figure::Edit, Figure::Enrolment, Figure::Idle];
+
+impl Figure {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Enrolment => "enrolment",
+            Self::Edit => "edit",
+            Self::Peer => "peer",
+            Self::Idle => "idle",
+        }
+    }
+
+    fn measure(self, check: bool) -> Vec<Series> {
+        match self {
+            Self::Enrolment => enrolment::measure(if check { &enrolment::CHECK } else { &enrolment::FULL }),
+            Self::Edit => edit::measure(if check { &edit::CHECK } else { &edit::FULL }),
+            Self::Peer => peer::measure(if check { &peer::CHECK } else { &peer::FULL }),
+            Self::Idle => idle::measure(if check { &idle::CHECK } else { &idle::FULL }),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let What::Mesh { figures, check, results, revision } = Args::parse().what;
+    let figures = if figures.is_empty() { ALL.to_vec() } else { figures };
+    let mut report = Report::new(&results, &revision, check);
+    for figure in figures {
+        report.begin(figure.name());
+        let series = figure.measure(check);
+        report.take(figure.name(), series);
+    }
+    match report.finish() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}

@@ -1,0 +1,193 @@
+//! What was measured, for people and for later: a table, the same in Markdown, and every single row. Judges by the
+//! bounds that the series bring along.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use model::Timestamp;
+
+use crate::series::{Bound, Series, Unit};
+
+/// Above this load others work on the machine too, and times are upper bounds.
+const QUIET_LOAD: f64 = 1.5;
+
+/// One figure: its series, and how busy the machine was before it.
+struct Part {
+    name: &'static str,
+    load: f64,
+    series: Vec<Series>,
+}
+
+/// All that one run says.
+pub struct Report {
+    folder: PathBuf,
+    head: String,
+    judges: bool,
+    load: f64,
+    parts: Vec<Part>,
+}
+
+impl Report {
+    /// A report into a new folder below `results`. A check judges nothing.
+    pub fn new(results: &Path, revision: &str, check: bool) -> Self {
+        let now = now().to_string();
+        let folder = results.join(now.replace(':', "-"));
+        fs::create_dir_all(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+        let head = format!("{now}, revision {revision}, {}", machine());
+        say(&format!("{head}\n"));
+        Self { folder, head, judges: !check, load: 0.0, parts: Vec::new() }
+    }
+
+    /// A figure begins.
+    pub fn begin(&mut self, name: &'static str) {
+        self.load = load();
+        say(&format!("measuring {name} … (load {:.2})\n", self.load));
+    }
+
+    /// A figure is measured: its rows are kept at once.
+    pub fn take(&mut self, name: &'static str, series: Vec<Series>) {
+        let mut rows = String::from("what,round,value,unit\n");
+        for series in &series {
+            for (round, value) in series.values.iter().enumerate() {
+                let _ = writeln!(rows, "\"{}\",{},{value:.6},{}", series.what, round + 1, series.unit);
+            }
+        }
+        self.write(&format!("{name}.csv"), &rows);
+        self.parts.push(Part { name, load: self.load, series });
+    }
+
+    /// Shows and keeps the table. Whether every bound holds.
+    pub fn finish(self) -> bool {
+        let table = self.table();
+        self.write("summary.md", &format!("{}\n\n{table}", self.head));
+        say(&format!("\n{table}\n"));
+        for part in self.parts.iter().filter(|part| part.load > QUIET_LOAD) {
+            say(&format!(
+                "{}: the machine was busy (load {:.2}); its times are upper bounds\n",
+                part.name, part.load
+            ));
+        }
+        say(&format!("rows: {}\n", self.folder.display()));
+        let mut all = self.parts.iter().flat_map(|part| &part.series);
+        !self.judges || all.all(|series| series.holds() != Some(false))
+    }
+
+    fn table(&self) -> String {
+        let head = ["figure", "measured", "n", "median", "p99", "max", "bound", "holds"];
+        let mut lines: Vec<[String; 8]> = vec![head.map(str::to_owned)];
+        for part in &self.parts {
+            lines.extend(part.series.iter().map(|series| self.line(part.name, series)));
+        }
+        let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..head.len()).map(width).collect();
+        let mut table = String::new();
+        for (number, line) in lines.iter().enumerate() {
+            for (cell, width) in line.iter().zip(&widths) {
+                let _ = write!(table, "| {cell:width$} ");
+            }
+            table.push_str("|\n");
+            if number == 0 {
+                widths.iter().for_each(|width| table.push_str(&format!("|{}", "-".repeat(width + 2))));
+                table.push_str("|\n");
+            }
+        }
+        table
+    }
+
+    fn line(&self, figure: &str, series: &Series) -> [String; 8] {
+        let unit = series.unit;
+        let verdict = match series.holds() {
+            None => "",
+            Some(_) if !self.judges => "not judged",
+            Some(true) => "yes",
+            Some(false) => "NO",
+        };
+        [
+            figure.into(),
+            series.what.clone(),
+            series.values.len().to_string(),
+            number(series.percentile(50), unit),
+            number(series.percentile(99), unit),
+            number(series.percentile(100), unit),
+            series.bound.map(|bound| bound_text(bound, unit)).unwrap_or_default(),
+            verdict.into(),
+        ]
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.folder.join(name);
+        fs::write(&path, text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    }
+}
+
+fn bound_text(bound: Bound, unit: Unit) -> String {
+    match bound {
+        Bound::P99Below(limit) => format!("p99 < {limit} {unit}"),
+        Bound::AllBelow(limit) => format!("max < {limit} {unit}"),
+        Bound::AllAre(exactly) => format!("always {exactly}"),
+    }
+}
+
+/// Three digits or so, as nobody reads more.
+fn number(value: f64, unit: Unit) -> String {
+    let text = match value {
+        v if unit == Unit::Count || v >= 100.0 => format!("{v:.0}"),
+        v if v >= 10.0 => format!("{v:.1}"),
+        v if v >= 1.0 => format!("{v:.2}"),
+        v => format!("{v:.3}"),
+    };
+    format!("{text} {unit}").trim_end().to_owned()
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_unix_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// The processors and the kernel.
+fn machine() -> String {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let cpuinfo = read("/proc/cpuinfo");
+    let models = cpuinfo.lines().filter_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = models.map(|(_, name)| name.trim()).next().unwrap_or("unknown processor");
+    let processors = std::thread::available_parallelism().map_or(0, usize::from);
+    format!("{processors} × {model}, Linux {}", read("/proc/sys/kernel/osrelease").trim())
+}
+
+/// Processes that ran or wanted to, over the last minute (proc_loadavg(5)).
+fn load() -> f64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0.0)
+}
+
+fn say(text: &str) {
+    // Nobody is left to tell if standard output is closed; the files are written all the same.
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_kept_row_by_row_and_judged() {
+        let results = tempfile::tempdir().expect("a directory");
+        let run = |limit: f64, check: bool| {
+            let mut report = Report::new(results.path(), "abc", check);
+            let mut series = Series::new("thing", Unit::Milliseconds).must(Bound::P99Below(limit));
+            [0.5, 20.0].map(|value| series.push(value));
+            report.begin("part");
+            report.take("part", vec![series]);
+            let folder = report.folder.clone();
+            (report.finish(), fs::read_to_string(folder.join("summary.md")).expect("written"))
+        };
+        let (holds, text) = run(21.0, false);
+        assert!(holds && text.contains("| 0.500 ms | 20.0 ms | 20.0 ms | p99 < 21 ms | yes "), "{text}");
+        let (holds, text) = run(20.0, false);
+        assert!(!holds && text.contains("| NO "), "{text}");
+        assert!(run(20.0, true).0, "a check judges nothing");
+    }
+}
