@@ -6,7 +6,7 @@ use std::time::Duration;
 use host::drive::Report;
 use host::resolver::Owner;
 use model::api::local::Finding;
-use model::{Code, Name, Refusal, Standing};
+use model::{Code, Name, Refusal};
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
@@ -22,8 +22,8 @@ const RESOLVE_PATIENCE: Duration = Duration::from_secs(8);
 /// What was looked at, in the order in which a question travels.
 pub async fn dns(profile: &Profile) -> Result<Vec<Finding>, Refusal> {
     let report = profile.report().await?;
-    let tenant = report.node.tenants.first().filter(|t| t.standing == Standing::Active && report.node.up);
-    let Some((own, addresses)) = tenant.and_then(|t| Some((t.zone.child(&t.name).ok()?, t.addresses?)))
+    let Some((own, addresses)) =
+        view::active(&report).and_then(|t| Some((t.zone.child(&t.name).ok()?, t.addresses?)))
     else {
         return Ok(vec![inactive(&report)]);
     };

@@ -34,6 +34,10 @@ pub async fn run(profile: &Profile, wish: &Wish, answers: &mpsc::Sender<Answer>)
     if !(1..=COUNT_MAX).contains(&wish.count) {
         return Err(Refusal::new(Code::BadRequest, format!("count is 1 to {COUNT_MAX}")));
     }
+    let report = profile.report().await?;
+    if view::active(&report).is_none() {
+        return Err(view::inactive(&report));
+    }
     let zones = profile.handle()?.zones().await.map_err(|gone| failed(&gone))?;
     let zone =
         zones.first().ok_or_else(|| Refusal::new(Code::NotEnrolled, "this device holds no names yet"))?;

@@ -17,8 +17,6 @@ use crate::machine;
 use crate::profile::{Profile, failed};
 use crate::store::{Record, Store, StoreError};
 
-/// Somebody waits at a terminal for `up` to say whether the token was taken; after that it goes on by itself.
-const JOIN_PATIENCE: Duration = Duration::from_secs(10);
 /// Taking an interface away is a few system calls; the resolver's programs may take some seconds.
 const DOWN_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -39,6 +37,8 @@ pub struct Wish {
     pub token: Option<OnboardingToken>,
     /// The name to ask for.
     pub hostname: Option<String>,
+    /// Wait so long for the server's answer; joining goes on afterwards.
+    pub patience: Duration,
 }
 
 /// All profiles of this device.
@@ -104,7 +104,7 @@ impl Profiles {
             None => return Err(not_enrolled(name, &report)),
         }
         let told = |r: &Report| r.join_refused.is_some() || is_enrolled(r) && !r.node.tenants.is_empty();
-        match profile.wait(JOIN_PATIENCE, told).await?.join_refused.clone() {
+        match profile.wait(wish.patience, told).await?.join_refused.clone() {
             Some(refusal) => Err(refusal),
             None => Ok(()),
         }

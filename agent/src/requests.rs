@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use engine::status::LinkState;
 use model::api::Problem;
 use model::api::local::{Answer, Request};
-use model::{Code, Label, Refusal, Standing};
+use model::{Code, Label, Refusal};
 use tokio::sync::mpsc;
 
 use crate::profiles::{Profiles, Wish};
@@ -45,11 +46,12 @@ async fn pinged(
 
 async fn answer(profiles: &Profiles, request: Request) -> Result<Answer, Refusal> {
     match request {
-        Request::Up { profile, server, token, hostname } => {
+        Request::Up { profile, server, token, hostname, timeout_millis } => {
             let wish = Wish {
                 server: server.map(|text| parsed("server", &text)).transpose()?,
                 token: token.map(|text| parsed("token", &text)).transpose()?,
                 hostname,
+                patience: Duration::from_millis(timeout_millis).min(WAIT_MAX),
             };
             profiles.up(&profile, wish).await?;
             Ok(Answer::Status(Box::new(view::status(profiles, &profile).await)))
@@ -69,26 +71,19 @@ async fn answer(profiles: &Profiles, request: Request) -> Result<Answer, Refusal
     }
 }
 
-/// Waits for a device that takes part; one that waits for an administrator, or never will, is told at once.
+/// Waits until a device takes part; one that will not without somebody's help on this machine is told at once.
 async fn wait_settled(profiles: &Profiles, name: &Label, patience: Duration) -> Result<(), Refusal> {
     let profile = profiles.running(name).await?;
     let report = profile
         .wait(patience, |report| match view::state(report) {
-            "active" => report.node.settled && report.node.link == engine::status::LinkState::Attached,
-            "pending" | "revoked" => true,
-            _ => report.join_refused.is_some(),
+            "active" => report.node.settled && report.node.link == LinkState::Attached,
+            "revoked" | "down" => true,
+            _ => false,
         })
         .await?;
-    if let Some(refusal) = &report.join_refused {
-        return Err(refusal.clone());
-    }
-    match report.node.tenants.first() {
-        Some(tenant) if tenant.standing == Standing::Revoked => {
-            Err(Refusal::new(Code::DeviceRevoked, format!("{}.{} was revoked", tenant.name, tenant.zone)))
-        }
-        None if !report.node.joining && report.node.device.is_none() => {
-            Err(Refusal::new(Code::NotEnrolled, format!("profile {name} has joined no mesh")))
-        }
+    match (&report.join_refused, view::state(&report)) {
+        (Some(refusal), "down") => Err(refusal.clone()),
+        (_, "revoked" | "down") => Err(view::inactive(&report)),
         _ => Ok(()),
     }
 }

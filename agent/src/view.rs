@@ -10,7 +10,7 @@ use host::drive::Report;
 use host::wireguard::PeerState;
 use model::api::SCHEMA_VERSION;
 use model::api::local::{Peer, Status};
-use model::{Label, Name, NodeId, PublicKey, Refusal, Standing, Timestamp, Zone};
+use model::{Code, Label, NodeId, PublicKey, Refusal, Standing, Timestamp, Zone};
 
 use crate::lookup;
 use crate::profile::{Profile, failed};
@@ -66,6 +66,7 @@ async fn filled(profile: &Profile, nothing: Status) -> Result<Status, Refusal> {
     let node = &report.node;
     let tenant = node.tenants.first();
     let fqdn = tenant.and_then(|t| t.zone.child(&t.name).ok());
+    let active = active(&report);
     let problems = node.problems.iter().chain(&report.names.problems).cloned().chain(unread);
     Ok(Status {
         state: state(&report).into(),
@@ -74,13 +75,13 @@ async fn filled(profile: &Profile, nothing: Status) -> Result<Status, Refusal> {
         connected: node.link == LinkState::Attached,
         device: node.device,
         addresses: tenant.and_then(|t| t.addresses).map(|a| a.both().to_vec()).unwrap_or_default(),
-        interface: format!("{} ({})", profile.interface(), backend(&report.host)),
+        interface: interface(profile, &report),
         holds: tenant.map(|t| t.held.version.to_string()),
         settled: node.settled,
         drift_total: node.drift_total,
         problems: problems.collect(),
-        peers: tenant.map(|t| peers(t, &states)).unwrap_or_default(),
-        names: names(tenant, &zones, fqdn.as_ref()),
+        peers: active.map(|t| peers(t, &states)).unwrap_or_default(),
+        names: active.and(zones.first()).map(|zone| lookup::names(zone, fqdn.as_ref())).unwrap_or_default(),
         fqdn,
         ..nothing
     })
@@ -97,6 +98,18 @@ pub fn state(report: &Report) -> &'static str {
         None if report.node.joining || is_enrolled(report) => "joining",
         None => "down",
     }
+}
+
+/// Why a device takes no part now.
+pub fn inactive(report: &Report) -> Refusal {
+    let state = state(report);
+    let code = match state {
+        "pending" => Code::DevicePending,
+        "revoked" => Code::DeviceRevoked,
+        "down" if is_enrolled(report) => Code::DeviceDown,
+        _ => Code::NotEnrolled,
+    };
+    Refusal::new(code, format!("this device is {state}"))
 }
 
 fn link(report: &Report) -> String {
@@ -121,10 +134,19 @@ fn link(report: &Report) -> String {
     }
 }
 
-fn backend(host: &HostReport) -> String {
-    match &host.fallback {
-        Some(reason) => format!("{}: {reason}", host.backend),
-        None => host.backend.to_string(),
+/// The tenant, if the node takes part in it now.
+pub fn active(report: &Report) -> Option<&TenantStatus> {
+    report.node.tenants.first().filter(|tenant| report.node.up && tenant.standing == Standing::Active)
+}
+
+fn interface(profile: &Profile, report: &Report) -> String {
+    let name = profile.interface();
+    let HostReport { backend, fallback, .. } = &report.host;
+    match fallback {
+        // Which engine it will be is known when it is made.
+        _ if active(report).is_none() => name.to_string(),
+        Some(reason) => format!("{name} ({backend}: {reason})"),
+        None => format!("{name} ({backend})"),
     }
 }
 
@@ -162,12 +184,6 @@ pub async fn path(profile: &Profile, zone: &Zone, address: IpAddr) -> Result<Str
     let states = profile.handle()?.peers().await.map_err(|gone| failed(&gone))?.unwrap_or_default();
     let endpoint = states.get(&peer.key).and_then(|state| state.endpoint);
     Ok(endpoint.map_or_else(|| "no endpoint".into(), |endpoint| format!("direct {endpoint}")))
-}
-
-fn names(tenant: Option<&TenantStatus>, zones: &[Zone], own: Option<&Name>) -> Vec<(Name, IpAddr)> {
-    let active = tenant.is_some_and(|tenant| tenant.standing == Standing::Active);
-    let zone = zones.first().filter(|_| active);
-    zone.map(|zone| lookup::names(zone, own)).unwrap_or_default()
 }
 
 fn timestamp(at: SystemTime) -> Timestamp {

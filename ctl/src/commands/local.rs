@@ -26,9 +26,15 @@ pub(super) async fn run(args: &Args, output: &Output) -> Result<Exit, Failure> {
                 server: server.clone(),
                 token,
                 hostname: hostname.clone(),
+                timeout_millis: millis_of(*timeout),
             };
-            ask_once(socket, &request, *timeout).await?;
-            wait_settled(args, &profile, *timeout, output).await
+            let deadline = Instant::now() + *timeout;
+            let status = status_of(ask_once(socket, &request, *timeout).await?)?;
+            if status.state == "pending" {
+                return Ok(pending(&status, output));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            wait_settled(args, &profile, left, output).await
         }
         Command::Down { profile } => {
             ask_once(socket, &Request::Down { profile: profile.profile.clone() }, no_wait).await?;
@@ -95,24 +101,27 @@ fn status_of(answer: Answer) -> Result<Status, Failure> {
     }
 }
 
+fn pending(status: &Status, output: &Output) -> Exit {
+    if output.json() {
+        output.json_line(status);
+    }
+    let name = status.fqdn.as_ref().map_or_else(|| "it".into(), ToString::to_string);
+    output.say(format!("enrolled; {name} waits for an administrator: `warren device approve`"));
+    Exit::Done
+}
+
 async fn wait_settled(
     args: &Args,
     profile: &Label,
     timeout: Duration,
     output: &Output,
 ) -> Result<Exit, Failure> {
-    let timeout_millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-    let request = Request::WaitSettled { profile: profile.clone(), timeout_millis };
+    let request = Request::WaitSettled { profile: profile.clone(), timeout_millis: millis_of(timeout) };
     let status = status_of(ask_once(&args.agent_socket, &request, timeout).await?)?;
     if output.json() {
         output.json_line(&status);
     }
     match status.state.as_str() {
-        "pending" => {
-            let name = status.fqdn.as_ref().map_or_else(|| "it".into(), ToString::to_string);
-            output.say(format!("enrolled; {name} waits for an administrator: `warren device approve`"));
-            Ok(Exit::Done)
-        }
         "active" if ready(&status) => {
             let addresses: Vec<String> = status.addresses.iter().map(ToString::to_string).collect();
             let name = status.fqdn.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -211,8 +220,11 @@ async fn one_echo(args: &Args, profile: &Label, name: &str) -> Result<Option<Pon
 }
 
 fn echo(profile: &Label, target: &str, count: u32, timeout: Duration) -> Request {
-    let timeout_millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-    Request::Ping { profile: profile.clone(), target: target.into(), count, timeout_millis }
+    Request::Ping { profile: profile.clone(), target: target.into(), count, timeout_millis: millis_of(timeout) }
+}
+
+fn millis_of(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn millis(micros: u64) -> String {

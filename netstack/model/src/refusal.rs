@@ -78,6 +78,7 @@ codes! {
     40 NameUnknown "name-unknown" "see `warren status` for the names that this device reaches";
     41 StateDamaged "state-damaged" "mend the named file, or begin anew: `warren logout`, then enrol with a new token";
     42 HostFailed "host-failed" "see `warren status` and the agent's log: journalctl -u warren-agent";
+    43 DeviceDown "device-down" "`warren up` brings it back";
 }
 
 impl<C> Encode<C> for Code {

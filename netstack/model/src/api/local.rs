@@ -34,6 +34,9 @@ pub enum Request {
         /// The name to ask for; the machine's host name if absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         hostname: Option<String>,
+        /// Wait so long for the server to say yes or no; joining goes on afterwards.
+        #[serde(default)]
+        timeout_millis: u64,
     },
     /// Leave the interface, keep the identity.
     Down {
@@ -45,7 +48,7 @@ pub enum Request {
         /// Which profile.
         profile: Label,
     },
-    /// Answered once the node is settled and holds a link.
+    /// Answered once the node is active, settled and holds a link, or never will be.
     WaitSettled {
         /// Which profile.
         profile: Label,

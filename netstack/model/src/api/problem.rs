@@ -56,6 +56,7 @@ pub const fn status_of(code: Code) -> u16 {
         | Code::HubUnknown
         | Code::SetupDone
         | Code::NotEnrolled
+        | Code::DeviceDown
         | Code::QuotaReached => 409,
         Code::RateLimited => 429,
         Code::StoreUnavailable | Code::Draining => 503,
