@@ -187,7 +187,7 @@ proptest! {
         prop_assert_eq!(stored.rows.records.len(), granted, "what was granted is there, and nothing else");
         let generations: Vec<u64> = stored.log.iter().map(|(generation, _)| generation.0).collect();
         prop_assert_eq!(generations, (1..=stored.log.len() as u64).collect::<Vec<_>>());
-        let held = |who: usize| pair.worlds[who].directory(tenant).held(model::NodeId::Hub);
+        let held = |who: usize| pair.worlds[who].directory(tenant).held(NodeId::Hub);
         prop_assert_eq!(held(0), held(1));
         prop_assert_eq!(held(0).map(|held| held.version), Some(stored.rows.version));
         for (who, request) in asked.keys() {
