@@ -11,6 +11,8 @@ use link::tls::HttpsTrust;
 use model::Fingerprint;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 /// Long enough for Argon2 in a debug build on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -308,14 +310,20 @@ async fn bad_input_is_refused_with_a_code_a_hint_and_a_request_id() {
 async fn probes_say_what_is_missing_and_metrics_are_not_public() {
     let apid = fresh();
     let probe = async |path: &str| {
-        let url = format!("http://127.0.0.1:{}{path}", apid.probes);
-        let output =
-            tokio::process::Command::new("curl").args(["-s", "-w", "\n%{http_code}", &url]).output().await;
-        String::from_utf8(output.expect("curl runs").stdout).expect("text")
+        let mut stream = TcpStream::connect(("127.0.0.1", apid.probes)).await.expect("it listens");
+        let question = format!("GET {path} HTTP/1.0\r\n\r\n");
+        stream.write_all(question.as_bytes()).await.expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("text");
+        answer
     };
-    assert!(probe("/readyz").await.ends_with("200"));
+    let ready = probe("/readyz").await;
+    assert!(ready.starts_with("HTTP/1.0 200 "), "{ready}");
     let health = probe("/healthz").await;
-    assert!(health.contains("warren-netd is not attached") && health.ends_with("503"), "{health}");
+    assert!(
+        health.contains("warren-netd is not attached") && health.starts_with("HTTP/1.0 503 "),
+        "{health}"
+    );
     let metrics = probe("/metrics").await;
     assert!(metrics.contains("warren_db_open_connections"), "{metrics}");
     assert_eq!(get(&apid.https(apid.fingerprint()), "/metrics", None).await.0, 404);

@@ -105,9 +105,7 @@ pub async fn approve(
     Path(device): Path<String>,
     query: MeantQuery,
 ) -> Result<Json<Device>, Refused> {
-    let (tenant, id, actor) = locate(&app, read_query(query)?, caller, device).await?;
-    app.desk.edit(Some(tenant), Edit::ApproveDevice(id), actor).await?;
-    now(&app, tenant, id).await
+    edit(&app, query, caller, device, Edit::ApproveDevice).await
 }
 
 /// A device is removed for good.
@@ -117,9 +115,19 @@ pub async fn revoke(
     Path(device): Path<String>,
     query: MeantQuery,
 ) -> Result<Json<Device>, Refused> {
-    let (tenant, id, actor) = locate(&app, read_query(query)?, caller, device).await?;
-    app.desk.edit(Some(tenant), Edit::RevokeDevice(id), actor).await?;
-    now(&app, tenant, id).await
+    edit(&app, query, caller, device, Edit::RevokeDevice).await
+}
+
+async fn edit(
+    app: &App,
+    query: MeantQuery,
+    caller: Caller,
+    device: String,
+    what: impl FnOnce(DeviceId) -> Edit,
+) -> Result<Json<Device>, Refused> {
+    let (tenant, id, actor) = locate(app, read_query(query)?, caller, device).await?;
+    app.desk.edit(Some(tenant), what(id), actor).await?;
+    now(app, tenant, id).await
 }
 
 async fn locate(

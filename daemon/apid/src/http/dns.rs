@@ -7,12 +7,12 @@ use axum::{Extension, Json};
 use control::{Answer, DnsEntry, Edit};
 use model::api::Page;
 use model::api::admin::Record;
-use model::{Code, Name, RecordData, Refusal, TenantId};
+use model::{Code, Name, RecordData, Refusal};
 
 use super::App;
 use super::auth::Caller;
 use super::problem::{Refused, bad_form};
-use super::tenants::{MeantQuery, meant, read_query};
+use super::tenants::{MeantQuery, Target, meant, read_query, target};
 
 fn form(entry: &DnsEntry) -> Record {
     Record {
@@ -56,7 +56,7 @@ pub async fn add(
 ) -> Result<(StatusCode, Json<Record>), Refused> {
     let Json(wish) = wish.map_err(|rejection| bad_form(&rejection))?;
     let (name, data) = read(&wish)?;
-    let (tenant, actor) = tenant(&app, query, caller).await?;
+    let Target { tenant, actor, .. } = target(&app, read_query(query)?, caller).await?;
     match app.desk.edit(Some(tenant), Edit::AddRecord { name, data, ttl: wish.ttl }, actor).await? {
         Answer::RecordAdded(entry) => Ok((StatusCode::CREATED, Json(form(&entry)))),
         _ => Err(Code::Internal.into()),
@@ -72,17 +72,9 @@ pub async fn remove(
 ) -> Result<Json<Record>, Refused> {
     let Json(wish) = wish.map_err(|rejection| bad_form(&rejection))?;
     let (name, data) = read(&wish)?;
-    let (tenant, actor) = tenant(&app, query, caller).await?;
+    let Target { tenant, actor, .. } = target(&app, read_query(query)?, caller).await?;
     match app.desk.edit(Some(tenant), Edit::RemoveRecord { name, data }, actor).await? {
         Answer::RecordRemoved(entry) => Ok(Json(form(&entry))),
         _ => Err(Code::Internal.into()),
     }
-}
-
-async fn tenant(app: &App, query: MeantQuery, caller: Caller) -> Result<(TenantId, control::Actor), Refused> {
-    let query = read_query(query)?;
-    let actor = caller.actor.clone();
-    let tenant =
-        app.desk.read(move |control| meant(control, &query, &caller).map(|d| d.tenant().id)).await??;
-    Ok((tenant, actor))
 }

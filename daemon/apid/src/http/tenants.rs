@@ -4,7 +4,7 @@ use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use control::{Answer, Control, Directory, Edit};
+use control::{Actor, Answer, Control, Directory, Edit};
 use model::api::Page;
 use model::api::admin::{NewTenant, Tenant};
 use model::{Code, Label, Refusal, TenantId};
@@ -43,6 +43,25 @@ pub fn meant<'a>(control: &'a Control, meant: &Meant, caller: &Caller) -> Result
 /// What a query says, or that it cannot be read.
 pub fn read_query(query: MeantQuery) -> Result<Meant, Refused> {
     query.map(|Query(meant)| meant).map_err(|rejection| bad_query(&rejection))
+}
+
+/// What a change is made to, and who makes it.
+pub struct Target {
+    /// The tenant meant.
+    pub tenant: TenantId,
+    /// Its name.
+    pub name: Label,
+    /// Whoever asked.
+    pub actor: Actor,
+}
+
+/// The tenant that a change is meant for.
+pub async fn target(app: &App, query: Meant, caller: Caller) -> Result<Target, Refused> {
+    let found = app.desk.read(move |control| {
+        let row = meant(control, &query, &caller)?.tenant();
+        Ok::<_, Refusal>(Target { tenant: row.id, name: row.name.clone(), actor: caller.actor })
+    });
+    Ok(found.await??)
 }
 
 fn visible<'a>(control: &'a Control, caller: &Caller) -> impl Iterator<Item = &'a Directory> {
@@ -114,10 +133,7 @@ pub async fn delete(
     Path(name): Path<Label>,
 ) -> Result<StatusCode, Refused> {
     only_everywhere(&caller)?;
-    let actor = caller.actor.clone();
-    let meant = Meant { tenant: Some(name) };
-    let tenant: TenantId =
-        app.desk.read(move |control| self::meant(control, &meant, &caller).map(|d| d.tenant().id)).await??;
+    let Target { tenant, actor, .. } = target(&app, Meant { tenant: Some(name) }, caller).await?;
     app.desk.edit(Some(tenant), Edit::DeleteTenant, actor).await?;
     Ok(StatusCode::NO_CONTENT)
 }

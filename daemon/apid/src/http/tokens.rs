@@ -14,7 +14,7 @@ use model::{Code, Label, Refusal, Timestamp, TokenId};
 use super::App;
 use super::auth::Caller;
 use super::problem::{Refused, bad_form};
-use super::tenants::{MeantQuery, meant, read_query};
+use super::tenants::{MeantQuery, Target, meant, read_query, target};
 use crate::clock::wall;
 
 fn form(row: &Row, tenant: &Label, now: Timestamp) -> Token {
@@ -80,13 +80,7 @@ pub async fn create(
 ) -> Result<(StatusCode, Json<CreatedToken>), Refused> {
     let query = read_query(query)?;
     let Json(wish) = wish.map_err(|rejection| bad_form(&rejection))?;
-    let actor = caller.actor.clone();
-    let (tenant, name) = app
-        .desk
-        .read(move |control| {
-            meant(control, &query, &caller).map(|d| (d.tenant().id, d.tenant().name.clone()))
-        })
-        .await??;
+    let Target { tenant, name, actor } = target(&app, query, caller).await?;
     let edit = Edit::CreateToken {
         ttl: Duration::from_secs(wish.ttl_seconds),
         uses: wish.uses,
@@ -109,14 +103,7 @@ pub async fn revoke(
     Path(id): Path<TokenId>,
     query: MeantQuery,
 ) -> Result<Json<Token>, Refused> {
-    let query = read_query(query)?;
-    let actor = caller.actor.clone();
-    let (tenant, name) = app
-        .desk
-        .read(move |control| {
-            meant(control, &query, &caller).map(|d| (d.tenant().id, d.tenant().name.clone()))
-        })
-        .await??;
+    let Target { tenant, name, actor } = target(&app, read_query(query)?, caller).await?;
     match app.desk.edit(Some(tenant), Edit::RevokeToken(id), actor).await? {
         Answer::TokenRevoked(row) => Ok(Json(form(&row, &name, wall()))),
         _ => Err(Code::Internal.into()),
