@@ -113,9 +113,7 @@ impl fmt::Display for PublicKey {
 impl FromStr for PublicKey {
     type Err = BadKey;
     fn from_str(text: &str) -> Result<Self, BadKey> {
-        let bad = BadKey { what: "WireGuard key" };
-        let bytes = BASE64.decode(text).map_err(|_| bad.clone())?;
-        Ok(Self(bytes.try_into().map_err(|_| bad)?))
+        thirty_two("WireGuard key", BASE64.decode(text)).map(Self)
     }
 }
 
@@ -247,9 +245,7 @@ macro_rules! signing_pair {
         impl FromStr for $public {
             type Err = BadKey;
             fn from_str(text: &str) -> Result<Self, BadKey> {
-                let bad = BadKey { what: concat!("key of ", $what) };
-                let bytes = BASE64.decode(text).map_err(|_| bad.clone())?;
-                Ok(Self(bytes.try_into().map_err(|_| bad)?))
+                thirty_two(concat!("key of ", $what), BASE64.decode(text)).map(Self)
             }
         }
 
@@ -334,6 +330,11 @@ impl Fingerprint {
     }
 }
 
+/// What was decoded, if it could be and is a key's length.
+fn thirty_two<E>(what: &'static str, decoded: Result<Vec<u8>, E>) -> Result<[u8; 32], BadKey> {
+    decoded.ok().and_then(|bytes| bytes.try_into().ok()).ok_or(BadKey { what })
+}
+
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&BASE32_NOPAD_NOCASE.encode(&self.0).to_ascii_lowercase())
@@ -343,9 +344,7 @@ impl fmt::Display for Fingerprint {
 impl FromStr for Fingerprint {
     type Err = BadKey;
     fn from_str(text: &str) -> Result<Self, BadKey> {
-        let bad = BadKey { what: "fingerprint" };
-        let bytes = BASE32_NOPAD_NOCASE.decode(text.as_bytes()).map_err(|_| bad.clone())?;
-        Ok(Self(bytes.try_into().map_err(|_| bad)?))
+        thirty_two("fingerprint", BASE32_NOPAD_NOCASE.decode(text.as_bytes())).map(Self)
     }
 }
 
@@ -358,9 +357,7 @@ impl fmt::Display for Digest {
 impl FromStr for Digest {
     type Err = BadKey;
     fn from_str(text: &str) -> Result<Self, BadKey> {
-        let bad = BadKey { what: "digest" };
-        let bytes = HEXLOWER.decode(text.as_bytes()).map_err(|_| bad.clone())?;
-        Ok(Self(bytes.try_into().map_err(|_| bad)?))
+        thirty_two("digest", HEXLOWER.decode(text.as_bytes())).map(Self)
     }
 }
 
