@@ -46,10 +46,11 @@ impl Readiness {
             Ok(Err(error)) => format!("{}: {error}", error.kind.as_str()),
             Err(_) => "locked: the database does not answer in time".into(),
         };
-        let hub = desk.read(|control| control.hub().is_some()).await;
-        let wireguard = match hub {
-            Ok(true) => OK.into(),
-            Ok(false) => "warren-netd is not attached: systemctl status warren-netd".into(),
+        let problem = desk.read(|control| control.hub().map(|hub| hub.problems.first().map(ToString::to_string))).await;
+        let wireguard = match problem {
+            Ok(Some(None)) => OK.into(),
+            Ok(Some(Some(problem))) => problem,
+            Ok(None) => "warren-netd is not attached: systemctl status warren-netd".into(),
             Err(refusal) => refusal.to_string(),
         };
         BTreeMap::from([("database".into(), database), ("wireguard".into(), wireguard)])
