@@ -54,7 +54,7 @@ impl Scenario {
     pub fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed, "scenario");
         let devices = match seed % 40 {
-            39 => 120 + dice.below(180),
+            39 => 100 + dice.below(120),
             n if n % 5 == 4 => 25 + dice.below(30),
             _ => 3 + dice.below(18),
         };
