@@ -25,6 +25,9 @@ pub struct Settings {
     /// WireGuard interface of the first profile; further profiles count on from its number.
     #[arg(long, env = "WARREN_INTERFACE", default_value = "wg0")]
     pub interface: InterfaceName,
+    /// UDP port of WireGuard on the first profile's interface; any free one if absent.
+    #[arg(long, env = "WARREN_LISTEN_PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub listen_port: Option<u16>,
     /// auto, kernel or userspace.
     #[arg(long, env = "WARREN_WIREGUARD", default_value = "auto")]
     pub wireguard: Mode,

@@ -177,13 +177,23 @@ impl Runner {
         })
     }
 
+    /// One port serves one interface: the one that has the name from the settings.
+    fn listen_port(&self) -> Option<u16> {
+        let is_first = self.kept.record.interface == self.settings.interface;
+        self.settings.listen_port.filter(|_| is_first)
+    }
+
     fn setup(&self) -> Result<Setup, Refusal> {
         let server = self.server.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let identity = self.kept.identity.clone();
         Ok(Setup {
             node: NodeConfig {
                 // Fresh at each start: two machines with one identity differ in it.
-                role: Role::Device { identity, instance: Nonce::from_bytes(random()?) },
+                role: Role::Device {
+                    identity,
+                    instance: Nonce::from_bytes(random()?),
+                    listen_port: self.listen_port(),
+                },
                 wireguard: self.kept.wireguard.clone(),
                 software: Remark::new(concat!("warren-agent ", env!("CARGO_PKG_VERSION"))),
             },

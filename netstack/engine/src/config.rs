@@ -26,6 +26,8 @@ pub enum Role {
         identity: IdentitySecret,
         /// Fresh at each start, see [`model::wire::AttachClaim::instance`].
         instance: Nonce,
+        /// UDP port of its WireGuard; any free one if absent.
+        listen_port: Option<u16>,
     },
     /// The server end, for all tenants at once.
     Hub {

@@ -16,8 +16,9 @@ use crate::ledger::Ledger;
 #[derive(Debug)]
 pub(crate) struct Merge {
     own: PublicKey,
-    /// The port of a hub. `None` on a device.
-    hub_port: Option<u16>,
+    is_hub: bool,
+    /// `None`: any.
+    listen_port: Option<u16>,
     /// What each tenant gives to the interface besides peers, while the node is active in it.
     shares: BTreeMap<TenantId, Share>,
     /// Whose peer a key is.
@@ -58,13 +59,14 @@ impl Touched {
 
 impl Merge {
     pub(crate) fn new(config: &NodeConfig, up: bool) -> Self {
-        let hub_port = match config.role {
-            Role::Hub { listen_port, .. } => Some(listen_port),
-            Role::Device { .. } => None,
+        let (is_hub, listen_port) = match config.role {
+            Role::Hub { listen_port, .. } => (true, Some(listen_port)),
+            Role::Device { listen_port, .. } => (false, listen_port),
         };
         let mut merge = Self {
             own: config.wireguard.public(),
-            hub_port,
+            is_hub,
+            listen_port,
             shares: BTreeMap::new(),
             owners: BTreeMap::new(),
             rivals: BTreeMap::new(),
@@ -218,13 +220,13 @@ impl Merge {
 
     /// Everything but the peers, from the shares. A hub has its interface before it has tenants.
     fn compose(&mut self) {
-        let is_hub = self.hub_port.is_some();
         let peers = self.desired.interface.take().map(|i| i.peers).unwrap_or_default();
+        let is_hub = self.is_hub;
         let shares = || self.shares.values();
         self.desired = Desired {
             interface: (is_hub || !self.shares.is_empty()).then(|| DesiredInterface {
                 public_key: self.own,
-                listen_port: self.hub_port,
+                listen_port: self.listen_port,
                 mtu: shares().map(|s| s.mtu).min().unwrap_or(MTU_DEFAULT),
                 addresses: shares().flat_map(|s| s.addresses.host_nets()).collect(),
                 routes: shares().flat_map(|s| s.block.nets()).collect(),

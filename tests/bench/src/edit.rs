@@ -222,6 +222,7 @@ fn start_agent(number: usize, token: &str, ledgers: &Path, news: mpsc::Sender<Ne
         role: Role::Device {
             identity: IdentitySecret::from_seed(secret("bench identity")),
             instance: Nonce::from_bytes(secret("bench instance")),
+            listen_port: None,
         },
         wireguard: PrivateKey::from_bytes(secret("bench wireguard")),
         software: Remark::new("bench"),

@@ -111,7 +111,7 @@ impl Machines {
                 let held = self.ledger.holdings().map(|(tenant, held, _)| (tenant, held)).collect();
                 ground.attach_hub(*listen_port, held)
             }
-            (Role::Device { identity, instance }, _) if self.ledger.enrolment.is_some() => {
+            (Role::Device { identity, instance, .. }, _) if self.ledger.enrolment.is_some() => {
                 let held = self.ledger.holdings().map(|(_, held, _)| held).next();
                 Some(ground.attach(identity, *instance, held))
             }

@@ -46,6 +46,7 @@ pub(crate) fn device_config() -> NodeConfig {
         role: Role::Device {
             identity: IdentitySecret::from_seed([42; 32]),
             instance: Nonce::from_bytes([43; 32]),
+            listen_port: None,
         },
         wireguard: PrivateKey::from_bytes([44; 32]),
         software: Remark::new("test 1"),
