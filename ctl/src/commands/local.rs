@@ -220,7 +220,12 @@ async fn one_echo(args: &Args, profile: &Label, name: &str) -> Result<Option<Pon
 }
 
 fn echo(profile: &Label, target: &str, count: u32, timeout: Duration) -> Request {
-    Request::Ping { profile: profile.clone(), target: target.into(), count, timeout_millis: millis_of(timeout) }
+    Request::Ping {
+        profile: profile.clone(),
+        target: target.into(),
+        count,
+        timeout_millis: millis_of(timeout),
+    }
 }
 
 fn millis_of(time: Duration) -> u64 {

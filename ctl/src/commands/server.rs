@@ -33,7 +33,7 @@ fn show(status: &ServerStatus, output: &Output) {
     }
     let mut facts = vec![("status", status.status.clone()), ("version", status.version.clone())];
     facts.extend(status.checks.iter().map(|(name, result)| (name.as_str(), result.clone())));
-    facts.push(("database", status.database.clone()));
+    facts.push(("engine", status.database.clone()));
     facts.push(("tenants", status.tenants.to_string()));
     facts.push(("devices", format!("{} active, {} online", status.devices_active, status.devices_online)));
     match &status.hub {

@@ -23,6 +23,9 @@ pub const LINKS_HALF_OPEN_MAX: usize = 4096;
 pub const WHOLE_INTERVAL: Duration = Duration::from_secs(5);
 /// Times that a node may refuse what it is sent, in the life of a link. More is a broken node that fills the log.
 pub const RESYNCS_MAX: u32 = 100;
+/// A device that becomes active is told of it once the hub is ready for its handshake, or after this: a hub that cannot
+/// settle must not keep devices out.
+pub const HUB_FIRST_TIME_MAX: Duration = Duration::from_millis(500);
 /// A snapshot that was not acknowledged for so long, though the node lives, is sent again.
 pub const HOLDING_TIME_MAX: Duration = Duration::from_secs(60);
 /// Tokens that one tenant keeps, used up ones among them: about 200 bytes each.

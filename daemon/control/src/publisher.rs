@@ -13,14 +13,15 @@ use std::sync::{Arc, Weak};
 
 use model::limits::PART_BYTES_MAX;
 use model::wire::Remark;
-use model::wire::frame::{Part, Patched, Whole};
+use model::wire::frame::{Holding, Part, Patched, Whole};
 use model::{DeviceId, Held, Mono, NodeId, Now, Signed, Stamp, TenantId, Version};
 
 use crate::directories::Directories;
 use crate::directory::{Affected, Delta, Directory, Share};
 use crate::event::Event;
 use crate::limits::{
-    HOLDING_TIME_MAX, PATCH_BYTES_MAX, RESYNCS_MAX, SNAPSHOT_FRAMES_UNWRITTEN_MAX, WHOLE_INTERVAL,
+    HOLDING_TIME_MAX, HUB_FIRST_TIME_MAX, PATCH_BYTES_MAX, RESYNCS_MAX, SNAPSHOT_FRAMES_UNWRITTEN_MAX,
+    WHOLE_INTERVAL,
 };
 use crate::link::LinkId;
 use crate::outbox::Outbox;
@@ -40,6 +41,12 @@ struct Feed {
 #[derive(Default)]
 struct Outlet {
     held: Option<Held>,
+    /// What was sent last, or found to be held, lets the node take part.
+    active: bool,
+    /// Since when a device that becomes active waits for the hub to know it.
+    introduced_at: Option<Mono>,
+    /// The host of the node is not yet as what was sent last says.
+    unsettled: bool,
     /// Under way, and since when.
     sent: Option<(Held, Mono)>,
     /// The node refused what it was sent.
@@ -104,6 +111,8 @@ pub(crate) struct Publisher {
     tails: BTreeMap<(TenantId, Share), Tail>,
     /// Tenants of which a node holds the current version with other contents.
     forked: BTreeSet<TenantId>,
+    /// Links of devices that are told when the hub is ready for them.
+    awaiting_hub: BTreeSet<LinkId>,
 }
 
 impl Publisher {
@@ -177,10 +186,14 @@ impl Publisher {
     }
 
     /// The node says what it holds. What was under way has arrived if it is that.
-    pub(crate) fn holds(&mut self, link: LinkId, tenant: TenantId, held: Held, now: Now, out: &mut Outbox) {
+    pub(crate) fn holds(&mut self, link: LinkId, holding: &Holding, now: Now, out: &mut Outbox) {
+        let (tenant, held) = (holding.tenant, holding.held);
         let Some(feed) = self.feeds.get_mut(&link) else { return };
         let streaming = feed.stream.is_some();
         let Some(outlet) = feed.outlets.get_mut(&tenant) else { return };
+        if holding.settled && outlet.sent.is_none_or(|(sent, _)| sent == held) {
+            outlet.unsettled = false;
+        }
         let Some((sent, at)) = outlet.sent else { return };
         if held == sent {
             outlet.held = Some(held);
@@ -206,10 +219,35 @@ impl Publisher {
         let Some(outlet) = feed.outlets.get_mut(&tenant) else { return true };
         out.counters.resyncs += 1;
         out.event(Event::ResyncAsked { tenant, node: feed.node, reason });
-        *outlet = Outlet { held, sent: None, refused: true, resynced_at: outlet.resynced_at };
+        let (active, resynced_at) = (outlet.active, outlet.resynced_at);
+        *outlet = Outlet { held, active, refused: true, resynced_at, ..Outlet::default() };
         feed.dirty.insert(tenant);
         feed.resyncs += 1;
         feed.resyncs <= RESYNCS_MAX
+    }
+
+    /// Links to flush now that the hub said how far it is.
+    pub(crate) fn take_awaiting_hub(&mut self) -> BTreeSet<LinkId> {
+        std::mem::take(&mut self.awaiting_hub)
+    }
+
+    /// Until when a device that becomes active is told nothing, because the hub is not ready for it: a handshake that
+    /// comes before the hub knows the peer is tried again only after REKEY_TIMEOUT, 5 s (WireGuard paper, section 6.1).
+    fn waits_for_hub(&mut self, link: LinkId, directory: &Directory, node: NodeId, now: Now) -> Option<Mono> {
+        let tenant = directory.tenant().id;
+        let hub = self.subscribers.get(&(tenant, NodeId::Hub)).filter(|hub| **hub != link)?;
+        let behind = self.feeds.get(hub).is_some_and(|feed| feed.is_behind(tenant));
+        let becomes_active = directory.share(node) == Some(Share::Active);
+        let outlet = self.feeds.get_mut(&link)?.outlets.get_mut(&tenant)?;
+        if !behind || !becomes_active || outlet.active {
+            return None;
+        }
+        let until = *outlet.introduced_at.get_or_insert(now.mono) + HUB_FIRST_TIME_MAX;
+        if until <= now.mono {
+            return None;
+        }
+        self.awaiting_hub.insert(link);
+        Some(until)
     }
 
     /// Tenants of which a node holds the current version with other contents, since the last call.
@@ -299,6 +337,8 @@ impl Publisher {
             }
             let same_version = held.version == current.version;
             if held.digest == current.digest && (same_version || !outlet.refused) {
+                let active = directory.share(node) == Some(Share::Active);
+                self.feeds.get_mut(&link)?.outlets.get_mut(&tenant)?.active = active;
                 return Some(Step::Clean);
             }
             if same_version {
@@ -307,6 +347,9 @@ impl Publisher {
             }
         }
         let (held, refused, resynced_at) = (outlet.held, outlet.refused, outlet.resynced_at);
+        if let Some(until) = self.waits_for_hub(link, directory, node, now) {
+            return Some(Step::Later(until));
+        }
         let stamp = || sign(directory, node, current, now);
         let patched = held.filter(|_| !refused).and_then(|from| self.patched(directory, node, from, stamp));
         let step = if let Some(patched) = patched {
@@ -319,7 +362,11 @@ impl Publisher {
             Step::Whole(Box::new(whole), stream)
         };
         out.counters.signatures += 1;
-        self.feeds.get_mut(&link)?.outlets.get_mut(&tenant)?.sent = Some((current, now.mono));
+        let outlet = self.feeds.get_mut(&link)?.outlets.get_mut(&tenant)?;
+        outlet.sent = Some((current, now.mono));
+        outlet.active = directory.share(node) == Some(Share::Active);
+        outlet.introduced_at = None;
+        outlet.unsettled = true;
         Some(step)
     }
 
@@ -374,6 +421,12 @@ impl Feed {
     fn send(&mut self, link: LinkId, frame: impl Into<model::wire::Frame>, out: &mut Outbox) {
         self.unwritten += 1;
         out.send(link, frame);
+    }
+
+    /// Whether the node has not yet made what the tenant's newest snapshot says.
+    fn is_behind(&self, tenant: TenantId) -> bool {
+        self.dirty.contains(&tenant)
+            || self.outlets.get(&tenant).is_some_and(|o| o.sent.is_some() || o.unsettled)
     }
 
     /// A tenant with something to send and nothing under way.

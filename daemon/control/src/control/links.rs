@@ -259,6 +259,9 @@ impl Control {
             Frame::Holding(holding) => {
                 self.holding(link, node, &holding, now);
                 self.flush(link, now);
+                if node == NodeId::Hub {
+                    self.publisher.take_awaiting_hub().into_iter().for_each(|link| self.flush(link, now));
+                }
                 Ok(())
             }
             Frame::Resync(resync) if foreign(resync.tenant) => Err(out_of_place("another tenant")),
@@ -299,7 +302,7 @@ impl Control {
         if !self.publisher.is_subscribed(link, holding.tenant) {
             return;
         }
-        self.publisher.holds(link, holding.tenant, holding.held, now, &mut self.out);
+        self.publisher.holds(link, holding, now, &mut self.out);
         match (node, &mut self.hub) {
             (NodeId::Device(device), _) => self.presences.holding(device, holding, now.wall),
             (NodeId::Hub, Some(hub)) if hub.link == link => hub.holding(holding, now.wall),

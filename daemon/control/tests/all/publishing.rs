@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use control::limits::HUB_FIRST_TIME_MAX;
 use control::{Edit, Event, LinkId};
 use model::limits::PART_BYTES_MAX;
 use model::token::OnboardingToken;
 use model::wire::Frame;
+use model::wire::frame::Holding;
 use model::{Generation, RecordData, TenantId, Version};
 
 use crate::node::Node;
@@ -285,4 +287,25 @@ fn a_reader_that_only_asks_is_closed() {
         world.say(links[0], heartbeat);
     }
     assert_eq!(world.control.links(), 0);
+}
+
+#[test]
+fn a_device_is_told_when_the_hub_is_ready_for_its_handshake() {
+    let (mut world, tenant) = World::with_tenant();
+    let token = world.token(tenant, 2);
+    let mut hub = Node::hub(900, 9, 51820);
+    hub.settled = false;
+    let hub = world.connect(hub);
+    let link = world.enrol(1, &token);
+    assert!(world.node(link).device.is_some(), "it is enrolled at once");
+    assert!(world.node(link).snapshots.is_empty(), "the hub is not ready");
+    let held = world.node(hub).snapshots[&tenant].0;
+    world.say(hub, Holding { tenant, held, settled: true }.into());
+    assert_eq!(world.node(link).snapshot().peers.len(), 1, "the hub is ready, and the device knows");
+
+    let late = world.enrol(2, &token);
+    assert!(world.node(late).snapshots.is_empty());
+    world.advance(HUB_FIRST_TIME_MAX);
+    assert_eq!(world.node(late).snapshot().peers.len(), 1, "a hub that cannot settle keeps nobody out");
+    world.assert_all_hold_their_plans();
 }
