@@ -1,8 +1,9 @@
 //! A WireGuard device as a process, for tests and trials: `wg_device NAME [DIRECTORY]`, then configure it with `wg`.
 //!
-//! It ends, and its interface with it, when its standard input ends or the interface is deleted.
+//! A line on its standard input is the key of a peer to begin a handshake with. It ends, and its interface with it,
+//! when its standard input ends.
 
-use std::io::Read as _;
+use std::io::BufRead as _;
 use std::process::ExitCode;
 
 use tunnel::{Config, Device, UAPI_DIRECTORY};
@@ -18,10 +19,13 @@ fn main() -> ExitCode {
         Ok(device) => device,
         Err(error) => return fail(&format!("{error}: {:?}", std::error::Error::source(&error))),
     };
-    let mut rest = Vec::new();
-    let ended = std::io::stdin().lock().read_to_end(&mut rest);
-    drop(device);
-    if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    for line in std::io::stdin().lock().lines() {
+        let begun = line.ok().and_then(|line| line.parse().ok()).map(|key| device.begin_handshake(&key));
+        if begun != Some(true) {
+            return fail("no handshake to begin");
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 #[allow(clippy::print_stderr)] // A program, not the library.

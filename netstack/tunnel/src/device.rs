@@ -124,6 +124,13 @@ impl Device {
         self.shared.apply(update)
     }
 
+    /// Begins a handshake with a peer although there is no packet for it. `false` if there is nothing to begin: no
+    /// such peer, no endpoint, or a session that lives. The handshake is repeated as every other (WireGuard paper,
+    /// section 6.4), and those of many peers are begun about 330 a second.
+    pub fn begin_handshake(&self, key: &PublicKey) -> bool {
+        self.shared.begin_handshake(key)
+    }
+
     /// Everything, with all peers.
     pub fn snapshot(&self) -> DeviceState {
         self.shared.snapshot()

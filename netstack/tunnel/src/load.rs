@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 /// Handshakes a second without cookies: about a tenth of a core.
-const UNCHALLENGED_PER_SECOND_MAX: u32 = 500;
+pub(crate) const UNCHALLENGED_PER_SECOND_MAX: u32 = 500;
 /// Handshakes a second of one source under load, as in the kernel.
 const PER_SOURCE_PER_SECOND: u32 = 20;
 /// Handshakes that one source may send at once under load, as in the kernel.

@@ -74,6 +74,8 @@ pub(crate) struct Session {
     initiation_at: Option<Instant>,
     /// When an authenticated packet last went or came.
     traffic: Option<Instant>,
+    /// When to begin a handshake without a packet.
+    begin: Option<Instant>,
     live: Option<Box<Machine>>,
     retired: Option<Box<Machine>>,
 }
@@ -162,6 +164,19 @@ impl Session {
         self.keepalive_seconds = seconds;
     }
 
+    /// Makes a handshake begin at that time, where one is possible and needed. `false` if not.
+    pub(crate) fn begin(&mut self, at: Instant) -> bool {
+        let wanted = self.endpoint.is_some() && !self.removed && !self.has_session();
+        if wanted {
+            self.begin = Some(at);
+        }
+        wanted
+    }
+
+    fn has_session(&self) -> bool {
+        self.live.iter().chain(&self.retired).any(|machine| machine.has_session())
+    }
+
     /// The kernel chooses the local address anew, if it is still the one that did not work.
     pub(crate) fn forget_local(&mut self, used: &Endpoint) {
         if self.endpoint.as_ref() == Some(used) {
@@ -175,11 +190,16 @@ impl Session {
         machines.into_iter().chain(self.keepalive_at(now)).min()
     }
 
+    /// A keepalive without a session is a handshake.
     fn keepalive_at(&self, now: Instant) -> Option<Instant> {
-        (self.keepalive_seconds > 0 && self.endpoint.is_some() && !self.removed).then(|| {
+        if self.endpoint.is_none() || self.removed {
+            return None;
+        }
+        let regular = (self.keepalive_seconds > 0).then(|| {
             let interval = Duration::from_secs(self.keepalive_seconds.into());
             self.traffic.map_or(now, |at| at + interval)
-        })
+        });
+        regular.into_iter().chain(self.begin).min()
     }
 
     /// Whether a packet at this time must be preceded by [`Self::tick`].
@@ -223,6 +243,7 @@ impl Session {
             self.endpoint = self.endpoint.map(|endpoint| Endpoint { local: None, ..endpoint });
         }
         if self.wants_keepalive(now) {
+            self.begin = None;
             self.traffic = Some(now);
             if bytes == 0 {
                 return self.keepalive(now, out);
@@ -232,8 +253,7 @@ impl Session {
     }
 
     fn keepalive(&mut self, now: Instant, out: &mut ControlBuffer) -> usize {
-        let has_session = self.live.iter().chain(&self.retired).any(|machine| machine.has_session());
-        if has_session {
+        if self.has_session() {
             return self.seal(&[], now, out);
         }
         let bytes = self.live.as_mut().map_or(0, |machine| machine.initiate(now, out));

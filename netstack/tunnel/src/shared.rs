@@ -1,20 +1,21 @@
 //! What the threads of a device share: interface, sockets, key and peers, changed by [`Update`]s. Knows no packet
 //! formats, and not what each thread does.
 //!
-//! Locks are taken in this order, and none is held over a system call: settings, peers, one session, then the
-//! indices or the timers. Threads read the sockets and the key without a lock.
+//! Locks are taken in this order, and none is held over a system call: settings, peers, the next turn, one session,
+//! then the indices or the timers. Threads read the sockets and the key without a lock.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use model::PrivateKey;
+use model::{PrivateKey, PublicKey};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::identity::Identity;
 use crate::indices::Indices;
+use crate::load::UNCHALLENGED_PER_SECOND_MAX;
 use crate::peer::{Peer, Session};
 use crate::sockets::Sockets;
 use crate::state::DeviceState;
@@ -22,6 +23,10 @@ use crate::table::Peers;
 use crate::timers::Timers;
 use crate::tun::Tun;
 use crate::update::{ApplyError, PeerUpdate, Update};
+
+/// Between two handshakes that the owner asks for: so many that their answers, and half as many other handshakes,
+/// are below what makes the device ask for cookies.
+const BEGIN_INTERVAL: Duration = Duration::from_micros(1_500_000 / UNCHALLENGED_PER_SECOND_MAX as u64);
 
 /// The one thing that every thread of a device holds.
 pub(crate) struct Shared {
@@ -31,6 +36,8 @@ pub(crate) struct Shared {
     peers: RwLock<Peers>,
     pub(crate) indices: Arc<Indices<Arc<Peer>>>,
     pub(crate) timers: Timers<(Instant, Arc<Peer>)>,
+    /// When the next handshake that the owner asks for may begin.
+    begin: Mutex<Instant>,
     /// The mark in use; held while an update is applied.
     fwmark: Mutex<u32>,
     /// Readable from the moment on at which the sockets are others, until the thread that reads them saw it.
@@ -50,6 +57,7 @@ impl Shared {
             peers: RwLock::new(Peers::new()),
             indices: Arc::new(Indices::new()),
             timers: Timers::new(),
+            begin: Mutex::new(Instant::now()),
             fwmark: Mutex::new(fwmark),
             rebound: event()?,
             halted: event()?,
@@ -140,6 +148,21 @@ impl Shared {
             self.apply_peer(peer);
         }
         Ok(())
+    }
+
+    /// Begins a handshake as soon as its turn comes; see [`crate::Device::begin_handshake`].
+    pub(crate) fn begin_handshake(&self, key: &PublicKey) -> bool {
+        let Some(peer) = self.peers().find(key) else { return false };
+        let now = Instant::now();
+        let mut next = self.begin.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = now.max(*next);
+        let mut session = peer.lock();
+        let begins = session.begin(at);
+        if begins {
+            *next = at + BEGIN_INTERVAL;
+            self.schedule(&peer, &mut session, now);
+        }
+        begins
     }
 
     /// Sessions belong to the key that made them. A peer cannot have the device's own.

@@ -179,6 +179,23 @@ fn a_peer_asleep_has_no_deadline_and_one_with_keepalive_has() {
 }
 
 #[test]
+fn a_handshake_begins_without_a_packet_where_there_is_no_session() {
+    let (a, now) = (End::new(1, 2), Instant::now());
+    assert!(!a.with(|session| session.begin(now)), "nobody knows where the peer is");
+    a.peer.lock().set_remote(a.at.remote);
+    let (turn, mut out) = (now + Duration::from_millis(50), [0; 160]);
+    assert!(a.peer.lock().begin(turn));
+    assert_eq!(a.peer.lock().deadline(now), Some(turn));
+    assert!(!a.peer.lock().wants_machine(now) && a.peer.lock().wants_machine(turn));
+    let sent = a.with(|session| session.tick(turn, &mut out));
+    assert_eq!((sent, out[0]), (INITIATION_BYTES, INITIATION));
+    assert_eq!(a.with(|session| session.tick(turn, &mut out)), 0, "the protocol repeats it, not we");
+
+    let (a, _) = joined();
+    assert!(!a.with(|session| session.begin(now)), "the session lives");
+}
+
+#[test]
 fn an_unanswered_initiation_is_repeated_with_jitter() {
     let a = End::new(1, 2);
     let before = Instant::now();

@@ -165,6 +165,13 @@ impl Side {
         self.start();
     }
 
+    /// Has the device begin a handshake, as its owner would.
+    pub(crate) fn begin_handshake(&self, key: &str) {
+        let mut process = self.process.borrow_mut();
+        let stdin = process.as_mut().expect("runs").stdin.as_mut().expect("a pipe");
+        writeln!(stdin, "{key}").expect("is taken");
+    }
+
     pub(crate) fn ip(&self, arguments: &str) {
         let mut all = vec!["ip", "-n", &self.namespace];
         all.extend(arguments.split_whitespace());

@@ -236,6 +236,41 @@ fn a_keepalive_makes_the_session_without_a_packet() {
 }
 
 #[test]
+fn a_device_that_lost_its_sessions_makes_them_anew_without_a_packet() {
+    let lab = Lab::joined(Engine::Warren, Engine::Warren);
+    let at = lab.b.peer_of(&lab.a).endpoint;
+    lab.b.kill();
+    lab.b.restart();
+    lab.b.configure(&lab.a, None);
+    lab.b.wg_set("listen-port 51820");
+    lab.b.wg_set(&format!("peer {} endpoint {at}", lab.a.public));
+    assert_eq!(lab.b.peer_of(&lab.a).handshake, 0, "a waits, and b has no packet to send");
+    lab.b.begin_handshake(&lab.a.public);
+    until("a handshake", Duration::from_secs(2), || lab.b.peer_of(&lab.a).handshake > 0);
+    until("a's packets arrive again", Duration::from_secs(2), || lab.a.pings("10.77.0.2"));
+}
+
+#[test]
+fn handshakes_with_many_are_begun_one_after_the_other() {
+    const PEERS: u32 = 100;
+    let lab = Lab::pair(Engine::Warren, Engine::Warren);
+    let socket = lab.a.hold_port(0);
+    socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+    let port = socket.local_addr().expect("bound").port();
+    for n in 0..PEERS {
+        let key = lab::numbered_public(n);
+        lab.b.wg_set(&format!("peer {key} endpoint 10.9.0.1:{port}"));
+    }
+    let started = Instant::now();
+    (0..PEERS).for_each(|n| lab.b.begin_handshake(&lab::numbered_public(n)));
+    let mut message = [0; 256];
+    for _ in 0..PEERS {
+        assert_eq!(socket.recv(&mut message).expect("an initiation"), 148);
+    }
+    assert!(started.elapsed() >= Duration::from_millis(3) * (PEERS - 1), "all at once");
+}
+
+#[test]
 fn nothing_is_left_behind_and_what_another_left_is_replaced() {
     let lab = Lab::joined(Engine::Warren, Engine::Warren);
     let mode =
