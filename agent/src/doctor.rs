@@ -27,7 +27,7 @@ pub async fn dns(profile: &Profile) -> Result<Vec<Finding>, Refusal> {
     else {
         return Ok(vec![inactive(&report)]);
     };
-    let mut findings = vec![owner(report.host.resolver)];
+    let mut findings = vec![owner(profile, report.host.resolver)];
     findings.extend(
         report
             .node
@@ -52,11 +52,15 @@ fn inactive(report: &Report) -> Finding {
     bad(&format!("this device is {state}: it has no names"), remedy)
 }
 
-fn owner(owner: Owner) -> Finding {
+fn owner(profile: &Profile, owner: Owner) -> Finding {
     match owner {
-        Owner::Off => bad(
+        Owner::Off if profile.leaves_resolver() => bad(
             "the machine's resolver is left alone, as --resolver none says",
             "start warren-agent with --resolver auto, or ask its server by hand: dig @ADDRESS NAME",
+        ),
+        Owner::Off => bad(
+            "/etc/resolv.conf has room for one mesh, and another profile has it",
+            "install systemd-resolved, which has room for several",
         ),
         owner => good(&format!("this machine resolves names by {owner}")),
     }
@@ -94,7 +98,7 @@ async fn machine(owner: Owner, own: &Name, addresses: &[IpAddr]) -> Finding {
         Owner::File => {
             "look for a program that rewrites /etc/resolv.conf; then `warren down` and `warren up`"
         }
-        Owner::Off => "start warren-agent with --resolver auto",
+        Owner::Off => "ask the agent by hand: dig @ADDRESS NAME",
     };
     match timeout(RESOLVE_PATIENCE, lookup_host((own.as_str(), 0))).await {
         Err(_) => bad(&format!("the machine's resolver does not answer for {own} in time"), remedy),

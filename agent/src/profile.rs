@@ -1,12 +1,12 @@
 //! A profile whose node runs: started again when it fails, until it is told to end. Answers nobody.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use engine::{NodeConfig, Role};
 use host::drive::{DriveError, Handle, Report, Setup, channel};
-use host::resolver::RESOLV_CONF;
+use host::resolver::{Owner, RESOLV_CONF, ResolverMode, detect};
 use host::{HostConfig, InterfaceName};
 use link::ServerAddress;
 use model::wire::Remark;
@@ -97,6 +97,11 @@ impl Profile {
         self.server.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether the machine's resolver is left alone because the settings say so.
+    pub fn leaves_resolver(&self) -> bool {
+        ResolverMode::from(self.settings.resolver) == ResolverMode::Off
+    }
+
     /// Uses another server from now on.
     pub async fn set_server(&self, address: ServerAddress) -> Result<(), Refusal> {
         *self.server.lock().unwrap_or_else(PoisonError::into_inner) = address.clone();
@@ -183,6 +188,17 @@ impl Runner {
         self.settings.listen_port.filter(|_| is_first)
     }
 
+    fn resolver(&self) -> ResolverMode {
+        let wanted = ResolverMode::from(self.settings.resolver);
+        let is_first = self.kept.record.interface == self.settings.interface;
+        match wanted {
+            ResolverMode::Auto | ResolverMode::File if !is_first && has_one_place(wanted) => {
+                ResolverMode::Off
+            }
+            _ => wanted,
+        }
+    }
+
     fn setup(&self) -> Result<Setup, Refusal> {
         let server = self.server.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let identity = self.kept.identity.clone();
@@ -202,7 +218,7 @@ impl Runner {
                 key: self.kept.wireguard.clone(),
                 mode: self.settings.wireguard,
                 forwards: false,
-                resolver: self.settings.resolver.into(),
+                resolver: self.resolver(),
                 resolv_conf: RESOLV_CONF.into(),
                 state: self.state.clone(),
                 uapi_directory: Some(UAPI_DIRECTORY.into()),
@@ -213,6 +229,11 @@ impl Runner {
             seed: random()?,
         })
     }
+}
+
+/// Whether the machine's resolver is a file, which has room for the names of one mesh: the first profile's.
+fn has_one_place(mode: ResolverMode) -> bool {
+    mode == ResolverMode::File || detect(Path::new(RESOLV_CONF)) == Owner::File
 }
 
 fn random() -> Result<[u8; 32], Refusal> {

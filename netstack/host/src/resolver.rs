@@ -186,8 +186,8 @@ impl Resolver {
     }
 }
 
-/// The file's link or first lines give its owner away.
-fn detect(path: &Path) -> Owner {
+/// Who owns the machine's resolver now: the file's link or first lines give it away.
+pub fn detect(path: &Path) -> Owner {
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.into());
     let text = fs::read_to_string(path).unwrap_or_default();
     let stub = text.lines().any(|line| {
