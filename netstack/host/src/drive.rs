@@ -160,7 +160,8 @@ impl Driver {
                 .map_err(|source| DriveError::Ledger { path: setup.ledger.clone(), source })?,
         };
         // Subscribed before the first look, so that nothing between the two is missed.
-        let events = Events::open(&setup.host.interface, setup.host.forwards).map_err(DriveError::Events)?;
+        let events = Events::open(&setup.host.interface, setup.host.forwards).await;
+        let events = events.map_err(DriveError::Events)?;
         let (hands, host) = Hands::start(setup.host).await?;
         let changed = Arc::new(Notify::new());
         let events = tokio::spawn(events.watch(Arc::clone(&changed)));

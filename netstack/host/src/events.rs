@@ -1,21 +1,34 @@
 //! Tells that something changed on the host: links, addresses, routes and the firewall table, by the kernel's
 //! multicast groups (`rtnetlink(7)`). Says "look again", never what to do.
 
+use std::future::pending;
 use std::io;
 use std::sync::Arc;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
+use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::Socket;
-use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
+use rtnetlink::MulticastGroup;
+use rtnetlink::proto::Connection;
+use rtnetlink::sys::AsyncSocket as _;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
 use crate::firewall;
 use crate::interface::InterfaceName;
-use crate::links::{self, Links};
+use crate::links;
 
-/// RTNLGRP_LINK, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE.
-const ROUTE_GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
+const ROUTE_GROUPS: [MulticastGroup; 5] = [
+    MulticastGroup::Link,
+    MulticastGroup::Ipv4Ifaddr,
+    MulticastGroup::Ipv4Route,
+    MulticastGroup::Ipv6Ifaddr,
+    MulticastGroup::Ipv6Route,
+];
 /// A router with a full table churns; what does not fit is told as "look again" all the same.
 const BUFFER_BYTES: u32 = 1 << 20;
 /// The largest datagram of an event is one message.
@@ -25,19 +38,40 @@ const DATAGRAM_BYTES_MAX: usize = 64 * 1024;
 pub(crate) struct Events {
     interface: InterfaceName,
     index: Option<u32>,
-    route: AsyncFd<Socket>,
+    route: RouteEvents,
     netfilter: Option<AsyncFd<Socket>>,
+}
+
+/// Messages come out only while the connection is polled, which puts them into a channel without a bound. Here both
+/// are polled by one task, which empties the channel before it lets the connection read on; tokio's budget ends such
+/// a read after some hundred datagrams. A flood that is faster than this loop overruns the socket, not the memory.
+struct RouteEvents {
+    connection: Connection<RouteNetlinkMessage>,
+    messages: BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>,
+}
+
+impl RouteEvents {
+    async fn next(&mut self) -> io::Result<NetlinkMessage<RouteNetlinkMessage>> {
+        tokio::select! {
+            biased;
+            Some(message) = self.messages.next() => Ok(message),
+            () = &mut self.connection => Err(closed()),
+        }
+    }
 }
 
 impl Events {
     /// Subscribes in the network namespace of this thread; to the firewall's events where there is a firewall.
-    pub(crate) fn open(interface: &InterfaceName, firewall: bool) -> io::Result<Self> {
-        let route = subscribe(NETLINK_ROUTE, &ROUTE_GROUPS)?;
-        let netfilter =
-            if firewall { Some(subscribe(NETLINK_NETFILTER, &[firewall::EVENT_GROUP])?) } else { None };
-        let find = Links::open().and_then(|mut links| links.find(interface));
-        let index = find.map_err(io::Error::other)?.map(|link| link.index);
-        Ok(Self { interface: interface.clone(), index, route, netfilter })
+    pub(crate) async fn open(interface: &InterfaceName, firewall: bool) -> io::Result<Self> {
+        let (mut connection, handle, messages) = rtnetlink::new_multicast_connection(&ROUTE_GROUPS)?;
+        connection.socket_mut().socket_mut().set_rx_buf_sz(BUFFER_BYTES)?;
+        let netfilter = if firewall { Some(subscribe_netfilter()?) } else { None };
+        let found = tokio::select! {
+            found = links::find(&handle, interface) => found.map_err(io::Error::other)?,
+            () = &mut connection => return Err(closed()),
+        };
+        let route = RouteEvents { connection, messages: messages.map(|(message, _)| message).boxed() };
+        Ok(Self { interface: interface.clone(), index: found.map(|link| link.index), route, netfilter })
     }
 
     /// Notifies until a socket fails.
@@ -45,45 +79,37 @@ impl Events {
         let table = firewall::table_name(&self.interface);
         let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
         loop {
-            let read = match &self.netfilter {
-                None => receive(&self.route, &mut buffer).await.map(|bytes| (bytes, false)),
-                Some(netfilter) => {
-                    let mut other = [0; 16 * 1024];
-                    tokio::select! {
-                        read = receive(&self.route, &mut buffer) => read.map(|bytes| (bytes, false)),
-                        read = receive(netfilter, &mut other) => read.map(|bytes| {
-                            buffer[..bytes.min(other.len())].copy_from_slice(&other[..bytes.min(other.len())]);
-                            (bytes, true)
-                        }),
+            let about = tokio::select! {
+                message = self.route.next() => message.map(|message| match message.payload {
+                    NetlinkPayload::InnerMessage(event) => {
+                        links::event_is_about(&event, &mut self.index, &self.interface)
                     }
-                }
+                    // Events were lost: any of them may have been ours.
+                    NetlinkPayload::Overrun(_) => true,
+                    _ => false,
+                }),
+                read = receive(self.netfilter.as_ref(), &mut buffer) => match read {
+                    Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => Ok(true),
+                    read => read.map(|bytes| firewall::event_is_about(&buffer[..bytes], &table)),
+                },
             };
-            match read {
-                Ok((bytes, of_firewall)) => {
-                    let datagram = &buffer[..bytes.min(DATAGRAM_BYTES_MAX)];
-                    let about = if of_firewall {
-                        firewall::event_is_about(datagram, &table)
-                    } else {
-                        links::event_is_about(datagram, &mut self.index, &self.interface)
-                    };
-                    if about {
-                        changed.notify_one();
-                    }
-                }
-                // Events were lost: any of them may have been ours.
-                Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => changed.notify_one(),
+            match about {
+                Ok(true) => changed.notify_one(),
+                Ok(false) => {}
                 Err(error) => return error,
             }
         }
     }
 }
 
-fn subscribe(family: isize, groups: &[u32]) -> io::Result<AsyncFd<Socket>> {
-    let mut socket = Socket::new(family)?;
+fn closed() -> io::Error {
+    io::Error::from(io::ErrorKind::ConnectionAborted)
+}
+
+fn subscribe_netfilter() -> io::Result<AsyncFd<Socket>> {
+    let mut socket = Socket::new(NETLINK_NETFILTER)?;
     socket.bind_auto()?;
-    for group in groups {
-        socket.add_membership(*group)?;
-    }
+    socket.add_membership(firewall::EVENT_GROUP)?;
     socket.set_rx_buf_sz(BUFFER_BYTES)?;
     socket.set_non_blocking(true)?;
     #[expect(unsafe_code, reason = "tokio offers no safe constructor")]
@@ -92,7 +118,9 @@ fn subscribe(family: isize, groups: &[u32]) -> io::Result<AsyncFd<Socket>> {
     Ok(socket)
 }
 
-async fn receive(socket: &AsyncFd<Socket>, buffer: &mut [u8]) -> io::Result<usize> {
+/// One datagram, of which at most the buffer; without a socket, none ever.
+async fn receive(socket: Option<&AsyncFd<Socket>>, buffer: &mut [u8]) -> io::Result<usize> {
+    let Some(socket) = socket else { return pending().await };
     loop {
         let mut ready = socket.readable().await?;
         match ready.try_io(|socket| socket.get_ref().recv(&mut &mut buffer[..], 0)) {

@@ -14,7 +14,7 @@ use nix::errno::Errno;
 
 use self::message::{Attributes, Verb, attr};
 use crate::interface::InterfaceName;
-use crate::netlink::{Messages, Netlink, NetlinkError, Raw, attributes};
+use crate::netlink::{DUMP_TRIES_MAX, Messages, Netlink, NetlinkError, Raw, attributes};
 
 /// A tenant's two networks; forwarding is allowed inside each.
 pub(crate) type Pair = (Ipv4Net, Ipv6Net);
@@ -152,14 +152,19 @@ impl Firewall {
         self.netlink.exchange(&message::transaction(sequence, steps), sequence).map(|_| ())
     }
 
-    fn ask(&mut self, verb: Verb, flags: u16, body: &Attributes) -> Result<Vec<Raw>, NetlinkError> {
+    /// The answers, and whether they changed while they were read.
+    fn ask(&mut self, verb: Verb, flags: u16, body: &Attributes) -> Result<(Vec<Raw>, bool), NetlinkError> {
         let sequence = self.netlink.next_sequence();
-        let (answers, _) = self.netlink.exchange(&message::read(verb, flags, sequence, body), sequence)?;
-        Ok(answers)
+        self.netlink.exchange(&message::read(verb, flags, sequence, body), sequence)
     }
 
     fn dump(&mut self, verb: Verb, body: &Attributes) -> Result<Vec<Raw>, NetlinkError> {
-        self.ask(verb, NLM_F_DUMP, body)
+        for _ in 0..DUMP_TRIES_MAX {
+            if let (answers, false) = self.ask(verb, NLM_F_DUMP, body)? {
+                return Ok(answers);
+            }
+        }
+        Err(NetlinkError::changing())
     }
 
     fn elements(&mut self, set: &str) -> Result<Vec<Element>, NetlinkError> {

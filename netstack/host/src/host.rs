@@ -122,7 +122,8 @@ pub struct Host {
 }
 
 impl Host {
-    /// Opens what is needed in the network namespace of this thread. Changes nothing.
+    /// Opens what is needed in the network namespace of this thread. Changes nothing. Not for an asynchronous task:
+    /// this and every other call blocks, and panics there.
     pub fn open(config: HostConfig) -> Result<Self, HostError> {
         let links = Links::open().map_err(HostError::Netlink)?;
         let firewall = match config.forwards {
@@ -382,8 +383,8 @@ fn choose(config: &HostConfig) -> Result<(Box<dyn Wireguard>, Option<String>), H
     }
     match Kernel::open(&config.interface) {
         Ok(kernel) => Ok((Box::new(kernel), None)),
-        Err(error) if config.mode == Mode::Auto => Ok((userspace(config), Some(error.to_string()))),
-        Err(error) => Err(HostError::Wireguard(config.interface.clone(), error.into())),
+        Err(error) if config.mode == Mode::Auto => Ok((userspace(config), Some(chain(&error)))),
+        Err(error) => Err(HostError::Wireguard(config.interface.clone(), error)),
     }
 }
 

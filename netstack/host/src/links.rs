@@ -2,22 +2,28 @@
 //! time; what should be there is decided elsewhere.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::pin::pin;
+use std::time::Duration;
 
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use ipnet::IpNet;
-use netlink_packet_core::{
-    NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NetlinkMessage, NetlinkPayload,
-};
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
+use rtnetlink::sys::AsyncSocket as _;
+use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec, LinkWireguard, RouteMessageBuilder};
+use tokio::runtime::{self, Runtime};
+use tokio::time::timeout;
 
 use crate::interface::InterfaceName;
-use crate::netlink::{Netlink, NetlinkError, align};
+use crate::netlink::{ANSWER_SECONDS_MAX, DUMP_TRIES_MAX, HEADER_BYTES, NetlinkError, words};
 
 /// Our routes carry this protocol number, so that they are told from an administrator's (`ip route show proto
 /// 155`). Free in `/etc/iproute2/rt_protos` and in the list of the IETF's routing daemons.
@@ -47,74 +53,80 @@ pub(crate) enum Kind {
     Other(String),
 }
 
-/// The route socket of a network namespace.
+/// Links, addresses and routes of the network namespace of this thread.
 pub(crate) struct Links {
-    netlink: Netlink,
+    /// What rtnetlink runs on, for the length of a call.
+    runtime: Runtime,
 }
 
 impl Links {
+    /// The calls of what is opened block, and panic in an asynchronous task.
     pub(crate) fn open() -> Result<Self, NetlinkError> {
-        Ok(Self { netlink: Netlink::open(netlink_sys::protocols::NETLINK_ROUTE)? })
+        Ok(Self { runtime: runtime::Builder::new_current_thread().enable_all().build()? })
+    }
+
+    /// Has one conversation, over a connection of its own: nothing of a lost answer is there in the next one. The
+    /// connection's channels are unbounded, but hold at most the answer to one request, which is collected anyway.
+    fn converse<T>(
+        &self,
+        talk: impl AsyncFnOnce(&mut Handle) -> Result<T, NetlinkError>,
+    ) -> Result<T, NetlinkError> {
+        self.runtime.block_on(async {
+            // Strict: lets the kernel filter dumps by interface; else every route of the machine is read.
+            let (mut connection, mut handle, _unsolicited) = rtnetlink::new_connection_with_strict_check()?;
+            connection.set_forward_done(true);
+            let socket = connection.socket_mut().socket_mut();
+            socket.set_ext_ack(true)?;
+            socket.set_cap_ack(true)?;
+            let talk = timeout(Duration::from_secs(ANSWER_SECONDS_MAX), talk(&mut handle));
+            tokio::select! {
+                said = talk => said.unwrap_or_else(|_| Err(NetlinkError::Answer("there is none".into()))),
+                () = connection => Err(io::Error::from(io::ErrorKind::ConnectionAborted).into()),
+            }
+        })
     }
 
     /// The interface, if there is one.
-    pub(crate) fn find(&mut self, name: &InterfaceName) -> Result<Option<Link>, NetlinkError> {
-        let mut message = LinkMessage::default();
-        message.attributes.push(LinkAttribute::IfName(name.to_string()));
-        let answers = match self.netlink.request(RouteNetlinkMessage::GetLink(message), 0) {
-            Err(error) if error.errno() == Some(Errno::ENODEV as i32) => return Ok(None),
-            other => other?,
-        };
-        Ok(answers.into_iter().find_map(|answer| match answer {
-            RouteNetlinkMessage::NewLink(link) => Some(read_link(&link)),
-            _ => None,
-        }))
+    pub(crate) fn find(&self, name: &InterfaceName) -> Result<Option<Link>, NetlinkError> {
+        self.converse(async |handle| find(handle, name).await)
     }
 
     /// Creates a kernel WireGuard interface; one that exists is fine.
-    pub(crate) fn create_wireguard(&mut self, name: &InterfaceName) -> Result<(), NetlinkError> {
-        let mut message = LinkMessage::default();
-        message.attributes.push(LinkAttribute::IfName(name.to_string()));
-        message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Wireguard)]));
-        fine(self.change(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL), Errno::EEXIST)
+    pub(crate) fn create_wireguard(&self, name: &InterfaceName) -> Result<(), NetlinkError> {
+        let message = LinkWireguard::new(name.as_str()).build();
+        fine(self.converse(async |h| Ok(h.link().add(message).execute().await?)), Errno::EEXIST)
     }
 
     /// Removes an interface; there being none is fine.
-    pub(crate) fn remove(&mut self, index: u32) -> Result<(), NetlinkError> {
-        let mut message = LinkMessage::default();
-        message.header.index = index;
-        fine(self.change(RouteNetlinkMessage::DelLink(message), 0), Errno::ENODEV)
+    pub(crate) fn remove(&self, index: u32) -> Result<(), NetlinkError> {
+        fine(self.converse(async |h| Ok(h.link().del(index).execute().await?)), Errno::ENODEV)
     }
 
-    pub(crate) fn set_mtu(&mut self, index: u32, mtu: u16) -> Result<(), NetlinkError> {
-        let mut message = LinkMessage::default();
-        message.header.index = index;
-        message.attributes.push(LinkAttribute::Mtu(u32::from(mtu)));
-        self.change(RouteNetlinkMessage::SetLink(message), 0)
+    pub(crate) fn set_mtu(&self, index: u32, mtu: u16) -> Result<(), NetlinkError> {
+        self.change(LinkUnspec::new_with_index(index).mtu(u32::from(mtu)).build())
     }
 
     /// Marks the interface as Warren's.
-    pub(crate) fn set_alias(&mut self, index: u32) -> Result<(), NetlinkError> {
-        let mut message = LinkMessage::default();
-        message.header.index = index;
-        message.attributes.push(LinkAttribute::IfAlias(ALIAS.into()));
-        self.change(RouteNetlinkMessage::SetLink(message), 0)
+    pub(crate) fn set_alias(&self, index: u32) -> Result<(), NetlinkError> {
+        let alias = LinkAttribute::IfAlias(ALIAS.into());
+        self.change(LinkUnspec::new_with_index(index).append_extra_attribute(alias).build())
     }
 
-    pub(crate) fn set_up(&mut self, index: u32) -> Result<(), NetlinkError> {
-        let mut message = LinkMessage::default();
-        message.header.index = index;
-        message.header.flags = LinkFlags::Up;
-        message.header.change_mask = LinkFlags::Up;
-        self.change(RouteNetlinkMessage::SetLink(message), 0)
+    pub(crate) fn set_up(&self, index: u32) -> Result<(), NetlinkError> {
+        self.change(LinkUnspec::new_with_index(index).up().build())
+    }
+
+    fn change(&self, message: LinkMessage) -> Result<(), NetlinkError> {
+        self.converse(async |handle| Ok(handle.link().change(message).execute().await?))
     }
 
     /// The addresses of an interface with their prefix lengths, without the link-local ones that the kernel
     /// gives by itself.
-    pub(crate) fn addresses(&mut self, index: u32) -> Result<BTreeSet<IpNet>, NetlinkError> {
+    pub(crate) fn addresses(&self, index: u32) -> Result<BTreeSet<IpNet>, NetlinkError> {
         let mut message = AddressMessage::default();
         message.header.index = index;
-        let answers = self.netlink.request(RouteNetlinkMessage::GetAddress(message), NLM_F_DUMP)?;
+        let message = RouteNetlinkMessage::GetAddress(message);
+        let answers = self.converse(async |handle| dump(handle, message).await)?;
         let own = answers.iter().filter_map(|answer| match answer {
             RouteNetlinkMessage::NewAddress(address) if address.header.index == index => {
                 read_address(address)
@@ -125,26 +137,43 @@ impl Links {
     }
 
     /// Adds an address; one that exists is fine.
-    pub(crate) fn add_address(&mut self, index: u32, net: IpNet) -> Result<(), NetlinkError> {
-        let message = address_message(index, net);
-        self.change(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)
+    pub(crate) fn add_address(&self, index: u32, net: IpNet) -> Result<(), NetlinkError> {
+        self.converse(async |handle| {
+            let mut request = handle.address().add(index, net.addr(), net.prefix_len()).replace();
+            if net.addr().is_ipv6() {
+                // Nobody else is on this interface; the address is usable at once.
+                request.message_mut().attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+            }
+            Ok(request.execute().await?)
+        })
     }
 
     /// Removes an address; there being none is fine.
-    pub(crate) fn remove_address(&mut self, index: u32, net: IpNet) -> Result<(), NetlinkError> {
-        let message = RouteNetlinkMessage::DelAddress(address_message(index, net));
-        fine(self.change(message, 0), Errno::EADDRNOTAVAIL)
+    pub(crate) fn remove_address(&self, index: u32, net: IpNet) -> Result<(), NetlinkError> {
+        let message = match net {
+            IpNet::V4(net) => AddressMessageBuilder::<Ipv4Addr>::new()
+                .address(net.addr(), net.prefix_len())
+                .index(index)
+                .build(),
+            IpNet::V6(net) => AddressMessageBuilder::<Ipv6Addr>::new()
+                .address(net.addr(), net.prefix_len())
+                .index(index)
+                .build(),
+        };
+        let removed = self.converse(async |handle| Ok(handle.address().del(message).execute().await?));
+        fine(removed, Errno::EADDRNOTAVAIL)
     }
 
     /// The routes over an interface, without those that the kernel or a router advertisement made.
-    pub(crate) fn routes(&mut self, index: u32) -> Result<BTreeSet<IpNet>, NetlinkError> {
+    pub(crate) fn routes(&self, index: u32) -> Result<BTreeSet<IpNet>, NetlinkError> {
         let mut nets = BTreeSet::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut message = RouteMessage::default();
             message.header.address_family = family;
             message.header.table = RouteHeader::RT_TABLE_MAIN;
             message.attributes.push(RouteAttribute::Oif(index));
-            for answer in self.netlink.request(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP)? {
+            let message = RouteNetlinkMessage::GetRoute(message);
+            for answer in self.converse(async |handle| dump(handle, message).await)? {
                 if let RouteNetlinkMessage::NewRoute(route) = answer {
                     nets.extend(read_route(&route, index));
                 }
@@ -155,9 +184,9 @@ impl Links {
 
     /// Adds a route over an interface; one that exists is fine. A route to the same network over another
     /// interface is refused, not taken over.
-    pub(crate) fn add_route(&mut self, index: u32, net: IpNet) -> Result<(), NetlinkError> {
-        let message = RouteNetlinkMessage::NewRoute(route_message(index, net));
-        match self.change(message, NLM_F_CREATE | NLM_F_EXCL) {
+    pub(crate) fn add_route(&self, index: u32, net: IpNet) -> Result<(), NetlinkError> {
+        let message = route_message(index, net)?;
+        match self.converse(async |handle| Ok(handle.route().add(message).execute().await?)) {
             Err(error)
                 if error.errno() == Some(Errno::EEXIST as i32) && self.routes(index)?.contains(&net) =>
             {
@@ -168,15 +197,66 @@ impl Links {
     }
 
     /// Removes the route over the interface, whoever made it; there being none is fine.
-    pub(crate) fn remove_route(&mut self, index: u32, net: IpNet) -> Result<(), NetlinkError> {
-        let mut message = route_message(index, net);
+    pub(crate) fn remove_route(&self, index: u32, net: IpNet) -> Result<(), NetlinkError> {
+        let mut message = route_message(index, net)?;
         message.header.protocol = RouteProtocol::Unspec;
         message.header.scope = RouteScope::NoWhere;
-        fine(self.change(RouteNetlinkMessage::DelRoute(message), 0), Errno::ESRCH)
+        fine(self.converse(async |handle| Ok(handle.route().del(message).execute().await?)), Errno::ESRCH)
     }
+}
 
-    fn change(&mut self, message: RouteNetlinkMessage, flags: u16) -> Result<(), NetlinkError> {
-        self.netlink.request(message, flags).map(|_| ())
+/// The interface of a name, if there is one.
+pub(crate) async fn find(handle: &Handle, name: &InterfaceName) -> Result<Option<Link>, NetlinkError> {
+    let answers = handle.link().get().match_name(name.as_str()).execute();
+    match pin!(answers).try_next().await.map_err(NetlinkError::from) {
+        Err(error) if error.errno() == Some(Errno::ENODEV as i32) => Ok(None),
+        found => Ok(found?.as_ref().map(read_link)),
+    }
+}
+
+/// All that the kernel has, read again if it changed meanwhile: the flag that says so is in the header, which
+/// rtnetlink's own dumps do not hand out.
+async fn dump(
+    handle: &mut Handle,
+    what: RouteNetlinkMessage,
+) -> Result<Vec<RouteNetlinkMessage>, NetlinkError> {
+    for _ in 0..DUMP_TRIES_MAX {
+        let mut request = NetlinkMessage::from(what.clone());
+        request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+        let mut answers = pin!(handle.request(request)?);
+        let (mut all, mut interrupted, mut done) = (Vec::new(), false, false);
+        while let Some(answer) = answers.next().await {
+            interrupted |= answer.header.flags & NLM_F_DUMP_INTR != 0;
+            match answer.payload {
+                NetlinkPayload::InnerMessage(inner) => all.push(inner),
+                NetlinkPayload::Error(error) => return Err(rtnetlink::Error::NetlinkError(error).into()),
+                NetlinkPayload::Done(end) if end.code < 0 => {
+                    return Err(NetlinkError::Refused {
+                        errno: end.code.saturating_neg(),
+                        said: String::new(),
+                    });
+                }
+                NetlinkPayload::Done(_) => done = true,
+                _ => interrupted = true,
+            }
+        }
+        if done && !interrupted {
+            return Ok(all);
+        }
+    }
+    Err(NetlinkError::changing())
+}
+
+impl From<rtnetlink::Error> for NetlinkError {
+    fn from(error: rtnetlink::Error) -> Self {
+        match error {
+            rtnetlink::Error::NetlinkError(refusal) => {
+                // Behind the header of the request, since the rest of it was not asked for.
+                let said = words(refusal.header.get(HEADER_BYTES..).unwrap_or_default());
+                Self::Refused { errno: refusal.raw_code().saturating_neg(), said }
+            }
+            other => Self::Answer(other.to_string()),
+        }
     }
 }
 
@@ -209,27 +289,8 @@ fn read_link(message: &LinkMessage) -> Link {
     Link { index: message.header.index, up: message.header.flags.contains(LinkFlags::Up), mtu, kind, alias }
 }
 
-fn family_of(address: IpAddr) -> AddressFamily {
-    if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
-}
-
 fn is_link_local(net: &IpNet) -> bool {
     matches!(net, IpNet::V6(net) if net.addr().is_unicast_link_local())
-}
-
-fn address_message(index: u32, net: IpNet) -> AddressMessage {
-    let mut message = AddressMessage::default();
-    message.header.index = index;
-    message.header.family = family_of(net.addr());
-    message.header.prefix_len = net.prefix_len();
-    message.header.scope = AddressScope::Universe;
-    message.attributes.push(AddressAttribute::Address(net.addr()));
-    message.attributes.push(AddressAttribute::Local(net.addr()));
-    if net.addr().is_ipv6() {
-        // Nobody else is on this interface; the address is usable at once.
-        message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
-    }
-    message
 }
 
 fn read_address(message: &AddressMessage) -> Option<IpNet> {
@@ -244,20 +305,11 @@ fn read_address(message: &AddressMessage) -> Option<IpNet> {
     IpNet::new(local.or(address)?, message.header.prefix_len).ok()
 }
 
-fn route_message(index: u32, net: IpNet) -> RouteMessage {
-    let mut message = RouteMessage::default();
-    message.header.address_family = family_of(net.addr());
-    message.header.destination_prefix_length = net.prefix_len();
-    message.header.table = RouteHeader::RT_TABLE_MAIN;
-    message.header.protocol = RouteProtocol::Other(ROUTE_PROTOCOL);
-    message.header.scope = if net.addr().is_ipv4() { RouteScope::Link } else { RouteScope::Universe };
-    message.header.kind = RouteType::Unicast;
-    message.attributes.push(RouteAttribute::Destination(match net.network() {
-        IpAddr::V4(address) => RouteAddress::Inet(address),
-        IpAddr::V6(address) => RouteAddress::Inet6(address),
-    }));
-    message.attributes.push(RouteAttribute::Oif(index));
-    message
+fn route_message(index: u32, net: IpNet) -> Result<RouteMessage, NetlinkError> {
+    let to = RouteMessageBuilder::<IpAddr>::new().destination_prefix(net.network(), net.prefix_len());
+    let scope = if net.addr().is_ipv4() { RouteScope::Link } else { RouteScope::Universe };
+    let to = to.map_err(|e| NetlinkError::Answer(e.to_string()))?;
+    Ok(to.output_interface(index).protocol(RouteProtocol::Other(ROUTE_PROTOCOL)).scope(scope).build())
 }
 
 fn read_route(message: &RouteMessage, index: u32) -> Option<IpNet> {
@@ -280,27 +332,14 @@ fn read_route(message: &RouteMessage, index: u32) -> Option<IpNet> {
     IpNet::new(destination.unwrap_or(any), message.header.destination_prefix_length).ok()
 }
 
-/// Whether a route socket's event is about an interface: by index, or by name where it has just appeared. Keeps
-/// the index.
-pub(crate) fn event_is_about(datagram: &[u8], index: &mut Option<u32>, name: &InterfaceName) -> bool {
-    let mut about = false;
-    let mut rest = datagram;
-    while let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest) {
-        let length = message.header.length as usize;
-        if let NetlinkPayload::InnerMessage(inner) = message.payload {
-            about |= message_is_about(&inner, index, name);
-        }
-        match rest.get(align(length)..) {
-            Some(next) if length > 0 && !next.is_empty() => rest = next,
-            _ => break,
-        }
-    }
-    about
-}
-
-fn message_is_about(message: &RouteNetlinkMessage, index: &mut Option<u32>, name: &InterfaceName) -> bool {
+/// Whether an event is about an interface: by index, or by name where it has just appeared. Keeps the index.
+pub(crate) fn event_is_about(
+    event: &RouteNetlinkMessage,
+    index: &mut Option<u32>,
+    name: &InterfaceName,
+) -> bool {
     let is_ours = |number: u32, index: &Option<u32>| *index == Some(number);
-    match message {
+    match event {
         RouteNetlinkMessage::NewLink(link) => {
             let named = link.attributes.contains(&LinkAttribute::IfName(name.to_string()));
             let known = is_ours(link.header.index, index);

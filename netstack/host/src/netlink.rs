@@ -1,6 +1,6 @@
 //! One netlink conversation at a time (RFC 3549): a request goes out, its answers and the kernel's own words
-//! about a refusal come back. Knows no protocol family; [`crate::links`], [`crate::firewall`] and the kernel
-//! WireGuard backend bring their messages.
+//! about a refusal come back. Knows no protocol family; [`crate::firewall`] and the kernel WireGuard backend bring
+//! their messages. Links, addresses and routes have rtnetlink.
 
 use std::fmt::Debug;
 use std::io;
@@ -13,11 +13,11 @@ use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike as _};
 
 /// The kernel answers at once or not at all; a longer wait means a lost answer.
-const ANSWER_SECONDS_MAX: i64 = 5;
+pub(crate) const ANSWER_SECONDS_MAX: u64 = 5;
 /// The kernel cuts dumps into datagrams of at most 32 KiB; the rest is room for one large answer.
 const DATAGRAM_BYTES_MAX: usize = 128 * 1024;
 /// `nlmsghdr`: length, type, flags, sequence, port.
-const HEADER_BYTES: usize = 16;
+pub(crate) const HEADER_BYTES: usize = 16;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLM_F_MULTI: u16 = 2;
@@ -27,7 +27,7 @@ const NLM_F_CAPPED: u16 = 0x100;
 const NLM_F_ACK_TLVS: u16 = 0x200;
 const NLMSGERR_ATTR_MSG: u16 = 1;
 /// A dump that changed while it was read is read again so often.
-const DUMP_TRIES_MAX: u32 = 5;
+pub(crate) const DUMP_TRIES_MAX: u32 = 5;
 
 /// Why the kernel did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +57,11 @@ impl NetlinkError {
             Self::Answer(_) => None,
         }
     }
+
+    /// What was asked for changed during each of [`DUMP_TRIES_MAX`] looks.
+    pub(crate) fn changing() -> Self {
+        Self::Answer(format!("changed {DUMP_TRIES_MAX} times while it was read"))
+    }
 }
 
 /// One message of an answer, with its header.
@@ -79,18 +84,15 @@ pub(crate) struct Netlink {
 }
 
 impl Netlink {
-    /// Opens a socket of a family (`NETLINK_ROUTE`, `NETLINK_GENERIC`, `NETLINK_NETFILTER`).
+    /// Opens a socket of a family (`NETLINK_GENERIC`, `NETLINK_NETFILTER`).
     pub(crate) fn open(family: isize) -> io::Result<Self> {
         let mut socket = Socket::new(family)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
         socket.set_ext_ack(true)?;
         socket.set_cap_ack(true)?;
-        if family == netlink_sys::protocols::NETLINK_ROUTE {
-            // Lets the kernel filter dumps by interface; without it every route of the machine is read.
-            socket.set_netlink_get_strict_chk(true)?;
-        }
-        setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(ANSWER_SECONDS_MAX))?;
+        let patience = TimeVal::seconds(ANSWER_SECONDS_MAX.cast_signed());
+        setsockopt(&socket, sockopt::ReceiveTimeout, &patience)?;
         Ok(Self { socket, sequence: 0, buffer: vec![0; DATAGRAM_BYTES_MAX] })
     }
 
@@ -99,27 +101,20 @@ impl Netlink {
         self.sequence
     }
 
-    /// Sends a typed message and reads its answers. With `NLM_F_DUMP` among the flags the answer is a dump.
-    pub(crate) fn request<I>(&mut self, message: I, flags: u16) -> Result<Vec<I>, NetlinkError>
+    /// Sends a typed message and reads its answers.
+    pub(crate) fn request<I>(&mut self, message: I) -> Result<Vec<I>, NetlinkError>
     where
         I: Clone + Debug + NetlinkSerializable + NetlinkDeserializable,
         NetlinkPayload<I>: From<I>,
     {
-        let dump = flags & netlink_packet_core::NLM_F_DUMP == netlink_packet_core::NLM_F_DUMP;
         let mut request = NetlinkMessage::from(message);
-        request.header.flags = NLM_F_REQUEST | flags | if dump { 0 } else { NLM_F_ACK };
-        for _ in 0..DUMP_TRIES_MAX {
-            request.header.sequence_number = self.next_sequence();
-            request.finalize();
-            let mut bytes = vec![0; request.buffer_len()];
-            request.serialize(&mut bytes);
-            let (answers, interrupted) = self.exchange(&bytes, request.header.sequence_number)?;
-            if interrupted {
-                continue;
-            }
-            return answers.iter().map(|raw| parse(raw)).filter_map(Result::transpose).collect();
-        }
-        Err(NetlinkError::Answer(format!("changed {DUMP_TRIES_MAX} times while it was read")))
+        request.header.flags = NLM_F_REQUEST | NLM_F_ACK;
+        request.header.sequence_number = self.next_sequence();
+        request.finalize();
+        let mut bytes = vec![0; request.buffer_len()];
+        request.serialize(&mut bytes);
+        let (answers, _) = self.exchange(&bytes, request.header.sequence_number)?;
+        answers.iter().map(|raw| parse(raw)).filter_map(Result::transpose).collect()
     }
 
     /// Sends bytes and collects what comes back until the message with sequence `last` is done. The first
@@ -182,13 +177,16 @@ fn refused(message: &Message<'_>) -> Option<NetlinkError> {
                 .and_then(|b| b.try_into().ok())
                 .map_or(HEADER_BYTES, |b| align(u32::from_ne_bytes(b) as usize))
         };
-        for (kind, value) in attributes(body.get(4 + request..).unwrap_or_default()) {
-            if kind == NLMSGERR_ATTR_MSG {
-                said = String::from_utf8_lossy(value).trim_end_matches('\0').to_owned();
-            }
-        }
+        said = words(body.get(4 + request..).unwrap_or_default());
     }
     Some(NetlinkError::Refused { errno: code.saturating_neg(), said })
+}
+
+/// The text among the attributes of an extended acknowledgement.
+pub(crate) fn words(extended: &[u8]) -> String {
+    let text = attributes(extended).find(|(kind, _)| *kind == NLMSGERR_ATTR_MSG);
+    text.map(|(_, value)| String::from_utf8_lossy(value).trim_end_matches('\0').to_owned())
+        .unwrap_or_default()
 }
 
 pub(crate) struct Message<'a> {

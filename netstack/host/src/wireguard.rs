@@ -96,9 +96,12 @@ pub enum WireguardError {
     /// The running kernel has no WireGuard.
     #[error("the kernel has no WireGuard (modprobe wireguard, or choose the userspace mode)")]
     NoKernelSupport,
-    /// The kernel refused.
+    /// The kernel refused something of the interface.
     #[error("kernel WireGuard")]
     Netlink(#[from] NetlinkError),
+    /// The kernel refused something of its peers.
+    #[error("kernel WireGuard")]
+    Peers(#[from] defguard_wireguard_rs::error::WireguardInterfaceError),
     /// There is no interface to work on.
     #[error("there is no interface")]
     NoInterface,

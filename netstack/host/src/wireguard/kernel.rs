@@ -1,21 +1,22 @@
-//! The kernel's WireGuard over generic netlink (`linux/wireguard.h`). One peer is one message, whatever the
-//! number of peers; the interface stays when this process ends.
+//! The kernel's WireGuard: peers through defguard's interface to it, one peer in one message whatever the number of
+//! peers. The interface stays when this process ends.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
+use defguard_wireguard_rs::error::WireguardInterfaceError;
+use defguard_wireguard_rs::host::Host;
+use defguard_wireguard_rs::key::Key;
+use defguard_wireguard_rs::net::IpAddrMask;
+use defguard_wireguard_rs::peer::Peer;
+use defguard_wireguard_rs::{Kernel as KernelApi, WGApi, WireguardInterfaceApi as _};
 use engine::PeerSetting;
 use ipnet::IpNet;
 use model::{PrivateKey, PublicKey};
-use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_generic::GenlMessage;
 use netlink_packet_generic::ctrl::nlas::GenlCtrlAttrs;
 use netlink_packet_generic::ctrl::{GenlCtrl, GenlCtrlCmd};
-use netlink_packet_wireguard::{
-    WireguardAddressFamily, WireguardAllowedIp, WireguardAllowedIpAttr, WireguardAttribute, WireguardCmd,
-    WireguardMessage, WireguardPeer, WireguardPeerAttribute, WireguardPeerFlags,
-};
+use netlink_packet_wireguard::{WireguardAttribute, WireguardCmd, WireguardMessage};
 use nix::errno::Errno;
 
 use crate::interface::InterfaceName;
@@ -24,60 +25,35 @@ use crate::netlink::{Netlink, NetlinkError};
 use crate::wireguard::{Backend, DeviceState, PeerState, Wireguard, WireguardError};
 
 /// The kernel's engine.
+///
+/// Three things of defguard's interface would do more than they should, and are done here: `create_interface` brings
+/// the interface up before it has a key and loses the kernel's reason; `remove_interface` also edits routing rules and
+/// the resolver; `configure_interface`, the only way to a key and a port, takes all addresses and peers away.
 pub(crate) struct Kernel {
     interface: InterfaceName,
     links: Links,
-    netlink: Netlink,
-    /// The number of the `wireguard` family, once it was asked for: it changes only when the module is reloaded.
-    family: Option<u16>,
+    peers: WGApi<KernelApi>,
+    /// How many peers were read last.
+    peers_read: usize,
 }
 
 impl Kernel {
-    pub(crate) fn open(interface: &InterfaceName) -> Result<Self, NetlinkError> {
-        let netlink = Netlink::open(netlink_sys::protocols::NETLINK_GENERIC)?;
-        Ok(Self { interface: interface.clone(), links: Links::open()?, netlink, family: None })
+    pub(crate) fn open(interface: &InterfaceName) -> Result<Self, WireguardError> {
+        let peers = WGApi::new(interface.as_str())?;
+        Ok(Self { interface: interface.clone(), links: Links::open()?, peers, peers_read: 0 })
     }
 
-    fn family(&mut self) -> Result<u16, WireguardError> {
-        if let Some(family) = self.family {
-            return Ok(family);
+    /// Whether there is a WireGuard interface of the name.
+    fn is_there(&self) -> Result<bool, NetlinkError> {
+        Ok(self.links.find(&self.interface)?.is_some_and(|link| link.kind == Kind::Wireguard))
+    }
+
+    /// defguard's errors are texts: whether the interface is missing has to be looked up.
+    fn done(&self, result: Result<(), WireguardInterfaceError>) -> Result<(), WireguardError> {
+        match result {
+            Err(_) if !self.is_there()? => Err(WireguardError::NoInterface),
+            other => Ok(other?),
         }
-        let name = GenlCtrlAttrs::FamilyName("wireguard".into());
-        let ask = GenlCtrl { cmd: GenlCtrlCmd::GetFamily, nlas: vec![name] };
-        let answers = match self.netlink.request(GenlMessage::from_payload(ask), 0) {
-            Err(error) if error.errno() == Some(Errno::ENOENT as i32) => {
-                return Err(WireguardError::NoKernelSupport);
-            }
-            other => other?,
-        };
-        let number =
-            answers.iter().flat_map(|answer| &answer.payload.nlas).find_map(|attribute| match attribute {
-                GenlCtrlAttrs::FamilyId(id) => Some(*id),
-                _ => None,
-            });
-        self.family = number;
-        number.ok_or(WireguardError::NoKernelSupport)
-    }
-
-    fn request(
-        &mut self,
-        cmd: WireguardCmd,
-        attributes: Vec<WireguardAttribute>,
-        flags: u16,
-    ) -> Result<Vec<WireguardMessage>, WireguardError> {
-        let family = self.family()?;
-        let mut all = vec![WireguardAttribute::IfName(self.interface.to_string())];
-        all.extend(attributes);
-        let mut message = GenlMessage::from_payload(WireguardMessage { cmd, attributes: all });
-        message.set_resolved_family_id(family);
-        match self.netlink.request(message, flags) {
-            Err(error) if error.errno() == Some(Errno::ENODEV as i32) => Err(WireguardError::NoInterface),
-            answers => Ok(answers?.into_iter().map(|answer| answer.payload).collect()),
-        }
-    }
-
-    fn set(&mut self, attributes: Vec<WireguardAttribute>) -> Result<(), WireguardError> {
-        self.request(WireguardCmd::SetDevice, attributes, 0).map(|_| ())
     }
 }
 
@@ -99,28 +75,53 @@ impl Wireguard for Kernel {
     }
 
     fn set_device(&mut self, key: &PrivateKey, listen_port: Option<u16>) -> Result<(), WireguardError> {
-        let mut attributes = vec![WireguardAttribute::PrivateKey(*key.expose())];
+        let mut attributes = vec![
+            WireguardAttribute::IfName(self.interface.to_string()),
+            WireguardAttribute::PrivateKey(*key.expose()),
+        ];
         attributes.extend(listen_port.map(WireguardAttribute::ListenPort));
-        self.set(attributes)
+        let mut netlink =
+            Netlink::open(netlink_sys::protocols::NETLINK_GENERIC).map_err(NetlinkError::Socket)?;
+        let mut message =
+            GenlMessage::from_payload(WireguardMessage { cmd: WireguardCmd::SetDevice, attributes });
+        message.set_resolved_family_id(family(&mut netlink)?);
+        match netlink.request(message) {
+            Err(error) if error.errno() == Some(Errno::ENODEV as i32) => Err(WireguardError::NoInterface),
+            other => Ok(other.map(|_| ())?),
+        }
     }
 
     fn set_peer(&mut self, peer: &PeerSetting) -> Result<(), WireguardError> {
-        self.set(vec![WireguardAttribute::Peers(vec![peer_message(peer)])])
+        // One message that replaces the networks, and the endpoint only where one is given.
+        let mut wanted = Peer::new(Key::new(*peer.key.as_bytes()));
+        wanted.allowed_ips =
+            peer.allowed.iter().map(|n| IpAddrMask::new(n.network(), n.prefix_len())).collect();
+        wanted.endpoint = peer.endpoint;
+        wanted.persistent_keepalive_interval = Some(peer.keepalive_seconds);
+        self.done(self.peers.configure_peer(&wanted))
     }
 
     fn remove_peer(&mut self, key: &PublicKey) -> Result<(), WireguardError> {
-        let peer = WireguardPeer(vec![
-            WireguardPeerAttribute::PublicKey(*key.as_bytes()),
-            WireguardPeerAttribute::Flags(WireguardPeerFlags::RemoveMe | WireguardPeerFlags::UpdateOnly),
-        ]);
-        self.set(vec![WireguardAttribute::Peers(vec![peer])])
+        self.done(self.peers.remove_peer(&Key::new(*key.as_bytes())))
     }
 
     fn read(&mut self) -> Result<Option<DeviceState>, WireguardError> {
-        match self.request(WireguardCmd::GetDevice, Vec::new(), NLM_F_DUMP) {
-            Ok(parts) => Ok(Some(merge(parts))),
-            Err(WireguardError::NoInterface) => Ok(None),
-            Err(error) => Err(error),
+        if !self.is_there()? {
+            return Ok(None);
+        }
+        let mut host = self.peers.read_interface_data();
+        // When somebody removes a peer while the kernel tells of it, it tells of no further ones; it says so in a
+        // flag that defguard does not look at. Fewer peers than before are therefore looked at twice.
+        if host.as_ref().is_ok_and(|host| host.peers.len() < self.peers_read) {
+            host = self.peers.read_interface_data();
+        }
+        match host {
+            Ok(host) => {
+                self.peers_read = host.peers.len();
+                Ok(Some(state(host)))
+            }
+            Err(_) if !self.is_there()? => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -129,137 +130,68 @@ impl Wireguard for Kernel {
     }
 }
 
-fn peer_message(peer: &PeerSetting) -> WireguardPeer {
-    let mut attributes = vec![
-        WireguardPeerAttribute::PublicKey(*peer.key.as_bytes()),
-        WireguardPeerAttribute::Flags(WireguardPeerFlags::ReplaceAllowedIps),
-        WireguardPeerAttribute::PersistentKeepalive(peer.keepalive_seconds),
-    ];
-    attributes.extend(peer.endpoint.map(WireguardPeerAttribute::Endpoint));
-    attributes.push(WireguardPeerAttribute::AllowedIps(peer.allowed.iter().map(allowed_message).collect()));
-    WireguardPeer(attributes)
-}
-
-fn allowed_message(net: &IpNet) -> WireguardAllowedIp {
-    let family =
-        if net.addr().is_ipv4() { WireguardAddressFamily::Ipv4 } else { WireguardAddressFamily::Ipv6 };
-    WireguardAllowedIp(vec![
-        WireguardAllowedIpAttr::Family(family),
-        WireguardAllowedIpAttr::IpAddr(net.network()),
-        WireguardAllowedIpAttr::Cidr(net.prefix_len()),
-    ])
-}
-
-/// A dump comes in parts; a peer with many networks may stand in two of them.
-fn merge(parts: Vec<WireguardMessage>) -> DeviceState {
-    let mut state = DeviceState::default();
-    for attribute in parts.into_iter().flat_map(|part| part.attributes) {
-        match attribute {
-            WireguardAttribute::PublicKey(bytes) if bytes != [0; 32] => {
-                state.public_key = Some(PublicKey::from_bytes(bytes));
-            }
-            WireguardAttribute::ListenPort(port) => state.listen_port = port,
-            WireguardAttribute::Peers(peers) => {
-                peers.into_iter().for_each(|peer| merge_peer(&mut state, peer));
-            }
-            _ => {}
+/// The number of the `wireguard` family: it changes when the module is loaded again.
+fn family(netlink: &mut Netlink) -> Result<u16, WireguardError> {
+    let name = GenlCtrlAttrs::FamilyName("wireguard".into());
+    let ask = GenlCtrl { cmd: GenlCtrlCmd::GetFamily, nlas: vec![name] };
+    let answers = match netlink.request(GenlMessage::from_payload(ask)) {
+        Err(error) if error.errno() == Some(Errno::ENOENT as i32) => {
+            return Err(WireguardError::NoKernelSupport);
         }
-    }
-    state
-}
-
-fn merge_peer(state: &mut DeviceState, WireguardPeer(attributes): WireguardPeer) {
-    let key = attributes.iter().find_map(|attribute| match attribute {
-        WireguardPeerAttribute::PublicKey(bytes) => Some(PublicKey::from_bytes(*bytes)),
-        _ => None,
-    });
-    let Some(key) = key else { return };
-    let peer: &mut PeerState = state.peers.entry(key).or_default();
-    for attribute in attributes {
-        match attribute {
-            WireguardPeerAttribute::Endpoint(endpoint) => peer.endpoint = Some(endpoint),
-            WireguardPeerAttribute::PersistentKeepalive(seconds) => peer.keepalive_seconds = seconds,
-            WireguardPeerAttribute::LastHandshake(at) => {
-                peer.last_handshake = since_epoch(at.seconds, at.nano_seconds);
-            }
-            WireguardPeerAttribute::RxBytes(bytes) => peer.received_bytes = bytes,
-            WireguardPeerAttribute::TxBytes(bytes) => peer.sent_bytes = bytes,
-            WireguardPeerAttribute::AllowedIps(nets) => peer.allowed.extend(read_allowed(&nets)),
-            _ => {}
-        }
-    }
-}
-
-fn since_epoch(seconds: i64, nanoseconds: i64) -> Option<SystemTime> {
-    let (seconds, nanoseconds) = (u64::try_from(seconds).ok()?, u32::try_from(nanoseconds).ok()?);
-    (seconds > 0).then(|| SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds))
-}
-
-fn read_allowed(nets: &[WireguardAllowedIp]) -> BTreeSet<IpNet> {
-    let net = |WireguardAllowedIp(attributes): &WireguardAllowedIp| {
-        let (mut address, mut prefix) = (None::<IpAddr>, None);
-        for attribute in attributes {
-            match attribute {
-                WireguardAllowedIpAttr::IpAddr(a) => address = Some(*a),
-                WireguardAllowedIpAttr::Cidr(p) => prefix = Some(*p),
-                _ => {}
-            }
-        }
-        IpNet::new(address?, prefix?).ok()
+        other => other?,
     };
-    nets.iter().filter_map(net).collect()
+    let number =
+        answers.iter().flat_map(|answer| &answer.payload.nlas).find_map(|attribute| match attribute {
+            GenlCtrlAttrs::FamilyId(id) => Some(*id),
+            _ => None,
+        });
+    number.ok_or(WireguardError::NoKernelSupport)
+}
+
+fn state(host: Host) -> DeviceState {
+    let public = |key: Key| PrivateKey::from_bytes(key.as_array()).public();
+    DeviceState {
+        public_key: host.private_key.map(public),
+        listen_port: host.listen_port,
+        peers: host
+            .peers
+            .into_iter()
+            .map(|(key, peer)| (PublicKey::from_bytes(key.as_array()), peer_state(&peer)))
+            .collect(),
+    }
+}
+
+fn peer_state(peer: &Peer) -> PeerState {
+    let net = |mask: &IpAddrMask| IpNet::new(mask.address, mask.cidr).ok();
+    PeerState {
+        allowed: peer.allowed_ips.iter().filter_map(net).collect::<BTreeSet<_>>(),
+        endpoint: peer.endpoint,
+        keepalive_seconds: peer.persistent_keepalive_interval.unwrap_or_default(),
+        // The kernel says 0 where there was none.
+        last_handshake: peer.last_handshake.filter(|at| *at > SystemTime::UNIX_EPOCH),
+        received_bytes: peer.rx_bytes,
+        sent_bytes: peer.tx_bytes,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use netlink_packet_core::{Emitable as _, NlaBuffer, Parseable as _};
-
-    fn setting() -> PeerSetting {
-        PeerSetting {
-            key: PublicKey::from_bytes([7; 32]),
-            allowed: ["100.64.0.0/16", "fd00::/48", "100.65.0.2/32"].map(|n| n.parse().unwrap()).into(),
-            endpoint: "[2001:db8::1]:51820".parse().ok(),
-            keepalive_seconds: 25,
-        }
-    }
-
-    /// Through the bytes that the kernel would see.
-    fn over_the_wire(message: &[WireguardAttribute]) -> WireguardMessage {
-        let mut bytes = vec![0; message.buffer_len()];
-        message.emit(&mut bytes);
-        let attributes = netlink_packet_core::NlasIterator::new(&bytes[..])
-            .map(|nla| WireguardAttribute::parse(&NlaBuffer::new(nla.unwrap().into_inner())).unwrap())
-            .collect();
-        WireguardMessage { cmd: WireguardCmd::GetDevice, attributes }
-    }
 
     #[test]
-    fn a_peer_set_is_one_message_and_reads_back_as_it_was() {
-        let message = over_the_wire(&[WireguardAttribute::Peers(vec![peer_message(&setting())])]);
-        let state = merge(vec![message]);
-        let peer = &state.peers[&setting().key];
-        assert_eq!(state.peers.len(), 1);
-        assert_eq!(peer.allowed, setting().allowed);
-        assert_eq!(peer.endpoint, setting().endpoint);
-        assert_eq!(peer.keepalive_seconds, 25);
-        assert_eq!(peer.last_handshake, None);
-    }
-
-    #[test]
-    fn a_peer_without_endpoint_leaves_the_endpoint_alone() {
-        let WireguardPeer(attributes) = peer_message(&PeerSetting { endpoint: None, ..setting() });
-        assert!(!attributes.iter().any(|a| matches!(a, WireguardPeerAttribute::Endpoint(_))));
-        assert!(attributes.contains(&WireguardPeerAttribute::Flags(WireguardPeerFlags::ReplaceAllowedIps)));
-    }
-
-    #[test]
-    fn a_peer_in_two_parts_of_a_dump_is_one() {
-        let part = |net: &str| {
-            let peer = PeerSetting { allowed: [net.parse().unwrap()].into(), ..setting() };
-            over_the_wire(&[WireguardAttribute::Peers(vec![peer_message(&peer)])])
-        };
-        let state = merge(vec![part("100.64.0.2/32"), part("100.64.0.3/32")]);
-        assert_eq!(state.peers[&setting().key].allowed.len(), 2);
+    fn what_there_is_not_is_none_and_the_private_key_stays_behind() {
+        let mut host = Host::default();
+        assert_eq!(state(host.clone()), DeviceState::default());
+        let own = PrivateKey::from_bytes([1; 32]);
+        host.private_key = Some(Key::new(*own.expose()));
+        let mut silent = Peer::new(Key::new([7; 32]));
+        silent.last_handshake = Some(SystemTime::UNIX_EPOCH);
+        silent.allowed_ips = vec![IpAddrMask::new("100.64.0.2".parse().unwrap(), 32)];
+        host.peers.insert(silent.public_key.clone(), silent);
+        let read = state(host);
+        assert_eq!(read.public_key, Some(own.public()));
+        let peer = &read.peers[&PublicKey::from_bytes([7; 32])];
+        assert_eq!((peer.last_handshake, peer.keepalive_seconds, peer.endpoint), (None, 0, None));
+        assert_eq!(peer.allowed, ["100.64.0.2/32".parse().unwrap()].into());
     }
 }

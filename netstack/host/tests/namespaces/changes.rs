@@ -14,13 +14,29 @@ use model::{PrivateKey, PublicKey};
 
 use crate::alone::{alone, bind_mount, run, succeeds};
 
+/// The engine under test: our own, or the kernel's where `scripts/test-kernel` says that there is one.
+pub fn mode() -> Mode {
+    match std::env::var("WARREN_TEST_WIREGUARD") {
+        Ok(mode) => mode.parse().unwrap(),
+        Err(_) => Mode::Userspace,
+    }
+}
+
+/// As a host with [`mode`] reports it.
+pub fn backend() -> Backend {
+    match mode() {
+        Mode::Kernel => Backend::Kernel,
+        _ => Backend::Userspace,
+    }
+}
+
 pub fn config(directory: &Path) -> HostConfig {
     let resolv_conf = directory.join("resolv.conf");
     fs::write(&resolv_conf, "nameserver 192.0.2.53\nsearch example\n").unwrap();
     HostConfig {
         interface: "wg0".parse().unwrap(),
         key: PrivateKey::from_bytes([1; 32]),
-        mode: Mode::Userspace,
+        mode: mode(),
         forwards: true,
         resolver: ResolverMode::File,
         resolv_conf,
@@ -29,11 +45,11 @@ pub fn config(directory: &Path) -> HostConfig {
     }
 }
 
-fn net(text: &str) -> IpNet {
+pub fn net(text: &str) -> IpNet {
     text.parse().unwrap()
 }
 
-fn peer(number: u8, allowed: &[&str]) -> PeerSetting {
+pub fn peer(number: u8, allowed: &[&str]) -> PeerSetting {
     PeerSetting {
         key: PublicKey::from_bytes([number; 32]),
         allowed: allowed.iter().map(|n| net(n)).collect(),
@@ -101,7 +117,7 @@ fn every_change_is_observed_and_done_twice_is_as_done_once() {
             assert_eq!(observed, expect, "after {change}");
         }
     }
-    assert_eq!(host.report().backend, Backend::Userspace);
+    assert_eq!(host.report().backend, backend());
 }
 
 /// The model cannot know the first MTU and port, nor that switches live and die with the interface.
@@ -120,8 +136,8 @@ fn settle_what_the_kernel_chooses(expect: &mut Observed, observed: &mut Observed
 }
 
 #[test]
-fn wg_of_the_distribution_reads_our_engine() {
-    if !alone("changes::wg_of_the_distribution_reads_our_engine") {
+fn wg_of_the_distribution_reads_the_engine() {
+    if !alone("changes::wg_of_the_distribution_reads_the_engine") {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -203,6 +219,19 @@ fn routes_carry_our_protocol_number() {
     assert_eq!(routes, [net("100.64.0.0/16"), net("198.51.100.0/24")].into());
     host.apply(&Change::RemoveRoute(net("198.51.100.0/24"))).unwrap();
     assert!(!run("ip route").contains("198.51.100.0"));
+}
+
+#[test]
+fn a_refusal_carries_the_words_of_the_kernel() {
+    if !alone("changes::a_refusal_carries_the_words_of_the_kernel") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mut host = Host::open(config(directory.path())).unwrap();
+    host.apply(&Change::CreateInterface).unwrap();
+    let said = host::chain(&host.apply(&Change::AddRoute(net("100.64.0.0/16"))).unwrap_err());
+    assert!(said.starts_with("route 100.64.0.0/16 on wg0: Network is down"), "{said}");
+    assert!(said.ends_with("(Device for nexthop is not up)"), "{said}");
 }
 
 #[test]

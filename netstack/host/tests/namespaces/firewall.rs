@@ -20,7 +20,9 @@ fn topology() {
     run("echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad");
     run("ip netns add sw; ip link add wg0 type veth peer name hub netns sw; ip netns add outside");
     run("ip -n sw link add br0 type bridge; ip -n sw link set br0 up; ip -n sw link set hub master br0 up");
-    run("ip netns exec sw sh -c 'for f in /proc/sys/net/bridge/bridge-nf-call-*; do echo 0 > $f; done'");
+    run(
+        "ip netns exec sw sh -c 'for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $f ] || echo 0 > $f; done'",
+    );
     run("ip addr add 100.64.0.1/32 dev wg0; ip -6 addr add fd00:a::1/128 dev wg0 nodad; ip link set wg0 up");
     run(
         "echo 0 > /proc/sys/net/ipv4/conf/all/send_redirects; echo 0 > /proc/sys/net/ipv4/conf/wg0/send_redirects",

@@ -13,4 +13,5 @@ mod capabilities;
 mod changes;
 mod drive;
 mod firewall;
+mod peers;
 mod server;
