@@ -41,14 +41,14 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// Starts its node. `state` is where the original of the machine's resolver file is kept.
-    pub fn start(kept: Kept, settings: Arc<Settings>, state: PathBuf) -> Self {
+    /// Starts its node.
+    pub fn start(kept: Kept, settings: Arc<Settings>) -> Self {
         let server = Arc::new(Mutex::new(kept.record.server.clone()));
         let (stop, stopped) = watch::channel(false);
         let (handle, commands) = channel();
         let (shown, condition) = watch::channel(Condition::Running(handle));
         let interface = kept.record.interface.clone();
-        let runner = Runner { kept, settings: Arc::clone(&settings), state, server: Arc::clone(&server) };
+        let runner = Runner { kept, settings: Arc::clone(&settings), server: Arc::clone(&server) };
         tokio::spawn(runner.run(commands, shown, stopped));
         Self { interface, server, settings, condition, stop }
     }
@@ -132,7 +132,6 @@ pub fn failed(error: &dyn std::error::Error) -> Refusal {
 struct Runner {
     kept: Kept,
     settings: Arc<Settings>,
-    state: PathBuf,
     server: Arc<Mutex<ServerAddress>>,
 }
 
@@ -188,20 +187,23 @@ impl Runner {
         self.settings.listen_port.filter(|_| is_first)
     }
 
-    fn resolver(&self) -> ResolverMode {
-        let wanted = ResolverMode::from(self.settings.resolver);
+    /// Which resolver is told, and which file is the machine's. A node that leaves the file to another profile does not
+    /// look at it either: what stands there is not its own.
+    fn resolver(&self) -> (ResolverMode, PathBuf) {
+        let mode = ResolverMode::from(self.settings.resolver);
         let is_first = self.kept.record.interface == self.settings.interface;
-        match wanted {
-            ResolverMode::Auto | ResolverMode::File if !is_first && has_one_place(wanted) => {
-                ResolverMode::Off
+        match mode {
+            ResolverMode::Auto | ResolverMode::File if !is_first && has_one_place(mode) => {
+                (ResolverMode::Off, self.kept.folder.join("resolv.conf"))
             }
-            _ => wanted,
+            _ => (mode, RESOLV_CONF.into()),
         }
     }
 
     fn setup(&self) -> Result<Setup, Refusal> {
         let server = self.server.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let identity = self.kept.identity.clone();
+        let (resolver, resolv_conf) = self.resolver();
         Ok(Setup {
             node: NodeConfig {
                 // Fresh at each start: two machines with one identity differ in it.
@@ -218,9 +220,9 @@ impl Runner {
                 key: self.kept.wireguard.clone(),
                 mode: self.settings.wireguard,
                 forwards: false,
-                resolver: self.resolver(),
-                resolv_conf: RESOLV_CONF.into(),
-                state: self.state.clone(),
+                resolver,
+                resolv_conf,
+                state: self.kept.folder.clone(),
                 uapi_directory: Some(UAPI_DIRECTORY.into()),
             },
             ledger: self.kept.folder.join("ledger"),

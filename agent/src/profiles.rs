@@ -56,7 +56,7 @@ impl Profiles {
             match store.load(&name) {
                 Ok(None) => {}
                 Ok(Some(kept)) => {
-                    let profile = Profile::start(kept, Arc::clone(&settings), store.state().into());
+                    let profile = Profile::start(kept, Arc::clone(&settings));
                     entries.insert(name, Entry::Running(Arc::new(profile)));
                 }
                 Err(error) => {
@@ -192,7 +192,7 @@ impl Profiles {
         let record = Record { server, interface };
         let (store, made) = (Arc::clone(&self.store), name.clone());
         let kept = self.on_disk(move || store.create(&made, record)).await?;
-        Ok(Profile::start(kept, Arc::clone(&self.settings), self.store.state().into()))
+        Ok(Profile::start(kept, Arc::clone(&self.settings)))
     }
 
     async fn move_to(&self, name: &Label, profile: &Profile, server: ServerAddress) -> Result<(), Refusal> {

@@ -6,6 +6,7 @@
 //!                     wg.key          the interface's; 0600
 //!                     profile.toml    server and interface: written last, so without it there is no profile
 //!                     ledger          what is held; the node's own
+//!                     resolv.conf.*   the machine's resolver file while it is changed; the node's own
 //! STATE/profiles/.gone-NAME           forgotten, and being removed
 //! ```
 
@@ -170,11 +171,6 @@ impl Store {
         }
         sync(&self.profiles())?;
         fs::remove_dir_all(&gone).map_err(directory("removing", &gone))
-    }
-
-    /// Where the machine's resolver file is kept while it is changed.
-    pub fn state(&self) -> &Path {
-        self.state.path()
     }
 
     fn profiles(&self) -> PathBuf {
