@@ -172,7 +172,11 @@ impl Machine {
         let role = if self.is_hub {
             Role::Hub { listen_port: HUB_PORT, guard: guard.clone() }
         } else {
-            Role::Device { identity: self.identity.clone(), instance: Nonce::from_bytes(dice.bytes()), listen_port: None }
+            Role::Device {
+                identity: self.identity.clone(),
+                instance: Nonce::from_bytes(dice.bytes()),
+                listen_port: None,
+            }
         };
         let software = Remark::new("simulated 1");
         let config = NodeConfig { role, wireguard: self.wireguard.clone(), software };
