@@ -330,8 +330,12 @@ impl Reconciler {
 fn may_begin(subject: &Subject, desired: &Desired, observed: &Observed) -> bool {
     let interface = observed.interface.as_ref();
     match subject {
-        Subject::Device | Subject::Mtu | Subject::Address(_) | Subject::Up | Subject::Peer(_) => {
+        Subject::Device | Subject::Mtu | Subject::Address(_) | Subject::Peer(_) => {
             interface.is_some() || desired.interface.is_none()
+        }
+        // An interface that is up without its table forwards what it must not.
+        Subject::Up => {
+            interface.is_some() && (desired.firewall.is_none() || observed.firewall == desired.firewall)
         }
         // A kernel refuses routes through an interface that is down.
         Subject::Route(_) => interface.is_some_and(|i| i.up) || desired.interface.is_none(),

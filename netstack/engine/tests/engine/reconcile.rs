@@ -204,16 +204,17 @@ fn nothing_is_tried_on_an_interface_that_cannot_be_made() {
 }
 
 #[test]
-fn forwarding_waits_for_the_firewall() {
+fn forwarding_and_the_interface_of_a_hub_wait_for_the_firewall() {
     let mut world = crate::hub::hub(2);
     world.refuses = |change| matches!(change, Change::SetFirewall(_));
     world.host = Host::new(world.host.key);
     world.handle(Input::HostChanged);
     world.seconds(60);
-    assert!(!world.host.state.forwarding && world.host.interface().up);
+    assert!(!world.host.state.forwarding && !world.host.interface().up);
+    assert_eq!(world.host.interface().peers.len(), 4, "the others do not wait");
     world.refuses = |_| false;
     world.seconds(61);
-    assert!(world.host.state.forwarding && world.node.status().settled);
+    assert!(world.host.state.forwarding && world.host.interface().up && world.node.status().settled);
 }
 
 #[test]
