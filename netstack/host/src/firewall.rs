@@ -1,4 +1,5 @@
-//! The forwarding table of one interface: default-deny, stateful, and only between the networks of one tenant.
+//! The firewall table of one interface: default-deny, stateful, and only between the networks of one tenant, be it
+//! from device to device or from a device to the hub itself.
 //! One nf_tables table per interface, set in one transaction and read back rule by rule, so that a table
 //! somebody flushed or edited is no longer ours. Takes networks, never rule text; executes nothing.
 
@@ -19,8 +20,6 @@ use crate::netlink::{DUMP_TRIES_MAX, Messages, Netlink, NetlinkError, Raw, attri
 /// A tenant's two networks; forwarding is allowed inside each.
 pub(crate) type Pair = (Ipv4Net, Ipv6Net);
 
-/// `NF_INET_FORWARD`.
-const HOOK_FORWARD: u32 = 2;
 const PRIORITY_FILTER: u32 = 0;
 const POLICY_ACCEPT: u32 = 1;
 /// `NFT_SET_INTERVAL | NFT_SET_CONCAT`.
@@ -49,16 +48,15 @@ impl Firewall {
     /// Replaces the whole table in one transaction.
     pub(crate) fn set(&mut self, pairs: &BTreeSet<Pair>) -> Result<(), NetlinkError> {
         let table = || Attributes::new().text(attr::TABLE_NAME, &self.table);
-        let marked =
-            table().put(attr::TABLE_USERDATA, &message::comment("Warren: what the mesh may forward"));
+        let marked = table().put(attr::TABLE_USERDATA, &message::comment("Warren: what the mesh may reach"));
         let mut steps = vec![
             // Makes the removal that follows succeed whether there was a table or not.
             (Verb::NewTable, NLM_F_CREATE, table()),
             (Verb::DelTable, 0, table()),
             (Verb::NewTable, NLM_F_CREATE, marked),
         ];
-        for chain in rules::CHAINS {
-            steps.push((Verb::NewChain, NLM_F_CREATE, self.chain(chain)));
+        for (chain, hook) in rules::CHAINS {
+            steps.push((Verb::NewChain, NLM_F_CREATE, self.chain(chain, hook)));
         }
         let v4: Vec<_> = pairs.iter().map(|(v4, v6)| element_v4(v4, v6)).collect();
         let v6: Vec<_> = pairs.iter().map(|(_, v6)| element_v6(v6)).collect();
@@ -121,13 +119,10 @@ impl Firewall {
         Ok(pairs_of(&v4, &v6))
     }
 
-    fn chain(&self, name: &str) -> Attributes {
+    fn chain(&self, name: &str, hook: Option<u32>) -> Attributes {
         let chain = Attributes::new().text(attr::CHAIN_TABLE, &self.table).text(attr::CHAIN_NAME, name);
-        if name != rules::CHAINS[0] {
-            return chain;
-        }
-        let hook =
-            Attributes::new().u32(attr::HOOK_HOOKNUM, HOOK_FORWARD).u32(attr::HOOK_PRIORITY, PRIORITY_FILTER);
+        let Some(hook) = hook else { return chain };
+        let hook = Attributes::new().u32(attr::HOOK_HOOKNUM, hook).u32(attr::HOOK_PRIORITY, PRIORITY_FILTER);
         chain
             .nest(attr::CHAIN_HOOK, &hook)
             .u32(attr::CHAIN_POLICY, POLICY_ACCEPT)
@@ -178,18 +173,19 @@ impl Firewall {
 
     fn chains_are_ours(&self, chains: &[Raw]) -> bool {
         let found: Vec<_> = chains.iter().filter_map(|raw| self.own_chain(raw)).collect();
-        let expected = rules::CHAINS.map(|name| (name.to_owned(), name == rules::CHAINS[0]));
+        let expected = rules::CHAINS.map(|(name, hook)| (name.to_owned(), hook));
         found.len() == expected.len() && expected.iter().all(|one| found.contains(one))
     }
 
-    /// Name of a chain of our table, and whether it is a base chain at our hook that accepts the rest.
-    fn own_chain(&self, raw: &Raw) -> Option<(String, bool)> {
+    /// Name of a chain of our table, and its hook if it is a base chain that accepts the rest.
+    fn own_chain(&self, raw: &Raw) -> Option<(String, Option<u32>)> {
         let value = |kind| message::body_attributes(raw.body()).find(|(k, _)| *k == kind).map(|(_, v)| v);
         (value(attr::CHAIN_TABLE).map(message::text) == Some(&self.table)).then_some(())?;
-        let hooked = value(attr::CHAIN_HOOK).is_some_and(|hook| {
-            message::within(hook, attr::HOOK_HOOKNUM) == Some(&HOOK_FORWARD.to_be_bytes())
-                && value(attr::CHAIN_POLICY) == Some(&POLICY_ACCEPT.to_be_bytes())
-        });
+        let accepts = value(attr::CHAIN_POLICY) == Some(&POLICY_ACCEPT.to_be_bytes());
+        let hooked = value(attr::CHAIN_HOOK)
+            .filter(|_| accepts)
+            .and_then(|hook| message::within(hook, attr::HOOK_HOOKNUM)?.try_into().ok())
+            .map(u32::from_be_bytes);
         Some((message::text(value(attr::CHAIN_NAME)?).to_owned(), hooked))
     }
 

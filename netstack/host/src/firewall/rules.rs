@@ -1,5 +1,5 @@
-//! The rules as data: what may be forwarded over one interface. Says it in nf_tables expressions, talks to
-//! no kernel.
+//! The rules as data: what may be forwarded over one interface, and what reaches the hub by it. Says it in nf_tables expressions, talks
+//! to no kernel.
 //!
 //! ```text
 //! forward (base chain, policy accept: other interfaces are none of our business)
@@ -8,9 +8,17 @@
 //!    iifname != IF drop ; oifname != IF drop          nothing between the mesh and elsewhere
 //!    ct state not new, established or related: drop
 //!    tcp, udp, icmp, icmpv6: goto tenants ; drop      unknown protocols
+//! input (base chain, policy accept)
+//!    iifname IF goto own ; iifname lo accept
+//!    daddr in a block: drop                           the hub's mesh addresses are for the mesh alone
+//! own
+//!    ct state established or related: accept ; goto tenants
 //! tenants
 //!    saddr . daddr in v4 accept ; saddr . daddr in v6 accept ; drop
 //! ```
+//!
+//! What comes in is for an address of this host, so a pair of one tenant there is one of its devices and the hub's own
+//! address in it. That a destination is in some block is asked of the same sets: as its own source.
 //!
 //! A set element per tenant: one look-up however many tenants there are.
 
@@ -32,12 +40,22 @@ const PAYLOAD_NETWORK: u32 = 1;
 const CT_STATE: u32 = 0;
 /// established 2, related 4, new 8. Neither invalid (1) nor untracked (64).
 const CT_KNOWN: u32 = 2 | 4 | 8;
+const CT_ANSWERS: u32 = 2 | 4;
 const NFPROTO_IPV4: u8 = 2;
 const NFPROTO_IPV6: u8 = 10;
 const IFNAME_BYTES: usize = 16;
 
-/// The chains in the order in which they are made.
-pub(crate) const CHAINS: [&str; 3] = ["forward", "mesh", "tenants"];
+/// `NF_INET_LOCAL_IN` and `NF_INET_FORWARD`.
+const HOOK_INPUT: u32 = 1;
+const HOOK_FORWARD: u32 = 2;
+/// The chains in the order in which they are made, and where the base chains hook in.
+pub(crate) const CHAINS: [(&str, Option<u32>); 5] = [
+    ("forward", Some(HOOK_FORWARD)),
+    ("input", Some(HOOK_INPUT)),
+    ("mesh", None),
+    ("own", None),
+    ("tenants", None),
+];
 /// Pairs of networks of one tenant, by family.
 pub(crate) const SET_V4: &str = "v4";
 pub(crate) const SET_V6: &str = "v6";
@@ -60,12 +78,20 @@ enum Verdict {
 /// All rules for an interface, in order.
 pub(crate) fn rules(interface: &str) -> Vec<Rule> {
     let is = |key, equal| [meta(key), compare(equal, &name_bytes(interface))];
+    let in_block_v4 = pair_in(SET_V4, NFPROTO_IPV4, (16, REGISTER_1), (16, REGISTER32_01), 4);
+    let in_block_v6 = pair_in(SET_V6, NFPROTO_IPV6, (24, REGISTER_1), (24, REGISTER_2), 16);
     let mut rules = vec![
         rule("forward", is(META_IIFNAME, true), Verdict::Jump("mesh")),
         rule("forward", is(META_OIFNAME, true), Verdict::Jump("mesh")),
+        rule("input", is(META_IIFNAME, true), Verdict::Goto("own")),
+        rule("input", [meta(META_IIFNAME), compare(true, &name_bytes("lo"))], Verdict::Accept),
+        rule("input", in_block_v4, Verdict::Drop),
+        rule("input", in_block_v6, Verdict::Drop),
+        rule("own", [connection_state(), masked(CT_ANSWERS), compare(false, &[0; 4])], Verdict::Accept),
+        rule("own", [], Verdict::Goto("tenants")),
         rule("mesh", is(META_IIFNAME, false), Verdict::Drop),
         rule("mesh", is(META_OIFNAME, false), Verdict::Drop),
-        rule("mesh", [connection_state(), known_states(), compare(true, &[0; 4])], Verdict::Drop),
+        rule("mesh", [connection_state(), masked(CT_KNOWN), compare(true, &[0; 4])], Verdict::Drop),
     ];
     for protocol in
         [nix::libc::IPPROTO_TCP, nix::libc::IPPROTO_UDP, nix::libc::IPPROTO_ICMP, nix::libc::IPPROTO_ICMPV6]
@@ -143,13 +169,13 @@ fn connection_state() -> Attributes {
 }
 
 /// Conntrack's state is a number of this machine's byte order in a register.
-fn known_states() -> Attributes {
+fn masked(states: u32) -> Attributes {
     let data = |value: u32| Attributes::new().put(attr::DATA_VALUE, &value.to_ne_bytes());
     let data = Attributes::new()
         .u32(1, REGISTER_1)
         .u32(2, REGISTER_1)
         .u32(3, 4)
-        .nest(4, &data(CT_KNOWN))
+        .nest(4, &data(states))
         .nest(5, &data(0));
     expression("bitwise", &data)
 }
@@ -192,6 +218,16 @@ mod tests {
             assert_eq!(last.expressions.last(), Some(&immediate(Verdict::Drop)));
             assert_eq!(last.expressions.len(), 2, "unconditional");
         }
+    }
+
+    #[test]
+    fn what_comes_in_by_the_interface_ends_in_the_tenants_chain() {
+        let rules = rules("wg0");
+        let of = |chain| rules.iter().filter(move |r| r.chain == chain);
+        let first = of("input").next().unwrap();
+        assert_eq!(first.expressions.last(), Some(&immediate(Verdict::Goto("own"))));
+        let last = of("own").next_back().unwrap();
+        assert_eq!(last.expressions, [immediate(Verdict::Goto("tenants"))]);
     }
 
     #[test]

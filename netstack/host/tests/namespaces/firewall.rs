@@ -4,9 +4,10 @@
 //!   this namespace (hub)                    sw (bridge br0)
 //!   out 198.51.100.1 ── outside             ├── a1 100.64.0.2   tenant A 100.64.0.0/16, fd00:a::/48
 //!   wg0 100.64.0.1 ── veth ─────────────────┼── a2 100.64.0.3
-//!                                           └── b1 100.65.0.2   tenant B 100.65.0.0/16, fd00:b::/48
+//!       100.65.0.1                          └── b1 100.65.0.2   tenant B 100.65.0.0/16, fd00:b::/48
 //! ```
-//! A veth pair plays the interface: the rules see only its name.
+//! A veth pair plays the interface: the rules see only its name. WireGuard has no neighbours to discover, so the
+//! veth's are told.
 
 use std::collections::BTreeSet;
 
@@ -23,23 +24,26 @@ fn topology() {
     run(
         "ip netns exec sw sh -c 'for f in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $f ] || echo 0 > $f; done'",
     );
-    run("ip addr add 100.64.0.1/32 dev wg0; ip -6 addr add fd00:a::1/128 dev wg0 nodad; ip link set wg0 up");
+    run("ip link set wg0 address 02:00:00:00:00:01 up");
+    for (v4, v6) in [("100.64.0.1", "fd00:a::1"), ("100.65.0.1", "fd00:b::1")] {
+        run(&format!("ip addr add {v4}/32 dev wg0; ip -6 addr add {v6}/128 dev wg0 nodad"));
+    }
     run(
         "echo 0 > /proc/sys/net/ipv4/conf/all/send_redirects; echo 0 > /proc/sys/net/ipv4/conf/wg0/send_redirects",
     );
     run(
         "ip route add 100.64.0.0/15 dev wg0; ip -6 route add fd00::/16 dev wg0; echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding",
     );
-    for (name, v4, v6) in [
-        ("a1", "100.64.0.2", "fd00:a::2"),
-        ("a2", "100.64.0.3", "fd00:a::3"),
-        ("b1", "100.65.0.2", "fd00:b::2"),
+    for (name, mac, v4, v6) in [
+        ("a1", "02:00:00:00:00:02", "100.64.0.2", "fd00:a::2"),
+        ("a2", "02:00:00:00:00:03", "100.64.0.3", "fd00:a::3"),
+        ("b1", "02:00:00:00:00:04", "100.65.0.2", "fd00:b::2"),
     ] {
         run(&format!(
             "ip netns add {name}; ip netns exec {name} sysctl -qw net.ipv6.conf.default.accept_dad=0; ip link add eth0 netns {name} type veth peer name {name} netns sw"
         ));
         run(&format!(
-            "ip -n sw link set {name} master br0 up; ip -n {name} link set eth0 up; ip -n {name} link set lo up"
+            "ip -n sw link set {name} master br0 up; ip -n {name} link set eth0 address {mac} up; ip -n {name} link set lo up"
         ));
         run(&format!(
             "ip -n {name} addr add {v4}/32 dev eth0; ip -n {name} route add 100.64.0.1 dev eth0; ip -n {name} route add default via 100.64.0.1"
@@ -47,12 +51,15 @@ fn topology() {
         run(&format!(
             "ip -n {name} -6 addr add {v6}/128 dev eth0 nodad; ip -n {name} -6 route add fd00:a::1 dev eth0; ip -n {name} -6 route add default via fd00:a::1"
         ));
+        run(&format!(
+            "ip neigh add {v6} dev wg0 lladdr {mac}; ip -n {name} neigh add fd00:a::1 dev eth0 lladdr 02:00:00:00:00:01"
+        ));
     }
     run(
-        "ip link add out type veth peer name eth0 netns outside; ip addr add 198.51.100.1/24 dev out; ip link set out up",
+        "ip link add out type veth peer name eth0 netns outside; ip addr add 198.51.100.1/24 dev out; ip addr add 2001:db8::1/64 dev out nodad; ip link set out up",
     );
     run(
-        "ip -n outside addr add 198.51.100.2/24 dev eth0; ip -n outside link set eth0 up; ip -n outside route add default via 198.51.100.1",
+        "ip -n outside addr add 198.51.100.2/24 dev eth0; ip -n outside addr add 2001:db8::2/64 dev eth0 nodad; ip -n outside link set eth0 up; ip -n outside -6 route add default via 2001:db8::1; ip -n outside route add default via 198.51.100.1",
     );
 }
 
@@ -95,6 +102,46 @@ fn devices_of_one_tenant_reach_each_other_and_nothing_else() {
     check("a1", "100.65.0.2", true);
 }
 
+/// The addresses of the hub's host: in tenant A, in tenant B, outside.
+const OF_HUB: [[&str; 2]; 3] =
+    [["100.64.0.1", "fd00:a::1"], ["100.65.0.1", "fd00:b::1"], ["198.51.100.1", "2001:db8::1"]];
+
+#[test]
+fn a_device_reaches_the_hub_at_its_own_tenants_address_alone() {
+    if !alone("firewall::a_device_reaches_the_hub_at_its_own_tenants_address_alone") {
+        return;
+    }
+    topology();
+    // The kernel takes connections in the listener's name; every address, as a careless service has it.
+    let _service = std::net::TcpListener::bind("[::]:53").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let mut host = Host::open(config(directory.path())).unwrap();
+    let connects = |from: &str, to: &str| {
+        succeeds(&format!("ip netns exec {from} timeout 1 bash -c '</dev/tcp/{to}/53'"))
+    };
+    let check = |from: &str, expect: [bool; 3]| {
+        for (addresses, expect) in OF_HUB.iter().zip(expect) {
+            for to in addresses {
+                assert_eq!(reaches(from, to), expect, "ping from {from} to {to}");
+                assert_eq!(connects(from, to), expect, "port 53 from {from} to {to}");
+            }
+        }
+    };
+    for from in ["a1", "b1", "outside"] {
+        check(from, [true; 3]);
+    }
+    host.apply(&Change::SetFirewall(tenants())).unwrap();
+    check("a1", [true, false, false]);
+    check("b1", [false, true, false]);
+    check("outside", [false, false, true]);
+    for to in OF_HUB.as_flattened() {
+        assert!(succeeds(&format!("timeout 1 bash -c '</dev/tcp/{to}/53'")), "the hub itself to {to}");
+    }
+    for to in ["100.64.0.2", "fd00:a::2", "198.51.100.2", "2001:db8::2"] {
+        assert!(succeeds(&format!("ping -c 1 -W 1 {to}")), "answers to the hub itself from {to}");
+    }
+}
+
 #[test]
 fn every_way_of_tampering_is_noticed() {
     if !alone("firewall::every_way_of_tampering_is_noticed") {
@@ -111,6 +158,10 @@ fn every_way_of_tampering_is_noticed() {
         format!("add element {table} v4 {{ 100.66.0.0/16 . 100.66.0.0/16 }}"),
         format!("flush set {table} v6"),
         format!("chain {table} forward {{ policy drop; }}"),
+        format!("chain {table} input {{ policy drop; }}"),
+        format!("flush chain {table} input"),
+        format!("flush chain {table} own"),
+        format!("insert rule {table} own accept"),
         "handle".to_owned(),
     ] {
         host.apply(&Change::SetFirewall(tenants())).unwrap();
