@@ -27,6 +27,8 @@ pub struct Remembered {
     pub server: String,
     /// The API token.
     pub token: String,
+    /// Whether the server is known by its key; by the public authorities otherwise, as behind a proxy.
+    pub pinned: bool,
 }
 
 /// A way to the API.
@@ -37,17 +39,35 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// By flags and environment, else by what `warren login` remembers, else by the server's own socket.
+    /// By flags and environment, else by the server's own socket, else by what `warren login` remembers. A server that
+    /// was named is the one, or it is an error: nothing is ever done on another.
     pub fn new(args: &Args) -> Result<Self, Failure> {
         let tenant = args.tenant.clone();
-        if let (Some(server), Some(token)) = (&args.admin_server, &args.api_token) {
-            return Self::remote(server, token, tenant);
+        match (&args.admin_server, &args.api_token) {
+            (Some(server), Some(token)) => return Self::remote(server, token, true, tenant),
+            (None, Some(_)) => {
+                return Err(Failure::usage("an API token without its server", "set WARREN_SERVER too"));
+            }
+            (Some(named), None) => {
+                let named = address(named)?;
+                let login =
+                    remembered()?.filter(|login| address(&login.server).is_ok_and(|known| known == named));
+                let Some(login) = login else {
+                    let detail = format!("nobody is logged in to {named}");
+                    return Err(Failure::usage(
+                        detail,
+                        format!("`warren login {named}`, or set WARREN_API_TOKEN"),
+                    ));
+                };
+                return Self::remote(&login.server, &login.token, login.pinned, tenant);
+            }
+            (None, None) => {}
         }
         if args.apid_socket.exists() {
             return Ok(Self { server: Server::Unix(args.apid_socket.clone()), bearer: None, tenant });
         }
-        if let Some(Remembered { server, token }) = remembered()? {
-            return Self::remote(&server, &token, tenant);
+        if let Some(login) = remembered()? {
+            return Self::remote(&login.server, &login.token, login.pinned, tenant);
         }
         Err(Failure::new(
             Exit::Unreachable,
@@ -57,12 +77,12 @@ impl Admin {
         ))
     }
 
-    fn remote(server: &str, token: &str, tenant: Option<Label>) -> Result<Self, Failure> {
-        let address: ServerAddress =
-            server.parse().map_err(|e| Failure::usage(format!("{server:?}: {e}"), "see --admin-server"))?;
+    fn remote(server: &str, token: &str, pinned: bool, tenant: Option<Label>) -> Result<Self, Failure> {
+        let address = address(server)?;
         let token: ApiToken =
             token.parse().map_err(|e| Failure::usage(format!("{e}"), "see `warren login`"))?;
-        let trust = HttpsTrust::Pinned(token.server);
+        let authorities = HttpsTrust::Authorities { extra_ca_file: None };
+        let trust = if pinned { HttpsTrust::Pinned(token.server) } else { authorities };
         let bearer = Some(token.expose().to_string());
         Ok(Self { server: Server::Https { address, trust }, bearer, tenant })
     }
@@ -156,6 +176,10 @@ impl Admin {
             )),
         }
     }
+}
+
+fn address(server: &str) -> Result<ServerAddress, Failure> {
+    server.parse().map_err(|e| Failure::usage(format!("{server:?}: {e}"), "see --admin-server"))
 }
 
 fn unanswered(error: &HttpsError) -> Failure {

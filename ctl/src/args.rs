@@ -339,8 +339,10 @@ pub enum Server {
     Version,
 }
 
-fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
-    humantime::parse_duration(text)
+/// Longest time that can be asked for: a year and a day, as for tokens.
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|e| e.to_string())?;
+    if duration > model::limits::TOKEN_TTL_MAX { Err("at most 366 days".into()) } else { Ok(duration) }
 }
 
 fn condition(text: &str) -> Result<Condition, String> {

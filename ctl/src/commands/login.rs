@@ -29,13 +29,14 @@ pub(super) async fn run(
         }
     };
     let password = password(password_file)?;
+    let pinned = fingerprint.is_some();
     let trust = match fingerprint {
         Some(fingerprint) => HttpsTrust::Pinned(fingerprint),
         None => HttpsTrust::Authorities { extra_ca_file: None },
     };
     let admin = Admin::anonymous(address.clone(), trust);
     let created: CreatedApiToken = admin.post("/api/v1/login", &Login { user, password }).await?;
-    remember(&Remembered { server: address.to_string(), token: created.secret })?;
+    remember(&Remembered { server: address.to_string(), token: created.secret, pinned })?;
     output.say(format!("logged in to {address} as {} until {}", created.user, created.expires_at));
     Ok(Exit::Done)
 }

@@ -70,6 +70,12 @@ pub struct Settings {
     /// Run as root all the same. The process needs no privilege.
     #[arg(long)]
     pub allow_root: bool,
+    /// Days that the audit log goes back.
+    #[arg(long, env = "WARREN_AUDIT_RETENTION_DAYS", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub audit_retention_days: u32,
+    /// After restoring the database from a backup, once: raise its epoch, so that every node takes it, and end.
+    #[arg(long)]
+    pub restored: bool,
     /// Print the settings in force and end.
     #[arg(long)]
     pub print_config: bool,

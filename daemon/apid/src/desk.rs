@@ -13,8 +13,8 @@ use link::Sender;
 use model::wire::{Channel, Frame};
 use model::{Code, Refusal, TenantId};
 use store::Store;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::anchors::Anchors;
 use crate::audit::AuditWriter;
@@ -55,14 +55,21 @@ pub struct Desk {
 
 impl Desk {
     /// Starts the desk. It reads the store first; until then nodes are asked to come back.
-    pub fn start(control: Control, store: Store, anchors: Anchors, clock: Clock, metrics: Metrics) -> Self {
+    /// The second part ends when the desk does: after [`Self::stop`], or by a bug.
+    pub fn start(
+        control: Control,
+        store: Store,
+        anchors: Anchors,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> (Self, JoinHandle<()>) {
         let (inbox, messages) = mpsc::channel(INBOX_MAX);
         let (loaded, is_loaded) = watch::channel(false);
         let desk = Self { inbox: inbox.clone(), links: Arc::default(), loaded: is_loaded };
         let audit = AuditWriter::start(store.clone());
         let run = Run { control, store, anchors: Arc::new(anchors), clock, metrics, audit, inbox, loaded };
-        tokio::spawn(run.until_stopped(messages));
-        desk
+        let running = tokio::spawn(run.until_stopped(messages));
+        (desk, running)
     }
 
     /// Asks for an edit, and waits until it is in the store or refused.
@@ -135,8 +142,9 @@ impl Desk {
 /// A link as the desk writes to it.
 struct Writer {
     sender: Sender,
-    /// Something was queued: whoever watches says when it is written.
-    queued: Arc<Notify>,
+    /// Something was queued: whoever watches says when it is written. Dropped, it ends the watch, which would keep the
+    /// link open otherwise.
+    queued: mpsc::Sender<()>,
 }
 
 struct Run {
@@ -175,7 +183,7 @@ impl Run {
             };
             tokio::select! {
                 message = messages.recv() => match message {
-                    Some(Message::Stop(done)) => return self.stop(open, done).await,
+                    Some(Message::Stop(done)) => return self.stop(open, messages, done).await,
                     Some(message) => self.take(message, &mut open),
                     None => return,
                 },
@@ -228,11 +236,10 @@ impl Run {
 
     /// A task that tells the machine whenever everything queued for the link was written.
     fn watch(&self, link: LinkId, sender: Sender) -> Writer {
-        let queued = Arc::new(Notify::new());
-        let (watched, signal, inbox) = (sender.clone(), queued.clone(), self.inbox.clone());
+        let (queued, mut signal) = mpsc::channel(1);
+        let (watched, inbox) = (sender.clone(), self.inbox.clone());
         tokio::spawn(async move {
-            loop {
-                signal.notified().await;
+            while signal.recv().await.is_some() {
                 let written = watched.drained().await.is_ok();
                 if !written || inbox.send(Message::Input(Box::new(Input::Drained { link }))).await.is_err() {
                     return;
@@ -268,7 +275,8 @@ impl Run {
     fn send(&mut self, link: LinkId, frame: &Frame, open: &mut Open) {
         let Some(writer) = open.writers.get(&link) else { return };
         match writer.sender.try_send(frame) {
-            Ok(()) => writer.queued.notify_one(),
+            // Full means that the watch is told already; it looks after this frame then.
+            Ok(()) => drop(writer.queued.try_send(())),
             Err(error) => {
                 tracing::debug!(link = link.0, %error, "frame not queued");
                 self.close(link, Some(error.to_string()), open);
@@ -358,10 +366,25 @@ impl Run {
         });
     }
 
-    /// Tells every node when to come back, and waits until they have read it.
-    async fn stop(mut self, mut open: Open, done: oneshot::Sender<()>) {
+    /// Tells every node when to come back, and waits until they have read it and what was under way is answered.
+    async fn stop(
+        mut self,
+        mut open: Open,
+        mut messages: mpsc::Receiver<Message>,
+        done: oneshot::Sender<()>,
+    ) {
         self.control.handle(Input::Drain, self.clock.now());
         self.drain_outputs(&mut open);
+        let answered = async {
+            while !self.control.is_drained() {
+                let Some(message) = messages.recv().await else { return };
+                self.take(message, &mut open);
+                self.drain_outputs(&mut open);
+            }
+        };
+        if tokio::time::timeout(DRAIN_TIME_MAX, answered).await.is_err() {
+            tracing::warn!("the store did not answer everything before the end");
+        }
         let rest: Vec<LinkId> = open.writers.keys().copied().collect();
         for link in rest {
             self.close(link, None, &mut open);
@@ -373,5 +396,7 @@ impl Run {
     }
 }
 
+/// Edits that are under way at the end have this long to be answered.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 /// The store is asked again this often while it cannot be read at start: /healthz says so meanwhile.
 const LOAD_RETRY_INTERVAL: Duration = Duration::from_secs(1);

@@ -47,14 +47,14 @@ pub async fn administrator(store: &Store, settings: &Settings) -> anyhow::Result
     if !store.users().await.context("the users cannot be read")?.is_empty() {
         return Ok(None);
     }
-    let Some(password) = settings.admin_password.clone() else {
+    let Some(password) = settings.admin_password.clone().filter(|password| !password.is_empty()) else {
         let secret = accounts::setup_secret();
         let offered = store.offer_setup(&accounts::setup_digest(&secret), clock::wall()).await?;
         return Ok(offered.then_some(secret));
     };
     let name: Label = "admin".parse().expect("a label");
     if let Err(refusal) = people::judge(&password, name.as_str()) {
-        tracing::warn!(detail = refusal.detail, "WARREN_ADMIN_PASSWORD is weak: set another one soon");
+        tracing::warn!(detail = refusal.detail, "WARREN_ADMIN_PASSWORD is weak");
     }
     let hash = people::hash(password).await?;
     let user = accounts::new_user(name, Role::SuperAdmin, hash);
@@ -65,7 +65,9 @@ pub async fn administrator(store: &Store, settings: &Settings) -> anyhow::Result
 
 /// The tenant that a new database starts with.
 pub async fn tenant(desk: &Desk, settings: &Settings) -> anyhow::Result<()> {
-    let none = desk.read_loaded(|control| control.directories().next().is_none()).await?;
+    let none = desk
+        .read_loaded(|control| control.directories().next().is_none() && control.withheld().next().is_none())
+        .await?;
     if !none {
         return Ok(());
     }

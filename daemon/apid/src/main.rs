@@ -25,9 +25,11 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use control::{Control, ControlConfig};
 use model::wire::Remark;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use shell::service::{self, Wish, Wishes};
 use store::Store;
 use tokio::net::TcpListener;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::anchors::Anchors;
 use crate::clock::Clock;
@@ -55,7 +57,29 @@ fn main() -> ExitCode {
             "warren-apid needs no privilege: run it as its own user, or add --allow-root",
         );
     }
-    service::run(serve(settings))
+    if let Err(error) = raise_open_files() {
+        tracing::warn!(%error, "the limit of open files stays as it is: each link needs one");
+    }
+    if settings.restored { service::run(restored(settings)) } else { service::run(serve(settings)) }
+}
+
+/// As many files as the hard limit allows (getrlimit(2)).
+fn raise_open_files() -> nix::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+}
+
+/// Tells a restored database that it is one: everything after it is newer than anything that nodes hold.
+async fn restored(settings: Settings) -> anyhow::Result<()> {
+    let store = Store::open(&settings.database_url()).await.context("the database cannot be used")?;
+    let entry = accounts::entry(control::Actor::Server, "server.restored", "", None);
+    let epoch = store.raise_epoch(&entry).await?;
+    store.close().await;
+    tracing::info!(
+        epoch = epoch.0,
+        "the epoch is raised; tokens and sessions from before are void: start warren-apid"
+    );
+    Ok(())
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
@@ -78,7 +102,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).context("the kernel has no random bytes")?;
     let control = Control::new(control_config(&settings, &public, &store), seed);
-    let desk = Desk::start(control, store.clone(), Anchors::new(sealer), clock, metrics.clone());
+    let (desk, running) = Desk::start(control, store.clone(), Anchors::new(sealer), clock, metrics.clone());
     first_start::tenant(&desk, &settings).await?;
     readiness.set(store.clone(), desk.clone());
 
@@ -100,26 +124,49 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let unix = link::unix::listen(&settings.socket, SOCKET_MODE)
         .await
         .with_context(|| format!("cannot listen on {}", settings.socket.display()))?;
-    tokio::spawn(listen::quic(quic, desk.clone()));
-    tokio::spawn(listen::unix(unix, users, desk.clone(), router.clone()));
-    let https = tokio::spawn(async move { listen::https(https, &certificate, router).await });
+    let mut doors = JoinSet::new();
+    doors.spawn(listen::quic(quic, desk.clone()));
+    doors.spawn(listen::unix(unix, users, desk.clone(), router.clone()));
+    doors.spawn(async move {
+        if let Err(error) = listen::https(https, &certificate, router).await {
+            tracing::error!(%error, "HTTPS cannot be served");
+        }
+    });
+    tokio::spawn(audit::prune_daily(store.clone(), settings.audit_retention_days));
 
     tracing::info!(url = %public, listen = %settings.listen, socket = %settings.socket.display(), %fingerprint, "serving");
     if let Some(secret) = setup {
         tracing::info!(url = %format!("{public}/setup?secret={secret}"), "no administrator yet: open the URL, it works once");
     }
     service::ready("serving");
-    while wishes.next().await == Wish::Reload {
-        tracing::info!(
-            "nothing can be reloaded: restart to change settings; agents keep their tunnels meanwhile"
-        );
-    }
+    until_told(&mut wishes, running, &mut doors).await?;
     service::stopping();
-    https.abort();
+    doors.abort_all();
     desk.stop().await;
     store.close().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Ends well when the operator says so, and badly when something ends that nobody asked to: the service manager then
+/// starts the process anew.
+async fn until_told(
+    wishes: &mut Wishes,
+    mut desk: JoinHandle<()>,
+    doors: &mut JoinSet<()>,
+) -> anyhow::Result<()> {
+    loop {
+        tokio::select! {
+            wish = wishes.next() => match wish {
+                Wish::Stop => return Ok(()),
+                Wish::Reload => tracing::info!(
+                    "nothing can be reloaded: restart to change settings; agents keep their tunnels meanwhile"
+                ),
+            },
+            _ = &mut desk => anyhow::bail!("the desk ended by itself"),
+            _ = doors.join_next() => anyhow::bail!("a listener ended by itself"),
+        }
+    }
 }
 
 /// Everybody on the machine may knock; the kernel says who it is.

@@ -25,6 +25,10 @@ const KNOWN: [&str; 8] = [
     "correcthorsebatterystaple",
 ];
 
+/// Hashes that wait for one of those: the last waits for some seconds. More are refused.
+const HASHES_WAITING_MAX: usize = 32;
+
+static SEATS: Semaphore = Semaphore::const_new(HASHES_AT_ONCE + HASHES_WAITING_MAX);
 static GATE: Semaphore = Semaphore::const_new(HASHES_AT_ONCE);
 
 /// Whether a password may be set. The one in the environment may be weak; the caller warns then.
@@ -87,6 +91,9 @@ fn argon2() -> Result<Argon2<'static>, Refusal> {
 async fn on_a_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
 ) -> Result<T, Refusal> {
+    let Ok(_seat) = SEATS.try_acquire() else {
+        return Err(Refusal::new(Code::RateLimited, "too many people log in at once"));
+    };
     let _permit = GATE.acquire().await.map_err(|e| internal(&e))?;
     tokio::task::spawn_blocking(work).await.map_err(|e| internal(&e))?
 }

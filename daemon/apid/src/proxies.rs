@@ -29,13 +29,22 @@ impl Proxies {
         if !self.believes(address.ip()) {
             return (address, channel);
         }
-        let forwarded = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-        let mut hops: Vec<IpAddr> =
-            forwarded.flat_map(|value| value.split(',')).map_while(|hop| hop.trim().parse().ok()).collect();
-        while hops.len() > 1 && hops.last().is_some_and(|hop| self.believes(*hop)) {
-            hops.pop();
+        let values: Vec<&str> = headers
+            .get_all("x-forwarded-for")
+            .iter()
+            .map(|value| value.to_str().unwrap_or_default())
+            .collect();
+        let hops =
+            values.iter().flat_map(|value| value.split(',')).rev().map(|hop| hop.trim().parse::<IpAddr>());
+        let mut client = address;
+        for hop in hops {
+            // What stands left of a hop that cannot be read, or that is no proxy of ours, is the client's own writing.
+            let Ok(hop) = hop else { break };
+            client = SocketAddr::new(hop, 0);
+            if !self.believes(hop) {
+                break;
+            }
         }
-        let client = hops.pop().map_or(address, |ip| SocketAddr::new(ip, 0));
         (client, Channel::Proxied)
     }
 
@@ -65,5 +74,7 @@ mod tests {
         check("10.0.0.1:1", Some("203.0.113.9, 198.51.100.1, 10.0.0.2"), ("198.51.100.1", Channel::Proxied));
         check("10.0.0.1:1", None, ("10.0.0.1", Channel::Proxied));
         check("10.0.0.1:1", Some("nonsense"), ("10.0.0.1", Channel::Proxied));
+        check("10.0.0.1:1", Some("8.8.8.8, x, 198.51.100.1"), ("198.51.100.1", Channel::Proxied));
+        check("10.0.0.1:1", Some("8.8.8.8, x, 10.0.0.2"), ("10.0.0.2", Channel::Proxied));
     }
 }

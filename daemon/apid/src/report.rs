@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use control::Event;
+use model::wire::Remark;
 
 /// The error and its causes in one line.
 pub fn chain(error: &(dyn Error + 'static)) -> String {
@@ -31,7 +32,8 @@ pub fn event(event: &Event) {
             tracing::info!(link = link.0, from, code = %refusal.code, detail = refusal.detail, "link refused");
         }
         Event::NodeRefused { link, refusal } => {
-            tracing::warn!(link = link.0, code = %refusal.code, detail = refusal.detail, "node left with a refusal");
+            let detail = Remark::new(&refusal.detail);
+            tracing::info!(link = link.0, code = %refusal.code, %detail, "node left with a refusal");
         }
         Event::Enrolled { tenant, device } => tracing::info!(%tenant, %device, "device enrolled"),
         Event::IdentityCloned { tenant, device } => {

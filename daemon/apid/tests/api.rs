@@ -129,6 +129,16 @@ async fn post(server: &Server, path: &str, bearer: Option<&str>, body: Value) ->
     ask(server, Method::POST, path, bearer, body).await
 }
 
+/// What a probe sees: the whole answer, head and body.
+async fn probe(apid: &Apid, path: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", apid.probes)).await.expect("it listens");
+    let question = format!("GET {path} HTTP/1.0\r\n\r\n");
+    stream.write_all(question.as_bytes()).await.expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("text");
+    answer
+}
+
 fn fresh() -> Apid {
     Apid::start(tempfile::tempdir().expect("a directory"), &[])
 }
@@ -309,22 +319,14 @@ async fn bad_input_is_refused_with_a_code_a_hint_and_a_request_id() {
 #[tokio::test]
 async fn probes_say_what_is_missing_and_metrics_are_not_public() {
     let apid = fresh();
-    let probe = async |path: &str| {
-        let mut stream = TcpStream::connect(("127.0.0.1", apid.probes)).await.expect("it listens");
-        let question = format!("GET {path} HTTP/1.0\r\n\r\n");
-        stream.write_all(question.as_bytes()).await.expect("it reads");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("text");
-        answer
-    };
-    let ready = probe("/readyz").await;
+    let ready = probe(&apid, "/readyz").await;
     assert!(ready.starts_with("HTTP/1.0 200 "), "{ready}");
-    let health = probe("/healthz").await;
+    let health = probe(&apid, "/healthz").await;
     assert!(
         health.contains("warren-netd is not attached") && health.starts_with("HTTP/1.0 503 "),
         "{health}"
     );
-    let metrics = probe("/metrics").await;
+    let metrics = probe(&apid, "/metrics").await;
     assert!(metrics.contains("warren_db_open_connections"), "{metrics}");
     assert_eq!(get(&apid.https(apid.fingerprint()), "/metrics", None).await.0, 404);
 }
@@ -362,4 +364,48 @@ fn it_refuses_to_start_where_it_should_not() {
     assert!(code == Some(1) && text.contains("--public-url"), "{text}");
     let (code, text) = run(&["--nonsense"]);
     assert!(code == Some(2) && text.contains("--nonsense"), "{text}");
+}
+
+#[tokio::test]
+async fn links_that_come_and_go_leave_nothing_open() {
+    let apid = fresh();
+    let open = || std::fs::read_dir(format!("/proc/{}/fd", apid.child.id())).expect("its files").count();
+    let before = open();
+    for _ in 0..100 {
+        let mut stream =
+            tokio::net::UnixStream::connect(apid.dir.path().join("apid.sock")).await.expect("a socket");
+        // The first byte of a frame: a link, which then ends.
+        stream.write_all(&[0]).await.expect("written");
+    }
+    let end = Instant::now() + PATIENCE;
+    while open() > before + 5 {
+        assert!(Instant::now() < end, "{} files are open, {before} were", open());
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn methods_of_anybodys_making_are_one_series() {
+    let apid = fresh();
+    for n in 0..20 {
+        let method = Method::from_bytes(format!("X{n}").as_bytes()).expect("a token");
+        ask(&apid.socket(), method, "/api/version", None, Value::Null).await;
+    }
+    assert!(!probe(&apid, "/metrics").await.contains("method=\"X"));
+}
+
+#[test]
+fn a_restored_database_is_told_and_an_empty_password_is_none() {
+    let dir = fresh().stop();
+    let run = Command::new(env!("CARGO_BIN_EXE_warren-apid"))
+        .args(["--allow-root", "--restored", "--state-dir"])
+        .arg(dir.path())
+        .output()
+        .expect("the binary runs");
+    assert!(
+        run.status.success() && String::from_utf8_lossy(&run.stderr).contains("epoch is raised"),
+        "{run:?}"
+    );
+    let again = Apid::start(dir, &[("WARREN_ADMIN_PASSWORD", "")]);
+    assert!(!again.log.contains("first administrator made"), "{}", again.log);
 }

@@ -58,7 +58,7 @@ struct Outlet {
 /// A whole snapshot, half sent.
 struct Stream {
     head: Vec<u8>,
-    tail: Arc<[u8]>,
+    tail: Arc<Vec<u8>>,
     offset: usize,
 }
 
@@ -83,7 +83,7 @@ impl Stream {
 /// The shared bytes of one version.
 struct Tail {
     version: Version,
-    bytes: Weak<[u8]>,
+    bytes: Weak<Vec<u8>>,
 }
 
 /// What to do about one dirty outlet.
@@ -405,13 +405,13 @@ impl Publisher {
         Some((Whole { stamp: stamp(), tenant: directory.tenant().id, bytes_total }, stream))
     }
 
-    fn tail(&mut self, directory: &Directory, share: Share) -> Arc<[u8]> {
+    fn tail(&mut self, directory: &Directory, share: Share) -> Arc<Vec<u8>> {
         let key = (directory.tenant().id, share);
         let kept = self.tails.get(&key).filter(|tail| tail.version == directory.version());
         if let Some(tail) = kept.and_then(|tail| tail.bytes.upgrade()) {
             return tail;
         }
-        let tail: Arc<[u8]> = directory.tail_bytes(share).into();
+        let tail: Arc<Vec<u8>> = Arc::new(directory.tail_bytes(share));
         self.tails.insert(key, Tail { version: directory.version(), bytes: Arc::downgrade(&tail) });
         tail
     }

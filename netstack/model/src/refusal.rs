@@ -73,7 +73,7 @@ codes! {
     35 NotFound "not-found" "check the path and the server's version";
     36 Draining "draining" "the server restarts: it is tried again";
     37 PasswordInvalid "password-invalid" "use at least twelve characters that are not a known password";
-    38 SetupDone "setup-done" "an administrator exists already: log in, or run `warren user` on the server as root";
+    38 SetupDone "setup-done" "an administrator exists already: log in with `warren login`, or administer on the server as root";
     39 NotEnrolled "not-enrolled" "join first: `warren up --server URL --token TOKEN`";
     40 NameUnknown "name-unknown" "see `warren status` for the names that this device reaches";
     41 StateDamaged "state-damaged" "mend the named file, or begin anew: `warren logout`, then enrol with a new token";

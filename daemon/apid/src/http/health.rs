@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::{FromRef, State};
 use axum::http::StatusCode;
 use model::api::admin::Health;
 use store::Store;
+use tokio::sync::Mutex;
 
 use super::App;
 use crate::desk::Desk;
@@ -19,9 +20,18 @@ const CHECK_TIME_MAX: Duration = Duration::from_secs(2);
 /// How a check is written that found nothing wrong.
 pub const OK: &str = "ok";
 
+/// The answer of a second ago is given again: a check writes to the database, and anybody may ask.
+const CHECK_LIFE: Duration = Duration::from_secs(1);
+
+type Checks = BTreeMap<String, String>;
+
 /// What the checks look at; empty until the database is migrated. Clones share it.
 #[derive(Clone, Default)]
-pub struct Readiness(Arc<OnceLock<(Store, Desk)>>);
+pub struct Readiness {
+    subject: Arc<OnceLock<(Store, Desk)>>,
+    /// Locked while the checks run, so that they run once for all who ask meanwhile.
+    last: Arc<Mutex<Option<(Instant, Checks)>>>,
+}
 
 impl FromRef<App> for Readiness {
     fn from_ref(app: &App) -> Self {
@@ -33,32 +43,26 @@ impl Readiness {
     /// Migrations are done and the desk runs.
     pub fn set(&self, store: Store, desk: Desk) {
         // Said once, by main.
-        let _ = self.0.set((store, desk));
+        let _ = self.subject.set((store, desk));
     }
 
-    /// Each check by name.
-    pub async fn checks(&self) -> BTreeMap<String, String> {
-        let Some((store, desk)) = self.0.get() else {
+    /// Each check by name, a second old at most.
+    pub async fn checks(&self) -> Checks {
+        let Some((store, desk)) = self.subject.get() else {
             return BTreeMap::from([("database".into(), "migrations: pending".into())]);
         };
-        let database = match tokio::time::timeout(CHECK_TIME_MAX, store.probe()).await {
-            Ok(Ok(())) => OK.into(),
-            Ok(Err(error)) => format!("{}: {error}", error.kind.as_str()),
-            Err(_) => "locked: the database does not answer in time".into(),
-        };
-        let problem = desk.read(|control| control.hub().map(|hub| hub.problems.first().map(ToString::to_string))).await;
-        let wireguard = match problem {
-            Ok(Some(None)) => OK.into(),
-            Ok(Some(Some(problem))) => problem,
-            Ok(None) => "warren-netd is not attached: systemctl status warren-netd".into(),
-            Err(refusal) => refusal.to_string(),
-        };
-        BTreeMap::from([("database".into(), database), ("wireguard".into(), wireguard)])
+        let mut last = self.last.lock().await;
+        if let Some((_, checks)) = last.as_ref().filter(|(at, _)| at.elapsed() < CHECK_LIFE) {
+            return checks.clone();
+        }
+        let checks = check(store, desk).await;
+        *last = Some((Instant::now(), checks.clone()));
+        checks
     }
 
     /// Sets the gauges to what is now.
     pub async fn measure(&self, metrics: &Metrics) {
-        let Some((store, desk)) = self.0.get() else { return };
+        let Some((store, desk)) = self.subject.get() else { return };
         let figures = store.figures();
         metrics.db_open.set(figures.open.into());
         metrics.db_in_use.set(figures.in_use.into());
@@ -71,8 +75,32 @@ impl Readiness {
 
     /// Whether migrations are done.
     pub fn migrated(&self) -> bool {
-        self.0.get().is_some()
+        self.subject.get().is_some()
     }
+}
+
+async fn check(store: &Store, desk: &Desk) -> Checks {
+    let database = match tokio::time::timeout(CHECK_TIME_MAX, store.probe()).await {
+        Ok(Ok(())) => OK.into(),
+        Ok(Err(error)) => format!("{}: {error}", error.kind.as_str()),
+        Err(_) => "locked: the database does not answer in time".into(),
+    };
+    let problem =
+        desk.read(|control| control.hub().map(|hub| hub.problems.first().map(ToString::to_string))).await;
+    let wireguard = match problem {
+        Ok(Some(None)) => OK.into(),
+        Ok(Some(Some(problem))) => problem,
+        Ok(None) => "warren-netd is not attached: systemctl status warren-netd".into(),
+        Err(refusal) => refusal.to_string(),
+    };
+    let withheld = desk.read(|control| control.withheld().count()).await;
+    let directories = match withheld {
+        Ok(0) => OK.into(),
+        Ok(count) => format!("{count} tenants are withheld: see the log for why"),
+        Err(refusal) => refusal.to_string(),
+    };
+    let checks = [("database", database), ("directories", directories), ("wireguard", wireguard)];
+    checks.into_iter().map(|(name, result)| (name.into(), result)).collect()
 }
 
 /// Whether everything that the server needs works now.
@@ -90,7 +118,7 @@ pub async fn readyz(State(readiness): State<Readiness>) -> (StatusCode, Json<Hea
     answer(checks)
 }
 
-fn answer(checks: BTreeMap<String, String>) -> (StatusCode, Json<Health>) {
+fn answer(checks: Checks) -> (StatusCode, Json<Health>) {
     let well = checks.values().all(|check| check == OK);
     let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Health { status: if well { OK } else { "degraded" }.into(), checks }))

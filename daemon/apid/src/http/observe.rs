@@ -1,9 +1,9 @@
 //! What is the same for every request: an id, a metric, a log line. And the routes that are no forms.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::HeaderValue;
+use axum::http::{HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use control::Origin;
@@ -15,24 +15,47 @@ use super::health::Readiness;
 use super::problem::{Refused, Told, with_request_id};
 use crate::metrics::Metrics;
 
-/// Counts, times and names every request.
+/// From head to answer: an edit waits for the database, a slow client is cut.
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Counts, times, bounds and names every request.
 pub async fn request(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id();
-    let method = request.method().clone();
+    let method = known(request.method());
     let route =
         request.extensions().get::<MatchedPath>().map_or_else(|| "none".into(), |p| p.as_str().to_owned());
-    let mut response = next.run(request).await;
+    let mut response = match tokio::time::timeout(REQUEST_TIME_MAX, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            Refused(Refusal::new(Code::BadRequest, "the request was not complete in time")).into_response()
+        }
+    };
     if let Some(told) = response.extensions().get::<Told>().cloned() {
-        tracing::info!(request = id, route, %method, code = %told.0.code, detail = told.0.detail, "request refused");
+        tracing::info!(request = id, route, method, code = %told.0.code, detail = told.0.detail, "request refused");
         response = with_request_id(&told, &id);
     }
-    metrics.request(&route, method.as_str(), response.status().as_u16(), started.elapsed());
-    tracing::debug!(request = id, route, %method, status = response.status().as_u16(), "request answered");
+    metrics.request(&route, method, response.status().as_u16(), started.elapsed());
+    tracing::debug!(request = id, route, method, status = response.status().as_u16(), "request answered");
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("x-request-id", value);
     }
     response
+}
+
+/// Methods are anybody's text; a series for each would have no end.
+fn known(method: &Method) -> &'static str {
+    let all = [
+        Method::GET,
+        Method::POST,
+        Method::PATCH,
+        Method::DELETE,
+        Method::PUT,
+        Method::HEAD,
+        Method::OPTIONS,
+    ];
+    let names = ["GET", "POST", "PATCH", "DELETE", "PUT", "HEAD", "OPTIONS"];
+    all.iter().position(|known| known == method).map_or("other", |at| names[at])
 }
 
 fn request_id() -> String {

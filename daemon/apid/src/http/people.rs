@@ -11,7 +11,7 @@ use model::api::admin::{CreatedApiToken, Login, NewApiToken, Setup};
 use model::id::ApiTokenId;
 use model::token::ApiToken;
 use model::wire::Remark;
-use model::{Code, Refusal};
+use model::{Code, Refusal, TenantId};
 use store::{PeopleError, Role, User};
 
 use super::App;
@@ -49,7 +49,7 @@ pub async fn login(
         Some(user) if right => {
             let actor = Actor::User(Remark::new(user.name.as_str()));
             let role = user.role;
-            Ok(Json(issue(&app, &user, role, "login", LOGIN_LIFE, actor).await?))
+            Ok(Json(issue(&app, &user, (role, None), "login", LOGIN_LIFE, actor).await?))
         }
         _ => {
             app.metrics.login_failure("password");
@@ -84,7 +84,7 @@ pub async fn first_administrator(app: &App, form: Setup) -> Result<CreatedApiTok
     let actor = Actor::User(Remark::new(user.name.as_str()));
     let done = entry(actor.clone(), "user.set-up", user.name.as_str(), None);
     app.store.set_up(&setup_digest(&form.secret), &user, &done).await.map_err(|e| refusal_of(&e))?;
-    issue(app, &user, Role::SuperAdmin, "setup", LOGIN_LIFE, actor).await
+    issue(app, &user, (Role::SuperAdmin, None), "setup", LOGIN_LIFE, actor).await
 }
 
 /// An API token of one's own.
@@ -111,14 +111,14 @@ pub async fn create_api_token(
     }
     Ok((
         StatusCode::CREATED,
-        Json(issue(&app, user, caller.role, &form.label, life, caller.actor.clone()).await?),
+        Json(issue(&app, user, (caller.role, caller.tenant), &form.label, life, caller.actor.clone()).await?),
     ))
 }
 
 async fn issue(
     app: &App,
     user: &User,
-    role: Role,
+    (role, tenant): (Role, Option<TenantId>),
     label: &str,
     life: Duration,
     actor: Actor,
@@ -131,7 +131,7 @@ async fn issue(
         label: label.into(),
         digest: token.digest(),
         role,
-        tenant: None,
+        tenant,
         created_at: now,
         expires_at: now + life,
         used_at: None,

@@ -72,7 +72,9 @@ fn hub(control: &control::Control) -> Option<Hub> {
         wireguard_key: row.key,
         endpoint: row.endpoint.clone(),
         online: presence.is_some(),
-        settled: presence.is_some_and(|p| p.holding.values().all(|(_, settled)| *settled)),
+        settled: presence.is_some_and(|p| {
+            control.directories().all(|d| p.holding.get(&d.tenant().id).is_some_and(|(_, settled)| *settled))
+        }),
         problems: presence.map(|p| p.problems.iter().map(ToString::to_string).collect()).unwrap_or_default(),
     })
 }
