@@ -101,11 +101,14 @@ impl Firewall {
     }
 
     fn read_table(&mut self) -> Result<Option<BTreeSet<Pair>>, NetlinkError> {
-        self.ask(
+        let (tables, _) = self.ask(
             Verb::GetTable,
             netlink_packet_core::NLM_F_ACK,
             &Attributes::new().text(attr::TABLE_NAME, &self.table),
         )?;
+        if !tables.iter().all(is_awake) {
+            return Ok(None);
+        }
         let chains = self.dump(Verb::GetChain, &Attributes::new())?;
         if !self.chains_are_ours(&chains) {
             return Ok(None);
@@ -211,6 +214,12 @@ impl Firewall {
         }
         expected.is_empty()
     }
+}
+
+/// A table has no flags, above all not the one that it is dormant: then it keeps its rules and none is asked.
+fn is_awake(table: &Raw) -> bool {
+    let mut flags = message::body_attributes(table.body()).filter(|(kind, _)| *kind == attr::TABLE_FLAGS);
+    flags.all(|(_, flags)| flags.iter().all(|byte| *byte == 0))
 }
 
 /// The table of an interface: hubs in one network namespace do not share one.

@@ -37,6 +37,7 @@ impl Verb {
 pub(crate) mod attr {
     pub(crate) const LIST_ELEM: u16 = 1;
     pub(crate) const TABLE_NAME: u16 = 1;
+    pub(crate) const TABLE_FLAGS: u16 = 2;
     pub(crate) const TABLE_USERDATA: u16 = 6;
     pub(crate) const CHAIN_TABLE: u16 = 1;
     pub(crate) const CHAIN_NAME: u16 = 3;

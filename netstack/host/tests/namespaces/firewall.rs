@@ -152,6 +152,7 @@ fn every_way_of_tampering_is_noticed() {
     let table = "inet warren-wg0";
     for tamper in [
         "flush ruleset".to_owned(),
+        format!("add table {table} {{ flags dormant; }}"),
         format!("flush chain {table} tenants"),
         format!("insert rule {table} mesh accept"),
         format!("add chain {table} extra"),
