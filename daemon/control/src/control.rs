@@ -12,6 +12,7 @@ use model::{DeviceId, Mono, Now, TenantId};
 use crate::dice::Dice;
 use crate::directories::Directories;
 use crate::directory::Directory;
+use crate::half_open::HalfOpen;
 use crate::io::{ControlConfig, Input, Output};
 use crate::lanes::Lanes;
 use crate::limits::PRESENCE_SAVE_INTERVAL;
@@ -30,7 +31,7 @@ pub struct Control {
     directories: Directories,
     lanes: Lanes,
     sessions: BTreeMap<LinkId, Session>,
-    half_open: usize,
+    half_open: HalfOpen,
     publisher: Publisher,
     presences: Presences,
     hub: Option<HubPresence>,
@@ -52,7 +53,7 @@ impl Control {
             directories: Directories::default(),
             lanes: Lanes::default(),
             sessions: BTreeMap::new(),
-            half_open: 0,
+            half_open: HalfOpen::default(),
             publisher: Publisher::default(),
             presences: Presences::default(),
             hub: None,

@@ -8,6 +8,7 @@ pub mod directory;
 pub mod edit;
 pub mod enrolment;
 pub mod event;
+mod half_open;
 pub mod io;
 mod lanes;
 pub mod limits;

@@ -19,6 +19,9 @@ pub const SNAPSHOT_FRAMES_UNWRITTEN_MAX: u32 = 2;
 pub const FRAMES_UNWRITTEN_MAX: u32 = 256;
 /// Links that have not attached yet: their state is small, but anybody can open one.
 pub const LINKS_HALF_OPEN_MAX: usize = 4096;
+/// Of those, from one address: a quarter, so that one stranger keeps out nobody else. Behind one NAT a thousand devices
+/// may come back at once.
+pub const LINKS_HALF_OPEN_PER_ADDRESS_MAX: usize = LINKS_HALF_OPEN_MAX / 4;
 /// A node that refuses what it is sent gets the whole at once, but not again sooner than this.
 pub const WHOLE_INTERVAL: Duration = Duration::from_secs(5);
 /// Times that a node may refuse what it is sent, in the life of a link. More is a broken node that fills the log.

@@ -14,9 +14,7 @@ use crate::enrolment::VerifiedEnrol;
 use crate::event::Event;
 use crate::io::Output;
 use crate::lanes::{Asker, Lane, Wish};
-use crate::limits::{
-    DRAIN_SPREAD_MAX, DRAIN_SPREAD_PER_LINK, FRAMES_UNWRITTEN_MAX, LINKS_HALF_OPEN_MAX, RETRY_AFTER,
-};
+use crate::limits::{DRAIN_SPREAD_MAX, DRAIN_SPREAD_PER_LINK, FRAMES_UNWRITTEN_MAX, RETRY_AFTER};
 use crate::link::{LinkId, Origin};
 use crate::presence::{Arrival, HubPresence};
 use crate::rows::Actor;
@@ -28,8 +26,8 @@ impl Control {
         let session = Session::new(channel, from, now.mono);
         self.wakes.insert((session.wake_at, link));
         self.sessions.insert(link, session);
-        self.half_open += 1;
-        if !self.loaded || self.draining || self.half_open > LINKS_HALF_OPEN_MAX {
+        let room = self.half_open.begin(from);
+        if !self.loaded || self.draining || !room {
             self.retry(link, RETRY_AFTER);
         }
     }
@@ -167,7 +165,7 @@ impl Control {
         let session = self.sessions.get_mut(&link)?;
         session.stage = Stage::Attached { tenant, node };
         let software = session.software.clone();
-        self.half_open = self.half_open.saturating_sub(1);
+        self.half_open.end(session.from);
         self.out.event(Event::Attached { link, tenant, node, software: software.clone() });
         Some(software)
     }
@@ -406,7 +404,7 @@ impl Control {
         self.wakes.remove(&(session.wake_at, link));
         self.publisher.unsubscribe(link);
         if !session.is_attached() {
-            self.half_open = self.half_open.saturating_sub(1);
+            self.half_open.end(session.from);
         }
         if let Stage::Attached { node, .. } = session.stage {
             self.out.event(Event::Detached { link, node, why });
