@@ -82,13 +82,18 @@ pub fn overwrite(path: &Path, content: &[u8]) -> Result<(), FileError> {
 
 /// Reads a file; `None` if there is none.
 pub fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
+    read_up_to(path, FILE_BYTES_MAX)
+}
+
+/// As [`read`], and no more than so many bytes of it.
+pub fn read_up_to(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, FileError> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(FileError::new("opening", path)(e)),
     };
     let mut content = Vec::new();
-    file.take(FILE_BYTES_MAX).read_to_end(&mut content).map_err(FileError::new("reading", path))?;
+    file.take(bytes_max).read_to_end(&mut content).map_err(FileError::new("reading", path))?;
     Ok(Some(content))
 }
 

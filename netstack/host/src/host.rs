@@ -6,11 +6,12 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
-use engine::{Change, Observed, ObservedInterface, ObservedPeer, STALE_AFTER};
+use engine::{Change, Observed, ObservedInterface, ObservedPeer, PeerSetting, STALE_AFTER};
 use ipnet::IpNet;
 use model::{PrivateKey, PublicKey};
 use nix::errno::Errno;
 
+use crate::endpoints::Endpoints;
 use crate::firewall::{Firewall, Pair};
 use crate::forwarding::{self, ForwardingError};
 use crate::interface::InterfaceName;
@@ -36,7 +37,7 @@ pub struct HostConfig {
     pub resolver: ResolverMode,
     /// The resolver's file, [`crate::resolver::RESOLV_CONF`] but in tests.
     pub resolv_conf: PathBuf,
-    /// Where the original of the resolver's file is kept.
+    /// Where the original of the resolver's file is kept, and a hub's file of endpoints.
     pub state: PathBuf,
     /// Where `wg` finds the socket of the userspace engine; `None`: nowhere.
     pub uapi_directory: Option<PathBuf>,
@@ -117,6 +118,7 @@ pub struct Host {
     resolver: Resolver,
     engine: Box<dyn Wireguard>,
     fallback: Option<String>,
+    endpoints: Endpoints,
     /// When an endpoint was set for a peer that has had no handshake since.
     pointed: BTreeMap<PublicKey, Instant>,
 }
@@ -132,7 +134,10 @@ impl Host {
         };
         let resolver = Resolver::new(config.resolver, &config.interface, &config.resolv_conf, &config.state);
         let (engine, fallback) = choose(&config)?;
-        Ok(Self { config, links, firewall, resolver, engine, fallback, pointed: BTreeMap::new() })
+        // A device is told where its peers are; a hub only ever hears it from them.
+        let endpoints = Endpoints::open(config.forwards.then(|| config.state.join("endpoints")));
+        let pointed = BTreeMap::new();
+        Ok(Self { config, links, firewall, resolver, engine, fallback, endpoints, pointed })
     }
 
     /// What is in use.
@@ -177,6 +182,7 @@ impl Host {
             Change::CreateInterface => self.create(),
             Change::RemoveInterface => {
                 self.pointed.clear();
+                self.endpoints.forget_all();
                 self.engine.remove().map_err(wireguard)
             }
             Change::SetDevice { listen_port } => {
@@ -210,10 +216,19 @@ impl Host {
                 if peer.endpoint.is_some() {
                     self.pointed.insert(peer.key, Instant::now());
                 }
-                self.engine.set_peer(peer).map_err(wireguard)
+                let lost = match peer.endpoint {
+                    Some(_) => None,
+                    None => self.endpoints.take(&peer.key, SystemTime::now()),
+                };
+                let set = match lost {
+                    Some(_) => self.engine.resume_peer(&PeerSetting { endpoint: lost, ..peer.clone() }),
+                    None => self.engine.set_peer(peer),
+                };
+                set.map_err(wireguard)
             }
             Change::RemovePeer(key) => {
                 self.pointed.remove(key);
+                self.endpoints.forget(key);
                 self.engine.remove_peer(key).map_err(wireguard)
             }
             Change::SetFirewall(firewall) => self.set_firewall(&firewall.blocks),
@@ -229,21 +244,21 @@ impl Host {
 
     /// The peers with what is volatile, for people and metrics.
     pub fn peers(&mut self) -> Result<BTreeMap<PublicKey, PeerState>, HostError> {
-        let state = self.engine.read().map_err(|e| HostError::Wireguard(self.config.interface.clone(), e))?;
-        Ok(state.map(|s| s.peers).unwrap_or_default())
+        Ok(self.read_engine()?.map(|state| state.peers).unwrap_or_default())
     }
 
     /// A number that differs when somebody changed what gives no event: peers, forwarding, the resolver. Says
     /// nothing of what it was, and is no more than a reason to observe.
     pub fn glance(&mut self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        if let Ok(Some(state)) = self.engine.read() {
+        if let Ok(Some(state)) = self.read_engine() {
             state.public_key.hash(&mut hasher);
             state.listen_port.hash(&mut hasher);
             for (key, peer) in &state.peers {
                 (key, &peer.allowed, peer.keepalive_seconds, peer.endpoint.is_some()).hash(&mut hasher);
             }
         }
+        self.endpoints.save_if_due(Instant::now());
         if self.firewall.is_some() {
             forwarding::read(&self.config.interface).ok().hash(&mut hasher);
         }
@@ -255,6 +270,9 @@ impl Host {
     /// What stays when the process ends: the kernel's WireGuard, routes and firewall; the resolver is put back,
     /// since nobody answers on our addresses any more.
     pub fn leave(&mut self) -> Result<(), HostError> {
+        if self.read_engine().is_ok() {
+            self.endpoints.save(Instant::now());
+        }
         Ok(self.resolver.clear()?)
     }
 
@@ -314,12 +332,20 @@ impl Host {
         link.map(|link| link.index).ok_or_else(|| HostError::Missing(self.config.interface.clone()))
     }
 
-    /// Our interface and its engine's state, if there is one and it is ours.
-    fn own_link(&mut self) -> Result<Option<(Link, DeviceState)>, HostError> {
+    /// Without support in the kernel there is no interface of the kernel's. What is read is remembered.
+    fn read_engine(&mut self) -> Result<Option<DeviceState>, HostError> {
         let state = self.engine.read().or_else(|error| match error {
             WireguardError::NoKernelSupport => Ok(None),
             other => Err(HostError::Wireguard(self.config.interface.clone(), other)),
         })?;
+        let none = BTreeMap::new();
+        self.endpoints.note(state.as_ref().map_or(&none, |state| &state.peers), SystemTime::now());
+        Ok(state)
+    }
+
+    /// Our interface and its engine's state, if there is one and it is ours.
+    fn own_link(&mut self) -> Result<Option<(Link, DeviceState)>, HostError> {
+        let state = self.read_engine()?;
         match (self.find()?, state) {
             (Some(link), Some(state)) => {
                 if state.public_key.is_some_and(|key| key != self.config.key.public()) {
@@ -381,7 +407,11 @@ fn choose(config: &HostConfig) -> Result<(Box<dyn Wireguard>, Option<String>), H
     if config.mode == Mode::Userspace {
         return Ok((userspace(config), None));
     }
-    match Kernel::open(&config.interface) {
+    let kernel = match config.mode {
+        Mode::Auto => Kernel::probe().and_then(|()| Kernel::open(&config.interface)),
+        _ => Kernel::open(&config.interface),
+    };
+    match kernel {
         Ok(kernel) => Ok((Box::new(kernel), None)),
         Err(error) if config.mode == Mode::Auto => Ok((userspace(config), Some(chain(&error)))),
         Err(error) => Err(HostError::Wireguard(config.interface.clone(), error)),

@@ -3,6 +3,7 @@
 
 pub mod capabilities;
 pub mod drive;
+mod endpoints;
 mod events;
 pub mod files;
 mod firewall;

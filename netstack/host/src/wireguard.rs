@@ -123,6 +123,15 @@ pub trait Wireguard: Send {
     fn set_device(&mut self, key: &PrivateKey, listen_port: Option<u16>) -> Result<(), WireguardError>;
     /// Makes or replaces one peer, in one operation. Its session goes on.
     fn set_peer(&mut self, peer: &PeerSetting) -> Result<(), WireguardError>;
+    /// As [`Self::set_peer`] for a peer that the engine lost: a handshake begins at once, with no packet to send.
+    ///
+    /// A keepalive that is switched on goes at once, and without a session that is a handshake.
+    fn resume_peer(&mut self, peer: &PeerSetting) -> Result<(), WireguardError> {
+        if peer.keepalive_seconds == 0 {
+            self.set_peer(&PeerSetting { keepalive_seconds: u16::MAX, ..peer.clone() })?;
+        }
+        self.set_peer(peer)
+    }
     /// Removes one peer; there being none is fine.
     fn remove_peer(&mut self, key: &PublicKey) -> Result<(), WireguardError>;
     /// Reads all of it; `None` if there is no interface of this engine.

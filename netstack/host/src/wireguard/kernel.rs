@@ -43,6 +43,12 @@ impl Kernel {
         Ok(Self { interface: interface.clone(), links: Links::open()?, peers, peers_read: 0 })
     }
 
+    /// Whether the running kernel has WireGuard; loads its module where that is all that is missing.
+    pub(crate) fn probe() -> Result<(), WireguardError> {
+        let netlink = Netlink::open(netlink_sys::protocols::NETLINK_GENERIC);
+        family(&mut netlink.map_err(NetlinkError::Socket)?).map(drop)
+    }
+
     /// Whether there is a WireGuard interface of the name.
     fn is_there(&self) -> Result<bool, NetlinkError> {
         Ok(self.links.find(&self.interface)?.is_some_and(|link| link.kind == Kind::Wireguard))

@@ -67,6 +67,14 @@ impl Wireguard for Userspace {
         self.update(Update::peer(update))
     }
 
+    fn resume_peer(&mut self, peer: &PeerSetting) -> Result<(), WireguardError> {
+        self.set_peer(peer)?;
+        if let Some(device) = self.device() {
+            device.begin_handshake(&peer.key);
+        }
+        Ok(())
+    }
+
     fn remove_peer(&mut self, key: &PublicKey) -> Result<(), WireguardError> {
         self.update(Update::peer(PeerUpdate::removal(*key)))
     }

@@ -164,8 +164,9 @@ fn the_kernel_is_preferred_and_its_absence_explained() {
     automatic.mode = Mode::Auto;
     let kernel_has_it = succeeds("ip link add probe type wireguard && ip link del probe");
     let mut host = Host::open(automatic).unwrap();
-    host.apply(&Change::CreateInterface).unwrap();
     let report = host.report();
+    host.apply(&Change::CreateInterface).unwrap();
+    assert_eq!(host.report(), report, "it is decided at the start");
     if kernel_has_it {
         assert_eq!((report.backend, report.fallback), (Backend::Kernel, None));
         return;

@@ -12,6 +12,7 @@ mod alone;
 mod capabilities;
 mod changes;
 mod drive;
+mod endpoints;
 mod firewall;
 mod peers;
 mod server;
