@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
-use engine::{Change, Observed, ObservedInterface, ObservedPeer, PeerSetting, STALE_AFTER};
+use engine::{Change, Observed, ObservedInterface, ObservedPeer, PeerSetting, ResolverSetting, STALE_AFTER};
 use ipnet::IpNet;
 use model::{PrivateKey, PublicKey};
 use nix::errno::Errno;
@@ -118,6 +118,8 @@ pub struct Host {
     resolver: Resolver,
     engine: Box<dyn Wireguard>,
     fallback: Option<String>,
+    /// Why the resolver could not be read the last time.
+    resolver_problem: Option<String>,
     endpoints: Endpoints,
     /// When an endpoint was set for a peer that has had no handshake since.
     pointed: BTreeMap<PublicKey, Instant>,
@@ -137,7 +139,8 @@ impl Host {
         // A device is told where its peers are; a hub only ever hears it from them.
         let endpoints = Endpoints::open(config.forwards.then(|| config.state.join("endpoints")));
         let pointed = BTreeMap::new();
-        Ok(Self { config, links, firewall, resolver, engine, fallback, endpoints, pointed })
+        let resolver_problem = None;
+        Ok(Self { config, links, firewall, resolver, engine, fallback, resolver_problem, endpoints, pointed })
     }
 
     /// What is in use.
@@ -149,7 +152,8 @@ impl Host {
         }
     }
 
-    /// All that concerns the node, or an error; never a part of it.
+    /// All that concerns the node, or an error; never a part of it. A resolver that cannot be read is one that is
+    /// not set: the tunnel does not wait for it.
     pub fn observe(&mut self) -> Result<Observed, HostError> {
         let interface = match self.own_link()? {
             Some((link, state)) => Some(self.observe_interface(&link, state)?),
@@ -163,7 +167,7 @@ impl Host {
                 (table.map(to_blocks), forwarding::read(&self.config.interface)?)
             }
         };
-        Ok(Observed { interface, firewall, forwarding, resolver: self.resolver.read()? })
+        Ok(Observed { interface, firewall, forwarding, resolver: self.observe_resolver() })
     }
 
     /// Makes one change; one that is made already is fine.
@@ -390,6 +394,19 @@ impl Host {
             addresses,
             routes,
         })
+    }
+
+    /// Logs once per change of reason.
+    fn observe_resolver(&mut self) -> Option<ResolverSetting> {
+        let (setting, problem) = match self.resolver.read() {
+            Ok(setting) => (setting, None),
+            Err(error) => (None, Some(chain(&error))),
+        };
+        if let Some(reason) = problem.as_ref().filter(|_| problem != self.resolver_problem) {
+            tracing::warn!(code = "resolver-unreadable", reason, "the machine's resolver cannot be read");
+        }
+        self.resolver_problem = problem;
+        setting
     }
 
     /// A handshake is due only where packets flow, and with keepalives they always do.

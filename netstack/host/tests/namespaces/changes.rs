@@ -205,6 +205,26 @@ fn what_others_made_is_left_alone_and_named() {
 }
 
 #[test]
+fn a_resolver_that_cannot_be_read_hides_nothing_else() {
+    if !alone("changes::a_resolver_that_cannot_be_read_hides_nothing_else") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(directory.path());
+    let path = config.resolv_conf.clone();
+    let mut host = Host::open(config).unwrap();
+    for change in [Change::CreateInterface, Change::SetUp, Change::SetResolver(resolver())] {
+        host.apply(&change).unwrap();
+    }
+    assert_eq!(host.observe().unwrap().resolver, Some(resolver()));
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    let observed = host.observe().unwrap();
+    assert_eq!(observed.resolver, None);
+    assert!(observed.interface.unwrap().up);
+}
+
+#[test]
 fn routes_carry_our_protocol_number() {
     if !alone("changes::routes_carry_our_protocol_number") {
         return;
