@@ -21,7 +21,7 @@ mod report;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,7 +92,7 @@ pub enum DriveError {
     /// The ledger's file.
     #[error("ledger")]
     LedgerFile(#[source] FileError),
-    /// The ledger's content. It is left as it is.
+    /// The ledger's content, so that nothing of it can be trusted. It is left as it is.
     #[error("ledger {}", path.display())]
     Ledger {
         /// The file.
@@ -115,7 +115,7 @@ pub enum DriveError {
 /// lost while a program is replaced; the resolver is put back.
 ///
 /// # Errors
-/// See [`DriveError`]. A damaged ledger, or a host that cannot be opened, ends it at once.
+/// See [`DriveError`]. A ledger of which nothing is sound, or a host that cannot be opened, ends it at once.
 pub async fn drive(
     setup: Setup,
     mut commands: Commands,
@@ -156,8 +156,7 @@ impl Driver {
             .expect("reading a file does not panic");
         let ledger = match bytes.map_err(DriveError::LedgerFile)? {
             None => Ledger::new(),
-            Some(bytes) => Ledger::load(&bytes)
-                .map_err(|source| DriveError::Ledger { path: setup.ledger.clone(), source })?,
+            Some(bytes) => load(&bytes, &setup.ledger)?,
         };
         // Subscribed before the first look, so that nothing between the two is missed.
         let events = Events::open(&setup.host.interface, setup.host.forwards).await;
@@ -415,6 +414,19 @@ impl Driver {
         }
         self.events.abort();
     }
+}
+
+/// What is sound of a ledger, if that is at least who the node is and whom it trusts. The engine removes nothing
+/// until the server has sent what is missing.
+fn load(bytes: &[u8], path: &Path) -> Result<Ledger, DriveError> {
+    Ledger::load(bytes).or_else(|error| match error {
+        LedgerError::Snapshot { reason, rest } => {
+            let path = path.display().to_string();
+            tracing::error!(code = "ledger-damaged", path, reason, "a snapshot in the ledger is damaged");
+            Ok(*rest)
+        }
+        source => Err(DriveError::Ledger { path: path.into(), source }),
+    })
 }
 
 /// The result of a task that may not be there; then it never comes.

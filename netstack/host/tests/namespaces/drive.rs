@@ -7,7 +7,7 @@ use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::{Guard, NodeConfig, Role};
+use engine::{Guard, Ledger, LedgerError, NodeConfig, Role};
 use host::drive::{DriveError, Handle, Moment, Report, Server as ServerAt, Setup, channel, drive};
 use host::wireguard::Backend;
 use model::wire::Remark;
@@ -220,6 +220,27 @@ fn a_node_holds_what_it_held_without_any_server() {
         node.settled().await;
         assert!(succeeds("ip addr show dev wg0 | grep -q 100.64.0.1/32"));
         node.stop().await;
+    });
+}
+
+#[test]
+fn a_damaged_snapshot_is_fetched_again() {
+    inside("drive::a_damaged_snapshot_is_fetched_again", async |directory: &Path| {
+        let server = Server::start(directory, Tenant::new(NodeId::Hub)).await;
+        let node = start(hub(directory));
+        node.settled().await;
+        node.stop().await;
+        let path = directory.join("ledger");
+        let mut bytes = fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        assert!(matches!(Ledger::load(&bytes), Err(LedgerError::Snapshot { .. })));
+        let node = start(hub(directory));
+        node.settled().await;
+        assert!(succeeds("ip addr show dev wg0 | grep -q 100.64.0.1/32"));
+        node.stop().await;
+        Ledger::load(&fs::read(&path).unwrap()).unwrap();
+        server.stop().await;
     });
 }
 
