@@ -352,7 +352,7 @@ impl Host {
         let state = self.read_engine()?;
         match (self.find()?, state) {
             (Some(link), Some(state)) => {
-                if state.public_key.is_some_and(|key| key != self.config.key.public()) {
+                if state.public_key != Some(self.config.key.public()) {
                     self.refuse_foreign(&link)?;
                 }
                 Ok(Some((link, state)))

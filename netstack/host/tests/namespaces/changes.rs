@@ -225,6 +225,23 @@ fn a_resolver_that_cannot_be_read_hides_nothing_else() {
 }
 
 #[test]
+fn a_wireguard_interface_of_somebody_else_is_not_adopted() {
+    // Our own engine reads no interface but those it made itself.
+    let test = "changes::a_wireguard_interface_of_somebody_else_is_not_adopted";
+    if backend() != Backend::Kernel || !alone(test) {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mut host = Host::open(config(directory.path())).unwrap();
+    run("ip link add wg0 type wireguard");
+    for key in ["true", "wg genkey > key && wg set wg0 private-key key"] {
+        run(&format!("cd {} && {key}", directory.path().display()));
+        let said = host::chain(&host.observe().unwrap_err());
+        assert!(said.contains("a WireGuard interface that somebody else made"), "{said}");
+    }
+}
+
+#[test]
 fn routes_carry_our_protocol_number() {
     if !alone("changes::routes_carry_our_protocol_number") {
         return;
