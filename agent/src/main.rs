@@ -33,16 +33,10 @@ const CONFIG_FILE: &str = "/etc/warren/agent.toml";
 const PORT_UNPRIVILEGED: u16 = 1024;
 
 fn main() -> ExitCode {
-    let (settings, printed) = match shell::config::read::<Settings>(CONFIG_FILE) {
-        Ok(read) => read,
-        Err(error) => return error.report(),
+    let settings: Settings = match service::begin(CONFIG_FILE) {
+        Ok(settings) => settings,
+        Err(exit) => return exit,
     };
-    if settings.print_config {
-        return service::print(&printed);
-    }
-    if let Err(error) = shell::log::start(&settings.log) {
-        return service::refuse(&error.to_string());
-    }
     let needed = |missing: &Missing| missing.0 == Needed::NetAdmin || settings.dns_port < PORT_UNPRIVILEGED;
     let missing: Vec<String> =
         capabilities::missing().iter().filter(|m| needed(m)).map(ToString::to_string).collect();

@@ -107,6 +107,16 @@ impl Settings {
     }
 }
 
+impl shell::service::Daemon for Settings {
+    fn log(&self) -> &shell::log::Settings {
+        &self.log
+    }
+
+    fn print_config(&self) -> bool {
+        self.print_config
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -42,16 +42,10 @@ use crate::metrics::Metrics;
 const CONFIG_FILE: &str = "/etc/warren/apid.toml";
 
 fn main() -> ExitCode {
-    let (settings, printed) = match shell::config::read::<Settings>(CONFIG_FILE) {
-        Ok(read) => read,
-        Err(error) => return error.report(),
+    let settings: Settings = match service::begin(CONFIG_FILE) {
+        Ok(settings) => settings,
+        Err(exit) => return exit,
     };
-    if settings.print_config {
-        return service::print(&printed);
-    }
-    if let Err(error) = shell::log::start(&settings.log) {
-        return service::refuse(&error.to_string());
-    }
     if nix::unistd::Uid::effective().is_root() && !settings.allow_root {
         return service::refuse(
             "warren-apid needs no privilege: run it as its own user, or add --allow-root",

@@ -46,6 +46,16 @@ pub struct Settings {
     pub log: shell::log::Settings,
 }
 
+impl shell::service::Daemon for Settings {
+    fn log(&self) -> &shell::log::Settings {
+        &self.log
+    }
+
+    fn print_config(&self) -> bool {
+        self.print_config
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

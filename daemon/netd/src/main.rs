@@ -26,16 +26,10 @@ const CONFIG_FILE: &str = "/etc/warren/netd.toml";
 const UAPI_DIRECTORY: &str = "/var/run/wireguard";
 
 fn main() -> ExitCode {
-    let (settings, printed) = match shell::config::read::<Settings>(CONFIG_FILE) {
-        Ok(read) => read,
-        Err(error) => return error.report(),
+    let settings: Settings = match service::begin(CONFIG_FILE) {
+        Ok(settings) => settings,
+        Err(exit) => return exit,
     };
-    if settings.print_config {
-        return service::print(&printed);
-    }
-    if let Err(error) = shell::log::start(&settings.log) {
-        return service::refuse(&error.to_string());
-    }
     for path in [&shell::config::file_in_use(CONFIG_FILE), &settings.state_dir] {
         if let Err(error) = owned::check(path) {
             return service::refuse(&error.to_string());

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::{config, log};
+
 /// What the operator wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wish {
@@ -109,8 +111,30 @@ pub fn run(daemon: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
     }
 }
 
+/// The settings that every daemon has.
+pub trait Daemon: clap::Parser {
+    /// How it logs.
+    fn log(&self) -> &log::Settings;
+
+    /// Whether it is to print its settings and end.
+    fn print_config(&self) -> bool;
+}
+
+/// How every daemon begins: reads its settings, prints them if that was asked for, and starts logging.
+///
+/// # Errors
+/// The exit code with which the process ends at once: 0 after printing, 2 for wrong settings.
+pub fn begin<D: Daemon>(default_file: &str) -> Result<D, ExitCode> {
+    let (settings, printed) = config::read::<D>(default_file).map_err(|error| error.report())?;
+    if settings.print_config() {
+        return Err(print(&printed));
+    }
+    log::start(settings.log()).map_err(|error| refuse(&error.to_string()))?;
+    Ok(settings)
+}
+
 /// Prints a text on standard output and succeeds: for `--print-config`.
-pub fn print(text: &str) -> ExitCode {
+fn print(text: &str) -> ExitCode {
     // A closed pipe is the reader's wish.
     let _ = write!(std::io::stdout().lock(), "{text}");
     ExitCode::SUCCESS
