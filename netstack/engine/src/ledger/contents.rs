@@ -59,11 +59,13 @@ impl Contents<'_> {
                 check_names(snapshot, snapshot.zone.names.keys())?;
                 let mut peers = snapshot.peers.iter();
                 peers.try_for_each(|(key, peer)| self.check_peer(snapshot, hub_keys.as_ref(), key, peer))?;
+                self.check_shared(snapshot, snapshot.peers.keys())?;
             }
             Scope::Touched { peers, names } => {
                 check_names(snapshot, names)?;
-                let mut peers = peers.iter().filter_map(|key| Some((key, snapshot.peers.get(key)?)));
-                peers.try_for_each(|(key, peer)| self.check_peer(snapshot, hub_keys.as_ref(), key, peer))?;
+                let mut found = peers.iter().filter_map(|key| Some((key, snapshot.peers.get(key)?)));
+                found.try_for_each(|(key, peer)| self.check_peer(snapshot, hub_keys.as_ref(), key, peer))?;
+                self.check_shared(snapshot, peers)?;
             }
         }
         Ok(hub_keys.map_or(self.hub_serial, |keys| keys.serial))
@@ -117,6 +119,17 @@ impl Contents<'_> {
         }
         match self.rules.guard {
             Some(guard) => guard.check_peer(&snapshot.own.block, key, peer).map_err(Rejection::Guard),
+            None => Ok(()),
+        }
+    }
+
+    fn check_shared<'k>(
+        &self,
+        snapshot: &Snapshot,
+        touched: impl IntoIterator<Item = &'k PublicKey>,
+    ) -> Result<(), Rejection> {
+        match self.rules.guard {
+            Some(guard) => guard.check_shared(snapshot, touched).map_err(Rejection::Guard),
             None => Ok(()),
         }
     }

@@ -111,10 +111,23 @@ fn no_server_can_make_a_hub_leave_its_limits() {
         peer.allowed.push(net.parse().expect("a net"));
         t.snapshot.peers.insert(key, peer);
     };
-    for net in ["0.0.0.0/0", "::/0", "100.65.0.9/32", "10.0.0.0/8"] {
+    // Others' addresses, a net of its own tenant's, the hub's own, and another peer's.
+    let others = ["0.0.0.0/0", "::/0", "100.65.0.9/32", "10.0.0.0/8"];
+    for net in others.into_iter().chain(["100.66.9.0/24", "100.66.0.1/32", "100.66.0.11/32"]) {
         assert_eq!(rejection(|t| allow(t, net)), guarded, "{net}");
     }
-    assert_eq!(rejection(|t| allow(t, "100.66.9.0/24")), None);
+    assert_eq!(rejection(|t| allow(t, "100.66.9.9/32")), None);
+    assert_eq!(rejection(|t| t.snapshot.own.addresses = t.block.host(2)), guarded);
+    // A whole is checked as a patch is.
+    let mut world = hub(2);
+    let before = world.host.state.clone();
+    let tenant = &mut world.server.tenants[1];
+    allow(tenant, "100.66.0.11/32");
+    tenant.version.generation = tenant.version.generation.next();
+    let whole = tenant.whole();
+    world.push(whole);
+    assert!(world.count("snapshot rejected") >= 1);
+    assert_eq!(world.host.state, before);
     let move_to = |t: &mut Tenant, v4: &str| {
         let block = model::Block::new(v4.parse().expect("a net"), t.id).expect("a block");
         t.snapshot.own.block = block;
