@@ -37,8 +37,13 @@ const DIAL_TIME_MAX: Duration = Duration::from_secs(60);
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(5);
 /// A link that held so long was a good one: the next failure counts as the first.
 const STEADY_AFTER: Duration = Duration::from_secs(10);
+/// The shortest wait when a server sends a node away, and as much again is chance: no server makes nodes spin.
+const RETRY_WAIT_MIN: Duration = Duration::from_secs(1);
 /// The longest that a server may send a node away.
 const RETRY_WAIT_MAX: Duration = Duration::from_secs(600);
+/// The same for one that has not proven the anchor: anybody on the way can say so, and gains no more than by cutting
+/// the link.
+const RETRY_WAIT_MAX_UNPROVEN: Duration = RECONNECTS.max;
 
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -343,7 +348,16 @@ impl Session {
             }
             Wait::Reconnect => self.reconnects.fail(turn.rng),
             Wait::Refusal => self.refusals.fail(turn.rng),
-            Wait::Server(duration) => duration.min(RETRY_WAIT_MAX),
+            Wait::Server(duration) => {
+                let floor = RETRY_WAIT_MIN + fraction(RETRY_WAIT_MIN, turn.rng);
+                let max = if self.is_proven() { RETRY_WAIT_MAX } else { RETRY_WAIT_MAX_UNPROVEN };
+                duration.min(max).max(floor).max(self.reconnects.fail(turn.rng))
+            }
         }
+    }
+
+    /// Whether the server at the other end has proven the anchor, where there is one to prove.
+    const fn is_proven(&self) -> bool {
+        matches!(self.state, State::Proving { .. } | State::Claiming { .. } | State::Attached { .. })
     }
 }

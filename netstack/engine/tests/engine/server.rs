@@ -7,7 +7,8 @@ use model::limits::PART_BYTES_MAX;
 use model::snapshot::{Own, Stamp};
 use model::token::OnboardingToken;
 use model::wire::{
-    Attached, Channel, Enrolled, Frame, Hello, Holding, Part, Patched, Refused, Transcript, Welcome, Whole,
+    Attached, Channel, Enrolled, Frame, Hello, Holding, Part, Patched, Refused, Retry, Transcript, Welcome,
+    Whole,
 };
 use model::zone::RecordSet;
 use model::{
@@ -179,6 +180,8 @@ pub(crate) struct Server {
     pub(crate) enrols: u32,
     /// What the node said on all links.
     pub(crate) received: Vec<Frame>,
+    /// The answer to a hello, in milliseconds: come back later.
+    pub(crate) retry: Option<u32>,
     /// Does not answer anything.
     pub(crate) mute: bool,
     hello: Option<Hello>,
@@ -200,6 +203,7 @@ impl Server {
             token_uses: 0,
             enrols: 0,
             received: Vec::new(),
+            retry: None,
             mute: false,
             hello: None,
             transcript: None,
@@ -233,6 +237,9 @@ impl Server {
             Frame::Hello(_) if self.impostor.is_some() && self.refusal.is_some() => {
                 let refusal = self.refusal.clone().expect("checked");
                 vec![Refused { refusal }.into()]
+            }
+            Frame::Hello(_) if self.retry.is_some() => {
+                vec![Retry { after_millis: self.retry.expect("checked") }.into()]
             }
             Frame::Hello(hello) => vec![self.welcome(hello, channel).into()],
             Frame::Heartbeat(beat) => vec![model::wire::Heard { sequence: beat.sequence }.into()],

@@ -126,6 +126,38 @@ fn a_server_that_says_later_is_left_alone_until_then() {
 }
 
 #[test]
+fn a_server_that_says_at_once_is_not_dialled_at_once() {
+    let mut world = device();
+    world.server.retry = Some(0);
+    world.dials = 0;
+    world.cut();
+    world.seconds(3600);
+    assert!((120..1200).contains(&world.dials), "{} dials", world.dials);
+    assert_eq!(world.changes, []);
+    world.server.retry = None;
+    world.seconds(61);
+    assert_eq!(world.node.status().link, LinkState::Attached);
+}
+
+#[test]
+fn one_who_proved_nothing_sends_nobody_away_for_long() {
+    let mut world = device();
+    world.server.retry = Some(u32::MAX);
+    world.dials = 0;
+    world.cut();
+    world.seconds(3600);
+    assert!(world.dials >= 110, "{} dials", world.dials);
+    world.server.retry = None;
+    world.seconds(31);
+    assert_eq!(world.node.status().link, LinkState::Attached);
+    // The server itself may.
+    world.dials = 0;
+    world.push([Retry { after_millis: u32::MAX }.into()]);
+    world.seconds(599);
+    assert_eq!(world.dials, 0);
+}
+
+#[test]
 fn an_unreachable_server_is_dialled_ever_more_slowly_but_found_soon() {
     let mut world = device();
     world.unreachable = true;
