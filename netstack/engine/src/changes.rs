@@ -67,10 +67,11 @@ pub(crate) fn change_of(desired: &Desired, observed: &Observed, subject: &Subjec
         Subject::Resolver => match (&desired.resolver, &observed.resolver) {
             (wanted, found) if wanted == found => None,
             (Some(wanted), _) => Some(Change::SetResolver(wanted.clone())),
-            (None, _) => Some(Change::ClearResolver),
+            (None, _) => desired.spoken_for.is_none().then_some(Change::ClearResolver),
         },
         Subject::InterfaceGone => {
-            (desired.interface.is_none() && observed.interface.is_some()).then_some(Change::RemoveInterface)
+            let is_left = desired.interface.is_none() && observed.interface.is_some();
+            (is_left && desired.spoken_for.is_none()).then_some(Change::RemoveInterface)
         }
         Subject::FirewallGone => {
             (desired.firewall.is_none() && observed.firewall.is_some()).then_some(Change::RemoveFirewall)
@@ -85,7 +86,9 @@ pub(crate) fn change_of(desired: &Desired, observed: &Observed, subject: &Subjec
         | Subject::Peer(_)
         | Subject::Route(_) => {
             let wanted = desired.interface.as_ref()?;
-            change_on_interface(wanted, observed.interface.as_ref().unwrap_or(&BARE), subject)
+            let found = observed.interface.as_ref().unwrap_or(&BARE);
+            let change = change_on_interface(wanted, found, subject)?;
+            may_make(desired, found, &change).then_some(change)
         }
     }
 }
@@ -116,6 +119,18 @@ fn change_on_interface(
         | Subject::Resolver
         | Subject::InterfaceGone
         | Subject::FirewallGone => None,
+    }
+}
+
+/// Whether what a change removes is spoken of by a snapshot: a network goes because a snapshot says so, never because
+/// one could not be read.
+fn may_make(desired: &Desired, found: &ObservedInterface, change: &Change) -> bool {
+    match change {
+        Change::RemoveAddress(net) | Change::RemoveRoute(net) => desired.may_remove([net]),
+        Change::RemovePeer(key) => {
+            desired.may_remove(found.peers.get(key).into_iter().flat_map(|p| &p.allowed))
+        }
+        _ => true,
     }
 }
 

@@ -18,6 +18,18 @@ pub struct Desired {
     pub forwarding: bool,
     /// The resolver. `None`: as it was before.
     pub resolver: Option<ResolverSetting>,
+    /// The blocks of which snapshots speak, while one is missing: never accepted, or not to be read. What lies
+    /// outside is added to, and nothing of it is removed, interface and resolver neither. `None`: snapshots speak
+    /// of everything.
+    pub spoken_for: Option<BTreeSet<IpNet>>,
+}
+
+impl Desired {
+    /// Whether something with these networks may be removed from the host.
+    pub(crate) fn may_remove<'n>(&self, nets: impl IntoIterator<Item = &'n IpNet>) -> bool {
+        let Some(blocks) = &self.spoken_for else { return true };
+        nets.into_iter().all(|net| blocks.iter().any(|block| block.contains(net)))
+    }
 }
 
 /// What the interface should be.

@@ -43,6 +43,11 @@ pub enum Event {
         /// Whose.
         tenant: TenantId,
     },
+    /// A hub was told of more tenants than it takes. Those that it has stay.
+    TenantsTooMany {
+        /// One that it does not take.
+        refused: TenantId,
+    },
     /// A newer snapshot is in force.
     Accepted {
         /// Whose directory.
@@ -110,6 +115,7 @@ impl Event {
             Self::ServerRefused(_) => "refused by the server",
             Self::ServerUntrusted { .. } => "server is not to be trusted",
             Self::AnchorChanged { .. } => "another anchor was offered",
+            Self::TenantsTooMany { .. } => "too many tenants",
             Self::Accepted { .. } => "snapshot accepted",
             Self::Rejected { .. } => "snapshot rejected",
             Self::PeerTwice { .. } => "two tenants name one key",
@@ -135,6 +141,7 @@ impl Event {
             | Self::ServerRefused(_)
             | Self::ServerUntrusted { .. }
             | Self::AnchorChanged { .. }
+            | Self::TenantsTooMany { .. }
             | Self::Rejected { .. }
             | Self::PeerTwice { .. }
             | Self::ChangeFailed { .. }

@@ -6,9 +6,11 @@ mod file;
 mod kept;
 mod rejection;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use ipnet::IpNet;
+use model::limits::TENANTS_MAX;
 use model::token::OnboardingToken;
 use model::wire::Remark;
 use model::{AnchorKey, DeviceId, Endpoint, Held, NodeId, PublicKey, Snapshot, TenantId};
@@ -59,6 +61,17 @@ struct Pin {
     /// Of the hub keys seen last.
     hub_serial: u64,
     kept: Option<Kept>,
+    /// What was held of it does not keep the hub's limits any more. Not written to disk.
+    ruled_out: bool,
+}
+
+/// Why an anchor is not pinned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unpinned {
+    /// Another one is, and stays.
+    Other,
+    /// So many are that there is no room.
+    Full,
 }
 
 /// What every snapshot is checked against.
@@ -118,16 +131,29 @@ impl Ledger {
     /// Pins the anchor of a hub's tenant, at first sight. `Ok` says whether it was new.
     ///
     /// # Errors
-    /// Another anchor is pinned; it stays.
-    pub(crate) fn pin(&mut self, tenant: TenantId, anchor: AnchorKey) -> Result<bool, AnchorKey> {
+    /// See [`Unpinned`]; nothing changed.
+    pub(crate) fn pin(&mut self, tenant: TenantId, anchor: AnchorKey) -> Result<bool, Unpinned> {
         match self.pins.get(&tenant) {
             Some(pin) if pin.anchor == anchor => Ok(false),
-            Some(pin) => Err(pin.anchor),
+            Some(_) => Err(Unpinned::Other),
+            None if self.pins.len() >= TENANTS_MAX => Err(Unpinned::Full),
             None => {
-                self.pins.insert(tenant, Pin { anchor, hub_serial: 0, kept: None });
+                self.pins.insert(tenant, Pin { anchor, hub_serial: 0, kept: None, ruled_out: false });
                 Ok(true)
             }
         }
+    }
+
+    /// The blocks of which snapshots speak, while one is missing of which a former life may have left something on
+    /// the host: it was never accepted, or could not be read. `None`: snapshots speak of everything.
+    pub(crate) fn spoken_for(&self, is_hub: bool) -> Option<BTreeSet<IpNet>> {
+        let missing = |pin: &Pin| pin.kept.is_none() && !pin.ruled_out;
+        let any_missing = match self.enrolment {
+            _ if is_hub => self.pins.is_empty() || self.pins.values().any(missing),
+            Some(_) => self.pins.values().all(missing),
+            None => false,
+        };
+        any_missing.then(|| self.holdings().flat_map(|(_, _, snapshot)| snapshot.own.block.nets()).collect())
     }
 
     /// The tenants that a hub pinned.
@@ -145,7 +171,8 @@ impl Ledger {
         let mut rejected = Vec::new();
         for tenant in self.tenants().collect::<Vec<_>>() {
             if let Err(rejection) = self.recheck_tenant(tenant, rules) {
-                self.pins.entry(tenant).and_modify(|pin| pin.kept = None);
+                let ruled_out = matches!(rejection, Rejection::Guard(_) | Rejection::Overlap(_));
+                self.pins.entry(tenant).and_modify(|pin| (pin.kept, pin.ruled_out) = (None, ruled_out));
                 rejected.push((tenant, rejection));
             }
         }

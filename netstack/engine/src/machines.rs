@@ -82,6 +82,7 @@ impl Machines {
         for tenant in self.ledger.tenants().collect::<Vec<_>>() {
             self.take_tenant(tenant, turn);
         }
+        self.weigh_removals();
         self.session.set_revoked(self.is_revoked(), turn.mono());
     }
 

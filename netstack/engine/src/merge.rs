@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use ipnet::IpNet;
 use model::limits::MTU_DEFAULT;
 use model::{Endpoint, MeshAddresses, Name, Peer, PublicKey, Snapshot, Standing, TenantId};
 
@@ -86,6 +87,12 @@ impl Merge {
 
     pub(crate) const fn set_up(&mut self, up: bool) {
         self.up = up;
+    }
+
+    /// Takes what snapshots speak of, and says whether that is news.
+    pub(crate) fn set_spoken_for(&mut self, spoken_for: Option<BTreeSet<IpNet>>) -> bool {
+        let before = std::mem::replace(&mut self.desired.spoken_for, spoken_for);
+        before != self.desired.spoken_for
     }
 
     /// The endpoints that have to be resolved, while the node takes part.
@@ -235,6 +242,7 @@ impl Merge {
             firewall: is_hub.then(|| Firewall { blocks: shares().map(|s| s.block.nets()).collect() }),
             forwarding: is_hub && !self.shares.is_empty(),
             resolver: if is_hub { None } else { shares().next().map(Share::resolver) },
+            spoken_for: self.desired.spoken_for.take(),
         };
     }
 }

@@ -157,8 +157,10 @@ impl Ledger {
         let joining = head
             .joining
             .and_then(|j| Some(Joining { token: j.token.parse().ok()?, hostname: j.hostname, os: j.os }));
-        let pin =
-            |row: PinRow| (row.tenant, Pin { anchor: row.anchor, hub_serial: row.hub_serial, kept: None });
+        let pin = |row: PinRow| {
+            let PinRow { tenant, anchor, hub_serial } = row;
+            (tenant, Pin { anchor, hub_serial, kept: None, ruled_out: false })
+        };
         Self {
             up: head.up,
             joining,

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use model::{Endpoint, TenantId};
 
 use crate::change::Subject;
+use crate::config::Role;
 use crate::event::Event;
 use crate::ledger::{Accepted, Delta};
 use crate::merge::Touched;
@@ -45,6 +46,7 @@ impl Machines {
         }
         self.want_endpoints(turn);
         self.reconciler.mark_all_but_peers(self.merge.desired());
+        self.weigh_removals();
         let update = match self.ledger.held(tenant).zip(self.ledger.snapshot(tenant)) {
             Some((held, snapshot)) if self.ledger.up => self.names.whole(tenant, held, snapshot),
             Some(_) | None => self.names.gone(tenant),
@@ -91,6 +93,14 @@ impl Machines {
         for key in self.merge.peers_at(endpoint) {
             self.merge.point(&key, address);
             self.reconciler.mark(Subject::Peer(key));
+        }
+    }
+
+    /// Says anew what snapshots speak of: what they do not speak of is not removed.
+    pub(super) fn weigh_removals(&mut self) {
+        let spoken_for = self.ledger.spoken_for(matches!(self.config.role, Role::Hub { .. }));
+        if self.merge.set_spoken_for(spoken_for) {
+            self.reconciler.mark_all(self.merge.desired());
         }
     }
 

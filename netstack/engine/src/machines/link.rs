@@ -1,5 +1,7 @@
 //! The server's side of a node: what frames mean, and what the server is told.
 
+use std::collections::BTreeSet;
+
 use model::snapshot::Stamp;
 use model::wire::{Attached, Channel, Enrolled, Frame, Holding, Patched, Resync, Whole};
 use model::{Code, Refusal, Signed, Standing, TenantId};
@@ -7,7 +9,7 @@ use model::{Code, Refusal, Signed, Standing, TenantId};
 use crate::claim::Ground;
 use crate::config::Role;
 use crate::event::Event;
-use crate::ledger::{Enrolment, Freshness, Joining, Offer, Rejection};
+use crate::ledger::{Enrolment, Freshness, Joining, Offer, Rejection, Unpinned};
 use crate::output::Output;
 use crate::pulse::News;
 use crate::session::Wait;
@@ -159,6 +161,7 @@ impl Machines {
         self.ledger.joining = None;
         self.ledger.enrolment = Some(Enrolment { anchor, device: enrolled.device });
         self.saver.touch();
+        self.weigh_removals();
         (self.last_refusal, self.link_error) = (None, None);
         turn.event(Event::Joined { device: enrolled.device, standing: enrolled.standing });
         self.pulse.begin(enrolled.heartbeat_seconds, turn.mono());
@@ -181,15 +184,7 @@ impl Machines {
     /// Pins the anchors of a hub's tenants at first sight, and forgets those that are gone for good: the anchor said
     /// that they are revoked, and the server does not list them any more.
     fn pin_tenants(&mut self, attached: Attached, turn: &mut Turn<'_>) {
-        let mut listed = std::collections::BTreeSet::new();
-        for (tenant, anchor) in attached.tenants.into_iter().take(model::limits::TENANTS_MAX) {
-            listed.insert(tenant);
-            match self.ledger.pin(tenant, anchor) {
-                Ok(true) => self.saver.touch(),
-                Ok(false) => {}
-                Err(_) => turn.event(Event::AnchorChanged { tenant }),
-            }
-        }
+        let listed: BTreeSet<TenantId> = attached.tenants.iter().map(|(tenant, _)| *tenant).collect();
         let holdings = self.ledger.holdings();
         let revoked = holdings.filter(|(_, _, snapshot)| snapshot.own.standing == Standing::Revoked);
         let gone: Vec<_> = revoked.map(|(tenant, ..)| tenant).filter(|t| !listed.contains(t)).collect();
@@ -197,6 +192,19 @@ impl Machines {
             self.ledger.forget(tenant);
             self.saver.let_go(tenant);
         }
+        let mut refused = None;
+        for (tenant, anchor) in attached.tenants {
+            match self.ledger.pin(tenant, anchor) {
+                Ok(true) => self.saver.touch(),
+                Ok(false) => {}
+                Err(Unpinned::Other) => turn.event(Event::AnchorChanged { tenant }),
+                Err(Unpinned::Full) => refused = refused.or(Some(tenant)),
+            }
+        }
+        if let Some(refused) = refused {
+            turn.event(Event::TenantsTooMany { refused });
+        }
+        self.weigh_removals();
     }
 
     fn refused(&mut self, refusal: Refusal, turn: &mut Turn<'_>) {

@@ -176,6 +176,70 @@ fn another_anchor_for_a_tenant_is_not_pinned() {
 }
 
 #[test]
+fn a_hub_takes_so_many_tenants_and_no_more() {
+    let mut world = hub(1);
+    let anchor = model::AnchorSecret::from_seed([66; 32]).public();
+    for round in 0..3u32 {
+        let id = |n: u32| {
+            let mut bytes = [200; 16];
+            bytes[..8].copy_from_slice(&(u64::from(round) << 32 | u64::from(n)).to_be_bytes());
+            TenantId::from_bytes(bytes)
+        };
+        let tenants = (0..600).map(|n| (id(n), anchor)).collect();
+        world.push([model::wire::Attached { heartbeat_seconds: 20, tenants }.into()]);
+    }
+    assert_eq!(world.count("too many tenants"), 2, "once a frame");
+    assert!(world.disk.len() < model::limits::TENANTS_MAX * 128, "{} bytes", world.disk.len());
+    assert_eq!(world.node.status().tenants.len(), 1);
+}
+
+#[test]
+fn a_hub_that_lost_its_ledger_removes_nothing_until_it_holds_snapshots() {
+    let mut world = hub(2);
+    let before = world.host.state.interface.clone();
+    world.disk.clear();
+    world.unreachable = true;
+    world.restart();
+    world.seconds(600);
+    assert_eq!(world.host.state.interface, before);
+    // Meanwhile a device was revoked.
+    let _ = world.server.tenants[1].edit(|t| t.remove_device(0));
+    let gone = world.server.tenants[1].key_of(0);
+    world.unreachable = false;
+    world.seconds(60);
+    let removals: Vec<_> = world.changes.iter().filter(|c| is_removal(c)).collect();
+    assert_eq!(removals, [&Change::RemovePeer(gone)]);
+    assert!(world.node.status().settled);
+}
+
+#[test]
+fn what_a_damaged_snapshot_said_stays_and_what_others_say_holds() {
+    let mut world = hub(2);
+    let before = world.host.state.interface.clone();
+    // The end of the file is the last tenant's.
+    let place = world.disk.len() - 40;
+    world.disk[place] ^= 0x40;
+    world.unreachable = true;
+    world.restart();
+    let (ours, theirs) = (crate::host::stranger("100.65.0.99/32"), crate::host::stranger("100.66.0.99/32"));
+    let [our_key, their_key] = [250, 251].map(|n| PublicKey::from_bytes([n; 32]));
+    world.host.interface_mut().peers.extend([(our_key, ours), (their_key, theirs)]);
+    world.seconds(600);
+    assert_eq!(world.node.status().tenants.len(), 1);
+    let removals: Vec<_> = world.changes.iter().filter(|c| is_removal(c)).collect();
+    assert_eq!(removals, [&Change::RemovePeer(our_key)]);
+    assert!(world.host.interface().peers.contains_key(&their_key));
+    world.unreachable = false;
+    world.seconds(60);
+    assert_eq!(world.host.state.interface, before);
+    assert!(world.node.status().settled);
+}
+
+const fn is_removal(change: &Change) -> bool {
+    matches!(change, Change::RemovePeer(_) | Change::RemoveAddress(_) | Change::RemoveRoute(_))
+}
+
+#[test]
 fn a_hub_speaks_over_a_local_socket_only() {
     let mut world = World::new(hub_config(), Server::new(vec![Tenant::new(1, NodeId::Hub)]));
     world.channel = model::wire::Channel::Exporter([5; 32]);

@@ -228,6 +228,36 @@ fn a_revoked_device_takes_everything_down_says_so_and_leaves() {
 }
 
 #[test]
+fn a_device_whose_snapshot_is_damaged_keeps_its_network() {
+    let mut world = device();
+    let before = world.host.state.clone();
+    let place = world.disk.len() - 40;
+    world.disk[place] ^= 0x40;
+    world.unreachable = true;
+    world.restart();
+    world.seconds(600);
+    assert_eq!(world.node.status().tenants.len(), 0);
+    assert_eq!((&world.host.state, world.changes.len()), (&before, 0));
+    world.unreachable = false;
+    world.seconds(60);
+    assert_eq!((&world.host.state, world.changes.len()), (&before, 0));
+    assert_eq!(world.node.status().tenants.len(), 1);
+}
+
+#[test]
+fn a_device_whose_snapshot_is_damaged_can_be_switched_off() {
+    let mut world = device();
+    let place = world.disk.len() - 40;
+    world.disk[place] ^= 0x40;
+    world.unreachable = true;
+    world.restart();
+    world.seconds(1);
+    world.handle(Input::Down);
+    world.seconds(1);
+    assert_eq!(world.host.state, engine::Observed::default());
+}
+
+#[test]
 fn a_pending_device_has_no_interface_until_it_is_approved() {
     let mut tenant = Tenant::of_device(enrolled_id(), "192.0.2.1:51820", 0);
     let (active, peers) = (tenant.snapshot.own.clone(), tenant.snapshot.peers.clone());

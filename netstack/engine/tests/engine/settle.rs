@@ -76,6 +76,7 @@ fn desired() -> impl Strategy<Value = Desired> {
             resolver: resolver.filter(|_| interface.is_some()),
             interface,
             firewall,
+            spoken_for: None,
         },
     )
 }
@@ -154,6 +155,23 @@ proptest! {
     }
 
     #[test]
+    fn nothing_is_removed_of_which_no_snapshot_speaks(
+        desired in desired(), observed in observed(), spoken_for in nets()
+    ) {
+        let all = changes(&desired, &observed);
+        let allowed = |key: &PublicKey| observed.interface.as_ref().map(|i| i.peers[key].allowed.clone());
+        let is_removal = |change: &Change| match change {
+            Change::RemoveAddress(net) | Change::RemoveRoute(net) => !spoken_for.contains(net),
+            Change::RemovePeer(key) => !allowed(key).is_some_and(|nets| nets.is_subset(&spoken_for)),
+            Change::RemoveInterface | Change::ClearResolver => true,
+            _ => false,
+        };
+        let expect: Vec<_> = all.into_iter().filter(|change| !is_removal(change)).collect();
+        let desired = Desired { spoken_for: Some(spoken_for.clone()), ..desired };
+        prop_assert_eq!(changes(&desired, &observed), expect);
+    }
+
+    #[test]
     fn what_a_node_expects_of_a_change_is_what_a_host_does(desired in desired(), observed in observed()) {
         let mut host = Host { state: observed, ..Host::new(OWN) };
         let mut expected = host.state.clone();
@@ -184,6 +202,7 @@ fn changes_come_in_the_order_of_work() {
         firewall: Some(Firewall::default()),
         forwarding: true,
         resolver: None,
+        spoken_for: None,
     };
     let printed: Vec<_> = changes(&desired, &Observed::default()).iter().map(ToString::to_string).collect();
     assert_eq!(

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use engine::{Change, Event, Guard, Input, Ledger, NamesUpdate, Node, NodeConfig, Output, Role};
+use engine::{Change, Event, Guard, Input, Ledger, LedgerError, NamesUpdate, Node, NodeConfig, Output, Role};
 use model::wire::{Channel, Frame, Remark};
 use model::{IdentitySecret, Mono, Nonce, Now, PrivateKey, Timestamp};
 
@@ -103,8 +103,12 @@ impl World {
 
     /// Kills the node and starts it again from the disk.
     pub(crate) fn restart(&mut self) {
-        let ledger =
-            if self.disk.is_empty() { Ledger::new() } else { Ledger::load(&self.disk).expect("sound") };
+        let ledger = match Ledger::load(&self.disk) {
+            _ if self.disk.is_empty() => Ledger::new(),
+            Ok(ledger) => ledger,
+            Err(LedgerError::Snapshot { rest, .. }) => *rest,
+            Err(error) => panic!("{error}"),
+        };
         self.node = Node::new(self.config.clone(), ledger, [2; 32]);
         self.linked = false;
         self.outputs_left = None;

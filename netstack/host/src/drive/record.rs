@@ -30,6 +30,7 @@ pub(crate) fn record(event: &Event) {
         }
         Event::ServerUntrusted { reason } => line!(event, "server-untrusted", reason),
         Event::AnchorChanged { tenant } => line!(event, "anchor-changed", %tenant),
+        Event::TenantsTooMany { refused } => line!(event, "tenants-too-many", %refused),
         Event::Accepted { tenant, version, standing } => line!(
             event,
             "snapshot-accepted",
