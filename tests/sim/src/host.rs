@@ -21,6 +21,8 @@ pub struct Host {
     pub fails_per_mille: usize,
     /// Loses this one peer whenever it is set, and says that it did not: a fault for which a run must fail.
     pub drops_peers: bool,
+    /// A human took the firewall, and nobody has looked since.
+    pub flushed_unseen: bool,
     /// Shows peers that it lost as if it had them.
     hidden: Option<(PublicKey, ObservedPeer)>,
 }
@@ -74,10 +76,11 @@ impl Host {
     }
 
     /// What a look at the host gives.
-    pub fn observe(&self, dice: &mut Dice) -> Result<Observed, String> {
+    pub fn observe(&mut self, dice: &mut Dice) -> Result<Observed, String> {
         if dice.chance(self.fails_per_mille) {
             return Err("injected: the host cannot be read".into());
         }
+        self.flushed_unseen = false;
         let mut seen = self.observed.clone();
         if let (Some(interface), Some((key, peer))) = (&mut seen.interface, &self.hidden) {
             interface.peers.insert(*key, peer.clone());
@@ -93,6 +96,7 @@ impl Host {
     /// Somebody changes something. Says what, unless there was nothing to change.
     pub fn meddle(&mut self, dice: &mut Dice) -> Option<&'static str> {
         if dice.chance(100) && self.observed.firewall.take().is_some() {
+            self.flushed_unseen = true;
             return Some("nft flush ruleset");
         }
         if dice.chance(100) && self.observed.resolver.take().is_some() {

@@ -39,6 +39,14 @@ pub enum Wish {
     Joined(DeviceId),
 }
 
+/// How a program started.
+pub struct Started {
+    /// What of its disk was damaged, and went on without.
+    pub damage: Option<String>,
+    /// What it had promised to hold and does not.
+    pub lost: Vec<TenantId>,
+}
+
 /// One machine.
 pub struct Machine {
     /// For people.
@@ -148,14 +156,17 @@ impl Machine {
     }
 
     /// Its program starts. Says what of its disk was damaged, if anything, and what it lost that it had promised.
-    pub fn start(&mut self, at: Mono, guard: &Guard, dice: &mut Dice) -> (Option<String>, Vec<TenantId>) {
+    ///
+    /// # Errors
+    /// Why its ledger cannot be trusted: then the program ends at once and leaves it as it is.
+    pub fn start(&mut self, at: Mono, guard: &Guard, dice: &mut Dice) -> Result<Started, String> {
         self.life += 1;
         self.clock.restart(at);
         let (ledger, damage) = match self.disk.file().map(|file| Ledger::load(&file.bytes)) {
             None => (Ledger::new(), None),
             Some(Ok(ledger)) => (ledger, None),
             Some(Err(LedgerError::Snapshot { reason, rest })) => (*rest, Some(reason)),
-            Some(Err(error)) => (Ledger::new(), Some(error.to_string())),
+            Some(Err(error)) => return Err(error.to_string()),
         };
         if damage.is_some() {
             self.announced.clear();
@@ -185,7 +196,7 @@ impl Machine {
             self.wish = if node.status().joining { Wish::Pending } else { Wish::None };
         }
         self.node = Some(node);
-        (damage, lost)
+        Ok(Started { damage, lost })
     }
 
     /// Its program ends, at once.

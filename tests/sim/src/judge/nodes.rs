@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use model::{MeshAddresses, Mono, PublicKey, Standing, TenantId, Version, Zone};
 
 use super::Judge;
+use crate::host::Host;
 use crate::store::Store;
 
 /// A node that is about to change its host.
@@ -19,14 +20,20 @@ pub struct Applying<'a> {
     pub accepted: &'a BTreeMap<TenantId, (Version, Standing)>,
     /// The addresses that the store has for a device.
     pub own: Option<MeshAddresses>,
+    /// It is a device, and has lost what it held.
+    pub remembers_nothing: bool,
 }
 
 /// A node that is about to take something down.
 pub struct Removing<'a> {
     /// For people.
     pub who: &'a str,
+    /// Whether it is the hub.
+    pub is_hub: bool,
     /// What it says of itself.
     pub status: &'a Status,
+    /// What its host is like.
+    pub host: &'a Observed,
 }
 
 impl Judge {
@@ -116,7 +123,13 @@ impl Judge {
 
     /// A node is about to take something down: only a signed snapshot, a person's wish or a stranger justifies that.
     pub fn remove(&mut self, at: Mono, node: &Removing<'_>, change: &Change) {
-        let Removing { who, status } = node;
+        let Removing { who, is_hub, status, host } = node;
+        let remembers_nothing =
+            status.up && status.tenants.is_empty() && (*is_hub || status.device.is_some());
+        if remembers_nothing && !is_harmless(change, host) {
+            let detail = format!("{who}: {change}, though it holds no snapshot");
+            return self.accuse(at, "only-snapshots-remove", detail);
+        }
         let active = || status.tenants.iter().filter(|tenant| tenant.standing == Standing::Active);
         let unjust = match change {
             Change::RemovePeer(key) => status.up && active().any(|t| t.peers.iter().any(|p| p.key == *key)),
@@ -124,6 +137,13 @@ impl Judge {
             _ => false,
         };
         self.expect(!unjust, at, "only-snapshots-remove", || format!("{who}: {change}, though it holds it"));
+    }
+
+    /// A host is about to do a change: no hub's interface comes up without our table, but for one that a human took
+    /// since the node looked last.
+    pub fn brings_up(&mut self, at: Mono, who: &str, is_hub: bool, host: &Host, change: &Change) {
+        let open = is_hub && matches!(change, Change::SetUp) && host.observed.firewall.is_none();
+        self.expect(!open || host.flushed_unseen, at, "hubs-are-guarded", || format!("{who}: {change}"));
     }
 
     /// A node is settled: what is revoked by what it holds is gone from its host and its names.
@@ -137,7 +157,9 @@ impl Judge {
         let who = node.who;
         let active = node.accepted.values().any(|(_, standing)| *standing == Standing::Active);
         if !node.is_hub {
-            let clean = active || host.interface.is_none() && host.resolver.is_none() && zones.is_empty();
+            // A device that cannot read its snapshot leaves its host alone, and serves nothing.
+            let is_bare = host.interface.is_none() && host.resolver.is_none();
+            let clean = active || zones.is_empty() && (is_bare || node.remembers_nothing);
             let detail = || format!("{who} is settled and not active, and has an interface or names");
             return self.expect(clean, at, "pending-and-revoked-have-nothing", detail);
         }
@@ -173,4 +195,11 @@ impl Judge {
         let others = self.active.keys().filter(|(other, k)| other != tenant && k == key);
         others.into_iter().any(|place| !self.retired.contains_key(place))
     }
+}
+
+/// A peer that may send nothing is nobody's network.
+fn is_harmless(change: &Change, host: &Observed) -> bool {
+    let Change::RemovePeer(key) = change else { return false };
+    let peer = host.interface.as_ref().and_then(|interface| interface.peers.get(key));
+    peer.is_none_or(|peer| peer.allowed.is_empty())
 }

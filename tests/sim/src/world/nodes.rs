@@ -9,7 +9,7 @@ use model::{Endpoint, MeshAddresses, NodeId};
 use super::{Happening, Who, World};
 use crate::judge::{Applying, Removing};
 use crate::link::{Item, Way};
-use crate::machine::Wish;
+use crate::machine::{Started, Wish};
 use crate::scenario::Sabotage;
 
 /// Things that one node may do in a minute, for each node of the run: a hub has a peer for each.
@@ -22,8 +22,11 @@ impl World {
         if machine.life != life || machine.node.is_some() || machine.gone {
             return;
         }
-        let (damage, lost) = machine.start(self.at, &self.guard, &mut self.dice.host);
         let name = machine.name.clone();
+        let Started { damage, lost } = match machine.start(self.at, &self.guard, &mut self.dice.host) {
+            Ok(started) => started,
+            Err(reason) => return self.ledger_is_thrown_away(index, &reason),
+        };
         self.trace.event(self.at, "start", index as u64, &[]);
         self.trace.tell(self.at, || match damage {
             Some(damage) => format!("{name} starts; its ledger was damaged: {damage}"),
@@ -36,6 +39,19 @@ impl World {
         }
         let input = (!self.is_wild()).then_some(Input::Up);
         self.drive(index, input);
+    }
+
+    /// A program does not start with a ledger that it cannot trust: a person takes that away.
+    fn ledger_is_thrown_away(&mut self, index: usize, reason: &str) {
+        let machine = &mut self.machines[index];
+        machine.forget();
+        machine.wish = Wish::None;
+        let (name, life) = (machine.name.clone(), machine.life);
+        self.trace.event(self.at, "stopped", index as u64, &[]);
+        self.trace
+            .tell(self.at, || format!("{name} does not start: {reason}; a person takes the ledger away"));
+        let later = self.dice.host.millis(1_000, 60_000);
+        self.soon(later, Happening::Start { who: Who::Machine(index), life });
     }
 
     pub(super) fn wake_machine(&mut self, index: usize, stamp: u64) {
@@ -68,6 +84,7 @@ impl World {
         if self.lives(index, life) {
             let machine = &mut self.machines[index];
             let own = machine.wireguard.public();
+            self.judge.brings_up(self.at, &machine.name, machine.is_hub, &machine.host, &change);
             let result = machine.host.apply(&change, &own, &mut self.dice.host);
             self.drive(index, Some(Input::Applied { change, result }));
         }
@@ -239,15 +256,28 @@ impl World {
         self.trace.event(self.at, "apply", index as u64, change.to_string().as_bytes());
         let name = &machine.name;
         self.trace.detail(self.at, || format!("{name}: {change}"));
-        if matches!(change, Change::RemovePeer(_) | Change::RemoveInterface | Change::ClearResolver)
-            && let Some(node) = &machine.node
-        {
-            self.judge.remove(self.at, &Removing { who: name, status: &node.status() }, change);
+        let removes = matches!(
+            change,
+            Change::RemovePeer(_)
+                | Change::RemoveAddress(_)
+                | Change::RemoveRoute(_)
+                | Change::RemoveInterface
+                | Change::ClearResolver
+        );
+        if removes && let Some(node) = &machine.node {
+            let (is_hub, host) = (machine.is_hub, &machine.host.observed);
+            let removing = Removing { who: name, is_hub, status: &node.status(), host };
+            self.judge.remove(self.at, &removing, change);
         }
         let own = self.own_addresses(index);
         let machine = &self.machines[index];
-        let applying =
-            Applying { who: &machine.name, is_hub: machine.is_hub, accepted: &machine.accepted, own };
+        let applying = Applying {
+            who: &machine.name,
+            is_hub: machine.is_hub,
+            accepted: &machine.accepted,
+            own,
+            remembers_nothing: false,
+        };
         self.judge.apply(self.at, &applying, change, &self.store);
     }
 
@@ -297,8 +327,10 @@ impl World {
                 self.trace.tell(self.at, || format!("{name} may not join: {refusal}"));
             }
             Event::Settled => {
-                let applying =
-                    Applying { who: &name, is_hub: machine.is_hub, accepted: &machine.accepted, own: None };
+                let remembers_nothing =
+                    matches!(machine.wish, Wish::Joined(_)) && machine.accepted.is_empty();
+                let (is_hub, accepted) = (machine.is_hub, &machine.accepted);
+                let applying = Applying { who: &name, is_hub, accepted, own: None, remembers_nothing };
                 self.judge.settled(self.at, &applying, &machine.host.observed, &machine.zones);
                 self.trace.detail(self.at, || format!("{name} is settled"));
             }
