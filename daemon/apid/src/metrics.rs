@@ -32,6 +32,8 @@ pub struct Metrics {
     pub devices_online: Gauge,
     /// Peers that the hub was told to have.
     pub wireguard_peers: Gauge,
+    /// What others changed on the hub and netd put right, since netd started.
+    pub hub_drift: Gauge,
     /// Connections to the database.
     pub db_open: Gauge,
     /// Connections to the database that do something.
@@ -78,6 +80,7 @@ impl Metrics {
             links: Gauge::default(),
             devices_online: Gauge::default(),
             wireguard_peers: Gauge::default(),
+            hub_drift: Gauge::default(),
             db_open: Gauge::default(),
             db_in_use: Gauge::default(),
             started: Gauge::default(),
@@ -91,6 +94,11 @@ impl Metrics {
         registry.register("links", "Links that are open", m.links.clone());
         registry.register("devices_online", "Devices that hold a link", m.devices_online.clone());
         registry.register("wireguard_peers", "Peers that the hub should have", m.wireguard_peers.clone());
+        registry.register(
+            "hub_drift",
+            "Drift of the hub that was repaired since its start",
+            m.hub_drift.clone(),
+        );
         registry.register("db_open_connections", "Connections to the database", m.db_open.clone());
         registry.register("db_in_use_connections", "Connections at work", m.db_in_use.clone());
         registry.register("process_start_time_seconds", "Start, since 1970", m.started.clone());
@@ -140,6 +148,7 @@ mod tests {
             "warren_agent_heartbeats_total",
             "warren_login_failures_total{reason=\"password\"} 1",
             "warren_wireguard_peers",
+            "warren_hub_drift 0",
             "warren_db_open_connections",
             "warren_db_in_use_connections",
         ] {

@@ -70,6 +70,9 @@ impl Readiness {
         if let Ok(now) = desk.read(super::server::figures).await {
             metrics.devices_online.set(now.devices_online.into());
             metrics.wireguard_peers.set(now.devices_active.into());
+            if let Some(drift) = now.hub_drift {
+                metrics.hub_drift.set(i64::try_from(drift).unwrap_or(i64::MAX));
+            }
         }
     }
 

@@ -25,6 +25,8 @@ pub struct Figures {
     pub devices_active: u32,
     /// Devices that hold a link.
     pub devices_online: u32,
+    /// Drift that the hub repaired; none while it is not attached.
+    pub hub_drift: Option<u64>,
 }
 
 /// The server as a whole.
@@ -62,6 +64,7 @@ pub fn figures(control: &control::Control) -> Figures {
         tenants: u32::try_from(live().count()).unwrap_or(u32::MAX),
         devices_active: u32::try_from(active).unwrap_or(u32::MAX),
         devices_online: u32::try_from(online.count()).unwrap_or(u32::MAX),
+        hub_drift: control.hub().map(|hub| hub.drift_total),
     }
 }
 
