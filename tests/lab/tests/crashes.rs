@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use lab::{Mesh, Pinging, SOON, TENANT_ZONE, wait_for};
 
-/// A userspace hub that was killed has lost its sessions; it makes new ones in two seconds. The rest is its start.
-const RESUMED: Duration = Duration::from_secs(4);
+/// A userspace hub that was killed has lost its sessions; once it is back it makes new ones in this time.
+const RESUMED: Duration = Duration::from_secs(2);
 
 /// A link that is gone is a warning: somebody should look, today.
 fn announce_lost_links(mesh: &Mesh) {
@@ -58,6 +58,11 @@ fn netd_comes_back_and_so_do_the_tunnels() {
     mesh.on("alpha").reaches("beta", SOON);
     announce_lost_links(&mesh);
     let before = mesh.on("server").ok(&["wg", "show", "wg0", "public-key"]);
+    // A hub whose devices came more than a moment ago.
+    let noted =
+        || std::fs::read_to_string(mesh.file("server", "lib/warren/netd/endpoints")).unwrap_or_default();
+    let both = ["alpha", "beta"].map(|device| mesh.device_field(device, "wireguard_key"));
+    wait_for("the hub notes where its devices are", SOON, || both.iter().all(|key| noted().contains(key)));
 
     mesh.netd.kill();
     mesh.daemon("server", "netd", &[]);
