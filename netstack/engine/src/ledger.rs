@@ -63,6 +63,8 @@ struct Pin {
     kept: Option<Kept>,
     /// What was held of it does not keep the hub's limits any more. Not written to disk.
     ruled_out: bool,
+    /// The server listed its tenants, and this one is none of them. Not written to disk.
+    unlisted: bool,
 }
 
 /// Why an anchor is not pinned.
@@ -138,7 +140,10 @@ impl Ledger {
             Some(_) => Err(Unpinned::Other),
             None if self.pins.len() >= TENANTS_MAX => Err(Unpinned::Full),
             None => {
-                self.pins.insert(tenant, Pin { anchor, hub_serial: 0, kept: None, ruled_out: false });
+                self.pins.insert(
+                    tenant,
+                    Pin { anchor, hub_serial: 0, kept: None, ruled_out: false, unlisted: false },
+                );
                 Ok(true)
             }
         }
@@ -148,12 +153,19 @@ impl Ledger {
     /// the host: it was never accepted, or could not be read. `None`: snapshots speak of everything.
     pub(crate) fn spoken_for(&self, is_hub: bool) -> Option<BTreeSet<IpNet>> {
         let missing = |pin: &Pin| pin.kept.is_none() && !pin.ruled_out;
+        let awaited = |pin: &Pin| missing(pin) && !pin.unlisted;
         let any_missing = match self.enrolment {
-            _ if is_hub => self.pins.is_empty() || self.pins.values().any(missing),
+            // A list without a single snapshot may be that of a server that lost everything.
+            _ if is_hub => self.pins.values().all(missing) || self.pins.values().any(awaited),
             Some(_) => self.pins.values().all(missing),
             None => false,
         };
         any_missing.then(|| self.holdings().flat_map(|(_, _, snapshot)| snapshot.own.block.nets()).collect())
+    }
+
+    /// Notes which tenants a hub's server has: nothing more is heard of one that was deleted.
+    pub(crate) fn list(&mut self, listed: &BTreeSet<TenantId>) {
+        self.pins.iter_mut().for_each(|(tenant, pin)| pin.unlisted = !listed.contains(tenant));
     }
 
     /// The tenants that a hub pinned.

@@ -180,7 +180,10 @@ impl Ledger {
             check_removals(stamp, &snapshot, before.peers.len(), gone_between(before, &snapshot))?;
         }
         let kept = Some(Kept::new(signed, stamp.held(), snapshot, bytes));
-        self.pins.insert(stamp.tenant, Pin { anchor: contents.anchor, hub_serial, kept, ruled_out: false });
+        self.pins.insert(
+            stamp.tenant,
+            Pin { anchor: contents.anchor, hub_serial, kept, ruled_out: false, unlisted: false },
+        );
         Ok(Delta::Whole)
     }
 

@@ -159,7 +159,7 @@ impl Ledger {
             .and_then(|j| Some(Joining { token: j.token.parse().ok()?, hostname: j.hostname, os: j.os }));
         let pin = |row: PinRow| {
             let PinRow { tenant, anchor, hub_serial } = row;
-            (tenant, Pin { anchor, hub_serial, kept: None, ruled_out: false })
+            (tenant, Pin { anchor, hub_serial, kept: None, ruled_out: false, unlisted: false })
         };
         Self {
             up: head.up,

@@ -204,6 +204,7 @@ impl Machines {
         if let Some(refused) = refused {
             turn.event(Event::TenantsTooMany { refused });
         }
+        self.ledger.list(&listed);
         self.weigh_removals();
     }
 

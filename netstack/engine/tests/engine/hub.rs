@@ -235,6 +235,19 @@ fn what_a_damaged_snapshot_said_stays_and_what_others_say_holds() {
     assert!(world.node.status().settled);
 }
 
+#[test]
+fn what_is_left_of_a_deleted_tenant_goes_though_its_snapshot_was_damaged() {
+    let mut world = hub(2);
+    let place = world.disk.len() - 40;
+    world.disk[place] ^= 0x40;
+    world.server.tenants.pop();
+    world.restart();
+    world.seconds(60);
+    assert_eq!(world.host.interface().peers.len(), 2);
+    assert_eq!(world.host.interface().routes.len(), 2);
+    assert!(world.node.status().settled);
+}
+
 const fn is_removal(change: &Change) -> bool {
     matches!(change, Change::RemovePeer(_) | Change::RemoveAddress(_) | Change::RemoveRoute(_))
 }
