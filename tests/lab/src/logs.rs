@@ -40,13 +40,18 @@ impl Log {
         format!("--- {} ({} lines)\n{}\n", self.program, lines.len(), tail.join("\n"))
     }
 
-    /// Lines that worry and were not announced. What is no JSON is a panic or a message from before logging began.
+    /// Lines that worry and were not announced. What is no JSON is a panic or a message from before logging began:
+    /// nobody can announce that.
     pub(crate) fn worries(&self, announced: &[Announced]) -> Vec<String> {
         let expected = |line: &str| {
             announced.iter().any(|a| self.program.starts_with(&a.program) && line.contains(&a.part))
         };
         let text = self.text();
-        let lines = text.lines().filter(|line| worrying(line) && !expected(line));
+        let lines = text.lines().filter(|line| match kind(line) {
+            Kind::Calm => false,
+            Kind::Worry => !expected(line),
+            Kind::Foreign => true,
+        });
         lines.map(|line| format!("{}: {line}", self.program)).collect()
     }
 }
@@ -55,10 +60,21 @@ fn read(path: &Path) -> String {
     String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
 }
 
-fn worrying(line: &str) -> bool {
+/// What a line is.
+enum Kind {
+    Calm,
+    /// Level WARN or ERROR.
+    Worry,
+    /// Not from our logging.
+    Foreign,
+}
+
+fn kind(line: &str) -> Kind {
     match serde_json::from_str::<Value>(line) {
-        Ok(value) => matches!(value["level"].as_str(), Some("WARN" | "ERROR")),
-        Err(_) => !line.trim().is_empty(),
+        Ok(value) if matches!(value["level"].as_str(), Some("WARN" | "ERROR")) => Kind::Worry,
+        Ok(_) => Kind::Calm,
+        Err(_) if line.trim().is_empty() => Kind::Calm,
+        Err(_) => Kind::Foreign,
     }
 }
 
@@ -77,8 +93,14 @@ mod tests {
         fs::write(&path, lines.join("\n")).expect("the temporary folder can be written");
         let log = Log { program: "apid".into(), path: path.clone() };
         assert_eq!(log.worries(&[]).len(), 2);
-        let announced = Announced { program: "apid".into(), part: "hub gone".into() };
-        assert_eq!(log.worries(&[announced]), ["apid: thread 'main' panicked"]);
+        let announced = |part: &str| Announced { program: "apid".into(), part: part.into() };
+        let panicked = ["apid: thread 'main' panicked"];
+        assert_eq!(log.worries(&[announced("hub gone")]), panicked);
+        assert_eq!(
+            log.worries(&[announced("hub gone"), announced("panicked")]),
+            panicked,
+            "no panic is announced"
+        );
         assert!(log.tail().contains("fine"));
         fs::remove_file(path).expect("it was written above");
     }

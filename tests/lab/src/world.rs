@@ -55,6 +55,11 @@ impl World {
         }
     }
 
+    /// The names of its namespaces begin with this and a hyphen.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// A machine: `server`, or a device by its name.
     pub fn on(&self, name: &str) -> Node {
         let launcher = vec![self.directory.join(name).to_string_lossy().into_owned()];
@@ -99,7 +104,11 @@ impl World {
     }
 
     /// Says that a line of level WARN or ERROR is to be expected of a program (`agent-alpha`, or `agent` for all).
+    ///
+    /// # Panics
+    /// If the part is empty, which every line contains.
     pub fn announce(&self, program: &str, part_of_line: &str) {
+        assert!(!part_of_line.is_empty(), "say which line {program} will write");
         self.announced.borrow_mut().push(Announced { program: program.into(), part: part_of_line.into() });
     }
 
