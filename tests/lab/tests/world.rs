@@ -35,21 +35,24 @@ fn nodes_have_places_of_their_own() {
 
 #[test]
 fn a_story_that_fails_leaves_nothing_behind() {
-    let mut folder = std::path::PathBuf::new();
+    let (mut folder, mut prefix) = (std::path::PathBuf::new(), String::new());
     let story = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let world = World::new(&["alpha"]);
         folder = world.file("alpha", "run");
+        prefix = format!("{}-", world.prefix());
+        assert!(namespaces(&prefix) > 0);
         world.plain("forever", "alpha", &["sleep", "1000"]);
         panic!("this story fails on purpose");
     }));
     assert!(story.is_err());
     assert!(!folder.exists());
-    let mine = format!("w{}n", std::process::id());
-    let left =
+    assert_eq!(namespaces(&prefix), 0, "namespaces are left");
+}
+
+fn namespaces(prefix: &str) -> usize {
+    let list =
         std::process::Command::new("ip").args(["netns", "list"]).output().expect("ip is installed").stdout;
-    let left = String::from_utf8_lossy(&left).lines().filter(|line| line.contains(&mine)).count();
-    // Other stories of this program may be at work when they share a process.
-    assert!(left == 0 || std::env::var_os("NEXTEST").is_none(), "{left} namespaces are left");
+    String::from_utf8_lossy(&list).lines().filter(|line| line.starts_with(prefix)).count()
 }
 
 #[test]
