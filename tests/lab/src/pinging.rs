@@ -1,46 +1,57 @@
-//! A ping that goes on beside a story and must not lose anything.
+//! A ping that goes on beside a story, until the story asks what was lost.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
-use std::time::Duration;
 
 use crate::process::Process;
-use crate::wait::wait_for;
+use crate::wait::{SOON, wait_for};
 use crate::world::World;
 
-/// Packets a second: one every tenth of a second notices a gap of 100 ms.
-const PER_SECOND: u32 = 10;
+/// Seconds between two packets: short enough to notice a gap of 100 ms.
+const INTERVAL: &str = "0.1";
 
-/// A running `ping` of a fixed length.
+/// A running `ping`.
 #[derive(Debug)]
 pub struct Pinging {
     process: Rc<Process>,
     target: String,
-    seconds: u32,
 }
 
 impl Pinging {
-    /// Starts to ping for so many seconds.
-    pub fn start(world: &World, from: &str, target: &str, seconds: u32) -> Self {
-        let count = (seconds * PER_SECOND).to_string();
-        let interval = (1.0 / f64::from(PER_SECOND)).to_string();
-        let args = ["ping", "-n", "-c", &count, "-i", &interval, "-W", "1", target];
-        let process = world.plain(&format!("ping-{from}-{target}"), from, &args);
-        Self { process, target: target.into(), seconds }
-    }
-
-    /// Waits for its end and says how many packets were lost.
+    /// Starts to ping, and waits for the first answer.
     ///
     /// # Panics
-    /// If it does not end, or sent nothing.
-    pub fn lost(self) -> u32 {
-        let deadline = Duration::from_secs(u64::from(self.seconds) + 10);
-        wait_for(&format!("the end of ping {}", self.target), deadline, || self.process.ended().is_some());
+    /// If there is none.
+    pub fn start(world: &World, from: &str, target: &str) -> Self {
+        let args = ["ping", "-n", "-i", INTERVAL, "-W", "1", target];
+        let process = world.plain(&format!("ping-{from}-{target}"), from, &args);
+        let pinging = Self { process, target: target.into() };
+        wait_for(&format!("the first answer of {target}"), SOON, || !pinging.answered().is_empty());
+        pinging
+    }
+
+    /// How many packets were lost until now, and that it still pings: it ends only here.
+    ///
+    /// # Panics
+    /// If it has ended by itself, or nothing that is sent from now on is answered.
+    pub fn lost(self) -> usize {
+        let last = |answered: &BTreeSet<usize>| answered.last().copied().unwrap_or(0);
+        let before = last(&self.answered());
+        // One of them may be on its way already; what comes after it is sent from now on.
+        let after = || last(&self.answered()) > before + 1;
+        wait_for(&format!("further answers of {}", self.target), SOON, after);
+        assert!(self.process.ended().is_none(), "the ping has ended:\n{}", self.process.output());
+        self.process.kill();
+        let answered = self.answered();
+        last(&answered) - answered.len()
+    }
+
+    /// The numbers of the packets that were answered, from 1 on.
+    fn answered(&self) -> BTreeSet<usize> {
         let output = self.process.output();
-        let summary = output.lines().find(|line| line.contains("packets transmitted")).unwrap_or_default();
-        let mut numbers = summary.split(' ').filter_map(|word| word.parse::<u32>().ok());
-        match (numbers.next(), numbers.next()) {
-            (Some(sent), Some(received)) if sent > 0 => sent - received,
-            _ => panic!("ping {} sent nothing:\n{output}", self.target),
-        }
+        // The last line may be half written.
+        let lines =
+            output.split_inclusive('\n').filter(|line| line.contains(" bytes from ") && line.ends_with('\n'));
+        lines.filter_map(|line| line.split_once("icmp_seq=")?.1.split(' ').next()?.parse().ok()).collect()
     }
 }
