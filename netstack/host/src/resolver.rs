@@ -88,6 +88,17 @@ pub enum ResolverError {
     /// A program of the resolver's owner.
     #[error(transparent)]
     Tool(#[from] tool::ToolError),
+    /// Another mesh of this machine has the file.
+    #[error(
+        "{} has room for one mesh, and that of {interface} has it; start this one with the resolver off",
+        path.display()
+    )]
+    Taken {
+        /// The file.
+        path: PathBuf,
+        /// The other mesh's interface.
+        interface: String,
+    },
     /// Somebody else keeps writing the file; Warren does not fight.
     #[error(
         "{} was rewritten {times} times by another program; find it, or start Warren with the resolver off",
@@ -114,7 +125,7 @@ pub(crate) struct Resolver {
 
 impl Resolver {
     pub(crate) fn new(mode: ResolverMode, interface: &InterfaceName, path: &Path, state: &Path) -> Self {
-        let file = file::ResolvConf::new(path, state);
+        let file = file::ResolvConf::new(interface, path, state);
         Self { mode, interface: interface.clone(), file, told: None, asked: None }
     }
 

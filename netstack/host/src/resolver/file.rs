@@ -6,6 +6,7 @@
 //!                     └ another writer: its file becomes the original; after REWRITES_MAX it is left alone
 //! ```
 //!
+//! The file has room for one mesh: our lines name their interface, and those of another one are left alone.
 //! Three name servers are read at most (`resolv.conf(5)`), so ours takes one place.
 
 use std::fs;
@@ -19,10 +20,12 @@ use nix::errno::Errno;
 
 use super::ResolverError;
 use crate::files::{self, FileError, PUBLIC};
+use crate::interface::InterfaceName;
 
 const BEGIN: &str = "# Warren: begin. Taken away again when Warren stops; edit what is below the end.";
 const END: &str = "# Warren: end.";
 const REMARK: &str = "# warren";
+const HOLDER: &str = "# Warren: interface ";
 /// A DHCP lease or a changed network rewrites the file now and then; more often within [`QUIET`] is a program
 /// that means it.
 const REWRITES_MAX: u32 = 3;
@@ -31,6 +34,7 @@ const QUIET: Duration = Duration::from_secs(600);
 
 /// The file and its original.
 pub(crate) struct ResolvConf {
+    interface: InterfaceName,
     path: PathBuf,
     original: PathBuf,
     /// The target, where the original was a symbolic link.
@@ -42,8 +46,9 @@ pub(crate) struct ResolvConf {
 }
 
 impl ResolvConf {
-    pub(crate) fn new(path: &Path, state: &Path) -> Self {
+    pub(crate) fn new(interface: &InterfaceName, path: &Path, state: &Path) -> Self {
         Self {
+            interface: interface.clone(),
             path: path.into(),
             original: state.join("resolv.conf.original"),
             original_link: state.join("resolv.conf.link"),
@@ -60,7 +65,8 @@ impl ResolvConf {
     /// Our setting, if the file holds all of our lines.
     pub(crate) fn read(&mut self) -> Result<Option<ResolverSetting>, FileError> {
         let text = self.text()?;
-        let setting = text.lines().find_map(parse_remark).filter(|_| is_ours(&text));
+        let setting =
+            text.lines().find_map(parse_remark).filter(|_| is_ours(&text) && self.other(&text).is_none());
         let whole = setting.filter(|setting| text.starts_with(&head(setting, &[])));
         if self.held && whole.is_none() {
             self.note_rewrite();
@@ -74,9 +80,12 @@ impl ResolvConf {
             return Err(ResolverError::Contested { path: self.path.clone(), times: self.rewrites });
         }
         let text = self.text()?;
+        if let Some(other) = self.other(&text) {
+            return Err(ResolverError::Taken { path: self.path.clone(), interface: other.to_owned() });
+        }
         let original =
             if is_ours(&text) { self.kept()?.unwrap_or_else(|| below_end(&text)) } else { self.keep(&text)? };
-        let wanted = render(setting, &original);
+        let wanted = render(&self.interface, setting, &original);
         if text != wanted {
             self.write(wanted.as_bytes())?;
         }
@@ -87,6 +96,10 @@ impl ResolvConf {
     /// Puts the original back where the file is still ours; a file of somebody else stays.
     pub(crate) fn restore(&mut self) -> Result<(), FileError> {
         let text = self.text()?;
+        if self.other(&text).is_some() {
+            // What is kept may be that one's: meshes may share a state directory.
+            return Ok(());
+        }
         if is_ours(&text) {
             let link = files::read(&self.original_link)?.and_then(|bytes| String::from_utf8(bytes).ok());
             match (link, self.kept()?) {
@@ -105,6 +118,12 @@ impl ResolvConf {
         Ok(files::read(&self.path)?
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
             .unwrap_or_default())
+    }
+
+    /// The interface of another mesh whose lines these are.
+    fn other<'a>(&self, text: &'a str) -> Option<&'a str> {
+        let mut ours = text.lines().take_while(|line| is_ours(text) && *line != END);
+        ours.find_map(|line| line.strip_prefix(HOLDER)).filter(|holder| *holder != self.interface.as_str())
     }
 
     fn kept(&self) -> Result<Option<String>, FileError> {
@@ -197,13 +216,13 @@ fn head(setting: &ResolverSetting, searched: &[&str]) -> String {
 
 /// The whole file: ours, then the original without its search list, which ours continues (the last one of a
 /// file wins).
-fn render(setting: &ResolverSetting, original: &str) -> String {
+fn render(interface: &InterfaceName, setting: &ResolverSetting, original: &str) -> String {
     let is_search = |line: &&str| matches!(line.split_whitespace().next(), Some("search" | "domain"));
     let last_search = original.lines().rfind(is_search).unwrap_or_default();
     let searched: Vec<&str> =
         last_search.split_whitespace().skip(1).filter(|d| *d != setting.domain.as_str()).collect();
     let mut text = head(setting, &searched);
-    text.push_str(&format!("\n{END}\n"));
+    text.push_str(&format!("\n{HOLDER}{interface}\n{END}\n"));
     for line in original.lines().filter(|line| !is_search(line)) {
         text.push_str(line);
         text.push('\n');
@@ -241,7 +260,11 @@ mod tests {
             self.directory.path().join("resolv.conf")
         }
         fn open(&self) -> ResolvConf {
-            ResolvConf::new(&self.path(), &self.directory.path().join("state"))
+            self.open_for("wg0")
+        }
+        fn open_for(&self, interface: &str) -> ResolvConf {
+            let state = self.directory.path().join("state");
+            ResolvConf::new(&interface.parse().unwrap(), &self.path(), &state)
         }
         fn text(&self) -> String {
             fs::read_to_string(self.path()).unwrap()
@@ -250,7 +273,7 @@ mod tests {
 
     #[test]
     fn our_server_comes_first_and_the_original_stays_below() {
-        let text = render(&setting("home.internal"), ORIGINAL);
+        let text = render(&"wg0".parse().unwrap(), &setting("home.internal"), ORIGINAL);
         let servers: Vec<_> = text.lines().filter(|l| l.starts_with("nameserver")).collect();
         assert_eq!(servers, ["nameserver 100.64.0.2", "nameserver 192.0.2.1", "nameserver 192.0.2.2"]);
         let searches: Vec<_> = text.lines().filter(|l| l.starts_with("search")).collect();
@@ -285,6 +308,23 @@ mod tests {
         next.set(&setting("b.internal")).unwrap();
         place.open().restore().unwrap();
         assert_eq!(place.text(), ORIGINAL);
+    }
+
+    #[test]
+    fn a_second_mesh_is_refused_and_touches_nothing() {
+        let place = Place::new(ORIGINAL);
+        let (mut first, mut second) = (place.open(), place.open_for("wg1"));
+        first.set(&setting("a.internal")).unwrap();
+        let ours = place.text();
+        assert_eq!(second.read().unwrap(), None);
+        let said = second.set(&setting("b.internal")).unwrap_err().to_string();
+        assert!(said.contains("wg0"), "{said}");
+        second.restore().unwrap();
+        assert_eq!(place.text(), ours);
+        first.restore().unwrap();
+        assert_eq!(place.text(), ORIGINAL);
+        second.set(&setting("b.internal")).unwrap();
+        assert_eq!(second.read().unwrap(), Some(setting("b.internal")));
     }
 
     #[test]
