@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-use engine::{Change, Observed, ObservedInterface, ObservedPeer};
+use engine::{Change, Firewall, Observed, ObservedInterface, ObservedPeer};
 use model::PublicKey;
 
 use crate::dice::Dice;
@@ -23,6 +23,10 @@ pub struct Host {
     pub drops_peers: bool,
     /// A human took the firewall, and nobody has looked since.
     pub flushed_unseen: bool,
+    /// Leaves one tenant out of the firewall, and says that it did not: a fault for which a run must fail.
+    pub forgets_tenants: bool,
+    /// The firewall as it was last told.
+    told_firewall: Option<Firewall>,
     /// Shows peers that it lost as if it had them.
     hidden: Option<(PublicKey, ObservedPeer)>,
 }
@@ -60,12 +64,24 @@ impl Host {
     fn change(&mut self, change: &Change, own: &PublicKey) {
         let fresh = matches!(change, Change::CreateInterface) && self.observed.interface.is_none();
         self.observed.apply(change, own);
+        if let (Change::SetFirewall(told), Some(firewall)) = (change, &mut self.observed.firewall)
+            && self.forgets_tenants
+        {
+            self.told_firewall = Some(told.clone());
+            firewall.blocks.pop_first();
+        }
         let Some(interface) = &mut self.observed.interface else { return };
         if fresh {
             *interface = ObservedInterface { mtu: MTU_FRESH, ..ObservedInterface::default() };
         }
         if matches!(change, Change::SetDevice { listen_port: None }) && interface.listen_port == 0 {
             interface.listen_port = PORT_ANY;
+        }
+        if let Change::SetPeer(peer) = change {
+            // An allowed address has one owner, the last that was given it (WireGuard paper, section 2).
+            for (_, other) in interface.peers.iter_mut().filter(|(key, _)| **key != peer.key) {
+                other.allowed.retain(|net| !peer.allowed.contains(net));
+            }
         }
         if let Change::SetPeer(peer) = change
             && self.drops_peers
@@ -84,6 +100,9 @@ impl Host {
         let mut seen = self.observed.clone();
         if let (Some(interface), Some((key, peer))) = (&mut seen.interface, &self.hidden) {
             interface.peers.insert(*key, peer.clone());
+        }
+        if let (Some(firewall), Some(told)) = (&mut seen.firewall, &self.told_firewall) {
+            firewall.clone_from(told);
         }
         Ok(seen)
     }

@@ -12,6 +12,8 @@ pub enum Sabotage {
     Store(Betrayal),
     /// The hub's host loses peers and says that it has them.
     HostDropsPeers,
+    /// The hub's firewall lacks a tenant, and its host says that it does not.
+    FirewallLacksTenant,
     /// Disks say that they synced, and did not.
     DisksLie,
     /// A private key is in a frame.

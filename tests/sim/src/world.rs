@@ -274,6 +274,7 @@ impl World {
             let name = if index == 0 { "hub".to_owned() } else { format!("dev{index}") };
             let tenant = self.dice.keys.below(self.scenario.tenants);
             let mut machine = Machine::new(name, index == 0, tenant, skew, &mut self.dice.keys);
+            machine.host.forgets_tenants = index == 0 && self.is_sabotaged(Sabotage::FirewallLacksTenant);
             machine.host.drops_peers = index == 0 && self.is_sabotaged(Sabotage::HostDropsPeers);
             machine.disk.lies = self.is_sabotaged(Sabotage::DisksLie);
             machine.secrets().into_iter().for_each(|key| self.judge.keep_secret(key));

@@ -73,6 +73,11 @@ fn a_hub_that_drops_peers_is_found() {
 }
 
 #[test]
+fn a_firewall_that_lacks_a_tenant_is_found() {
+    check(Sabotage::FirewallLacksTenant, &["settles"]);
+}
+
+#[test]
 fn a_disk_that_lies_is_found() {
     check(Sabotage::DisksLie, &["acknowledged-is-on-disk"]);
 }

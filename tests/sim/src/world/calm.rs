@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use control::Directory;
-use engine::{Input, Status};
-use model::{NodeId, PublicKey, Standing, TenantId};
+use engine::{Input, Observed, ObservedPeer, Status};
+use ipnet::IpNet;
+use model::{NodeId, PublicKey, Snapshot, Standing, TenantId};
 
 use super::{Happening, Phase, Who, World};
 use crate::machine::Wish;
@@ -32,6 +33,52 @@ pub(super) struct Baseline {
     commits: u64,
     /// Directories made of the store's rows alone.
     directories: BTreeMap<TenantId, Directory>,
+}
+
+/// What a host should be by the plans of directories, without what the engine makes of them.
+#[derive(Default)]
+struct Expected {
+    addresses: BTreeSet<IpNet>,
+    /// The blocks of the tenants, both families of each.
+    blocks: BTreeSet<[IpNet; 2]>,
+    /// What each key may send from; by tenant, where several name it.
+    peers: BTreeMap<PublicKey, Vec<BTreeSet<IpNet>>>,
+}
+
+impl Expected {
+    fn add(&mut self, plan: &Snapshot) {
+        self.addresses.extend(plan.own.addresses.iter().flat_map(model::MeshAddresses::host_nets));
+        self.blocks.insert(plan.own.block.nets());
+        for (key, peer) in plan.peers.iter() {
+            self.peers.entry(*key).or_default().push(peer.allowed.iter().copied().collect());
+        }
+    }
+
+    fn interface_differs(&self, host: &Observed) -> Option<&'static str> {
+        let Some(interface) = &host.interface else { return Some("interfaces") };
+        let routes: BTreeSet<IpNet> = self.blocks.iter().flatten().copied().collect();
+        let is_one = |(key, peer): (&PublicKey, &ObservedPeer)| {
+            self.peers.get(key).is_some_and(|wanted| wanted.contains(&peer.allowed))
+        };
+        let holds = [
+            (interface.up, "states"),
+            (interface.peers.len() == self.peers.len(), "peers"),
+            (interface.peers.iter().all(is_one), "allowed addresses"),
+            (interface.addresses == self.addresses, "addresses"),
+            (interface.routes == routes, "routes"),
+        ];
+        holds.into_iter().find(|(holds, _)| !holds).map(|(_, what)| what)
+    }
+
+    fn hub_differs(&self, host: &Observed) -> Option<&'static str> {
+        if host.firewall.as_ref().map(|firewall| &firewall.blocks) != Some(&self.blocks) {
+            return Some("firewall blocks");
+        }
+        if !host.forwarding && !self.blocks.is_empty() {
+            return Some("forwarding");
+        }
+        self.interface_differs(host)
+    }
 }
 
 impl World {
@@ -178,7 +225,7 @@ impl World {
         if !status.settled {
             return Some(format!("the hub is not settled: {:?} {:?}", status.failing, status.problems));
         }
-        let mut wanted: BTreeSet<PublicKey> = BTreeSet::new();
+        let mut wanted = Expected::default();
         for (id, directory) in &self.calm.directories {
             if directory.tenant().deleted_at.is_some() {
                 continue;
@@ -192,13 +239,17 @@ impl World {
                 return Some(format!("the hub serves other names for tenant {id}"));
             }
             let active = directory.devices().filter(|device| device.standing == Standing::Active);
-            wanted.extend(active.map(|device| device.wireguard));
+            if !active.map(|device| device.wireguard).all(|key| plan.peers.contains_key(&key)) {
+                return Some(format!("the plan of tenant {id} lacks active devices"));
+            }
+            wanted.add(&plan);
         }
-        let interface = machine.host.observed.interface.as_ref();
-        let found: BTreeSet<PublicKey> = interface.iter().flat_map(|i| i.peers.keys().copied()).collect();
-        let missing = wanted.difference(&found).count();
-        let strange = found.difference(&wanted).count();
-        (missing + strange > 0).then(|| format!("the hub lacks {missing} peers and has {strange} too many"))
+        if wanted.blocks.is_empty() && status.tenants.is_empty() {
+            // Every tenant was deleted, perhaps while the hub could not read what it held of the last: nothing speaks
+            // of what is left then.
+            return None;
+        }
+        wanted.hub_differs(&machine.host.observed).map(|what| format!("the hub has other {what}"))
     }
 
     fn devices_unsettled(&self) -> Option<String> {
@@ -263,6 +314,11 @@ impl World {
         }
         let hub = directory.hub().map(|hub| hub.key);
         let peers: Vec<PublicKey> = interface.peers.keys().copied().collect();
-        (peers != hub.into_iter().collect::<Vec<_>>()).then(|| "has other peers".into())
+        if peers != hub.into_iter().collect::<Vec<_>>() {
+            return Some("has other peers".into());
+        }
+        let mut wanted = Expected::default();
+        wanted.add(&directory.plan(node)?);
+        wanted.interface_differs(&machine.host.observed).map(|what| format!("has other {what}"))
     }
 }
