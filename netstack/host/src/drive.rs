@@ -302,7 +302,10 @@ impl Driver {
                     moments(Moment::Ready);
                 }
             }
-            Answer::Applied(change, result) => {
+            Answer::Applied(change, result, host) => {
+                if let Some(host) = host {
+                    self.host = host;
+                }
                 match &result {
                     Ok(()) => self.counters.changes_total += 1,
                     Err(_) => self.counters.changes_failed_total += 1,

@@ -11,7 +11,8 @@ use engine::{Change, Observed};
 use model::PublicKey;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::host::{Host, HostConfig, HostError, HostReport, chain};
+use crate::chain::chain;
+use crate::host::{Host, HostConfig, HostError, HostReport};
 use crate::wireguard::PeerState;
 
 /// Tasks waiting at most. The engine is asked for no more until there is room.
@@ -33,7 +34,8 @@ pub(crate) enum Task {
 
 pub(crate) enum Answer {
     Observed(Result<Observed, String>, HostReport),
-    Applied(Change, Result<(), String>),
+    /// With what is in use, if the change may have decided it.
+    Applied(Change, Result<(), String>, Option<HostReport>),
     /// A glance saw something else than before.
     Changed,
     Left(Result<(), String>),
@@ -145,7 +147,9 @@ fn work(host: &mut Host, task: Task) -> Option<Answer> {
         }
         Task::Apply(change) => {
             let result = host.apply(&change).map_err(text);
-            Answer::Applied(change, result)
+            let decides =
+                matches!(change, Change::CreateInterface | Change::SetResolver(_) | Change::ClearResolver);
+            Answer::Applied(change, result, decides.then(|| host.report()))
         }
         Task::Peers(asked) => {
             // Whoever asked may have gone away.
