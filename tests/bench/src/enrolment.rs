@@ -34,8 +34,6 @@ pub fn measure(scale: &Scale) -> Vec<Series> {
     let names: Vec<String> = (1..=scale.devices).map(|number| format!("d{number}")).collect();
     let world: Vec<&str> = std::iter::once(NEIGHBOUR).chain(names.iter().map(String::as_str)).collect();
     let mesh = Mesh::new(&world);
-    // The lab judges what is logged; a slow second is a figure here.
-    mesh.announce("", "");
     mesh.enrol([NEIGHBOUR]);
     let neighbour = mesh.device_field(NEIGHBOUR, "address_v4").parse().expect("an address");
 

@@ -57,9 +57,10 @@ pub fn measure(scale: &Scale) -> Vec<Series> {
     let mut beside = Program::new("wireguard-go, one peer", None);
     for _ in 0..scale.rounds {
         let mesh = Mesh::new(&[&DEVICES[..], &[BESIDE]].concat());
-        mesh.announce("", "");
         let agents = mesh.enrol(DEVICES);
-        DEVICES.iter().for_each(|device| drop(mesh.ready(device, SOON)));
+        for device in DEVICES {
+            mesh.ready(device, SOON);
+        }
         mesh.on("alpha").reaches("gamma", SOON);
         let wireguard_go = mesh.plain("wireguard-go", BESIDE, &["wireguard-go", "--foreground", "wg9"]);
         give_a_peer(&mesh);

@@ -69,9 +69,14 @@ pub fn measure(scale: &'static Scale) -> Vec<Series> {
 
 /// The same peers at our own WireGuard device, in a network namespace of its own.
 fn measure_device(scale: &'static Scale, hub: &Hub, added: Vec<Change>) -> Vec<Series> {
-    let observed = hub.observed().interface.expect("a hub has an interface").peers;
+    let interface = hub.observed().interface.expect("a hub has an interface");
+    let mut basis =
+        vec![Change::CreateInterface, Change::SetDevice { listen_port: Some(interface.listen_port) }];
+    basis.extend(interface.addresses.iter().copied().map(Change::AddAddress));
+    basis.push(Change::SetUp);
+    basis.extend(interface.routes.iter().copied().map(Change::AddRoute));
     let new: BTreeSet<Subject> = added.iter().map(Change::subject).collect();
-    let all = observed.into_iter().map(|(key, peer)| setting(key, peer));
+    let all = interface.peers.into_iter().map(|(key, peer)| setting(key, peer));
     let before: Vec<Change> = all.filter(|change| !new.contains(&change.subject())).collect();
     assert_eq!(before.len(), scale.peers as usize);
     let alone = thread::spawn(move || {
@@ -79,7 +84,7 @@ fn measure_device(scale: &'static Scale, hub: &Hub, added: Vec<Change>) -> Vec<S
         let mut host = Host::open(host_config()).expect("the kernel answers");
         let interface =
             [Change::CreateInterface, Change::SetDevice { listen_port: Some(51820) }, Change::SetUp];
-        for change in interface.iter().chain(&before) {
+        for change in basis.iter().chain(&before) {
             host.apply(change).unwrap_or_else(|e| panic!("{change}: {e}"));
         }
         let mut applied = time("processor time, change to our own WireGuard device").must(RECONCILER);

@@ -178,7 +178,8 @@ mod tests {
         let run = |limit: f64, check: bool| {
             let mut report = Report::new(results.path(), "abc", check);
             let mut series = Series::new("thing", Unit::Milliseconds).must(Bound::P99Below(limit));
-            [0.5, 20.0].map(|value| series.push(value));
+            series.push(0.5);
+            series.push(20.0);
             report.begin("part");
             report.take("part", vec![series]);
             let folder = report.folder.clone();
