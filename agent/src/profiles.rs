@@ -89,8 +89,13 @@ impl Profiles {
         let handle = profile.handle()?;
         let report = profile.report().await?;
         let gone = |gone| failed(&gone);
-        if is_enrolled(&report) {
+        let enrolled = is_enrolled(&report);
+        if enrolled {
             stays(&report, wish.token.as_ref())?;
+        }
+        // Only now: whoever is refused has changed nothing.
+        self.follow(name, &profile, wish.server).await?;
+        if enrolled {
             return handle.up().await.map_err(gone);
         }
         match wish.token {
@@ -118,8 +123,8 @@ impl Profiles {
     /// Forgets a profile with its keys; there being none is fine.
     pub async fn logout(&self, name: &Label) -> Result<(), Refusal> {
         let mut entries = self.entries.lock().await;
-        if let Some(Entry::Running(profile)) = entries.remove(name) {
-            if let Err(refusal) = leave(&profile).await {
+        if let Some(Entry::Running(profile)) = entries.get(name) {
+            if let Err(refusal) = leave(profile).await {
                 tracing::warn!(profile = %name, reason = refusal.detail, "the host may not be as it was");
             }
             profile.stop();
@@ -127,6 +132,7 @@ impl Profiles {
         }
         let (store, forgotten) = (Arc::clone(&self.store), name.clone());
         self.on_disk(move || store.forget(&forgotten)).await?;
+        entries.remove(name);
         tracing::info!(profile = %name, "the identity is forgotten");
         Ok(())
     }
@@ -153,13 +159,7 @@ impl Profiles {
         let mut entries = self.entries.lock().await;
         match entries.get(name) {
             Some(Entry::Broken(reason)) => Err(Refusal::new(Code::StateDamaged, reason)),
-            Some(Entry::Running(profile)) => {
-                let profile = Arc::clone(profile);
-                if let Some(server) = wish.server.clone().filter(|server| *server != profile.server()) {
-                    self.move_to(name, &profile, server).await?;
-                }
-                Ok(profile)
-            }
+            Some(Entry::Running(profile)) => Ok(Arc::clone(profile)),
             None => {
                 let (Some(server), Some(_)) = (wish.server.clone(), &wish.token) else {
                     return Err(Refusal::new(
@@ -195,7 +195,16 @@ impl Profiles {
         Ok(Profile::start(kept, Arc::clone(&self.settings)))
     }
 
-    async fn move_to(&self, name: &Label, profile: &Profile, server: ServerAddress) -> Result<(), Refusal> {
+    /// Uses the server that was asked for, from now on.
+    async fn follow(
+        &self,
+        name: &Label,
+        profile: &Profile,
+        server: Option<ServerAddress>,
+    ) -> Result<(), Refusal> {
+        // Nobody logs out meanwhile.
+        let _entries = self.entries.lock().await;
+        let Some(server) = server.filter(|server| *server != profile.server()) else { return Ok(()) };
         let record = Record { server: server.clone(), interface: profile.interface().clone() };
         let (store, name) = (Arc::clone(&self.store), name.clone());
         self.on_disk(move || store.save(&name, &record)).await?;

@@ -97,4 +97,13 @@ fn every_other_token_is_refused_with_its_reason() {
     mesh.on("alpha").ok(&["warren", "up"]);
     mesh.ready("alpha", lab::SOON);
     assert_eq!(mesh.device_field("alpha", "address_v4"), address, "a device keeps its address");
+
+    mesh.on("server").ok(&["warren", "tenant", "create", "two"]);
+    let other = mesh.token(&["--tenant", "two"]);
+    let elsewhere = ["warren", "up", "--server", "https://203.0.113.9:8443", "--token", &other, "--json"];
+    let done = mesh.on("alpha").run(&elsewhere);
+    assert!(done.code == 3 && done.err.contains("already-enrolled"), "{}", done.tell());
+    let status = mesh.status("alpha");
+    assert_eq!(status["server"].as_str(), Some(SERVER_URL), "whoever is refused moves nothing");
+    assert_eq!(status["connected"], true, "and the link stays");
 }
