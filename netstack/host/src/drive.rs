@@ -205,7 +205,7 @@ impl Driver {
                 input = self.link.next(), if room => self.tell(input),
                 result = finished(&mut self.writing) => {
                     self.writing = None;
-                    self.tell(Input::Persisted(result.map_err(|e| crate::host::chain(&e))));
+                    self.tell(Input::Persisted(result.map_err(|e| crate::chain::chain(&e))));
                 }
                 Some(done) = self.resolving.join_next() => {
                     if let Ok((endpoint, address)) = done {

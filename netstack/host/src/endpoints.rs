@@ -16,6 +16,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use model::PublicKey;
 
+use crate::chain::chain;
 use crate::files::{self, FileError, SECRET};
 use crate::wireguard::PeerState;
 
@@ -65,7 +66,7 @@ enum Unwritten {
 /// Why a file says nothing.
 #[derive(Debug, thiserror::Error)]
 enum Damage {
-    #[error(transparent)]
+    #[error("unreadable")]
     File(#[from] FileError),
     #[error("longer than {FILE_BYTES_MAX} bytes")]
     TooLong,
@@ -78,8 +79,8 @@ impl Endpoints {
     pub(crate) fn open(file: Option<PathBuf>) -> Self {
         let known = file.as_deref().map_or_else(BTreeMap::new, |path| {
             read(path).unwrap_or_else(|error| {
-                let path = path.display();
-                tracing::warn!(code = "endpoints-damaged", %path, %error, "remembered endpoints are not used");
+                let (path, error) = (path.display(), chain(&error));
+                tracing::warn!(code = "endpoints-damaged", %path, error, "remembered endpoints are not used");
                 BTreeMap::new()
             })
         });
@@ -166,7 +167,7 @@ impl Endpoints {
             Err(_) if self.failing => {}
             Err(error) => {
                 self.failing = true;
-                let error = crate::chain(&error);
+                let error = chain(&error);
                 tracing::warn!(
                     code = "endpoints-unwritten",
                     error,

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use model::{PrivateKey, PublicKey};
 use nix::errno::Errno;
 
+use crate::chain::chain;
 use crate::endpoints::Endpoints;
 use crate::firewall::{Firewall, Pair};
 use crate::forwarding::{self, ForwardingError};
@@ -450,19 +451,4 @@ fn supported<T>(result: Result<Option<T>, NetlinkError>) -> Result<Option<T>, Ne
 
 fn to_blocks(pairs: BTreeSet<Pair>) -> engine::Firewall {
     engine::Firewall { blocks: pairs.into_iter().map(|(v4, v6)| [IpNet::V4(v4), IpNet::V6(v6)]).collect() }
-}
-
-/// An error with its causes on one line, as status and logs show it.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !said.is_empty() && !text.ends_with(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -2,6 +2,7 @@
 //! event loop of a node. Knows no tenant, no token and no database.
 
 pub mod capabilities;
+mod chain;
 pub mod drive;
 mod endpoints;
 mod events;
@@ -17,9 +18,10 @@ mod netlink;
 pub mod resolver;
 pub mod wireguard;
 
+pub use chain::chain;
 pub use drive::drive;
 pub use hands::HandsError;
-pub use host::{Host, HostConfig, HostError, HostReport, chain};
+pub use host::{Host, HostConfig, HostError, HostReport};
 pub use interface::InterfaceName;
 pub use links::ROUTE_PROTOCOL;
 pub use netlink::NetlinkError;

@@ -8,8 +8,8 @@ use link::{Connection, PreferCarrier, Receiver, Sender, ServerAddress, Trust};
 use model::wire::Frame;
 use tokio::task::JoinHandle;
 
+use crate::chain::chain;
 use crate::drive::report::LinkReport;
-use crate::host::chain;
 
 /// Where a node's server is.
 #[derive(Debug, Clone, PartialEq, Eq)]

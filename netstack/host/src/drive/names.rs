@@ -12,8 +12,8 @@ use model::{MeshAddresses, TenantId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::chain::chain;
 use crate::drive::report::NamesReport;
-use crate::host::chain;
 
 /// Updates that wait at most; a whole zone may be large.
 const UPDATES_MAX: usize = 8;

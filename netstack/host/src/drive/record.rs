@@ -56,6 +56,6 @@ struct Chain<'a>(&'a dyn std::error::Error);
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&crate::host::chain(self.0))
+        f.write_str(&crate::chain::chain(self.0))
     }
 }
