@@ -82,8 +82,6 @@ fn measure_device(scale: &'static Scale, hub: &Hub, added: Vec<Change>) -> Vec<S
     let alone = thread::spawn(move || {
         unshare(CloneFlags::CLONE_NEWNET).expect("root may make a network namespace");
         let mut host = Host::open(host_config()).expect("the kernel answers");
-        let interface =
-            [Change::CreateInterface, Change::SetDevice { listen_port: Some(51820) }, Change::SetUp];
         for change in basis.iter().chain(&before) {
             host.apply(change).unwrap_or_else(|e| panic!("{change}: {e}"));
         }
