@@ -217,20 +217,7 @@ impl Host {
                 let index = self.index()?;
                 self.links.remove_route(index, *net).map_err(net_error("route", *net))
             }
-            Change::SetPeer(peer) => {
-                if peer.endpoint.is_some() {
-                    self.pointed.insert(peer.key, Instant::now());
-                }
-                let lost = match peer.endpoint {
-                    Some(_) => None,
-                    None => self.endpoints.take(&peer.key, SystemTime::now()),
-                };
-                let set = match lost {
-                    Some(_) => self.engine.resume_peer(&PeerSetting { endpoint: lost, ..peer.clone() }),
-                    None => self.engine.set_peer(peer),
-                };
-                set.map_err(wireguard)
-            }
+            Change::SetPeer(peer) => self.set_peer(peer).map_err(wireguard),
             Change::RemovePeer(key) => {
                 self.pointed.remove(key);
                 self.endpoints.forget(key);
@@ -311,6 +298,18 @@ impl Host {
             let _ = std::fs::write(&switch, "0");
         }
         Ok(())
+    }
+
+    /// A peer that the engine lost is set with the endpoint that it had.
+    fn set_peer(&mut self, peer: &PeerSetting) -> Result<(), WireguardError> {
+        if peer.endpoint.is_some() {
+            self.pointed.insert(peer.key, Instant::now());
+            return self.engine.set_peer(peer);
+        }
+        match self.endpoints.take(&peer.key, SystemTime::now()) {
+            None => self.engine.set_peer(peer),
+            lost => self.engine.resume_peer(&PeerSetting { endpoint: lost, ..peer.clone() }),
+        }
     }
 
     fn set_firewall(&mut self, blocks: &BTreeSet<[IpNet; 2]>) -> Result<(), HostError> {

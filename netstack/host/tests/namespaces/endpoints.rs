@@ -12,13 +12,14 @@ use std::thread;
 use std::time::Duration;
 
 use engine::{Change, PeerSetting};
-use host::wireguard::Backend;
+use host::wireguard::PeerState;
 use host::{Host, HostConfig};
 use model::{PrivateKey, PublicKey};
 use nix::sched::{CloneFlags, setns};
+use tempfile::TempDir;
 
 use crate::alone::{alone, run, succeeds, wait_for};
-use crate::changes::{backend, config, net};
+use crate::changes::{config, net};
 
 /// What the scenarios promise.
 const RESUMED: Duration = Duration::from_secs(2);
@@ -40,95 +41,150 @@ fn node(own: u8, other: PublicKey, peer: u8, endpoint: Option<&str>) -> Vec<Chan
     ]
 }
 
+/// A hub, and a device that it has a session with.
+struct Mesh {
+    directory: TempDir,
+    hub: Option<Host>,
+    changes: Vec<Change>,
+    /// Held by the device as long as it should live.
+    _stop: mpsc::Sender<()>,
+}
+
+impl Mesh {
+    fn new() -> Self {
+        run("ip netns add far; ip link add out type veth peer name eth0 netns far");
+        run("ip addr add 192.0.2.1/30 dev out; ip link set out up");
+        run("ip -n far addr add 192.0.2.2/30 dev eth0; ip -n far link set eth0 up; ip -n far link set lo up");
+        let directory = tempfile::tempdir().unwrap();
+        let (stop, until) = mpsc::channel();
+        let hub = config(directory.path()).key.public();
+        let changes = node(1, device_key().public(), 2, None);
+        let mut mesh = Self { directory, hub: None, changes, _stop: stop };
+        mesh.start();
+        mesh.set();
+        start_device(hub, until);
+        wait_for("the first session", Duration::from_secs(10), || mesh.has_session() && pings());
+        mesh
+    }
+
+    fn start(&mut self) {
+        self.hub = Some(Host::open(config(self.directory.path())).unwrap());
+    }
+
+    /// As if killed: it is not told to leave.
+    fn kill(&mut self) {
+        self.hub = None;
+    }
+
+    fn hub(&mut self) -> &mut Host {
+        self.hub.as_mut().unwrap()
+    }
+
+    fn set(&mut self) {
+        apply(self.hub.as_mut().unwrap(), &self.changes);
+    }
+
+    fn peer(&mut self) -> PeerState {
+        self.hub().peers().unwrap().remove(&device_key().public()).unwrap_or_default()
+    }
+
+    fn has_session(&mut self) -> bool {
+        self.peer().last_handshake.is_some()
+    }
+
+    fn resumes(&mut self) {
+        wait_for("a handshake with nothing sent", RESUMED, || self.has_session());
+        wait_for("the device arrives", RESUMED, pings);
+    }
+}
+
+/// A device in the other namespace, until the channel is closed.
+fn start_device(hub: PublicKey, until: mpsc::Receiver<()>) {
+    let (ready, wait) = mpsc::channel();
+    thread::spawn(move || {
+        setns(File::open("/run/netns/far").unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let device = HostConfig {
+            interface: "wg1".parse().unwrap(),
+            key: device_key(),
+            forwards: false,
+            ..config(directory.path())
+        };
+        let mut host = Host::open(device).unwrap();
+        apply(&mut host, &node(2, hub, 1, Some("192.0.2.1:51820")));
+        ready.send(()).unwrap();
+        let _ = until.recv();
+    });
+    wait.recv().unwrap();
+}
+
+fn device_key() -> PrivateKey {
+    PrivateKey::from_bytes([2; 32])
+}
+
 fn apply(host: &mut Host, changes: &[Change]) {
     for change in changes {
         host.apply(change).unwrap_or_else(|e| panic!("{change}: {}", host::chain(&e)));
     }
 }
 
-fn has_session(host: &mut Host, with: &PublicKey) -> bool {
-    host.peers().unwrap().get(with).is_some_and(|peer| peer.last_handshake.is_some())
+fn pings() -> bool {
+    succeeds("ip netns exec far ping -c1 -W0.2 100.64.0.1")
 }
 
 #[test]
-fn a_hub_that_lost_its_sessions_makes_them_anew_in_two_seconds() {
-    if !alone("endpoints::a_hub_that_lost_its_sessions_makes_them_anew_in_two_seconds") {
+fn a_hub_whose_interface_or_peers_are_deleted_resumes_in_two_seconds() {
+    if !alone("endpoints::a_hub_whose_interface_or_peers_are_deleted_resumes_in_two_seconds") {
         return;
     }
-    run("ip netns add far; ip link add out type veth peer name eth0 netns far");
-    run("ip addr add 192.0.2.1/30 dev out; ip link set out up");
-    run("ip -n far addr add 192.0.2.2/30 dev eth0; ip -n far link set eth0 up; ip -n far link set lo up");
-    let directory = tempfile::tempdir().unwrap();
-    let hub = config(directory.path());
-    let far_directory = tempfile::tempdir().unwrap();
-    let device = HostConfig {
-        interface: "wg1".parse().unwrap(),
-        key: PrivateKey::from_bytes([2; 32]),
-        forwards: false,
-        ..config(far_directory.path())
-    };
-    let key = device.key.public();
-    let hub_changes = node(1, key, 2, None);
-    let device_changes = node(2, hub.key.public(), 1, Some("192.0.2.1:51820"));
-
-    let mut host = Host::open(hub.clone()).unwrap();
-    apply(&mut host, &hub_changes);
-    let (ready, wait) = mpsc::channel();
-    let (stop, until) = mpsc::channel::<()>();
-    let far = thread::spawn(move || {
-        setns(File::open("/run/netns/far").unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
-        let mut host = Host::open(device).unwrap();
-        apply(&mut host, &device_changes);
-        ready.send(()).unwrap();
-        let _ = until.recv();
-        host.glance();
-    });
-    wait.recv().unwrap();
-    let pings = || succeeds("ip netns exec far ping -c1 -W0.2 100.64.0.1");
-    wait_for("the first session", Duration::from_secs(10), || has_session(&mut host, &key) && pings());
-
+    let mut mesh = Mesh::new();
     run("ip link del wg0");
-    let deleted = |host: &mut Host| host.observe().unwrap().interface.is_none();
-    wait_for("it is noticed", RESUMED, || deleted(&mut host));
-    apply(&mut host, &hub_changes);
-    wait_for("a handshake after the deletion, with nothing sent", RESUMED, || has_session(&mut host, &key));
-    wait_for("the device arrives", RESUMED, pings);
+    wait_for("it is noticed", RESUMED, || mesh.hub().observe().unwrap().interface.is_none());
+    mesh.set();
+    mesh.resumes();
 
-    // Removed by hand and set again.
     run("wg set wg0 peer $(wg show wg0 peers) remove");
-    host.glance();
-    apply(&mut host, &hub_changes);
-    wait_for("a handshake after the removal", RESUMED, || has_session(&mut host, &key));
-    wait_for("the device arrives", RESUMED, pings);
+    mesh.hub().glance();
+    mesh.set();
+    mesh.resumes();
+}
 
-    // As if killed: it was not told to leave.
-    host.glance();
-    drop(host);
-    let file = directory.path().join("endpoints");
-    let noted = fs::read_to_string(&file).unwrap();
-    assert!(noted.contains(&format!("{key} 192.0.2.2:51820 ")), "{noted}");
-    let mut host = Host::open(hub.clone()).unwrap();
-    host.observe().unwrap();
-    apply(&mut host, &hub_changes);
-    wait_for("a handshake after the restart", RESUMED, || has_session(&mut host, &key));
-    wait_for("the device arrives", RESUMED, pings);
+#[test]
+fn a_hub_that_was_killed_resumes_in_two_seconds() {
+    if !alone("endpoints::a_hub_that_was_killed_resumes_in_two_seconds") {
+        return;
+    }
+    let mut mesh = Mesh::new();
+    mesh.hub().glance();
+    let noted = fs::read_to_string(mesh.directory.path().join("endpoints")).unwrap();
+    assert!(noted.contains(&format!("{} 192.0.2.2:51820 ", device_key().public())), "{noted}");
+    mesh.kill();
+    mesh.start();
+    mesh.hub().observe().unwrap();
+    mesh.set();
+    mesh.resumes();
+}
 
-    // Damage is passed over; a peer that is none any more is forgotten.
-    drop(host);
-    fs::write(&file, format!("{noted}{noted}")).unwrap();
-    let mut host = Host::open(hub).unwrap();
-    apply(&mut host, &hub_changes);
-    let knows = |host: &mut Host| host.peers().unwrap()[&key].endpoint.is_some();
-    assert_eq!(
-        knows(&mut host),
-        backend() == Backend::Kernel,
-        "only the kernel's engine outlived its process"
-    );
-    host.apply(&Change::RemovePeer(key)).unwrap();
-    host.leave().unwrap();
-    apply(&mut host, &hub_changes);
-    assert!(!knows(&mut host));
-    drop(stop);
-    far.join().unwrap();
-    assert!(!far_directory.path().join("endpoints").exists(), "a device is told where its peers are");
+#[test]
+fn a_removed_peer_is_forgotten_and_a_damaged_file_is_passed_over() {
+    if !alone("endpoints::a_removed_peer_is_forgotten_and_a_damaged_file_is_passed_over") {
+        return;
+    }
+    let (mut mesh, device) = (Mesh::new(), device_key().public());
+    let file = mesh.directory.path().join("endpoints");
+    let read = || fs::read_to_string(&file).unwrap();
+    mesh.hub().glance();
+    let noted = read();
+    assert!(noted.contains(&device.to_string()), "{noted}");
+    mesh.hub().apply(&Change::RemovePeer(device)).unwrap();
+    mesh.hub().leave().unwrap();
+    assert!(!read().contains(&device.to_string()));
+    mesh.set();
+    assert_eq!(mesh.peer().endpoint, None);
+
+    mesh.kill();
+    fs::write(&file, format!("{noted}nonsense\n")).unwrap();
+    mesh.start();
+    mesh.set();
+    assert_eq!(mesh.peer().endpoint, None);
 }
