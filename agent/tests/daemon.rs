@@ -168,7 +168,7 @@ fn half_a_key_is_reported_and_left() {
     let agent = Agent::start(directory.path());
     assert!(matches!(agent.up(Some(SERVER), Some(token())), Answer::Status(_)));
     agent.stop();
-    let key = directory.path().join("state/profiles/home/identity.key");
+    let key = directory.path().join("state/profiles").join("home").join("identity.key");
     fs::write(&key, "half").unwrap();
 
     let agent = Agent::start(directory.path());
