@@ -58,7 +58,8 @@ enum Figure {
     Idle,
 }
 
-const ALL: [Figure; 4] = [Figure::Peer, Figure::Edit, Figure::Enrolment, Figure::Idle];
+/// What loads the machine comes last: the load before each figure is that of others.
+const ALL: [Figure; 4] = [Figure::Idle, Figure::Enrolment, Figure::Peer, Figure::Edit];
 
 impl Figure {
     const fn name(self) -> &'static str {

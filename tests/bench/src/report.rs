@@ -21,6 +21,12 @@ struct Part {
     series: Vec<Series>,
 }
 
+impl Part {
+    fn has_times(&self) -> bool {
+        self.series.iter().any(|series| series.unit == Unit::Milliseconds)
+    }
+}
+
 /// All that one run says.
 pub struct Report {
     folder: PathBuf,
@@ -64,7 +70,7 @@ impl Report {
         let table = self.table();
         self.write("summary.md", &format!("{}\n\n{table}", self.head));
         say(&format!("\n{table}\n"));
-        for part in self.parts.iter().filter(|part| part.load > QUIET_LOAD) {
+        for part in self.parts.iter().filter(|part| part.load > QUIET_LOAD && part.has_times()) {
             say(&format!(
                 "{}: the machine was busy (load {:.2}); its times are upper bounds\n",
                 part.name, part.load
