@@ -23,6 +23,9 @@ use crate::changes::{config, net};
 
 /// What the scenarios promise.
 const RESUMED: Duration = Duration::from_secs(2);
+/// A responder refuses an initiation sooner after the one before (`INITIATIONS_PER_SECOND` of the kernel), and the
+/// initiator asks again only after five seconds.
+const BETWEEN_INITIATIONS: Duration = Duration::from_millis(20);
 
 fn node(own: u8, other: PublicKey, peer: u8, endpoint: Option<&str>) -> Vec<Change> {
     let address = |number: u8| net(&format!("100.64.0.{number}/32"));
@@ -96,6 +99,12 @@ impl Mesh {
         wait_for("a handshake with nothing sent", RESUMED, || self.has_session());
         wait_for("the device arrives", RESUMED, pings);
     }
+
+    /// The device answers another initiation.
+    fn rests(&mut self) {
+        let handshake = self.peer().last_handshake.unwrap();
+        wait_for("time passes", RESUMED, || handshake.elapsed().is_ok_and(|age| age > BETWEEN_INITIATIONS));
+    }
 }
 
 /// A device in the other namespace, until the channel is closed.
@@ -143,6 +152,7 @@ fn a_hub_whose_interface_or_peers_are_deleted_resumes_in_two_seconds() {
     mesh.set();
     mesh.resumes();
 
+    mesh.rests();
     run("wg set wg0 peer $(wg show wg0 peers) remove");
     mesh.hub().glance();
     mesh.set();
