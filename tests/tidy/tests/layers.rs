@@ -9,6 +9,7 @@ use tidy::graph::{arrows, closure, workspace};
 /// Every crate and its layer. An arrow points to a lower layer only.
 const LAYERS: &[(&str, u8)] = &[
     ("model", 1),
+    ("chacha", 1),
     ("engine", 3),
     ("control", 3),
     ("dns", 3),
@@ -37,6 +38,7 @@ const BESIDE: &[(&str, &str, &str)] = &[
 /// The only crates of ours that these may name.
 const ONLY: &[(&str, &[&str], &str)] = &[
     ("model", &[], "it is the ground"),
+    ("chacha", &[], "it seals bytes and knows nothing of packets; what is dangerous in it stays small"),
     ("ctl", &["model", "link"], "it speaks only the API"),
     ("shell", &[], "it is what every daemon's main does alike; it knows nothing of meshes"),
     ("store", &["model", "control"], "it keeps facts; it neither acts nor talks"),
@@ -64,6 +66,7 @@ struct Never {
 
 const NEVER: &[Never] = &[
     Never { crates: &["model"], reach: &[IO, NETLINK, RANDOMNESS], because: "it is the ground" },
+    Never { crates: &["chacha"], reach: &[IO, NETLINK], because: "it computes on the bytes that it is given" },
     Never {
         crates: &["engine", "control"],
         reach: &[IO, NETLINK, RANDOMNESS],

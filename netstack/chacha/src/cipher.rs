@@ -1,0 +1,118 @@
+//! Which implementation does the work, chosen when the program runs.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::batch::{BATCH_MAX, Batch};
+use crate::job::Job;
+use crate::reference;
+
+/// An implementation of ChaCha20-Poly1305. All write the same bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cipher {
+    /// ring, one packet after the other; on every machine.
+    Reference,
+    /// Eight blocks of ChaCha20 and four tags at once.
+    Avx2,
+    /// Sixteen blocks of ChaCha20 and sixteen tags at once.
+    Avx512,
+}
+
+impl Cipher {
+    const ALL: [Self; 3] = [Self::Reference, Self::Avx2, Self::Avx512];
+
+    /// The fastest one that this machine can run.
+    pub fn fastest() -> Self {
+        Self::ALL.into_iter().rfind(|cipher| cipher.runs_here()).unwrap_or(Self::Reference)
+    }
+
+    /// Those that this machine can run, the slowest first.
+    pub fn available() -> Vec<Self> {
+        Self::ALL.into_iter().filter(|cipher| cipher.runs_here()).collect()
+    }
+
+    fn runs_here(self) -> bool {
+        self == Self::Reference
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Reference => "reference",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+        }
+    }
+
+    /// Seals each text in place and writes its tag behind it. A cipher that this machine cannot run leaves the work
+    /// to [`Cipher::Reference`].
+    ///
+    /// # Panics
+    ///
+    /// If a job has no room for its tag.
+    pub fn seal<'a>(self, jobs: impl IntoIterator<Item = Job<'a>>) {
+        jobs.into_iter().for_each(|mut job| reference::seal(&mut job));
+    }
+
+    /// Opens each text in place and tells, in order, the job's number and whether its tag was right. The tags of
+    /// sixteen jobs are compared, in constant time, before the first of them is told; every byte of a job whose tag
+    /// was wrong, or that is too short for one, is zero then. A cipher that this machine cannot run leaves the work to
+    /// [`Cipher::Reference`].
+    pub fn open<'a>(self, jobs: impl IntoIterator<Item = Job<'a>>, mut told: impl FnMut(usize, bool)) {
+        let mut jobs = jobs.into_iter();
+        let mut number = 0;
+        while let Some(mut batch) = Batch::gather(&mut jobs) {
+            let mut verdicts = [false; BATCH_MAX];
+            for (job, verdict) in batch.jobs().iter_mut().zip(&mut verdicts) {
+                *verdict = reference::open(job);
+            }
+            for verdict in &verdicts[..batch.jobs().len()] {
+                told(number, *verdict);
+                number += 1;
+            }
+        }
+    }
+}
+
+impl fmt::Display for Cipher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A word that names no [`Cipher`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no cipher is called {0:?}: it is one of reference, avx2, avx512")]
+pub struct UnknownCipher(String);
+
+impl FromStr for Cipher {
+    type Err = UnknownCipher;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|cipher| cipher.name() == text)
+            .ok_or_else(|| UnknownCipher(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back() {
+        for cipher in Cipher::ALL {
+            assert_eq!(cipher.to_string().parse(), Ok(cipher));
+        }
+        assert_eq!(
+            "aes".parse::<Cipher>().map_err(|error| error.to_string()),
+            Err("no cipher is called \"aes\": it is one of reference, avx2, avx512".to_owned())
+        );
+    }
+
+    #[test]
+    fn the_reference_is_always_there() {
+        assert_eq!(Cipher::available()[0], Cipher::Reference);
+        assert_eq!(Cipher::available().last(), Some(&Cipher::fastest()));
+    }
+}
