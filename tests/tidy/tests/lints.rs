@@ -7,7 +7,7 @@ use tidy::graph::workspace;
 use tidy::tree::root;
 
 /// Cores, as folders, with what each must ban.
-const CORES: &[&str] = &["netstack/model", "netstack/engine", "daemon/control", "dns"];
+const CORES: &[&str] = &["netstack/model", "netstack/engine", "netstack/wireguard", "daemon/control", "dns"];
 const BANNED: &[&str] = &[
     "std::time::Instant::now",
     "std::time::SystemTime::now",
