@@ -66,8 +66,8 @@ impl Initiator {
         let ephemeral = array(response, 12);
         let mut transcript = self.transcript.clone();
         transcript.mix_ephemeral(&ephemeral);
-        transcript.mix_secret(&self.ephemeral.agree(&ephemeral)?);
-        transcript.mix_secret(&local.agree(&ephemeral)?);
+        transcript.mix_secret(&*self.ephemeral.agree(&ephemeral)?);
+        transcript.mix_secret(&*local.agree(&ephemeral)?);
         let key = transcript.mix_preshared(preshared);
         let (transcript, []) = transcript.open(&key, &array::<16>(response, 44))?;
         let [send, receive] = transcript.split();
