@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+#[cfg(target_arch = "x86_64")]
+use crate::avx512;
 use crate::batch::{BATCH_MAX, Batch};
 use crate::job::Job;
 use crate::reference;
@@ -31,6 +33,16 @@ impl Cipher {
         Self::ALL.into_iter().filter(|cipher| cipher.runs_here()).collect()
     }
 
+    #[cfg(target_arch = "x86_64")]
+    fn runs_here(self) -> bool {
+        match self {
+            Self::Reference => true,
+            Self::Avx2 => false,
+            Self::Avx512 => avx512::runs_here(),
+        }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
     fn runs_here(self) -> bool {
         self == Self::Reference
     }
@@ -50,7 +62,13 @@ impl Cipher {
     ///
     /// If a job has no room for its tag.
     pub fn seal<'a>(self, jobs: impl IntoIterator<Item = Job<'a>>) {
-        jobs.into_iter().for_each(|mut job| reference::seal(&mut job));
+        let mut jobs = jobs.into_iter();
+        if self == Self::Reference || !self.runs_here() {
+            return jobs.for_each(|mut job| reference::seal(&mut job));
+        }
+        while let Some(mut batch) = Batch::gather(&mut jobs) {
+            self.seal_batch(batch.jobs());
+        }
     }
 
     /// Opens each text in place and tells, in order, the job's number and whether its tag was right. The tags of
@@ -58,17 +76,36 @@ impl Cipher {
     /// was wrong, or that is too short for one, is zero then. A cipher that this machine cannot run leaves the work to
     /// [`Cipher::Reference`].
     pub fn open<'a>(self, jobs: impl IntoIterator<Item = Job<'a>>, mut told: impl FnMut(usize, bool)) {
+        let cipher = if self.runs_here() { self } else { Self::Reference };
         let mut jobs = jobs.into_iter();
         let mut number = 0;
         while let Some(mut batch) = Batch::gather(&mut jobs) {
-            let mut verdicts = [false; BATCH_MAX];
-            for (job, verdict) in batch.jobs().iter_mut().zip(&mut verdicts) {
-                *verdict = reference::open(job);
-            }
-            for verdict in &verdicts[..batch.jobs().len()] {
-                told(number, *verdict);
+            let mut right = [false; BATCH_MAX];
+            cipher.open_batch(batch.jobs(), &mut right);
+            for right in &right[..batch.jobs().len()] {
+                told(number, *right);
                 number += 1;
             }
+        }
+    }
+
+    #[allow(unsafe_code)]
+    fn seal_batch(self, jobs: &mut [Job<'_>]) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `seal` asked whether the machine has what this needs.
+            Self::Avx512 if jobs.len() >= avx512::JOBS_MIN => unsafe { avx512::seal(jobs) },
+            _ => jobs.iter_mut().for_each(reference::seal),
+        }
+    }
+
+    #[allow(unsafe_code)]
+    fn open_batch(self, jobs: &mut [Job<'_>], right: &mut [bool; BATCH_MAX]) {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `open` asked whether the machine has what this needs.
+            Self::Avx512 if jobs.len() >= avx512::JOBS_MIN => unsafe { avx512::open(jobs, right) },
+            _ => jobs.iter_mut().zip(right).for_each(|(job, right)| *right = reference::open(job)),
         }
     }
 }

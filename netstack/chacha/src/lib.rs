@@ -9,10 +9,16 @@
 //! the compiler keeps in registers and in spill slots of a frame are out of reach of safe means; the next batch
 //! overwrites them. ring keeps its own on its own terms.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod batch;
 mod cipher;
 mod job;
+#[cfg(target_arch = "x86_64")]
+mod places;
 mod reference;
+#[cfg(target_arch = "x86_64")]
+mod wipe;
 
 pub use cipher::{Cipher, UnknownCipher};
 pub use job::{Job, Key, TAG_BYTES};
