@@ -14,10 +14,16 @@ mod identity;
 mod inbound;
 mod indices;
 mod initiation;
+#[cfg_attr(not(test), expect(dead_code, reason = "the engine moves over to it"))]
+mod io;
 mod load;
 mod outbound;
 mod peer;
+#[cfg_attr(not(test), expect(dead_code, reason = "the engine moves over to it"))]
+mod routes;
 mod shared;
+#[cfg_attr(not(test), expect(dead_code, reason = "the engine moves over to it"))]
+mod slab;
 mod sockets;
 mod state;
 mod table;
