@@ -70,3 +70,71 @@ impl<'a> Message<'a> {
 pub(crate) fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     *bytes[at..].first_chunk().expect("the length of a message was checked")
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn kind(datagram: &[u8]) -> Option<u32> {
+        Message::parse(datagram).map(|message| match message {
+            Message::Initiation(_) => INITIATION,
+            Message::Response(_) => RESPONSE,
+            Message::CookieReply(_) => COOKIE_REPLY,
+            Message::Data { .. } => DATA,
+        })
+    }
+
+    #[test]
+    fn a_type_has_its_length() {
+        for length in 0..300 {
+            for first in 0..=5_u32 {
+                let mut datagram = vec![0; length];
+                first.to_le_bytes().iter().zip(&mut datagram).for_each(|(byte, place)| *place = *byte);
+                let right = match first {
+                    INITIATION => length == 148,
+                    RESPONSE => length == 92,
+                    COOKIE_REPLY => length == 64,
+                    DATA => length >= 32,
+                    _ => false,
+                };
+                assert_eq!(kind(&datagram), right.then_some(first), "type {first}, {length} bytes");
+                for reserved in 1..4.min(length) {
+                    let mut other = datagram.clone();
+                    other[reserved] = 1;
+                    assert_eq!(kind(&other), None, "reserved bytes are zero");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn indices_and_counters_are_where_the_paper_has_them() {
+        let mut datagram = [0; 148];
+        for (byte, place) in (0..).zip(&mut datagram) {
+            *place = byte;
+        }
+        let mut receiver = |first: u32, length| {
+            datagram[..4].copy_from_slice(&first.to_le_bytes());
+            Message::parse(&datagram[..length]).map(|message| message.receiver())
+        };
+        assert_eq!(receiver(INITIATION, 148), Some(None));
+        assert_eq!(receiver(RESPONSE, 92), Some(Some(0x0b0a_0908)));
+        assert_eq!(receiver(COOKIE_REPLY, 64), Some(Some(0x0706_0504)));
+        assert_eq!(receiver(DATA, 32), Some(Some(0x0706_0504)));
+        let counter = 0x0f0e_0d0c_0b0a_0908;
+        let expected = Message::Data { receiver: 0x0706_0504, counter };
+        assert_eq!(Message::parse(&datagram[..33]), Some(expected));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>, first in 0..=5_u8) {
+            let datagram = [&[first, 0, 0, 0], &bytes[..]].concat();
+            if let Some(message) = Message::parse(&datagram) {
+                prop_assert_eq!(message.receiver().is_none(), first == 1);
+            }
+        }
+    }
+}

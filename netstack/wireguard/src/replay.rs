@@ -66,3 +66,75 @@ impl Default for Window {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The same by keeping every number.
+    #[derive(Default)]
+    struct Model(BTreeSet<u64>);
+
+    impl Model {
+        fn accept(&mut self, counter: u64) -> bool {
+            let old = self.0.last().is_some_and(|newest| counter.saturating_add(WINDOW_PACKETS) <= *newest);
+            counter < REJECT_AFTER_MESSAGES && !old && self.0.insert(counter)
+        }
+    }
+
+    /// How far the next packet is from the newest: near, at the edges of words and of the window, far.
+    fn step() -> impl Strategy<Value = i64> {
+        let window = i64::try_from(WINDOW_PACKETS).expect("small");
+        prop_oneof![
+            4 => -200..200_i64,
+            4 => -window - 100..100,
+            2 => prop::sample::select(vec![-window - 1, -window, 1 - window, -64, -1, 0, 1, 63, 64, 65]),
+            1 => window - 100..window + 200,
+            1 => 0..1_i64 << 40,
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_window_is_what_keeping_every_number_is(
+            start in prop_oneof![Just(0), 0..100_000_u64, REJECT_AFTER_MESSAGES - 10_000..=u64::MAX],
+            steps in prop::collection::vec(step(), 1..600),
+        ) {
+            let (window, mut model) = (Window::new(), Model::default());
+            let mut newest = start;
+            prop_assert_eq!(window.accept(start), model.accept(start));
+            for step in steps {
+                let counter = newest.saturating_add_signed(step);
+                prop_assert_eq!(window.accept(counter), model.accept(counter), "{} after {}", counter, newest);
+                newest = model.0.last().copied().unwrap_or(newest);
+            }
+        }
+    }
+
+    #[test]
+    fn the_window_has_exact_edges() {
+        let window = Window::new();
+        let newest = 3 * WINDOW_PACKETS + 17;
+        assert!(window.accept(newest) && !window.accept(newest));
+        assert!(!window.accept(newest - WINDOW_PACKETS), "just too old");
+        assert!((1..WINDOW_PACKETS).all(|back| window.accept(newest - back)));
+        assert!((0..WINDOW_PACKETS).all(|back| !window.accept(newest - back)));
+    }
+
+    #[test]
+    fn the_last_numbers_are_refused() {
+        let window = Window::new();
+        assert!(!window.accept(u64::MAX) && !window.accept(REJECT_AFTER_MESSAGES));
+        assert!(window.accept(REJECT_AFTER_MESSAGES - 1) && !window.accept(REJECT_AFTER_MESSAGES - 1));
+        assert!(!window.accept(REJECT_AFTER_MESSAGES));
+    }
+
+    #[test]
+    fn a_window_is_small() {
+        assert!(size_of::<Window>() <= 1100);
+    }
+}

@@ -98,3 +98,66 @@ impl Verified {
         (message, Keys { send: Key::new(&send), receive: Key::new(&receive), remote_index: caller.index })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use model::PrivateKey;
+
+    use super::*;
+    use crate::cookie::stamp;
+    use crate::noise::initiate;
+
+    fn ends() -> (Local, Local) {
+        (Local::new(&PrivateKey::from_bytes([1; 32])), Local::new(&PrivateKey::from_bytes([2; 32])))
+    }
+
+    /// With an ephemeral key of low order all secrets of it are zero, so that anybody can seal the message.
+    #[test]
+    fn an_initiation_with_an_ephemeral_key_of_low_order_is_refused() {
+        let (a, b) = ends();
+        let sealed_with = |ephemeral: [u8; 32], shared: &[u8; 32]| {
+            let mut message = [0; INITIATION_BYTES];
+            message[0] = 1;
+            message[8..40].copy_from_slice(&ephemeral);
+            let mut transcript = Transcript::new(b.public(), &ephemeral);
+            let key = transcript.mix_for_key(shared);
+            transcript.seal(&key, &mut message[40..88]);
+            stamp(&mut message, &Remote::new(&a, b.public()).expect("not of low order"), None);
+            Claimed::open(&b, &message)
+        };
+        assert!(sealed_with([0; 32], &[0; 32]).is_none());
+        let honest = Ephemeral::new([4; 32]);
+        let shared = honest.agree(b.public().as_bytes()).expect("not of low order");
+        assert!(sealed_with(honest.public, &shared).is_some());
+    }
+
+    /// The same in the answer, by a peer that holds its key and wants a session that others can read.
+    #[test]
+    fn a_response_with_an_ephemeral_key_of_low_order_is_refused() {
+        let (a, b) = ends();
+        let to_b = Remote::new(&a, b.public()).expect("not of low order");
+        let to_a = Remote::new(&b, a.public()).expect("not of low order");
+        let (initiator, mut message) = initiate(&a, &to_b, 7, Tai64n::from_bytes([0; 12]), [4; 32]);
+        stamp(&mut message, &to_b, None);
+        let answered_with = |ephemeral: [u8; 32], secrets: [&[u8; 32]; 2]| {
+            let claimed = Claimed::open(&b, &message).expect("for b");
+            let mut transcript = claimed.verify(&to_a).expect("from a").transcript;
+            transcript.mix_ephemeral(&ephemeral);
+            secrets.iter().for_each(|secret| transcript.mix_secret(secret));
+            let key = transcript.mix_preshared(&[0; 32]);
+            let mut response = [0; RESPONSE_BYTES];
+            response[0] = 2;
+            response[8] = 7;
+            response[12..44].copy_from_slice(&ephemeral);
+            transcript.seal(&key, &mut response[44..60]);
+            stamp(&mut response, &to_a, None);
+            initiator.finish(&a, &[0; 32], &response)
+        };
+        assert!(answered_with([0; 32], [&[0; 32]; 2]).is_none());
+        let honest = Ephemeral::new([5; 32]);
+        let callers = array(&message, 8);
+        let secrets =
+            [&callers, a.public().as_bytes()].map(|key| honest.agree(key).expect("not of low order"));
+        assert!(answered_with(honest.public, [&secrets[0], &secrets[1]]).is_some());
+    }
+}
