@@ -4,7 +4,10 @@
 //! of the WireGuard paper (J. Donenfeld, "WireGuard: Next Generation Kernel Network Tunnel").
 
 mod hash;
+pub mod limits;
+mod pair;
 mod parties;
+mod peer;
 mod tai64n;
 mod time;
 
@@ -15,5 +18,7 @@ pub mod noise;
 pub mod replay;
 
 pub use message::Message;
+pub use pair::KeyPair;
+pub use peer::{Accepted, Finished, Lease, Locked, Peer, Tick, Wants};
 pub use tai64n::Tai64n;
 pub use time::Time;
