@@ -166,3 +166,6 @@ fn port_of(socket: &Socket) -> io::Result<u16> {
     let address = socket.local_addr()?.as_socket();
     address.map(|a| a.port()).ok_or_else(|| io::ErrorKind::Unsupported.into())
 }
+
+#[cfg(test)]
+mod tests;

@@ -316,3 +316,11 @@ impl<'a> Batch<'a> {
 fn most(stride: usize) -> usize {
     (stride * SEGMENTS_MAX.min(BYTES_MAX / stride)).max(stride)
 }
+
+#[cfg(test)]
+impl Outbox {
+    /// How many destinations are spared.
+    pub(super) fn narrow_paths(&self) -> usize {
+        self.narrow.len()
+    }
+}
