@@ -15,6 +15,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("dns", 3),
     ("wireguard", 3),
     ("tunnel", 4),
+    ("stack", 4),
     ("link", 4),
     ("store", 4),
     ("host", 4),
@@ -33,6 +34,7 @@ const LAYERS: &[(&str, u8)] = &[
 /// Arrows inside one layer, with their reason.
 const BESIDE: &[(&str, &str, &str)] = &[
     ("host", "tunnel", "the hands of a node hold the userspace data plane"),
+    ("host", "stack", "without privilege the data plane's packets go to a stack of our own instead of the kernel's"),
     ("host", "link", "drive() is the one event loop of a node, and the loop reads the link"),
 ];
 
@@ -41,6 +43,7 @@ const ONLY: &[(&str, &[&str], &str)] = &[
     ("model", &[], "it is the ground"),
     ("chacha", &[], "it seals bytes and knows nothing of packets; what is dangerous in it stays small"),
     ("wireguard", &["model", "chacha"], "it is the protocol of the paper, whatever mesh speaks it"),
+    ("stack", &[], "it carries packets of anybody; meshes, keys and names are its owner's"),
     ("ctl", &["model", "link"], "it speaks only the API"),
     ("shell", &[], "it is what every daemon's main does alike; it knows nothing of meshes"),
     ("store", &["model", "control"], "it keeps facts; it neither acts nor talks"),
