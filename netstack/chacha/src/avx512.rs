@@ -9,11 +9,13 @@ use std::arch::x86_64::_mm512_setzero_si512;
 use subtle::ConstantTimeEq;
 
 use crate::batch::BATCH_MAX;
+use crate::costs::Costs;
 use crate::job::Job;
 use crate::wipe::wipe;
 
-/// Fewer packets are faster one after the other.
-pub(crate) const JOBS_MIN: usize = 4;
+/// What the work here costs beside that of ring.
+pub(crate) const COSTS: Costs =
+    Costs { lanes: 16, pass: 250, tag_lanes: 8, tags: 150, step: 22, step_blocks: 4 };
 
 /// Whether this machine has what the functions here need.
 pub(crate) fn runs_here() -> bool {
@@ -39,7 +41,7 @@ pub(crate) fn seal(jobs: &mut [Job<'_>]) {
 
 /// Opens at most sixteen jobs and writes whose tag was right. Jobs without room for a tag are refused.
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
-pub(crate) fn open(jobs: &mut [Job<'_>], right: &mut [bool; BATCH_MAX]) {
+pub(crate) fn open(jobs: &mut [Job<'_>], right: &mut [bool]) {
     let mut keys = blocks::Keys::of(jobs);
     let mut once = keys.once();
     let mut tags = tags::of(jobs, &once);

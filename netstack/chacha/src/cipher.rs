@@ -3,11 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-#[cfg(target_arch = "x86_64")]
-use crate::avx512;
 use crate::batch::{BATCH_MAX, Batch};
 use crate::job::Job;
 use crate::reference;
+#[cfg(target_arch = "x86_64")]
+use crate::{avx2, avx512};
 
 /// An implementation of ChaCha20-Poly1305. All write the same bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,7 +37,7 @@ impl Cipher {
     fn runs_here(self) -> bool {
         match self {
             Self::Reference => true,
-            Self::Avx2 => false,
+            Self::Avx2 => avx2::runs_here(),
             Self::Avx512 => avx512::runs_here(),
         }
     }
@@ -67,7 +67,10 @@ impl Cipher {
             return jobs.for_each(|mut job| reference::seal(&mut job));
         }
         while let Some(mut batch) = Batch::gather(&mut jobs) {
-            self.seal_batch(batch.jobs());
+            let alone = self.alone(batch.jobs());
+            let (alone, together) = batch.jobs().split_at_mut(alone);
+            alone.iter_mut().for_each(reference::seal);
+            self.seal_together(together);
         }
     }
 
@@ -81,30 +84,59 @@ impl Cipher {
         let mut number = 0;
         while let Some(mut batch) = Batch::gather(&mut jobs) {
             let mut right = [false; BATCH_MAX];
-            cipher.open_batch(batch.jobs(), &mut right);
-            for right in &right[..batch.jobs().len()] {
-                told(number, *right);
+            let alone = cipher.alone(batch.jobs());
+            let (alone, together) = batch.jobs().split_at_mut(alone);
+            let (right_alone, right_together) = right.split_at_mut(alone.len());
+            for (job, right) in alone.iter_mut().zip(right_alone) {
+                *right = reference::open(job);
+            }
+            cipher.open_together(together, right_together);
+            for right in batch.in_order(&right) {
+                told(number, right);
                 number += 1;
             }
         }
     }
 
-    #[allow(unsafe_code)]
-    fn seal_batch(self, jobs: &mut [Job<'_>]) {
+    /// How many of the longest jobs the reference does sooner than this cipher.
+    fn alone(self, jobs: &[Job<'_>]) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: `seal` asked whether the machine has what this needs.
-            Self::Avx512 if jobs.len() >= avx512::JOBS_MIN => unsafe { avx512::seal(jobs) },
+            Self::Avx2 => avx2::COSTS.alone(jobs),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => avx512::COSTS.alone(jobs),
+            _ => jobs.len(),
+        }
+    }
+
+    /// Seals at most [`BATCH_MAX`] jobs by a cipher that runs here.
+    #[allow(unsafe_code)]
+    pub(crate) fn seal_together(self, jobs: &mut [Job<'_>]) {
+        let room = jobs.iter().all(|job| job.text_bytes().is_some());
+        assert!(room, "a job to seal has room for its tag");
+        match self {
+            _ if jobs.is_empty() => {}
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `runs_here` said that the machine has what this needs.
+            Self::Avx2 => unsafe { avx2::seal(jobs) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `runs_here` said that the machine has what this needs.
+            Self::Avx512 => unsafe { avx512::seal(jobs) },
             _ => jobs.iter_mut().for_each(reference::seal),
         }
     }
 
+    /// Opens at most [`BATCH_MAX`] jobs by a cipher that runs here.
     #[allow(unsafe_code)]
-    fn open_batch(self, jobs: &mut [Job<'_>], right: &mut [bool; BATCH_MAX]) {
+    pub(crate) fn open_together(self, jobs: &mut [Job<'_>], right: &mut [bool]) {
         match self {
+            _ if jobs.is_empty() => {}
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: `open` asked whether the machine has what this needs.
-            Self::Avx512 if jobs.len() >= avx512::JOBS_MIN => unsafe { avx512::open(jobs, right) },
+            // SAFETY: `runs_here` said that the machine has what this needs.
+            Self::Avx2 => unsafe { avx2::open(jobs, right) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `runs_here` said that the machine has what this needs.
+            Self::Avx512 => unsafe { avx512::open(jobs, right) },
             _ => jobs.iter_mut().zip(right).for_each(|(job, right)| *right = reference::open(job)),
         }
     }

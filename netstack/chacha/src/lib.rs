@@ -10,13 +10,21 @@
 //! overwrites them. ring keeps its own on its own terms.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod batch;
 mod cipher;
+#[cfg(target_arch = "x86_64")]
+mod costs;
 mod job;
 #[cfg(target_arch = "x86_64")]
 mod places;
 mod reference;
+#[cfg(test)]
+mod tests;
+#[cfg(target_arch = "x86_64")]
+mod texts;
 #[cfg(target_arch = "x86_64")]
 mod wipe;
 

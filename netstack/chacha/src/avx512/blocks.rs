@@ -21,15 +21,13 @@ impl Keys {
     /// Those of at most sixteen jobs; places without a job get a key of zeros.
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
     pub(super) fn of(jobs: &[Job<'_>]) -> Self {
-        let mut rows = [_mm512_setzero_si512(); 8];
+        let key = |place| load_key(jobs.get(place).map_or(&[0; 8], |job: &Job<'_>| job.key.words()));
+        // Rows of packets 0 to 7 in the lower half, of packets 8 to 15 in the upper.
+        let mut rows: [__m512i; 8] = std::array::from_fn(|row| {
+            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(key(row)), key(row + 8))
+        });
         let mut nonce = [[0; BATCH_MAX]; 2];
         for (place, job) in jobs.iter().enumerate() {
-            let row = load_key(job.key.words());
-            // Rows of packets 0 to 7 in the lower half, of packets 8 to 15 in the upper.
-            rows[place % 8] = match place / 8 {
-                0 => _mm512_inserti64x4::<0>(rows[place % 8], row),
-                _ => _mm512_inserti64x4::<1>(rows[place % 8], row),
-            };
             nonce[0][place] = job.counter as u32;
             nonce[1][place] = (job.counter >> 32) as u32;
         }
@@ -102,7 +100,7 @@ fn quarters<const SHIFT: usize>(v: &mut [__m512i; 16]) {
 
 /// Adds the key stream to the texts of the jobs that are `wanted`.
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
-pub(super) fn cover(keys: &Keys, jobs: &mut [Job<'_>], wanted: &[bool; BATCH_MAX]) {
+pub(super) fn cover(keys: &Keys, jobs: &mut [Job<'_>], wanted: &[bool]) {
     let mut places = Places::<BATCH_MAX>::new();
     let mut stream = [_mm512_setzero_si512(); BATCH_MAX];
     while let Some(pass) = places.next(jobs, wanted) {

@@ -1,14 +1,13 @@
 //! Poly1305, a packet in each 64-bit lane, on 52-bit multiplication (IFMA).
 //!
-//! A number is kept in limbs of 44, 44 and 42 bits. All texts end together: a shorter one begins later, after blocks
-//! that are zero and leave its sum at zero.
+//! A number is kept in limbs of 44, 44 and 42 bits.
 
 #[allow(clippy::wildcard_imports, reason = "the names of instructions say where they come from")]
 use std::arch::x86_64::*;
 
 use super::blocks::quarters_turned;
 use crate::batch::BATCH_MAX;
-use crate::job::{Job, TAG_BYTES};
+use crate::job::Job;
 
 /// Packets in one set of registers.
 const LANES: usize = 8;
@@ -37,83 +36,75 @@ pub(super) fn of(jobs: &[Job<'_>], once: &[__m512i; 8]) -> [u128; BATCH_MAX] {
     tags
 }
 
-/// At most eight texts, their ends aligned.
-struct Texts<'a> {
-    texts: [&'a [u8]; LANES],
-    /// Blocks of zeros before each text.
-    leads: [usize; LANES],
-    lead_max: usize,
-    steps: usize,
+type Texts<'a> = crate::texts::Texts<'a, LANES, STEP_BLOCKS>;
+
+/// The lower and the upper 64 bits of each block of a step.
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
+#[inline]
+fn words(texts: &Texts<'_>, step: usize) -> [__m512i; 8] {
+    let full = texts.is_full(step);
+    let mut rows = [_mm512_setzero_si512(); LANES];
+    for (lane, (row, text)) in rows.iter_mut().zip(texts.texts).enumerate() {
+        let start = texts.start(lane, step);
+        *row = match text.get(start as usize..).and_then(<[u8]>::first_chunk) {
+            Some(bytes) if full => load(bytes),
+            _ => load_part(text, start),
+        };
+    }
+    let mut words = columns(&rows);
+    if texts.is_last(step) {
+        words[6] = _mm512_setzero_si512();
+        words[7] = load_words(&texts.lengths());
+    }
+    words
 }
 
-impl<'a> Texts<'a> {
-    /// Lanes without a job do the first one's work again; nobody reads their tag.
-    fn of(jobs: &'a [Job<'_>]) -> Self {
-        let texts = std::array::from_fn(|lane| {
-            let job = jobs.get(lane).unwrap_or(&jobs[0]);
-            &job.bytes[..job.text_bytes().unwrap_or(0)]
-        });
-        let blocks = texts.map(|text: &[u8]| text.len().div_ceil(TAG_BYTES) + 1);
-        let steps = blocks.into_iter().max().unwrap_or(0).div_ceil(STEP_BLOCKS);
-        let leads = blocks.map(|blocks| steps * STEP_BLOCKS - blocks);
-        Self { texts, leads, lead_max: leads.into_iter().max().unwrap_or(0), steps }
+/// The bit above each block of a step, in the top limb; not for blocks before the text.
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
+#[inline]
+fn marks(texts: &Texts<'_>, step: usize) -> [__m512i; STEP_BLOCKS] {
+    let mark = _mm512_set1_epi64(1 << 40);
+    if texts.all_began(step) {
+        return [mark; STEP_BLOCKS];
     }
+    let leads = load_words(&texts.leads.map(|lead| lead as u64));
+    std::array::from_fn(|block| {
+        let number = _mm512_set1_epi64((step * STEP_BLOCKS + block) as i64);
+        _mm512_maskz_mov_epi64(_mm512_cmple_epi64_mask(leads, number), mark)
+    })
+}
 
-    /// The lower and the upper 64 bits of each of four blocks.
-    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
-    #[inline]
-    fn step(&self, step: usize) -> [__m512i; 8] {
-        let whole = step * STEP_BLOCKS >= self.lead_max && step + 1 < self.steps;
-        let mut rows = [_mm512_setzero_si512(); LANES];
-        for ((row, text), lead) in rows.iter_mut().zip(self.texts).zip(self.leads) {
-            let start = (step * STEP_BYTES).wrapping_sub(lead * TAG_BYTES);
-            *row =
-                if whole { load(&text[start..start + STEP_BYTES]) } else { load_part(text, start as isize) };
+/// The sum after a step, of which blocks from `first` on count.
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
+#[inline]
+fn step(
+    texts: &Texts<'_>,
+    step: usize,
+    first: usize,
+    sum: [__m512i; 3],
+    powers: &[Power; STEP_BLOCKS],
+) -> [__m512i; 3] {
+    let words = words(texts, step);
+    let marks = marks(texts, step);
+    let mut products = Products::none();
+    for block in (first..STEP_BLOCKS).rev() {
+        let mut limbs = limbs(words[2 * block], words[2 * block + 1]);
+        limbs[2] = _mm512_or_si512(limbs[2], marks[block]);
+        if block == 0 {
+            limbs = std::array::from_fn(|limb| _mm512_add_epi64(limbs[limb], sum[limb]));
         }
-        columns(&rows)
+        products.add(&limbs, &powers[STEP_BLOCKS - 1 - block]);
     }
-
-    /// The bit above each block of a step, in the top limb; not for blocks before the text.
-    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
-    #[inline]
-    fn marks(&self, step: usize) -> [__m512i; STEP_BLOCKS] {
-        let mark = _mm512_set1_epi64(1 << 40);
-        if step * STEP_BLOCKS >= self.lead_max {
-            return [mark; STEP_BLOCKS];
-        }
-        let leads = lanes(self.leads);
-        std::array::from_fn(|block| {
-            let number = _mm512_set1_epi64((step * STEP_BLOCKS + block) as i64);
-            _mm512_maskz_mov_epi64(_mm512_cmple_epi64_mask(leads, number), mark)
-        })
-    }
-
-    fn lengths(&self) -> [usize; LANES] {
-        self.texts.map(<[u8]>::len)
-    }
+    products.carried()
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 fn of_eight(texts: &Texts<'_>, once: &[__m512i; 4]) -> [u128; LANES] {
     let powers = Power::four(once[0], once[1]);
-    let mut sum = [_mm512_setzero_si512(); 3];
-    for step in 0..texts.steps {
-        let mut words = texts.step(step);
-        if step + 1 == texts.steps {
-            words[6] = _mm512_setzero_si512();
-            words[7] = lanes(texts.lengths());
-        }
-        let marks = texts.marks(step);
-        let mut products = Products::none();
-        for block in (0..STEP_BLOCKS).rev() {
-            let mut limbs = limbs(words[2 * block], words[2 * block + 1]);
-            limbs[2] = _mm512_or_si512(limbs[2], marks[block]);
-            if block == 0 {
-                limbs = std::array::from_fn(|limb| _mm512_add_epi64(limbs[limb], sum[limb]));
-            }
-            products.add(&limbs, &powers[STEP_BLOCKS - 1 - block]);
-        }
-        sum = products.carried();
+    // In the first step, what is before every text is left out.
+    let mut sum = step(texts, 0, texts.lead_min, [_mm512_setzero_si512(); 3], &powers);
+    for number in 1..texts.steps {
+        sum = step(texts, number, 0, sum, &powers);
     }
     tags(sum, once[2], once[3])
 }
@@ -186,16 +177,20 @@ impl Power {
         let low = _mm512_and_si512(low, _mm512_set1_epi64(0x0fff_fffc_0fff_ffff));
         let high = _mm512_and_si512(high, _mm512_set1_epi64(0x0fff_fffc_0fff_fffc));
         let first = Self::of(limbs(low, high));
-        let mut powers = [first; STEP_BLOCKS];
-        for power in 1..STEP_BLOCKS {
-            let mut products = Products::none();
-            products.add(&powers[power - 1].limbs, &first);
-            powers[power] = Self::of(products.carried());
-        }
-        powers
+        let second = first.times(&first);
+        [first, second, second.times(&first), second.times(&second)]
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
+    #[inline]
+    fn times(&self, other: &Self) -> Self {
+        let mut products = Products::none();
+        products.add(&self.limbs, other);
+        Self::of(products.carried())
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
+    #[inline]
     fn of(limbs: [__m512i; 3]) -> Self {
         let wrapped = [limbs[1], limbs[2]].map(|limb| _mm512_slli_epi64::<2>(times_five(limb)));
         Self { limbs, wrapped }
@@ -265,10 +260,9 @@ fn columns(rows: &[__m512i; LANES]) -> [__m512i; 8] {
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 #[inline]
 #[allow(unsafe_code)]
-fn lanes(numbers: [usize; LANES]) -> __m512i {
-    let numbers = numbers.map(|number| number as u64);
+fn load_words(words: &[u64; LANES]) -> __m512i {
     // SAFETY: the array is 64 bytes long, and the load asks for no alignment.
-    unsafe { _mm512_loadu_si512(numbers.as_ptr().cast()) }
+    unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
@@ -283,10 +277,9 @@ fn store(register: __m512i) -> [u64; LANES] {
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 #[inline]
 #[allow(unsafe_code)]
-fn load(text: &[u8]) -> __m512i {
-    debug_assert!(text.len() >= STEP_BYTES);
-    // SAFETY: callers pass 64 bytes, and the load asks for no alignment.
-    unsafe { _mm512_loadu_si512(text.as_ptr().cast()) }
+fn load(bytes: &[u8; STEP_BYTES]) -> __m512i {
+    // SAFETY: the array is 64 bytes long, and the load asks for no alignment.
+    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
 }
 
 /// 64 bytes from `start`, which may lie before the text; what is outside of it is zero.
