@@ -17,6 +17,11 @@ mod initiation;
 #[cfg_attr(not(test), expect(dead_code, reason = "the engine moves over to it"))]
 mod io;
 mod load;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, unused_imports, reason = "the threads of a device do not use it yet")
+)]
+mod offload;
 mod outbound;
 mod peer;
 #[cfg_attr(not(test), expect(dead_code, reason = "the engine moves over to it"))]
