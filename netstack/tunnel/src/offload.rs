@@ -10,8 +10,6 @@ mod cut;
 mod flow;
 mod join;
 #[cfg(test)]
-mod kernel;
-#[cfg(test)]
 mod packets;
 mod vnet;
 

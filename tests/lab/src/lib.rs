@@ -6,6 +6,8 @@
 //!
 //! Every program logs JSON lines into a file. A line of level WARN or ERROR that the story did not announce with
 //! [`World::announce`] fails it; the tails of all logs are shown when a story fails.
+//!
+//! [`wg`] is the smaller lab of two namespaces for WireGuard engines alone, which stories and measurements share.
 
 mod logs;
 mod mesh;
@@ -15,6 +17,7 @@ mod places;
 mod postgres;
 mod process;
 mod wait;
+pub mod wg;
 mod world;
 
 pub use mesh::{Mesh, SERVER_URL, TENANT_ZONE};

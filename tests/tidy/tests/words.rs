@@ -10,6 +10,7 @@ const EMPTY_WORDS: &[&str] = &["Manager", "Handler", "Util", "Utils", "Helper", 
 /// Where a test may let time pass, with the reason.
 const WAITING: &[(&str, &str)] = &[
     ("tests/lab/src/wait.rs", "polls a condition until its deadline; the stories wait through it"),
+    ("tests/lab/src/wg/pace.rs", "holds a sending rate"),
     ("netstack/host/tests/namespaces/alone.rs", "polls a condition until its deadline"),
     (
         "netstack/host/tests/namespaces/drive.rs",
