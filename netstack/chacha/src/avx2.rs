@@ -61,3 +61,11 @@ pub(crate) fn open(jobs: &mut [Job<'_>], right: &mut [bool]) {
         wipe(&mut tags, 0);
     }
 }
+
+/// The tags of eight texts with keys for Poly1305 that no ChaCha20 made.
+#[cfg(test)]
+#[target_feature(enable = "avx2")]
+pub(crate) fn tags_with(jobs: &[Job<'_>], once: &[[u32; 8]]) -> [u128; LANES] {
+    let once = std::array::from_fn(|word| blocks::load(&std::array::from_fn(|lane| once[lane][word])));
+    tags::of(jobs, &once)
+}

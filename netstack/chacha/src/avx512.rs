@@ -57,3 +57,11 @@ pub(crate) fn open(jobs: &mut [Job<'_>], right: &mut [bool]) {
     // The right tag of a forged packet is what its sender wants to know.
     wipe(&mut tags, 0);
 }
+
+/// The tags of sixteen texts with keys for Poly1305 that no ChaCha20 made.
+#[cfg(test)]
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
+pub(crate) fn tags_with(jobs: &[Job<'_>], once: &[[u32; 8]]) -> [u128; BATCH_MAX] {
+    let once = std::array::from_fn(|word| blocks::load(&std::array::from_fn(|lane| once[lane][word])));
+    tags::of(jobs, &once)
+}

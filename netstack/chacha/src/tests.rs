@@ -1,5 +1,8 @@
 //! Every cipher writes the bytes that the reference writes, and refuses what it refuses.
 
+mod model;
+mod vectors;
+
 use crate::batch::{BATCH_MAX, Batch};
 use crate::{Cipher, Job, Key, TAG_BYTES};
 use proptest::prelude::*;

@@ -10,6 +10,8 @@ mod cut;
 mod flow;
 mod join;
 #[cfg(test)]
+mod kernel;
+#[cfg(test)]
 mod packets;
 mod vnet;
 

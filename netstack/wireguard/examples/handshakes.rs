@@ -10,7 +10,8 @@ use wireguard::Tai64n;
 use wireguard::cookie::{mac1_is_valid, stamp};
 use wireguard::noise::{Claimed, Local, Remote, initiate};
 
-const FOR: Duration = Duration::from_secs(3);
+const RUNS: u32 = 100;
+const RUN: Duration = Duration::from_millis(20);
 
 fn main() {
     let ours = Local::new(&PrivateKey::from_bytes([1; 32]));
@@ -42,12 +43,16 @@ fn main() {
     });
 }
 
+/// The best of many short runs: a busy machine disturbs some of them, not all.
 fn print(what: &str, mut once: impl FnMut()) {
-    let start = Instant::now();
-    let mut count = 0_u32;
-    while start.elapsed() < FOR {
-        (0..10).for_each(|_| once());
-        count += 10;
-    }
-    println!("{what:<20} {:>10.0} a second", f64::from(count) / start.elapsed().as_secs_f64());
+    let best = (0..RUNS).map(|_| {
+        let start = Instant::now();
+        let mut count = 0_u32;
+        while start.elapsed() < RUN {
+            (0..10).for_each(|_| once());
+            count += 10;
+        }
+        f64::from(count) / start.elapsed().as_secs_f64()
+    });
+    println!("{what:<20} {:>10.0} a second", best.fold(0.0, f64::max));
 }

@@ -3,6 +3,7 @@
 //!
 //! Each takes bytes and panics if a property is broken; refusing the bytes is always right.
 
+mod datagrams;
 mod frames;
 mod names;
 mod tokens;
@@ -12,8 +13,13 @@ mod uapi;
 pub type Fuzzed = fn(&[u8]);
 
 /// Every target by its name, which is also the name of its corpus under `fuzz/corpus`.
-pub const TARGETS: &[(&str, Fuzzed)] =
-    &[("frames", frames::check), ("names", names::check), ("tokens", tokens::check), ("uapi", uapi::check)];
+pub const TARGETS: &[(&str, Fuzzed)] = &[
+    ("datagrams", datagrams::check),
+    ("frames", frames::check),
+    ("names", names::check),
+    ("tokens", tokens::check),
+    ("uapi", uapi::check),
+];
 
 /// Runs one target.
 ///

@@ -143,7 +143,7 @@ fn columns(rows: &[__m256i; 8]) -> [__m256i; 8] {
 #[target_feature(enable = "avx2")]
 #[inline]
 #[allow(unsafe_code)]
-fn load(words: &[u32; 8]) -> __m256i {
+pub(super) fn load(words: &[u32; 8]) -> __m256i {
     // SAFETY: the array is 32 bytes long, and the load asks for no alignment.
     unsafe { _mm256_loadu_si256(words.as_ptr().cast()) }
 }

@@ -174,7 +174,7 @@ fn columns(rows: &[__m512i; 8]) -> [__m512i; 8] {
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 #[inline]
 #[allow(unsafe_code)]
-fn load(words: &[u32; 16]) -> __m512i {
+pub(super) fn load(words: &[u32; 16]) -> __m512i {
     // SAFETY: the array is 64 bytes long, and the load asks for no alignment.
     unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
 }

@@ -3,7 +3,7 @@
 use super::transcript::Transcript;
 use super::{Keys, Local, Remote};
 use crate::cookie::mac1_is_valid;
-use crate::message::{INITIATION, INITIATION_BYTES, RESPONSE, RESPONSE_BYTES, array};
+use crate::message::{INITIATION, INITIATION_BYTES, RESPONSE_BYTES, array};
 use crate::parties::Ephemeral;
 use crate::tai64n::Tai64n;
 use chacha::Key;
@@ -60,7 +60,7 @@ impl Initiator {
         response: &[u8; RESPONSE_BYTES],
     ) -> Option<Keys> {
         let field = |at| u32::from_le_bytes(array(response, at));
-        if field(0) != RESPONSE || field(8) != self.index || !mac1_is_valid(local, response) {
+        if field(8) != self.index || !mac1_is_valid(local, response) {
             return None;
         }
         let ephemeral = array(response, 12);

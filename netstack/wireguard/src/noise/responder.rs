@@ -5,7 +5,7 @@ use model::PublicKey;
 use super::transcript::Transcript;
 use super::{Keys, Local, Remote};
 use crate::cookie::mac1_is_valid;
-use crate::message::{INITIATION, INITIATION_BYTES, RESPONSE, RESPONSE_BYTES, array};
+use crate::message::{INITIATION_BYTES, RESPONSE, RESPONSE_BYTES, array};
 use crate::parties::Ephemeral;
 use crate::tai64n::Tai64n;
 use chacha::Key;
@@ -37,7 +37,7 @@ impl Claimed {
     /// Opens the sender's static key (section 5.4.2). `None` if the first MAC is not valid or the message was not made
     /// for our key. Costs one X25519.
     pub fn open(local: &Local, message: &[u8; INITIATION_BYTES]) -> Option<Self> {
-        if array(message, 0) != INITIATION.to_le_bytes() || !mac1_is_valid(local, message) {
+        if !mac1_is_valid(local, message) {
             return None;
         }
         let caller = Caller { index: u32::from_le_bytes(array(message, 4)), ephemeral: array(message, 8) };

@@ -63,8 +63,7 @@ impl Transcript {
         self.mix_hash(bytes);
     }
 
-    /// Opens bytes and takes them, as sealed, into the hash. `None` if they were sealed otherwise; then the transcript
-    /// is of no more use.
+    /// Opens bytes and takes them, as sealed, into the hash. `None` if they were sealed otherwise.
     pub(super) fn open<const N: usize, const M: usize>(
         mut self,
         key: &Secret,
