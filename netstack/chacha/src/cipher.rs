@@ -66,7 +66,8 @@ impl Cipher {
         if self == Self::Reference || !self.runs_here() {
             return jobs.for_each(|mut job| reference::seal(&mut job));
         }
-        while let Some(mut batch) = Batch::gather(&mut jobs) {
+        let mut batch = Batch::new();
+        while batch.gather(&mut jobs) {
             let alone = self.alone(batch.jobs());
             let (alone, together) = batch.jobs().split_at_mut(alone);
             alone.iter_mut().for_each(reference::seal);
@@ -82,7 +83,8 @@ impl Cipher {
         let cipher = if self.runs_here() { self } else { Self::Reference };
         let mut jobs = jobs.into_iter();
         let mut number = 0;
-        while let Some(mut batch) = Batch::gather(&mut jobs) {
+        let mut batch = Batch::new();
+        while batch.gather(&mut jobs) {
             let mut right = [false; BATCH_MAX];
             let alone = cipher.alone(batch.jobs());
             let (alone, together) = batch.jobs().split_at_mut(alone);

@@ -24,10 +24,16 @@ pub(crate) struct Costs {
 const ALONE: usize = 160;
 const ALONE_BLOCK: usize = 27;
 
+/// Fewer are always better done alone: a key for the tag takes a pass of its own.
+const TOGETHER_MIN: usize = 4;
+
 impl Costs {
     /// How many of a batch's jobs, which are sorted with the longest first, are better done alone. The others are done
     /// together.
     pub(crate) fn alone(&self, jobs: &[Job<'_>]) -> usize {
+        if jobs.len() < TOGETHER_MIN {
+            return jobs.len();
+        }
         let mut lengths = [0; BATCH_MAX];
         for (length, job) in lengths.iter_mut().zip(jobs) {
             *length = job.text_bytes().unwrap_or(0);

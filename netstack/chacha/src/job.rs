@@ -12,9 +12,6 @@ pub struct Key {
     words: [u32; 8],
 }
 
-/// The key of places in a batch that no job fills.
-static NOBODYS: Key = Key { words: [0; 8] };
-
 impl Key {
     /// A key of its bytes.
     pub fn new(bytes: &[u8; 32]) -> Self {
@@ -55,11 +52,6 @@ pub struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// A place that no job fills: nothing to do.
-    pub(crate) fn none() -> Self {
-        Self { key: &NOBODYS, counter: 0, bytes: &mut [] }
-    }
-
     /// The nonce of RFC 8439.
     pub(crate) fn nonce(&self) -> [u8; 12] {
         let mut nonce = [0; 12];

@@ -76,7 +76,8 @@ fn seal(cipher: Cipher, share: Share, packets: &mut Packets) {
         Share::Chosen => cipher.seal(packets.jobs()),
         Share::Everything => {
             let mut jobs = packets.jobs();
-            while let Some(mut batch) = Batch::gather(&mut jobs) {
+            let mut batch = Batch::new();
+            while batch.gather(&mut jobs) {
                 cipher.seal_together(batch.jobs());
             }
         }
@@ -89,7 +90,8 @@ fn open(cipher: Cipher, share: Share, packets: &mut Packets) -> Vec<bool> {
         Share::Everything => {
             let mut jobs = packets.jobs();
             let mut verdicts = Vec::new();
-            while let Some(mut batch) = Batch::gather(&mut jobs) {
+            let mut batch = Batch::new();
+            while batch.gather(&mut jobs) {
                 let mut right = [false; BATCH_MAX];
                 cipher.open_together(batch.jobs(), &mut right);
                 verdicts.extend(batch.in_order(&right));
