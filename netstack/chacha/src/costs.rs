@@ -56,7 +56,7 @@ impl Costs {
         let of_lanes = lengths.chunks(self.lanes).map(|lengths| {
             let blocks: usize = lengths.iter().map(|length| length.div_ceil(BLOCK_BYTES)).sum();
             let tags = lengths.chunks(self.tag_lanes).map(|lengths| {
-                let blocks = lengths[0].div_ceil(TAG_BYTES) + 1;
+                let blocks = lengths[0].div_ceil(TAG_BYTES);
                 self.tags + blocks.div_ceil(self.step_blocks) * self.step
             });
             (1 + blocks.div_ceil(self.lanes)) * self.pass + tags.sum::<usize>()

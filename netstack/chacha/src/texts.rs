@@ -5,8 +5,7 @@
 
 use crate::job::{Job, TAG_BYTES};
 
-/// Texts for `LANES` lanes, to be read in steps of `BLOCKS` blocks of 16 bytes. The last block of the last step is for
-/// the lengths.
+/// Texts for `LANES` lanes, to be read in steps of `BLOCKS` blocks of 16 bytes.
 pub(crate) struct Texts<'a, const LANES: usize, const BLOCKS: usize> {
     pub(crate) texts: [&'a [u8]; LANES],
     /// Blocks of zeros before each text.
@@ -24,7 +23,7 @@ impl<'a, const LANES: usize, const BLOCKS: usize> Texts<'a, LANES, BLOCKS> {
             let job = jobs.get(lane).unwrap_or(&jobs[0]);
             &job.bytes[..job.text_bytes().unwrap_or(0)]
         });
-        let blocks = texts.map(|text: &[u8]| text.len().div_ceil(TAG_BYTES) + 1);
+        let blocks = texts.map(|text: &[u8]| text.len().div_ceil(TAG_BYTES));
         let steps = blocks.into_iter().max().unwrap_or(0).div_ceil(BLOCKS);
         let leads = blocks.map(|blocks| steps * BLOCKS - blocks);
         let lead_min = leads.into_iter().min().unwrap_or(0);
@@ -35,16 +34,6 @@ impl<'a, const LANES: usize, const BLOCKS: usize> Texts<'a, LANES, BLOCKS> {
     /// Whether no text begins within a step or later.
     pub(crate) fn all_began(&self, step: usize) -> bool {
         step * BLOCKS >= self.lead_max
-    }
-
-    /// Whether a step has bytes of every text in all its places.
-    pub(crate) fn is_full(&self, step: usize) -> bool {
-        self.all_began(step) && !self.is_last(step)
-    }
-
-    /// Whether a step has the lengths in its last block.
-    pub(crate) fn is_last(&self, step: usize) -> bool {
-        step + 1 == self.steps
     }
 
     /// Where in its text a lane's step begins; negative before the text.

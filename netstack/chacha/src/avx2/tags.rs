@@ -14,6 +14,8 @@ const LANES: usize = 4;
 const STEP_BYTES: usize = 32;
 const STEP_BLOCKS: usize = 2;
 const LIMB: i64 = (1 << 26) - 1;
+/// The bit above a block, in the top limb.
+const MARK: i64 = 1 << 24;
 
 type Texts<'a> = crate::texts::Texts<'a, LANES, STEP_BLOCKS>;
 type Number = [__m256i; 5];
@@ -38,12 +40,20 @@ pub(super) fn of(jobs: &[Job<'_>], once: &[__m256i; 8]) -> [u128; super::LANES] 
 #[target_feature(enable = "avx2")]
 fn of_four(texts: &Texts<'_>, once: &[__m256i; 4]) -> [u128; LANES] {
     let powers = Power::two(once[0], once[1]);
-    // In the first step, what is before every text is left out.
-    let mut sum = step(texts, 0, texts.lead_min, [_mm256_setzero_si256(); 5], &powers);
+    let mut sum = [_mm256_setzero_si256(); 5];
+    if texts.steps > 0 {
+        // What is before every text is left out.
+        sum = step(texts, 0, texts.lead_min, sum, &powers);
+    }
     for number in 1..texts.steps {
         sum = step(texts, number, 0, sum, &powers);
     }
-    tags(sum, once[2], once[3])
+    let mut last = limbs(_mm256_setzero_si256(), load_words(&texts.lengths()));
+    last[4] = _mm256_or_si256(last[4], _mm256_set1_epi64x(MARK));
+    let last = std::array::from_fn(|limb| _mm256_add_epi64(last[limb], sum[limb]));
+    let mut products = [_mm256_setzero_si256(); 5];
+    add_product(&mut products, &last, &powers[0]);
+    tags(carried(products), once[2], once[3])
 }
 
 /// The sum after a step, of which blocks from `first` on count.
@@ -68,7 +78,7 @@ fn step(texts: &Texts<'_>, step: usize, first: usize, sum: Number, powers: &[Pow
 #[target_feature(enable = "avx2")]
 #[inline]
 fn words(texts: &Texts<'_>, step: usize) -> [__m256i; 4] {
-    let full = texts.is_full(step);
+    let full = texts.all_began(step);
     let mut rows = [_mm256_setzero_si256(); LANES];
     for (lane, (row, text)) in rows.iter_mut().zip(texts.texts).enumerate() {
         let start = texts.start(lane, step);
@@ -80,24 +90,19 @@ fn words(texts: &Texts<'_>, step: usize) -> [__m256i; 4] {
     let [a, b, c, d] = rows;
     let (even_ab, even_cd) = (_mm256_unpacklo_epi64(a, b), _mm256_unpacklo_epi64(c, d));
     let (odd_ab, odd_cd) = (_mm256_unpackhi_epi64(a, b), _mm256_unpackhi_epi64(c, d));
-    let mut words = [
+    [
         _mm256_permute2x128_si256::<0x20>(even_ab, even_cd),
         _mm256_permute2x128_si256::<0x20>(odd_ab, odd_cd),
         _mm256_permute2x128_si256::<0x31>(even_ab, even_cd),
         _mm256_permute2x128_si256::<0x31>(odd_ab, odd_cd),
-    ];
-    if texts.is_last(step) {
-        words[2] = _mm256_setzero_si256();
-        words[3] = load_words(&texts.lengths());
-    }
-    words
+    ]
 }
 
 /// The bit above each block of a step, in the top limb; not for blocks before the text.
 #[target_feature(enable = "avx2")]
 #[inline]
 fn marks(texts: &Texts<'_>, step: usize) -> [__m256i; STEP_BLOCKS] {
-    let mark = _mm256_set1_epi64x(1 << 24);
+    let mark = _mm256_set1_epi64x(MARK);
     if texts.all_began(step) {
         return [mark; STEP_BLOCKS];
     }

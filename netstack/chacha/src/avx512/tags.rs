@@ -16,6 +16,8 @@ const STEP_BYTES: usize = 64;
 const STEP_BLOCKS: usize = 4;
 const LIMB: i64 = (1 << 44) - 1;
 const TOP_LIMB: i64 = (1 << 42) - 1;
+/// The bit above a block, in the top limb.
+const MARK: i64 = 1 << 40;
 
 /// The tags of at most sixteen jobs. `once` is each packet's key, words across lanes.
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
@@ -42,7 +44,7 @@ type Texts<'a> = crate::texts::Texts<'a, LANES, STEP_BLOCKS>;
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 #[inline]
 fn words(texts: &Texts<'_>, step: usize) -> [__m512i; 8] {
-    let full = texts.is_full(step);
+    let full = texts.all_began(step);
     let mut rows = [_mm512_setzero_si512(); LANES];
     for (lane, (row, text)) in rows.iter_mut().zip(texts.texts).enumerate() {
         let start = texts.start(lane, step);
@@ -51,19 +53,14 @@ fn words(texts: &Texts<'_>, step: usize) -> [__m512i; 8] {
             _ => load_part(text, start),
         };
     }
-    let mut words = columns(&rows);
-    if texts.is_last(step) {
-        words[6] = _mm512_setzero_si512();
-        words[7] = load_words(&texts.lengths());
-    }
-    words
+    columns(&rows)
 }
 
 /// The bit above each block of a step, in the top limb; not for blocks before the text.
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 #[inline]
 fn marks(texts: &Texts<'_>, step: usize) -> [__m512i; STEP_BLOCKS] {
-    let mark = _mm512_set1_epi64(1 << 40);
+    let mark = _mm512_set1_epi64(MARK);
     if texts.all_began(step) {
         return [mark; STEP_BLOCKS];
     }
@@ -101,12 +98,19 @@ fn step(
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 fn of_eight(texts: &Texts<'_>, once: &[__m512i; 4]) -> [u128; LANES] {
     let powers = Power::four(once[0], once[1]);
-    // In the first step, what is before every text is left out.
-    let mut sum = step(texts, 0, texts.lead_min, [_mm512_setzero_si512(); 3], &powers);
+    let mut sum = [_mm512_setzero_si512(); 3];
+    if texts.steps > 0 {
+        // What is before every text is left out.
+        sum = step(texts, 0, texts.lead_min, sum, &powers);
+    }
     for number in 1..texts.steps {
         sum = step(texts, number, 0, sum, &powers);
     }
-    tags(sum, once[2], once[3])
+    let mut last = limbs(_mm512_setzero_si512(), load_words(&texts.lengths()));
+    last[2] = _mm512_or_si512(last[2], _mm512_set1_epi64(MARK));
+    let mut products = Products::none();
+    products.add(&std::array::from_fn(|limb| _mm512_add_epi64(last[limb], sum[limb])), &powers[0]);
+    tags(products.carried(), once[2], once[3])
 }
 
 /// The sums, reduced, plus the second half of each key.
