@@ -2,27 +2,34 @@
 //! formats; what an update does is told in `shared`.
 
 use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use std::thread::{self, JoinHandle};
 
+use chacha::Cipher;
 use model::PublicKey;
 use model::limits::MTU_DEFAULT;
 
 use crate::inbound::Inbound;
-use crate::outbound::{self, Outbound};
-use crate::shared::Shared;
-use crate::sockets::Sockets;
+use crate::io::tun::Tun;
+use crate::io::udp::{Offload, Sockets};
+use crate::offload::Joins;
+use crate::outbound::Outbound;
+use crate::path::{Carrier, Path, Probe};
+use crate::shared::{Parts, Shared};
 use crate::state::{DeviceState, PeerState};
-use crate::tun::Tun;
 use crate::uapi::server::Server;
 use crate::update::{ApplyError, Update};
+use crate::work::{TASKS_MAX, Worker};
 
 /// Stack of each thread; packets are on the heap.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// How a device is made; all of it but the directory can be changed afterwards.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How a device is made; MTU, port and mark can be changed afterwards.
+#[derive(Debug, Clone)]
 pub struct Config {
     /// MTU of the interface in bytes, 68 to 65535.
     pub mtu: u16,
@@ -32,11 +39,25 @@ pub struct Config {
     pub fwmark: u32,
     /// Where `wg` finds the device's socket, see [`crate::UAPI_DIRECTORY`]. `None`: nowhere.
     pub uapi_directory: Option<PathBuf>,
+    /// What seals and opens packets.
+    pub cipher: Cipher,
+    /// Whether the kernel cuts and joins packets for us, as far as it can.
+    pub offload: bool,
+    /// Takes datagrams at the device's port that are not WireGuard's, such as probes of a path.
+    pub probe: Option<Probe>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { mtu: MTU_DEFAULT, listen_port: 0, fwmark: 0, uapi_directory: None }
+        Self {
+            mtu: MTU_DEFAULT,
+            listen_port: 0,
+            fwmark: 0,
+            uapi_directory: None,
+            cipher: Cipher::fastest(),
+            offload: true,
+            probe: None,
+        }
     }
 }
 
@@ -86,19 +107,43 @@ impl Device {
     /// Makes the interface and the sockets in the network namespace of the calling thread. The interface is down
     /// and has no address: that is the caller's to do.
     pub fn create(name: &str, config: Config) -> Result<Self, DeviceError> {
-        let tun = Tun::create(name, config.mtu)
+        let tun = Tun::create(name, config.mtu, config.offload)
             .map_err(|source| DeviceError::Interface { name: name.to_owned(), source })?;
-        let sockets = Sockets::bind(config.listen_port, config.fwmark)
+        Self::run(name, tun, config)
+    }
+
+    /// A device whose packets come from and go to a descriptor instead of an interface: one end of a socket pair that
+    /// keeps message borders (`SOCK_SEQPACKET`, unix(7)), each message a bare IP packet. The name is for people and
+    /// for the socket of `wg`. Needs no privilege.
+    pub fn over(name: &str, packets: OwnedFd, config: Config) -> Result<Self, DeviceError> {
+        let tun = Tun::over(packets, config.mtu)
+            .map_err(|source| DeviceError::Interface { name: name.to_owned(), source })?;
+        Self::run(name, tun, config)
+    }
+
+    fn run(name: &str, tun: Tun, config: Config) -> Result<Self, DeviceError> {
+        let udp_offload = Offload { gso: config.offload, gro: config.offload };
+        let sockets = Sockets::bind(config.listen_port, config.fwmark, udp_offload)
             .map_err(|source| DeviceError::Port { port: config.listen_port, source })?;
-        let shared = Arc::new(Shared::new(tun, sockets, config.fwmark).map_err(DeviceError::Threads)?);
+        let (tasks, to_do) = sync_channel(TASKS_MAX);
+        let socket = config.uapi_directory.map(|directory| directory.join(format!("{name}.sock")));
+        let given = tun
+            .set_offload(config.offload)
+            .map_err(|source| DeviceError::Interface { name: name.to_owned(), source })?;
+        let joins = Joins { tcp: given.tcp, udp: given.udp };
+        let (fwmark, cipher) = (config.fwmark, config.cipher);
+        let name = name.to_owned();
+        let parts =
+            Parts { name, tun, sockets, fwmark, joins, udp_offload, cipher, probe: config.probe, tasks };
+        let shared = Arc::new(Shared::new(parts).map_err(DeviceError::Threads)?);
         let mut device = Self { shared: Arc::clone(&shared), server: None, threads: Vec::new() };
         let mut outbound = Outbound::new(Arc::clone(&shared));
         device.start("wg-out", move || outbound.run())?;
         let mut inbound = Inbound::new(Arc::clone(&shared));
         device.start("wg-in", move || inbound.run())?;
-        device.start("wg-time", move || outbound::keep_time(&shared))?;
-        if let Some(directory) = config.uapi_directory {
-            let path = directory.join(format!("{name}.sock"));
+        let mut worker = Worker::new(shared);
+        device.start("wg-work", move || worker.run(&to_do))?;
+        if let Some(path) = socket {
             let server = Server::start(&path, Arc::clone(&device.shared));
             device.server = Some(server.map_err(|source| DeviceError::Uapi { path, source })?);
         }
@@ -113,7 +158,7 @@ impl Device {
 
     /// The interface's name.
     pub fn name(&self) -> &str {
-        self.shared.tun.name()
+        &self.shared.name
     }
 
     /// Changes what the update says. A change of one peer costs the same with ten peers and with ten thousand.
@@ -138,17 +183,44 @@ impl Device {
 
     /// One peer, without a walk over the others.
     pub fn peer(&self, key: &PublicKey) -> Option<PeerState> {
-        self.shared.peers().state(key)
+        self.shared.peer_state(key)
     }
 
     /// The device's public key, if it was told a private one.
     pub fn public_key(&self) -> Option<PublicKey> {
-        self.shared.identity().map(|identity| identity.key)
+        self.shared.local().map(|local| *local.public())
     }
 
     /// UDP port that the device listens on.
     pub fn listen_port(&self) -> u16 {
         self.shared.sockets.load().port()
+    }
+
+    /// Lets a peer's packets go to a carrier from now on. `false` if there is no such peer.
+    pub fn set_carrier(&self, key: &PublicKey, carrier: &Arc<dyn Carrier>) -> bool {
+        let peer = self.shared.find(key);
+        peer.inspect(|peer| peer.set_path(Path::Carrier(Arc::clone(carrier)))).is_some()
+    }
+
+    /// Sends a datagram that is not WireGuard's from the device's port. It must begin with a byte above 4, by which
+    /// the other end tells it from a message: see [`Config::probe`].
+    ///
+    /// # Errors
+    /// What sendto(2) says; `Unsupported` for a family that the machine does not have, `InvalidInput` for another
+    /// first byte.
+    pub fn send_probe(&self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
+        if datagram.first().is_none_or(|first| *first <= 4) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let sockets = self.shared.sockets.load();
+        let socket = sockets.towards(&to).ok_or(io::ErrorKind::Unsupported)?;
+        socket.send_to(datagram, &to.into()).map(|_| ())
+    }
+
+    /// Takes a WireGuard message that a carrier brought. It is lost if too many wait. Once it proves to be authentic,
+    /// the peer's packets go to that carrier.
+    pub fn receive(&self, carrier: &Arc<dyn Carrier>, message: &[u8]) {
+        self.shared.carry(carrier, message);
     }
 
     /// Whether somebody deleted the interface. The device does nothing any more; drop it and make another.
@@ -163,7 +235,7 @@ impl Drop for Device {
         self.server = None;
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
-                tracing::error!(interface = self.shared.tun.name(), "a thread of the device panicked");
+                tracing::error!(interface = self.shared.name, "a thread of the device panicked");
             }
         }
         self.shared.let_go();

@@ -1,48 +1,96 @@
-//! Datagrams from the network: handshakes answered, data opened, checked and written to the interface.
+//! Datagrams from the network: data opened in place, checked, joined and written to the interface; handshakes
+//! admitted and handed on.
+//!
+//! ```text
+//!   sockets ─▶ inbox: │ header, text, tag │ … ──open──▶ window ─▶ allowed source ─▶ joiner ──writev──▶ interface
+//!                 └─ handshakes ─▶ gate ─▶ control thread          └─ probes ─▶ the owner's hook
+//! ```
+//!
+//! No lock is taken for data but for the first packet of a session, and nothing is allocated in the steady state.
 
-use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::mem;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Instant;
 
-use boringtun::noise::TunnResult;
-use model::{Digest, PublicKey};
+use chacha::Job;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use socket2::Socket;
+use wireguard::limits::{DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES};
+use wireguard::{KeyPair, Time};
 
-use crate::identity::Identity;
-use crate::initiation::{Claimed, INITIATION_BYTES};
-use crate::load::Load;
-use crate::outbound::transmit;
-use crate::peer::{ControlBuffer, Peer};
+use crate::deliver::deliver;
+use crate::gate::{Admission, Gate};
+use crate::io::fallback::Fallback;
+use crate::io::udp::Sockets;
+use crate::io::udp::inbox::Inbox;
+use crate::io::udp::kernel::Tails;
+use crate::io::udp::outbox::Outbox;
+use crate::ip;
+use crate::offload::{Joiner, Joins};
+use crate::path::{Carried, Path};
+use crate::peer::Peer;
+use crate::random;
 use crate::shared::Shared;
-use crate::sockets::{Endpoint, Sockets, receive};
+use crate::work::{HANDSHAKE_BYTES_MAX, Handshake, Task};
 
-/// The largest datagram that UDP has.
-const DATAGRAM_BYTES: usize = 65_535;
-/// Datagrams taken from one socket before the other has its turn.
-const TURN: usize = 64;
+/// Receives from one socket before the other has its turn.
+const TURN: usize = 4;
+/// Messages opened at once at most; an inbox holds fewer in practice.
+const BATCH_MESSAGES: usize = 512;
 
 /// The thread that reads the sockets.
 pub(crate) struct Inbound {
     shared: Arc<Shared>,
-    load: Load,
-    datagram: Box<[u8]>,
-    opened: Box<[u8]>,
-    control: ControlBuffer,
+    inbox: Inbox,
+    work: Work,
+}
+
+/// What is done with datagrams, wherever they came from.
+struct Work {
+    gate: Gate,
+    runs: Vec<Run>,
+    packets: Vec<Packet>,
+    joiner: Joiner,
+    /// The interface took packets, but not joined.
+    apart: Fallback,
+    outbox: Outbox,
+}
+
+/// Neighbouring messages of one session from one sender.
+struct Run {
+    index: u32,
+    peer: Arc<Peer>,
+    pair: Arc<KeyPair>,
+    from: Path,
+    ecn: u8,
+    /// Bytes of authentic messages.
+    bytes: usize,
+    has_data: bool,
+}
+
+/// One data message: where its ciphertext and tag are.
+struct Packet {
+    start: usize,
+    bytes: usize,
+    counter: u64,
+    run: usize,
+    is_authentic: bool,
 }
 
 impl Inbound {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self {
-            shared,
-            load: Load::new(Instant::now()),
-            datagram: vec![0; DATAGRAM_BYTES].into(),
-            opened: vec![0; DATAGRAM_BYTES].into(),
-            control: [0; 160],
-        }
+        let now = shared.clock.now();
+        let work = Work {
+            gate: Gate::new(random::bytes(), now),
+            runs: Vec::new(),
+            packets: Vec::with_capacity(BATCH_MESSAGES),
+            joiner: Joiner::new(shared.joins),
+            apart: Fallback::default(),
+            outbox: Outbox::new(Tails::of_this_kernel()),
+        };
+        Self { shared, inbox: Inbox::new(), work }
     }
 
     /// Until the device is halted.
@@ -54,8 +102,18 @@ impl Inbound {
                 sockets = self.shared.sockets.load_full();
             }
             for socket in sockets.each() {
-                self.take_turn(socket);
+                for _ in 0..TURN {
+                    match self.inbox.receive(socket) {
+                        Ok(0) => break,
+                        Ok(_) => self.handle_received(),
+                        Err(error) => {
+                            tracing::debug!(%error, "no datagram");
+                            break;
+                        }
+                    }
+                }
             }
+            self.take_carried();
         }
     }
 
@@ -63,9 +121,9 @@ impl Inbound {
         let mut each = sockets.each().map(AsFd::as_fd);
         let first = each.next().expect("sockets have one family at least");
         let second = each.next().unwrap_or(first);
-        let events = [self.shared.halted.as_fd(), self.shared.rebound.as_fd()];
-        let mut fds = [events[0], events[1], first, second].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-        if let Err(error) = poll(&mut fds, PollTimeout::NONE)
+        let events = [self.shared.halted.as_fd(), self.shared.rebound.as_fd(), self.shared.carried.as_fd()];
+        let fds = [events[0], events[1], events[2], first, second];
+        if let Err(error) = poll(&mut fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)), PollTimeout::NONE)
             && error != Errno::EINTR
         {
             tracing::error!(%error, "the sockets cannot be waited for");
@@ -73,202 +131,180 @@ impl Inbound {
         }
     }
 
-    fn take_turn(&mut self, socket: &Socket) {
-        for _ in 0..TURN {
-            match receive(socket, &mut self.datagram) {
-                Ok((length, from)) => self.handle(length, from),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => tracing::debug!(%error, "no datagram"),
+    fn handle_received(&mut self) {
+        let now = self.shared.clock.now();
+        let (arena, datagrams) = self.inbox.contents();
+        for datagram in datagrams {
+            let from = Path::Udp(datagram.from);
+            let mut start = datagram.range.start;
+            while start < datagram.range.end {
+                let end = datagram.range.end.min(start + datagram.stride);
+                self.work.sort(&self.shared, arena, start..end, &from, datagram.ecn, now);
+                start = end;
             }
         }
+        self.work.finish(&self.shared, arena, now);
     }
 
+    /// What carriers brought.
+    fn take_carried(&mut self) {
+        while let Some(Carried { by, mut datagram }) = self.shared.take_carried() {
+            let now = self.shared.clock.now();
+            let range = 0..datagram.len();
+            self.work.sort(&self.shared, &datagram, range, &Path::Carrier(by), ip::NOT_ECT, now);
+            self.work.finish(&self.shared, &mut datagram, now);
+        }
+    }
+}
+
+impl Work {
     /// Message types and lengths of the WireGuard paper, section 5.4; the reserved bytes are zero.
-    fn handle(&mut self, length: usize, from: Endpoint) {
-        match (&self.datagram[..length], length) {
-            ([4, 0, 0, 0, ..], 32..) => self.data(length, from),
-            ([1, 0, 0, 0, ..], INITIATION_BYTES) => self.initiation(from),
-            ([2, 0, 0, 0, ..], 92) => self.response(length, from),
-            ([3, 0, 0, 0, ..], 64) => self.cookie(length),
-            _ => tracing::trace!(from = %from.remote, "not a message of WireGuard"),
+    fn sort(&mut self, shared: &Shared, arena: &[u8], range: Range<usize>, from: &Path, ecn: u8, now: Time) {
+        let message = &arena[range.clone()];
+        match message {
+            [4, 0, 0, 0, ..] if message.len() >= DATA_OVERHEAD_BYTES => {
+                self.sort_data(shared, message, range.start, from, ecn, now);
+            }
+            [1 | 2, 0, 0, 0, ..] if matches!((message[0], message.len()), (1, 148) | (2, 92)) => {
+                self.admit(shared, message, from, now);
+            }
+            [3, 0, 0, 0, ..] if message.len() == 64 => hand_on(shared, message, from),
+            [first, ..] if *first > 4 => shared.probe(message, from),
+            _ => tracing::trace!(%from, "not a message of WireGuard"),
         }
     }
 
-    fn data(&mut self, length: usize, from: Endpoint) {
-        let Some((index, peer)) = self.find(4) else { return };
-        let now = Instant::now();
-        let mut session = peer.lock();
-        let urgent = if session.is_behind(now) { session.tick(now, &mut self.control) } else { 0 };
-        let opened = session.open(index, &self.datagram[..length], from, now, &mut self.opened);
-        let endpoint = session.endpoint;
-        self.shared.schedule(&peer, &mut session, now);
-        drop(session);
-        transmit(&self.shared, &peer, endpoint, &self.control[..urgent]);
-        let Some(opened) = opened else {
-            tracing::trace!(peer = %peer.key, from = %from.remote, "data not authentic, or not new");
+    fn sort_data(&mut self, shared: &Shared, message: &[u8], at: usize, from: &Path, ecn: u8, now: Time) {
+        let index = u32::from_le_bytes(message[4..8].try_into().expect("four bytes"));
+        let counter = u64::from_le_bytes(message[8..16].try_into().expect("eight bytes"));
+        let same =
+            self.runs.last().is_some_and(|run| run.index == index && run.ecn == ecn && run.from == *from);
+        if !same {
+            let Some(session) = shared.sessions.get(index) else { return };
+            let Some(pair) = session.pair.get().map(Arc::clone) else { return };
+            let peer = Arc::clone(&session.peer);
+            self.runs.push(Run { index, peer, pair, from: from.clone(), ecn, bytes: 0, has_data: false });
+        }
+        let run = self.runs.len() - 1;
+        if !self.runs[run].pair.may_open(counter, now) {
             return;
-        };
-        if opened.bytes > 0 {
-            self.deliver(&peer, opened.bytes);
         }
-        if opened.confirms {
-            self.release(&peer, now);
-        }
-    }
-
-    /// A packet is written only if its source is the peer's.
-    fn deliver(&self, peer: &Arc<Peer>, length: usize) {
-        let packet = &self.opened[..length];
-        let allowed = source(packet).is_some_and(|source| {
-            self.shared.peers().routes.lookup(source).is_some_and(|p| Arc::ptr_eq(p, peer))
+        self.packets.push(Packet {
+            start: at + DATA_HEADER_BYTES,
+            bytes: message.len() - DATA_HEADER_BYTES,
+            counter,
+            run,
+            is_authentic: false,
         });
-        if !allowed {
-            tracing::debug!(peer = %peer.key, "packet from an address that is not the peer's");
-        } else if let Err(error) = self.shared.tun.write(packet) {
-            tracing::debug!(%error, "packet refused by the interface");
-        }
     }
 
-    /// Sends what waited for the session.
-    fn release(&mut self, peer: &Peer, now: Instant) {
-        loop {
-            let mut session = peer.lock();
-            let bytes = session.seal_waiting(now, &mut self.opened);
-            let endpoint = session.endpoint;
-            drop(session);
-            if bytes == 0 {
-                return;
+    #[cold]
+    fn admit(&mut self, shared: &Shared, message: &[u8], from: &Path, now: Time) {
+        let Some(local) = shared.local() else { return };
+        // What a carrier brings is bounded together: who may use the carrier is known to it.
+        let address = from.udp().map_or(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)), |udp| udp.remote);
+        match self.gate.admit(&local, message, address, now, random::try_bytes) {
+            Admission::Take => hand_on(shared, message, from),
+            Admission::Challenge(reply) => {
+                from.send(&reply, &shared.sockets.load(), &mut self.outbox, shared.clock.instant(now));
             }
-            transmit(&self.shared, peer, endpoint, &self.opened[..bytes]);
+            Admission::Drop => tracing::debug!(%from, "handshake forged, or one of too many"),
         }
     }
 
-    fn initiation(&mut self, from: Endpoint) {
-        let Some(identity) = self.admit(INITIATION_BYTES, &from) else { return };
-        let message: &[u8; INITIATION_BYTES] =
-            self.datagram[..INITIATION_BYTES].try_into().expect("as long as it is");
-        let Some(claimed) = Claimed::open(message, &identity.secret, &identity.public) else { return };
-        let Some(peer) = self.shared.peers().find(&PublicKey::from_bytes(claimed.key)) else {
-            tracing::debug!(from = %from.remote, "handshake from a key that is no peer's");
-            return;
-        };
-        let now = Instant::now();
-        let mut session = peer.lock();
-        // Under the lock, so that what follows from the key is not kept beyond a change of it.
-        let is_current = self.shared.identity().is_some_and(|current| Arc::ptr_eq(&current, &identity));
-        if !is_current || !session.accept(&peer, &identity, &claimed, now) {
-            tracing::debug!(peer = %peer.key, from = %from.remote, "handshake forged, replayed or too soon");
+    /// Opens what was sorted, and delivers it.
+    fn finish(&mut self, shared: &Shared, arena: &mut [u8], now: Time) {
+        if self.packets.is_empty() {
+            self.runs.clear();
             return;
         }
-        if session.is_behind(now) {
-            // What time asks for is not sent: the answer below does the same and more.
-            session.tick(now, &mut self.control);
-        }
-        if !session.wake(&peer, Some(&identity), &self.shared.indices, now) {
-            return;
-        }
-        let bytes = session.respond(message, from, now, &mut self.control);
-        let endpoint = session.endpoint;
-        self.shared.schedule(&peer, &mut session, now);
-        drop(session);
-        transmit(&self.shared, &peer, endpoint, &self.control[..bytes]);
-    }
-
-    fn response(&mut self, length: usize, from: Endpoint) {
-        if self.admit(length, &from).is_none() {
-            return;
-        }
-        let Some((index, peer)) = self.find(8) else { return };
-        let now = Instant::now();
-        let mut session = peer.lock();
-        let bytes = session.finish(index, &self.datagram[..length], from, now, &mut self.control);
-        let endpoint = session.endpoint;
-        self.shared.schedule(&peer, &mut session, now);
-        drop(session);
-        if bytes > 0 {
-            transmit(&self.shared, &peer, endpoint, &self.control[..bytes]);
-            self.release(&peer, now);
-        }
-    }
-
-    fn cookie(&mut self, length: usize) {
-        if let Some((index, peer)) = self.find(4) {
-            peer.lock().take_cookie(index, &self.datagram[..length], &mut self.control);
-        }
-    }
-
-    /// The peer whose index is at this place of the datagram.
-    fn find(&self, at: usize) -> Option<(u32, Arc<Peer>)> {
-        let receiver = self.datagram[at..at + 4].try_into().expect("four bytes");
-        self.shared.indices.find(receiver)
-    }
-
-    /// Whether a handshake message is worth the work. Under load its sender must show a cookie first.
-    fn admit(&mut self, length: usize, from: &Endpoint) -> Option<Arc<Identity>> {
-        let identity = self.shared.identity()?;
-        let message = &self.datagram[..length];
-        identity.unlimited.verify_packet(None, message, &mut []).ok()?;
-        let now = Instant::now();
-        if !self.load.challenges(now) {
-            return Some(identity);
-        }
-        match identity.challenging.verify_packet(Some(cookie_source(from.remote)), message, &mut self.control)
-        {
-            Ok(_) => self.load.admits(from.remote.ip(), now).then_some(identity),
-            Err(TunnResult::WriteToNetwork(cookie)) => {
-                if let Err(error) = self.shared.sockets.load().send(cookie, from) {
-                    tracing::debug!(to = %from.remote, %error, "cookie not sent");
-                }
-                None
+        self.open(shared, arena);
+        let is_apart = self.apart.is_on(shared.clock.instant(now));
+        self.joiner.set_joins(if is_apart { Joins { tcp: false, udp: false } } else { shared.joins });
+        let routes = shared.routes.load();
+        for packet in &self.packets {
+            let run = &mut self.runs[packet.run];
+            if !packet.is_authentic || !run.pair.is_new(packet.counter) {
+                tracing::trace!(peer = %run.peer.key, from = %run.from, "data not authentic, or not new");
+                continue;
             }
-            Err(_) => None,
+            run.bytes += packet.bytes + DATA_HEADER_BYTES;
+            let text = packet.start..packet.start + packet.bytes - chacha::TAG_BYTES;
+            if text.is_empty() {
+                continue;
+            }
+            run.has_data = true;
+            let Some(length) = ip::length(&arena[text.clone()]) else {
+                tracing::debug!(peer = %run.peer.key, "no IP packet");
+                continue;
+            };
+            let range = text.start..text.start + length;
+            let source = ip::source(&arena[range.clone()]);
+            let is_allowed = source
+                .and_then(|source| routes.lookup(source))
+                .is_some_and(|peer| Arc::ptr_eq(peer, &run.peer));
+            if !is_allowed {
+                tracing::debug!(peer = %run.peer.key, ?source, "packet from an address that is not the peer's");
+            } else if ip::decapsulate_ecn(run.ecn, &mut arena[range.clone()]) {
+                self.joiner.add(arena, range);
+            }
+        }
+        drop(routes);
+        let mut refused = false;
+        self.joiner.flush(arena, |parts| refused |= deliver(&shared.tun, parts));
+        if refused {
+            tracing::info!(
+                interface = shared.name,
+                "the interface takes no joined packets, and gets them one by one"
+            );
+            self.apart.enter(shared.clock.instant(now));
+        }
+        self.packets.clear();
+        for run in self.runs.drain(..) {
+            run.note(shared, now);
+        }
+    }
+
+    fn open(&mut self, shared: &Shared, arena: &mut [u8]) {
+        let (mut rest, mut at) = (arena, 0);
+        let runs = &self.runs;
+        let mut authentic = [false; BATCH_MESSAGES];
+        // Packets lie in the arena in the order in which they were sorted.
+        for packets in self.packets.chunks_mut(BATCH_MESSAGES) {
+            let jobs = packets.iter().map(|packet| {
+                let (_, behind) = mem::take(&mut rest).split_at_mut(packet.start - at);
+                let (this, behind) = behind.split_at_mut(packet.bytes);
+                (rest, at) = (behind, packet.start + packet.bytes);
+                Job { key: runs[packet.run].pair.opening(), counter: packet.counter, bytes: this }
+            });
+            shared.cipher.open(jobs, |i, is_authentic| authentic[i] = is_authentic);
+            for (packet, is_authentic) in packets.iter_mut().zip(authentic) {
+                packet.is_authentic = is_authentic;
+            }
         }
     }
 }
 
-/// The cookie is for an address and a port (WireGuard paper, section 5.4.7), but boringtun makes it of an address:
-/// this one stands for both.
-fn cookie_source(from: SocketAddr) -> IpAddr {
-    let ip = match from.ip() {
-        IpAddr::V4(a) => a.to_ipv6_mapped(),
-        IpAddr::V6(a) => a,
-    };
-    let digest = Digest::of("warren cookie source 1", &[&ip.octets(), &from.port().to_be_bytes()]);
-    let (half, _) = digest.as_bytes().split_at(16);
-    Ipv6Addr::from(<[u8; 16]>::try_from(half).expect("half of 32")).into()
-}
-
-/// The source of an IP packet whose length boringtun checked.
-fn source(packet: &[u8]) -> Option<IpAddr> {
-    match packet.first()? >> 4 {
-        4 => Some(IpAddr::from(<[u8; 4]>::try_from(packet.get(12..16)?).ok()?)),
-        6 => Some(IpAddr::from(<[u8; 16]>::try_from(packet.get(8..24)?).ok()?)),
-        _ => None,
+impl Run {
+    /// What the messages mean for their peer.
+    fn note(&self, shared: &Shared, now: Time) {
+        if self.bytes == 0 {
+            return;
+        }
+        let peer = &self.peer;
+        peer.count_received(self.bytes);
+        peer.heard(&self.from);
+        if self.pair.is_unconfirmed() {
+            shared.confirm(peer, &self.pair);
+        }
+        let wants = peer.machine().received(&self.pair, self.has_data, now);
+        shared.follow(peer, wants);
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cookie_is_for_one_port_of_one_address() {
-        let of = |from: &str| cookie_source(from.parse().expect("an address"));
-        assert_eq!(of("192.0.2.1:1"), of("192.0.2.1:1"));
-        assert_ne!(of("192.0.2.1:1"), of("192.0.2.1:2"));
-        assert_ne!(of("192.0.2.1:1"), of("192.0.2.2:1"));
-    }
-
-    #[test]
-    fn the_source_is_read_from_both_families() {
-        let mut v4 = [0; 20];
-        v4[0] = 0x45;
-        v4[12..16].copy_from_slice(&[192, 0, 2, 1]);
-        assert_eq!(source(&v4), "192.0.2.1".parse().ok());
-        let mut v6 = [0; 40];
-        v6[0] = 0x60;
-        v6[23] = 1;
-        assert_eq!(source(&v6), "::1".parse().ok());
-        assert_eq!((source(&[]), source(&[0x45; 8]), source(&[0x15; 40])), (None, None, None));
-    }
+#[cold]
+fn hand_on(shared: &Shared, message: &[u8], from: &Path) {
+    let mut bytes = [0; HANDSHAKE_BYTES_MAX];
+    bytes[..message.len()].copy_from_slice(message);
+    shared.work(Task::Handshake(Box::new(Handshake { bytes, length: message.len(), from: from.clone() })));
 }

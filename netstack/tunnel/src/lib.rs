@@ -4,40 +4,33 @@
 //! tells it an [`Update`] and reads a [`DeviceState`]. The same two types are what the text protocol of `wg`
 //! is translated to (<https://www.wireguard.com/xplatform/>), so a device obeys its owner and Debian's `wg` alike.
 //!
-//! Four threads: packets out, packets in, timers, and the socket of `wg`. An idle peer costs a few hundred
-//! bytes and no timer; the state of a session (about 18 KB in boringtun) exists from the first handshake until
-//! its keys expire.
+//! Three threads, and one for `wg`: packets out, packets in, and everything that is not a packet of data. An idle
+//! peer costs a few hundred bytes and no timer. `outbound` and `inbound` are the way of a packet; start there.
 
-mod allowed;
+mod clock;
+mod deliver;
 mod device;
-mod identity;
+mod gate;
 mod inbound;
-mod indices;
-mod initiation;
-#[cfg_attr(not(test), expect(dead_code, reason = "the engine moves over to it"))]
 mod io;
-mod load;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, unused_imports, reason = "the threads of a device do not use it yet")
-)]
+mod ip;
 mod offload;
 mod outbound;
+mod path;
 mod peer;
-#[cfg_attr(not(test), expect(dead_code, reason = "the engine moves over to it"))]
+mod random;
 mod routes;
 mod shared;
-#[cfg_attr(not(test), expect(dead_code, reason = "the engine moves over to it"))]
 mod slab;
-mod sockets;
 mod state;
 mod table;
-mod timers;
-mod tun;
 pub mod uapi;
 mod update;
+mod wheel;
+mod work;
 
 pub use device::{Config, Device, DeviceError};
+pub use path::{Carrier, Probe};
 pub use state::{DeviceState, PeerState};
 pub use update::{ApplyError, PeerUpdate, PresharedKey, Update};
 

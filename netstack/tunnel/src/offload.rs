@@ -15,7 +15,7 @@ mod kernel;
 mod packets;
 mod vnet;
 
-pub(crate) use cut::{Cut, Malformed};
+pub(crate) use cut::Cut;
 pub(crate) use flow::Joins;
 pub(crate) use join::Joiner;
 pub(crate) use vnet::{Kind, VNET_HEADER_BYTES, VnetHeader};

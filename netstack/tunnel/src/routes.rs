@@ -46,14 +46,6 @@ impl<P: Clone> Routes<P> {
 }
 
 impl<P> Routes<P> {
-    /// What this very network leads to.
-    pub(crate) fn get(&self, net: IpNet) -> Option<&P> {
-        match net {
-            IpNet::V4(net) => exact(&self.v4, Prefix::new(net.addr().to_bits(), net.prefix_len())),
-            IpNet::V6(net) => exact(&self.v6, Prefix::new(net.addr().to_bits(), net.prefix_len())),
-        }
-    }
-
     /// What the longest network around the address leads to.
     pub(crate) fn lookup(&self, address: IpAddr) -> Option<&P> {
         match address {
@@ -276,7 +268,6 @@ mod tests {
             for (trie, list) in copies {
                 for probe in &probes {
                     prop_assert_eq!(trie.lookup(probe.addr()).copied(), scan(&list, probe.addr()));
-                    prop_assert_eq!(trie.get(*probe), list.get(&probe.trunc()));
                 }
             }
         }

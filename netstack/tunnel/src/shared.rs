@@ -1,65 +1,118 @@
 //! What the threads of a device share: interface, sockets, key and peers, changed by [`Update`]s. Knows no packet
 //! formats, and not what each thread does.
 //!
-//! Locks are taken in this order, and none is held over a system call: settings, peers, the next turn, one session,
-//! then the indices or the timers. Threads read the sockets and the key without a lock.
+//! Locks are taken in this order, and none is held over a system call but the binding of sockets: settings, table, one
+//! peer, then the wheel. Threads read sockets, key, routes and sessions without a lock.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use chacha::Cipher;
 use model::{PrivateKey, PublicKey};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use wireguard::load::UNCHALLENGED_PER_SECOND_MAX;
+use wireguard::noise::Local;
+use wireguard::{KeyPair, Time, Wants};
 
-use crate::identity::Identity;
-use crate::indices::Indices;
-use crate::load::UNCHALLENGED_PER_SECOND_MAX;
+use crate::clock::{self, Clock};
+use crate::io::tun::Tun;
+use crate::io::udp::{Offload, Sockets};
+use crate::offload::Joins;
+use crate::path::{Carried, Carrier, Path, Probe};
 use crate::peer::{Peer, Session};
-use crate::sockets::Sockets;
-use crate::state::DeviceState;
-use crate::table::Peers;
-use crate::timers::Timers;
-use crate::tun::Tun;
+use crate::routes::Routes;
+use crate::slab::Slab;
+use crate::state::{DeviceState, PeerState};
+use crate::table::Table;
 use crate::update::{ApplyError, PeerUpdate, Update};
+use crate::wheel::Wheel;
+use crate::work::Task;
 
 /// Between two handshakes that the owner asks for: so many that their answers, and half as many other handshakes,
 /// are below what makes the device ask for cookies.
 const BEGIN_INTERVAL: Duration = Duration::from_micros(1_500_000 / UNCHALLENGED_PER_SECOND_MAX as u64);
+/// Datagrams of carriers that wait.
+const CARRIED_MAX: usize = 256;
 
 /// The one thing that every thread of a device holds.
 pub(crate) struct Shared {
+    pub(crate) clock: Clock,
+    pub(crate) cipher: Cipher,
+    pub(crate) name: String,
     pub(crate) tun: Tun,
     pub(crate) sockets: ArcSwap<Sockets>,
-    identity: ArcSwapOption<Identity>,
-    peers: RwLock<Peers>,
-    pub(crate) indices: Arc<Indices<Arc<Peer>>>,
-    pub(crate) timers: Timers<(Instant, Arc<Peer>)>,
+    pub(crate) routes: ArcSwap<Routes<Arc<Peer>>>,
+    pub(crate) sessions: Arc<Slab<Session>>,
+    pub(crate) wheel: Wheel,
+    local: ArcSwapOption<Local>,
+    table: Mutex<Table>,
+    settings: Mutex<Settings>,
+    tasks: SyncSender<Task>,
+    carried_queue: Mutex<VecDeque<Carried>>,
+    /// What the interface takes joined.
+    pub(crate) joins: Joins,
+    probe: Option<Probe>,
+    udp_offload: Offload,
     /// When the next handshake that the owner asks for may begin.
-    begin: Mutex<Instant>,
-    /// The mark in use; held while an update is applied.
-    fwmark: Mutex<u32>,
+    begin: Mutex<Time>,
     /// Readable from the moment on at which the sockets are others, until the thread that reads them saw it.
     pub(crate) rebound: EventFd,
+    /// Readable while carriers brought something.
+    pub(crate) carried: EventFd,
     /// Readable for ever from the moment on at which the threads must end.
     pub(crate) halted: EventFd,
     is_halted: AtomicBool,
 }
 
+/// Held while an update is applied.
+struct Settings {
+    private_key: Option<PrivateKey>,
+    /// The mark in use.
+    fwmark: u32,
+}
+
+/// What [`Shared`] is made of.
+pub(crate) struct Parts {
+    pub(crate) name: String,
+    pub(crate) tun: Tun,
+    pub(crate) sockets: Sockets,
+    pub(crate) fwmark: u32,
+    pub(crate) joins: Joins,
+    pub(crate) udp_offload: Offload,
+    pub(crate) cipher: Cipher,
+    pub(crate) probe: Option<Probe>,
+    pub(crate) tasks: SyncSender<Task>,
+}
+
 impl Shared {
-    pub(crate) fn new(tun: Tun, sockets: Sockets, fwmark: u32) -> io::Result<Self> {
+    pub(crate) fn new(parts: Parts) -> io::Result<Self> {
         let event = || EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC);
+        let clock = Clock::start();
         Ok(Self {
-            tun,
-            sockets: ArcSwap::from_pointee(sockets),
-            identity: ArcSwapOption::empty(),
-            peers: RwLock::new(Peers::new()),
-            indices: Arc::new(Indices::new()),
-            timers: Timers::new(),
-            begin: Mutex::new(Instant::now()),
-            fwmark: Mutex::new(fwmark),
+            clock,
+            cipher: parts.cipher,
+            name: parts.name,
+            tun: parts.tun,
+            sockets: ArcSwap::from_pointee(parts.sockets),
+            routes: ArcSwap::from_pointee(Routes::new()),
+            sessions: Slab::new(),
+            wheel: Wheel::default(),
+            local: ArcSwapOption::empty(),
+            table: Mutex::new(Table::new()),
+            settings: Mutex::new(Settings { private_key: None, fwmark: parts.fwmark }),
+            tasks: parts.tasks,
+            carried_queue: Mutex::default(),
+            joins: parts.joins,
+            probe: parts.probe,
+            udp_offload: parts.udp_offload,
+            begin: Mutex::new(clock.now()),
             rebound: event()?,
+            carried: event()?,
             halted: event()?,
             is_halted: AtomicBool::new(false),
         })
@@ -69,158 +122,224 @@ impl Shared {
     pub(crate) fn halt(&self) {
         self.is_halted.store(true, Ordering::SeqCst);
         signal(&self.halted);
-        self.timers.stop();
+        self.work(Task::Look);
     }
 
-    /// Ends all sessions for good. Machines and indices point at each other; without this nobody would let go.
+    /// Ends all sessions for good. Peers and receiver indices point at each other; without this nobody would let go.
     pub(crate) fn let_go(&self) {
-        self.peers_mut().take_all().iter().for_each(|peer| peer.lock().remove());
+        self.table().take_all().iter().for_each(|peer| peer.lock().remove());
+        self.wheel.clear();
     }
 
     pub(crate) fn is_halted(&self) -> bool {
         self.is_halted.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn identity(&self) -> Option<Arc<Identity>> {
-        self.identity.load_full()
+    /// Our key, if there is one.
+    pub(crate) fn local(&self) -> Option<Arc<Local>> {
+        self.local.load_full()
     }
 
-    pub(crate) fn peers(&self) -> RwLockReadGuard<'_, Peers> {
-        self.peers.read().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn find(&self, key: &PublicKey) -> Option<Arc<Peer>> {
+        self.table().find(key)
     }
 
-    fn peers_mut(&self) -> RwLockWriteGuard<'_, Peers> {
-        self.peers.write().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn peer_state(&self, key: &PublicKey) -> Option<PeerState> {
+        self.table().state(key)
     }
 
-    /// Makes sure that the peer is woken at its next deadline. Does nothing if it is woken before that anyway.
-    pub(crate) fn schedule(&self, peer: &Arc<Peer>, session: &mut Session, now: Instant) {
-        let Some(at) = session.deadline(now) else { return };
-        if session.due.is_some_and(|due| due <= at) {
-            return;
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn settings(&self) -> MutexGuard<'_, Settings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the control thread something to do. False if it has too much to do already, and the task is lost.
+    pub(crate) fn work(&self, task: Task) -> bool {
+        self.tasks.try_send(task).is_ok()
+    }
+
+    /// Does what a packet of the peer asks for.
+    pub(crate) fn follow(&self, peer: &Arc<Peer>, wants: Wants) {
+        if wants.handshake {
+            self.ask_handshake(peer);
         }
-        if let Some(due) = session.due.replace(at) {
-            self.timers.cancel(due, peer.number);
+        if let Some(at) = wants.look_at
+            && self.wheel.arm(peer, at)
+        {
+            // If the queue is full, the thread is awake.
+            self.work(Task::Look);
         }
-        self.timers.add(at, peer.number, (at, Arc::clone(peer)));
+    }
+
+    /// Has the control thread look at a peer that wants a session.
+    pub(crate) fn ask_handshake(&self, peer: &Arc<Peer>) {
+        if peer.ask() && !self.work(Task::Peer(Arc::clone(peer))) {
+            peer.answer();
+        }
+    }
+
+    /// Makes sure that the peer is looked at when its next deadline comes.
+    pub(crate) fn arm(&self, peer: &Arc<Peer>) {
+        self.follow(peer, Wants { handshake: false, look_at: peer.machine().deadline() });
+    }
+
+    /// The peer has shown that it has the keys of a session that we answered.
+    #[cold]
+    pub(crate) fn confirm(&self, peer: &Arc<Peer>, pair: &Arc<KeyPair>) {
+        let finished = peer.lock().confirm(pair, clock::wall());
+        if let Some(finished) = finished.filter(|finished| !finished.waiting.is_empty()) {
+            self.work(Task::Send(Arc::clone(peer), finished));
+        }
+    }
+
+    /// Gives the owner what is not WireGuard's.
+    #[cold]
+    pub(crate) fn probe(&self, message: &[u8], from: &Path) {
+        if let (Some(probe), Path::Udp(endpoint)) = (&self.probe, from) {
+            probe.take(message, endpoint.remote);
+        }
+    }
+
+    /// A carrier brought a datagram. It is lost if too many wait.
+    pub(crate) fn carry(&self, carrier: &Arc<dyn Carrier>, datagram: &[u8]) {
+        let mut queue = self.carried_queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if queue.len() < CARRIED_MAX {
+            queue.push_back(Carried { by: Arc::clone(carrier), datagram: datagram.into() });
+            signal(&self.carried);
+        }
+    }
+
+    /// What a carrier brought first.
+    pub(crate) fn take_carried(&self) -> Option<Carried> {
+        let mut queue = self.carried_queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = queue.pop_front();
+        if first.is_none()
+            && let Err(error) = self.carried.read()
+            && error != nix::errno::Errno::EAGAIN
+        {
+            tracing::debug!(%error, "the event cannot be read");
+        }
+        first
     }
 
     /// The device and its peers now.
     pub(crate) fn snapshot(&self) -> DeviceState {
-        let fwmark = *self.fwmark.lock().unwrap_or_else(PoisonError::into_inner);
+        let settings = self.settings();
         DeviceState {
-            name: self.tun.name().to_owned(),
-            private_key: self.identity().map(|identity| identity.private.clone()),
+            name: self.name.clone(),
+            private_key: settings.private_key.clone(),
             listen_port: self.sockets.load().port(),
-            fwmark,
-            peers: self.peers().states(),
+            fwmark: settings.fwmark,
+            peers: self.table().states(),
         }
     }
 
     /// Changes what the update says, whole or not at all: what can fail comes first.
     pub(crate) fn apply(&self, update: Update) -> Result<(), ApplyError> {
-        let mut fwmark = self.fwmark.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut settings = self.settings();
         if self.is_halted() {
             return Err(ApplyError::Gone);
         }
-        let mark = update.fwmark.unwrap_or(*fwmark);
+        let mark = update.fwmark.unwrap_or(settings.fwmark);
         let sockets = self.sockets.load_full();
         match update.listen_port {
             Some(port) if port != sockets.port() => {
-                let bound = Sockets::bind(port, mark).map_err(|source| ApplyError::Port { port, source })?;
+                let bound = Sockets::bind(port, mark, self.udp_offload)
+                    .map_err(|source| ApplyError::Port { port, source })?;
                 self.sockets.store(Arc::new(bound));
                 signal(&self.rebound);
             }
-            _ if mark != *fwmark => {
+            _ if mark != settings.fwmark => {
                 sockets.mark(mark).map_err(|source| ApplyError::Mark { mark, source })?;
             }
             _ => {}
         }
-        *fwmark = mark;
+        settings.fwmark = mark;
         if let Some(private_key) = update.private_key {
-            self.set_private_key(private_key);
+            self.set_private_key(&mut settings, private_key);
         }
         if update.replace_peers {
-            let removed = self.peers_mut().take_all();
+            let removed = self.table().take_all();
             removed.iter().for_each(|peer| self.retire(peer));
         }
+        let own = settings.private_key.as_ref().map(PrivateKey::public);
         for peer in update.peers {
-            self.apply_peer(peer);
+            self.apply_peer(peer, own);
         }
+        self.routes.store(Arc::new(self.table().routes()));
         Ok(())
     }
 
     /// Begins a handshake as soon as its turn comes; see [`crate::Device::begin_handshake`].
     pub(crate) fn begin_handshake(&self, key: &PublicKey) -> bool {
-        let Some(peer) = self.peers().find(key) else { return false };
-        let now = Instant::now();
+        let Some(peer) = self.find(key).filter(|peer| peer.has_path()) else { return false };
         let mut next = self.begin.lock().unwrap_or_else(PoisonError::into_inner);
-        let at = now.max(*next);
-        let mut session = peer.lock();
-        let begins = session.begin(at);
+        let at = self.clock.now().max(*next);
+        let begins = peer.lock().begin(at);
         if begins {
             *next = at + BEGIN_INTERVAL;
-            self.schedule(&peer, &mut session, now);
+            self.arm(&peer);
         }
         begins
     }
 
     /// Sessions belong to the key that made them. A peer cannot have the device's own.
-    fn set_private_key(&self, private_key: Option<PrivateKey>) {
-        if self.identity().as_ref().map(|identity| &identity.private) == private_key.as_ref() {
+    fn set_private_key(&self, settings: &mut Settings, private_key: Option<PrivateKey>) {
+        if settings.private_key == private_key {
             return;
         }
-        let identity = private_key.map(|key| Arc::new(Identity::new(key)));
-        let own = identity.as_ref().map(|identity| identity.key);
-        self.identity.store(identity);
-        // A machine that another thread makes from here on has the new key: the key is read under the session's lock.
-        self.peers().each().for_each(|peer| peer.lock().forget_keys());
-        if let Some(peer) = own.and_then(|key| self.peers_mut().remove(&key)) {
+        let own = private_key.as_ref().map(PrivateKey::public);
+        self.local.store(private_key.as_ref().map(|key| Arc::new(Local::new(key))));
+        settings.private_key = private_key;
+        // Who makes a session from here on has the new key: the key is read under the peer's lock.
+        self.table().each().for_each(|peer| peer.lock().forget_keys());
+        if let Some(peer) = own.and_then(|key| self.table().remove(&key)) {
             self.retire(&peer);
         }
     }
 
     /// Ends what a peer that left the table still has.
     fn retire(&self, peer: &Peer) {
-        let mut session = peer.lock();
-        session.remove();
-        if let Some(due) = session.due.take() {
-            self.timers.cancel(due, peer.number);
-        }
+        peer.lock().remove();
+        self.wheel.disarm(peer);
     }
 
-    fn apply_peer(&self, update: PeerUpdate) {
+    fn apply_peer(&self, update: PeerUpdate, own: Option<PublicKey>) {
         if update.remove {
-            let removed = self.peers_mut().remove(&update.key);
+            let removed = self.table().remove(&update.key);
             removed.iter().for_each(|peer| self.retire(peer));
             return;
         }
-        if self.identity().is_some_and(|identity| identity.key == update.key) {
+        if own == Some(update.key) {
             return;
         }
-        let mut peers = self.peers_mut();
-        let peer = match peers.find(&update.key) {
+        let mut table = self.table();
+        let peer = match table.find(&update.key) {
             Some(peer) => peer,
             None if update.update_only => return,
-            None => peers.find_or_add(update.key),
+            None => table.find_or_add(update.key),
         };
         if update.replace_allowed_ips {
-            peers.disallow_all(&peer);
+            table.disallow_all(&peer);
         }
-        update.disallowed_ips.iter().for_each(|net| peers.disallow(&peer, *net));
-        update.allowed_ips.iter().for_each(|net| peers.allow(&peer, *net));
-        drop(peers);
-        let mut session = peer.lock();
-        if let Some(key) = update.preshared_key {
-            session.set_preshared_key(key);
-        }
+        update.disallowed_ips.iter().for_each(|net| table.disallow(&peer, *net));
+        update.allowed_ips.iter().for_each(|net| table.allow(&peer, *net));
+        drop(table);
         if let Some(remote) = update.endpoint {
-            session.set_remote(remote);
+            peer.set_remote(remote);
+        }
+        let mut machine = peer.lock();
+        if let Some(key) = update.preshared_key {
+            machine.set_preshared_key(key.map(|key| key.expose()).as_deref());
         }
         if let Some(seconds) = update.keepalive_seconds {
-            session.set_keepalive(seconds);
+            machine.set_keepalive_seconds(seconds, self.clock.now());
         }
-        self.schedule(&peer, &mut session, Instant::now());
+        drop(machine);
+        self.arm(&peer);
     }
 }
 

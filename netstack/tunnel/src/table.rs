@@ -2,18 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use ipnet::IpNet;
 use model::PublicKey;
 
-use crate::allowed::AllowedIps;
 use crate::peer::Peer;
+use crate::random;
+use crate::routes::Routes;
 use crate::state::PeerState;
+use crate::update::PresharedKey;
 
-/// The peers by key and by allowed network.
-pub(crate) struct Peers {
+/// The peers, and the routes that the threads are given a copy of.
+pub(crate) struct Table {
     by_key: BTreeMap<PublicKey, Entry>,
-    pub(crate) routes: AllowedIps<Arc<Peer>>,
+    routes: Routes<Arc<Peer>>,
     next_number: u64,
 }
 
@@ -24,23 +27,29 @@ struct Entry {
 
 impl Entry {
     fn state(&self) -> PeerState {
-        let session = self.peer.lock();
+        let machine = self.peer.lock();
+        let (received_bytes, sent_bytes) = self.peer.counted();
         PeerState {
             key: self.peer.key,
-            preshared_key: session.preshared_key.clone(),
-            endpoint: session.endpoint.map(|endpoint| endpoint.remote),
-            last_handshake: session.last_handshake,
-            received_bytes: session.received_bytes,
-            sent_bytes: session.sent_bytes,
-            keepalive_seconds: session.keepalive_seconds,
+            preshared_key: machine.preshared_key().copied().and_then(PresharedKey::from_bytes),
+            endpoint: self.peer.path().and_then(|path| path.udp()).map(|endpoint| endpoint.remote),
+            last_handshake: machine.last_handshake().map(|since| UNIX_EPOCH + since),
+            received_bytes,
+            sent_bytes,
+            keepalive_seconds: machine.keepalive_seconds(),
             allowed_ips: self.allowed_ips.clone(),
         }
     }
 }
 
-impl Peers {
+impl Table {
     pub(crate) fn new() -> Self {
-        Self { by_key: BTreeMap::new(), routes: AllowedIps::new(), next_number: 0 }
+        Self { by_key: BTreeMap::new(), routes: Routes::new(), next_number: 0 }
+    }
+
+    /// A copy that later changes do not touch.
+    pub(crate) fn routes(&self) -> Routes<Arc<Peer>> {
+        self.routes.clone()
     }
 
     pub(crate) fn each(&self) -> impl Iterator<Item = &Arc<Peer>> {
@@ -62,7 +71,9 @@ impl Peers {
     pub(crate) fn find_or_add(&mut self, key: PublicKey) -> Arc<Peer> {
         let entry = self.by_key.entry(key).or_insert_with(|| {
             self.next_number += 1;
-            Entry { peer: Peer::new(key, self.next_number), allowed_ips: BTreeSet::new() }
+            // Timers are spread by it; it protects nothing.
+            let seed = u64::from_le_bytes(random::try_bytes().unwrap_or_default());
+            Entry { peer: Peer::new(key, self.next_number, seed), allowed_ips: BTreeSet::new() }
         });
         Arc::clone(&entry.peer)
     }
@@ -77,7 +88,7 @@ impl Peers {
 
     /// Empties the table.
     pub(crate) fn take_all(&mut self) -> Vec<Arc<Peer>> {
-        self.routes = AllowedIps::new();
+        self.routes = Routes::new();
         std::mem::take(&mut self.by_key).into_values().map(|entry| entry.peer).collect()
     }
 

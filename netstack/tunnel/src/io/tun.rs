@@ -96,14 +96,6 @@ impl Tun {
         Ok(Self(End::Descriptor { socket, mtu }))
     }
 
-    /// The interface's name; a descriptor has none.
-    pub(crate) fn name(&self) -> Option<&str> {
-        match &self.0 {
-            End::Interface { name, .. } => Some(name),
-            End::Descriptor { .. } => None,
-        }
-    }
-
     /// The MTU now; anyone may change an interface's at any time.
     pub(crate) fn mtu(&self) -> io::Result<usize> {
         let (control, name) = match &self.0 {

@@ -280,7 +280,8 @@ mod tests {
     use proptest::prelude::{ProptestConfig, any, proptest};
 
     use super::super::packets::{Packet, any_super, is_valid, naive_sum};
-    use super::super::{Cut, Malformed, VnetHeader};
+    use super::super::{Cut, VnetHeader};
+    use super::Malformed;
 
     /// Everything that a super-packet is cut into.
     fn cut(header: &VnetHeader, packet: &[u8]) -> Result<Vec<Vec<u8>>, Malformed> {

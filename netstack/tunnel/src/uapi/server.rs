@@ -54,7 +54,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.shared.halt();
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!(interface = self.shared.tun.name(), "the thread of wg's socket panicked");
+            tracing::error!(interface = self.shared.name, "the thread of wg's socket panicked");
         }
     }
 }

@@ -23,8 +23,8 @@ use crate::time::Time;
 pub(super) struct Control<L> {
     preshared_key: Zeroizing<[u8; 32]>,
     /// What follows from our key and the peer's; made when it is needed, forgotten with our key.
-    remote: Option<Remote>,
-    pending: Option<Pending<L>>,
+    remote: Option<Box<Remote>>,
+    pending: Option<Box<Pending<L>>>,
     cookie: Option<([u8; 16], Time)>,
     /// Of the newest initiation; outlives all sessions, so that none is played twice.
     newest: Option<Tai64n>,
@@ -118,9 +118,9 @@ impl<L> Control<L> {
     /// `None` for a peer whose key is a point of low order: nothing can be said to it in secret.
     fn remote(&mut self, local: &Local, key: &PublicKey) -> Option<&Remote> {
         if self.remote.is_none() {
-            self.remote = Remote::new(local, key);
+            self.remote = Remote::new(local, key).map(Box::new);
         }
-        self.remote.as_ref()
+        self.remote.as_deref()
     }
 }
 
@@ -175,7 +175,7 @@ impl<L: Lease> Locked<'_, L> {
         let (initiator, mut message) =
             noise::initiate(local, remote, lease.index(), Tai64n::from_wall(wall), ephemeral);
         let mac1 = cookie::stamp(&mut message, remote, cookie.as_ref());
-        self.control.pending = Some(Pending { initiator, lease, mac1 });
+        self.control.pending = Some(Box::new(Pending { initiator, lease, mac1 }));
         let traffic = &self.peer.traffic;
         traffic.initiated.set(now);
         traffic.begin.clear();

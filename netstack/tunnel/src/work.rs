@@ -1,0 +1,241 @@
+//! The thread that does whatever is not a data packet: handshakes, timers, and packets that waited for a session.
+//!
+//! One thread, so that a flood of handshakes costs one core's share and no transfer; its queue is bounded, and what
+//! does not fit is lost as on a network.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use chacha::{Job, TAG_BYTES};
+use wireguard::limits::{DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES};
+use wireguard::noise::Claimed;
+use wireguard::{Finished, KeyPair, Time};
+
+use crate::clock;
+use crate::io::udp::kernel::Tails;
+use crate::io::udp::outbox::Outbox;
+use crate::outbound::padded;
+use crate::path::Path;
+use crate::peer::{Lease, Peer};
+use crate::random;
+use crate::shared::Shared;
+
+/// The longest handshake message: an initiation.
+pub(crate) const HANDSHAKE_BYTES_MAX: usize = 148;
+/// Tasks that wait. At a core's two thousand handshakes a second and more, the last of them waits a quarter of a
+/// second.
+pub(crate) const TASKS_MAX: usize = 512;
+/// Nothing is ever due later than a wipe, nine minutes; a wait is cut there.
+const WAIT_MAX: Duration = Duration::from_secs(600);
+
+/// Something to do.
+pub(crate) enum Task {
+    /// An admitted message.
+    Handshake(Box<Handshake>),
+    /// A handshake is wanted, or packets wait.
+    Peer(Arc<Peer>),
+    /// Packets that waited may go.
+    Send(Arc<Peer>, Finished),
+    /// The wheel has an earlier deadline, or the device ends.
+    Look,
+}
+
+/// An initiation, a response or a cookie reply of the right length.
+pub(crate) struct Handshake {
+    pub(crate) bytes: [u8; HANDSHAKE_BYTES_MAX],
+    pub(crate) length: usize,
+    pub(crate) from: Path,
+}
+
+/// The thread.
+pub(crate) struct Worker {
+    shared: Arc<Shared>,
+    outbox: Outbox,
+}
+
+impl Worker {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, outbox: Outbox::new(Tails::of_this_kernel()) }
+    }
+
+    /// Until the device is halted.
+    pub(crate) fn run(&mut self, tasks: &Receiver<Task>) {
+        while !self.shared.is_halted() {
+            let now = self.shared.clock.now();
+            while let Some(peer) = self.shared.wheel.take(now) {
+                self.tick(&peer, now);
+            }
+            let wait = self
+                .shared
+                .wheel
+                .first()
+                .map_or(WAIT_MAX, |at| at.since(self.shared.clock.now()).min(WAIT_MAX));
+            match tasks.recv_timeout(wait) {
+                Ok(Task::Handshake(handshake)) => self.take_handshake(&handshake),
+                Ok(Task::Peer(peer)) => {
+                    peer.answer();
+                    self.look_at(&peer);
+                }
+                Ok(Task::Send(peer, finished)) => self.send_waiting(&peer, finished),
+                Ok(Task::Look) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn take_handshake(&mut self, handshake: &Handshake) {
+        let message = &handshake.bytes[..handshake.length];
+        match message[0] {
+            1 => self.initiation(&handshake.bytes, &handshake.from),
+            2 => self.response(message.try_into().expect("sorted by length"), &handshake.from),
+            3 => self.cookie(message.try_into().expect("sorted by length")),
+            other => unreachable!("message type {other} is no handshake"),
+        }
+    }
+
+    fn initiation(&mut self, message: &[u8; 148], from: &Path) {
+        let Some(local) = self.shared.local() else { return };
+        let Some(claimed) = Claimed::open(&local, message) else { return };
+        let Some(peer) = self.shared.find(claimed.key()) else {
+            tracing::debug!(%from, "handshake from a key that is no peer's");
+            return;
+        };
+        let now = self.shared.clock.now();
+        let mut machine = peer.lock();
+        // Under the lock, so that what follows from the key is not kept beyond a change of it.
+        if !self.shared.local().is_some_and(|current| Arc::ptr_eq(&current, &local)) {
+            return;
+        }
+        let Some(accepted) = machine.accept(&local, &peer.key, claimed, now) else {
+            tracing::debug!(peer = %peer.key, %from, "handshake forged, replayed or too soon");
+            return;
+        };
+        let Some((lease, ephemeral)) = means(&self.shared, &peer) else { return };
+        let Some(response) = machine.respond(accepted, lease, ephemeral, now) else { return };
+        machine.handshake_came(now);
+        machine.handshake_went(now);
+        drop(machine);
+        peer.count_received(message.len());
+        peer.heard(from);
+        self.send_to(&peer, &response);
+        self.shared.arm(&peer);
+    }
+
+    fn response(&mut self, message: &[u8; 92], from: &Path) {
+        let index = u32::from_le_bytes(message[8..12].try_into().expect("four bytes"));
+        let Some(peer) = self.shared.sessions.get(index).map(|session| Arc::clone(&session.peer)) else {
+            return;
+        };
+        let now = self.shared.clock.now();
+        let mut machine = peer.lock();
+        let Some(local) = self.shared.local() else { return };
+        let Some(finished) = machine.finish(&local, index, message, now, clock::wall()) else { return };
+        machine.handshake_came(now);
+        drop(machine);
+        peer.count_received(message.len());
+        peer.heard(from);
+        self.send_waiting(&peer, finished);
+    }
+
+    fn cookie(&mut self, message: &[u8; 64]) {
+        let index = u32::from_le_bytes(message[4..8].try_into().expect("four bytes"));
+        if let Some(session) = self.shared.sessions.get(index)
+            && !session.peer.lock().take_cookie(index, message, self.shared.clock.now())
+        {
+            tracing::debug!(peer = %session.peer.key, "a cookie does not fit");
+        }
+    }
+
+    fn look_at(&mut self, peer: &Arc<Peer>) {
+        let now = self.shared.clock.now();
+        let mut machine = peer.lock();
+        let finished = machine.take_waiting(now);
+        let initiates = finished.as_ref().is_none_or(|finished| finished.pair.wants_successor(now))
+            && machine.wants_initiation(now);
+        drop(machine);
+        if let Some(finished) = finished {
+            self.send_waiting(peer, finished);
+        }
+        if initiates {
+            self.initiate(peer, now);
+        }
+    }
+
+    fn tick(&mut self, peer: &Arc<Peer>, now: Time) {
+        let mut machine = peer.lock();
+        let tick = machine.tick(now);
+        drop(machine);
+        if tick.forget_local {
+            peer.forget_local();
+        }
+        if tick.initiate {
+            self.initiate(peer, now);
+        }
+        if tick.keepalive
+            && let Some(pair) = peer.machine().current().as_ref()
+        {
+            self.send_waiting(peer, Finished::keepalive(Arc::clone(pair)));
+        }
+        self.shared.arm(peer);
+    }
+
+    fn initiate(&mut self, peer: &Arc<Peer>, now: Time) {
+        if !peer.has_path() {
+            return;
+        }
+        let Some((lease, ephemeral)) = means(&self.shared, peer) else { return };
+        let mut machine = peer.lock();
+        let Some(local) = self.shared.local() else { return };
+        let message = machine.initiate(&local, &peer.key, lease, ephemeral, now, clock::wall());
+        drop(machine);
+        if let Some(message) = message {
+            tracing::debug!(peer = %peer.key, "handshake begun");
+            self.send_to(peer, &message);
+            self.shared.arm(peer);
+        }
+    }
+
+    fn send_waiting(&mut self, peer: &Arc<Peer>, finished: Finished) {
+        let now = self.shared.clock.now();
+        let has_data = !finished.waiting.is_empty();
+        let mtu = self.shared.tun.mtu().unwrap_or_default();
+        let keepalive = (!has_data).then(Box::default);
+        for packet in finished.waiting.into_iter().chain(keepalive) {
+            let Some(message) = seal(&self.shared, &finished.pair, &packet, mtu, now) else { return };
+            self.send_to(peer, &message);
+        }
+        let wants = peer.machine().sent(&finished.pair, has_data, now);
+        self.shared.follow(peer, wants);
+    }
+
+    fn send_to(&mut self, peer: &Peer, message: &[u8]) {
+        let Some(path) = peer.path() else { return };
+        peer.count_sent(message.len());
+        let now = self.shared.clock.instant(self.shared.clock.now());
+        if path.send(message, &self.shared.sockets.load(), &mut self.outbox, now) {
+            peer.forget_local();
+        }
+    }
+}
+
+/// What a handshake needs: an index and randomness.
+fn means(shared: &Shared, peer: &Arc<Peer>) -> Option<(Lease, [u8; 32])> {
+    let lease = Lease::new(&shared.sessions, peer, u32::from_le_bytes(random::try_bytes()?))?;
+    Some((lease, random::try_bytes()?))
+}
+
+/// Somebody wants a session for the peer: begins a handshake unless one is under way, or sends what waits.
+/// Seals and sends what waited for the session; a keepalive if nothing did.
+fn seal(shared: &Shared, pair: &KeyPair, packet: &[u8], mtu: usize, now: Time) -> Option<Vec<u8>> {
+    let counter = pair.claim(1, now)?;
+    let mut message = Vec::with_capacity(packet.len() + DATA_OVERHEAD_BYTES + 16);
+    message.extend([4, 0, 0, 0]);
+    message.extend(pair.remote_index().to_le_bytes());
+    message.extend(counter.to_le_bytes());
+    message.extend(packet);
+    message.resize(DATA_HEADER_BYTES + padded(packet.len(), mtu) + TAG_BYTES, 0);
+    let bytes = &mut message[DATA_HEADER_BYTES..];
+    shared.cipher.seal([Job { key: pair.sealing(), counter, bytes }]);
+    Some(message)
+}

@@ -1,0 +1,195 @@
+//! Devices over packet descriptors, in this process and without a privilege: paths that are not UDP, probes, ciphers,
+//! and what one gives up when the other does not answer.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak, mpsc};
+use std::time::Duration;
+
+use chacha::Cipher;
+use model::PrivateKey;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
+use tunnel::{Carrier, Config, Device, PeerUpdate, Probe, Update};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A device, the descriptor that stands for its interface, and its address.
+struct End {
+    device: Arc<Device>,
+    packets: OwnedFd,
+    key: PrivateKey,
+    address: Ipv4Addr,
+}
+
+impl End {
+    fn new(number: u8, config: Config) -> Self {
+        let (inner, packets) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+                .expect("a pair");
+        let device = Device::over(&format!("end{number}"), inner, config).expect("a device");
+        let key = PrivateKey::from_bytes([number; 32]);
+        let update = Update { private_key: Some(Some(key.clone())), ..Update::default() };
+        device.apply(update).expect("a key");
+        Self { device: Arc::new(device), packets, key, address: Ipv4Addr::new(100, 64, 0, number) }
+    }
+
+    fn knows(&self, other: &Self, by_udp: bool) {
+        let mut peer = PeerUpdate::new(other.key.public());
+        peer.allowed_ips = vec![format!("{}/32", other.address).parse().expect("a network")];
+        peer.endpoint = by_udp.then(|| SocketAddr::from((Ipv4Addr::LOCALHOST, other.device.listen_port())));
+        self.device.apply(Update::peer(peer)).expect("a peer");
+    }
+
+    fn send(&self, to: &Self, number: u32) {
+        let packet = packet(self.address, to.address, number);
+        send(self.packets.as_raw_fd(), &packet, MsgFlags::empty()).expect("there is room");
+    }
+
+    /// The number in the next packet that comes out.
+    fn next(&self) -> u32 {
+        let mut fds = [PollFd::new(self.packets.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(PATIENCE).expect("not long");
+        assert_eq!(poll(&mut fds, timeout), Ok(1), "no packet came out");
+        let mut packet = [0; 2048];
+        let length = recv(self.packets.as_raw_fd(), &mut packet, MsgFlags::empty()).expect("a packet");
+        u32::from_be_bytes(packet[length - 4..length].try_into().expect("four bytes"))
+    }
+}
+
+/// An IP packet of a protocol that nobody joins (RFC 3692, section 2.1), with a number in it.
+fn packet(from: Ipv4Addr, to: Ipv4Addr, number: u32) -> Vec<u8> {
+    let mut packet = vec![0x45, 0, 0, 24, 0, 0, 0, 0, 64, 253, 0, 0];
+    packet.extend(from.octets());
+    packet.extend(to.octets());
+    packet.extend(number.to_be_bytes());
+    packet
+}
+
+fn pair(config: &Config) -> (End, End) {
+    let (a, b) = (End::new(1, config.clone()), End::new(2, config.clone()));
+    a.knows(&b, true);
+    b.knows(&a, true);
+    (a, b)
+}
+
+#[test]
+fn every_cipher_with_and_without_offload_carries_packets_in_order() {
+    for cipher in Cipher::available() {
+        for offload in [true, false] {
+            let (a, b) = pair(&Config { cipher, offload, ..Config::default() });
+            for number in 0..100 {
+                a.send(&b, number);
+            }
+            for number in 0..100 {
+                assert_eq!(b.next(), number, "{cipher}, offload {offload}");
+            }
+            b.send(&a, 7);
+            assert_eq!(a.next(), 7);
+        }
+    }
+}
+
+/// Hands messages straight to another device, as a relay would.
+struct Wire {
+    to: OnceLock<Weak<Device>>,
+    back: OnceLock<Arc<dyn Carrier>>,
+    carried: AtomicU64,
+}
+
+impl Wire {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { to: OnceLock::new(), back: OnceLock::new(), carried: AtomicU64::new(0) })
+    }
+}
+
+impl Carrier for Wire {
+    fn send(&self, messages: &mut dyn Iterator<Item = &[u8]>) {
+        let (Some(to), Some(back)) = (self.to.get().and_then(Weak::upgrade), self.back.get()) else { return };
+        for message in messages {
+            self.carried.fetch_add(1, Ordering::Relaxed);
+            to.receive(back, message);
+        }
+    }
+
+    fn name(&self) -> &str {
+        "wire"
+    }
+}
+
+#[test]
+fn a_carrier_takes_what_udp_would_and_packets_go_back_by_where_they_came_from() {
+    let (a, b) = (End::new(1, Config::default()), End::new(2, Config::default()));
+    a.knows(&b, false);
+    b.knows(&a, false);
+    let (out, back) = (Wire::new(), Wire::new());
+    out.to.set(Arc::downgrade(&b.device)).unwrap();
+    back.to.set(Arc::downgrade(&a.device)).unwrap();
+    assert!(out.back.set(Arc::clone(&back) as Arc<dyn Carrier>).is_ok());
+    assert!(back.back.set(Arc::clone(&out) as Arc<dyn Carrier>).is_ok());
+    assert!(a.device.set_carrier(&b.key.public(), &(Arc::clone(&out) as Arc<dyn Carrier>)));
+    assert!(
+        !a.device.set_carrier(&a.key.public(), &(out.clone() as Arc<dyn Carrier>)),
+        "no peer of that key"
+    );
+    for number in 0..20 {
+        a.send(&b, number);
+        assert_eq!(b.next(), number);
+        b.send(&a, number);
+        assert_eq!(a.next(), number, "b was told of no path but answers");
+    }
+    assert!(out.carried.load(Ordering::Relaxed) >= 21 && back.carried.load(Ordering::Relaxed) >= 21);
+
+    // A path that is configured stands until the peer is heard elsewhere.
+    let mut peer = PeerUpdate::new(b.key.public());
+    peer.endpoint = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, b.device.listen_port())));
+    a.device.apply(Update::peer(peer)).unwrap();
+    let before = out.carried.load(Ordering::Relaxed);
+    a.send(&b, 99);
+    assert_eq!(b.next(), 99);
+    assert_eq!(out.carried.load(Ordering::Relaxed), before, "it went by UDP");
+}
+
+#[test]
+fn what_is_not_wireguards_is_given_to_the_probe_and_nothing_else_is() {
+    let (told, heard) = mpsc::channel();
+    let probe = Probe::new(move |datagram, from| told.send((datagram.to_vec(), from)).unwrap());
+    let a = End::new(1, Config { probe: Some(probe), ..Config::default() });
+    let b = End::new(2, Config::default());
+    let to = SocketAddr::from((Ipv4Addr::LOCALHOST, a.device.listen_port()));
+    let stranger = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    for datagram in [&[0, 1][..], &[], &[1; 148], &[4; 32], &[3, 0, 0, 0], &[5, 6, 7]] {
+        stranger.send_to(datagram, to).unwrap();
+    }
+    let (datagram, from) = heard.recv_timeout(PATIENCE).unwrap();
+    assert_eq!((datagram, from), (vec![5, 6, 7], stranger.local_addr().unwrap()));
+    b.device.send_probe(&[200, 1], to).unwrap();
+    let (datagram, from) = heard.recv_timeout(PATIENCE).unwrap();
+    assert_eq!((datagram, from.port()), (vec![200, 1], b.device.listen_port()));
+    assert!(b.device.send_probe(&[4, 0, 0, 0], to).is_err() && b.device.send_probe(&[], to).is_err());
+    assert!(heard.try_recv().is_err());
+}
+
+#[test]
+fn a_source_that_is_not_the_peers_does_not_come_out() {
+    let (a, b) = pair(&Config::default());
+    a.send(&b, 1);
+    assert_eq!(b.next(), 1);
+    let forged = packet(Ipv4Addr::new(100, 64, 0, 3), b.address, 2);
+    send(a.packets.as_raw_fd(), &forged, MsgFlags::empty()).unwrap();
+    a.send(&b, 3);
+    assert_eq!(b.next(), 3);
+}
+
+#[test]
+fn a_device_whose_packets_have_no_other_end_is_gone() {
+    let end = End::new(1, Config::default());
+    assert!(!end.device.is_gone());
+    drop(end.packets);
+    let until = std::time::Instant::now() + PATIENCE;
+    while !end.device.is_gone() {
+        assert!(std::time::Instant::now() < until, "it goes on");
+        std::thread::yield_now();
+    }
+}
