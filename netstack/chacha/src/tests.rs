@@ -1,5 +1,7 @@
 //! Every cipher writes the bytes that the reference writes, and refuses what it refuses.
 
+#[cfg(target_arch = "x86_64")]
+mod edges;
 mod model;
 mod vectors;
 

@@ -27,19 +27,20 @@ pub(super) fn of(jobs: &[Job<'_>], once: &[__m256i; 8]) -> [u128; super::LANES] 
     let halves =
         [once.map(|word| _mm256_castsi256_si128(word)), once.map(|word| _mm256_extracti128_si256::<1>(word))];
     for ((jobs, once), tags) in jobs.chunks(LANES).zip(&halves).zip(tags.as_chunks_mut::<LANES>().0) {
-        let once: [__m256i; 4] = std::array::from_fn(|pair| {
+        let mut once: [__m256i; 4] = std::array::from_fn(|pair| {
             let low = _mm256_cvtepu32_epi64(once[2 * pair]);
             let high = _mm256_cvtepu32_epi64(once[2 * pair + 1]);
             _mm256_or_si256(low, _mm256_slli_epi64::<32>(high))
         });
         *tags = of_four(&Texts::of(jobs), &once);
+        wipe(&mut once, _mm256_setzero_si256());
     }
     tags
 }
 
 #[target_feature(enable = "avx2")]
 fn of_four(texts: &Texts<'_>, once: &[__m256i; 4]) -> [u128; LANES] {
-    let powers = Power::two(once[0], once[1]);
+    let mut powers = Power::two(once[0], once[1]);
     let mut sum = [_mm256_setzero_si256(); 5];
     if texts.steps > 0 {
         // What is before every text is left out.
@@ -53,6 +54,8 @@ fn of_four(texts: &Texts<'_>, once: &[__m256i; 4]) -> [u128; LANES] {
     let last = std::array::from_fn(|limb| _mm256_add_epi64(last[limb], sum[limb]));
     let mut products = [_mm256_setzero_si256(); 5];
     add_product(&mut products, &last, &powers[0]);
+    let zero = _mm256_setzero_si256();
+    wipe(&mut powers, Power { limbs: [zero; 5], wrapped: [zero; 4] });
     tags(carried(products), once[2], once[3])
 }
 

@@ -8,6 +8,7 @@ use std::arch::x86_64::*;
 use super::blocks::quarters_turned;
 use crate::batch::BATCH_MAX;
 use crate::job::Job;
+use crate::wipe::wipe;
 
 /// Packets in one set of registers.
 const LANES: usize = 8;
@@ -28,12 +29,13 @@ pub(super) fn of(jobs: &[Job<'_>], once: &[__m512i; 8]) -> [u128; BATCH_MAX] {
         once.map(|word| _mm512_extracti64x4_epi64::<1>(word)),
     ];
     for ((jobs, once), tags) in jobs.chunks(LANES).zip(&halves).zip(tags.as_chunks_mut::<LANES>().0) {
-        let once: [__m512i; 4] = std::array::from_fn(|pair| {
+        let mut once: [__m512i; 4] = std::array::from_fn(|pair| {
             let low = _mm512_cvtepu32_epi64(once[2 * pair]);
             let high = _mm512_cvtepu32_epi64(once[2 * pair + 1]);
             _mm512_or_si512(low, _mm512_slli_epi64::<32>(high))
         });
         *tags = of_eight(&Texts::of(jobs), &once);
+        wipe(&mut once, _mm512_setzero_si512());
     }
     tags
 }
@@ -97,7 +99,7 @@ fn step(
 
 #[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
 fn of_eight(texts: &Texts<'_>, once: &[__m512i; 4]) -> [u128; LANES] {
-    let powers = Power::four(once[0], once[1]);
+    let mut powers = Power::four(once[0], once[1]);
     let mut sum = [_mm512_setzero_si512(); 3];
     if texts.steps > 0 {
         // What is before every text is left out.
@@ -110,6 +112,8 @@ fn of_eight(texts: &Texts<'_>, once: &[__m512i; 4]) -> [u128; LANES] {
     last[2] = _mm512_or_si512(last[2], _mm512_set1_epi64(MARK));
     let mut products = Products::none();
     products.add(&std::array::from_fn(|limb| _mm512_add_epi64(last[limb], sum[limb])), &powers[0]);
+    let zero = _mm512_setzero_si512();
+    wipe(&mut powers, Power { limbs: [zero; 3], wrapped: [zero; 2] });
     tags(products.carried(), once[2], once[3])
 }
 
