@@ -29,7 +29,8 @@ const TOGETHER_MIN: usize = 4;
 
 impl Costs {
     /// How many of a batch's jobs, which are sorted with the longest first, are better done alone. The others are done
-    /// together.
+    /// together. Jobs of one length are not parted.
+    #[inline]
     pub(crate) fn alone(&self, jobs: &[Job<'_>]) -> usize {
         if jobs.len() < TOGETHER_MIN {
             return jobs.len();
@@ -39,15 +40,18 @@ impl Costs {
             *length = job.text_bytes().unwrap_or(0);
         }
         let lengths = &lengths[..jobs.len()];
-        let mut alone = 0;
+        let mut done = 0;
+        let mut cost_alone = 0;
         let mut best = (self.together(lengths), 0);
-        for (number, length) in lengths.iter().enumerate() {
-            alone += ALONE + length * ALONE_BLOCK / BLOCK_BYTES;
-            best = best.min((alone + self.together(&lengths[number + 1..]), number + 1));
+        for alike in lengths.chunk_by(|a, b| a == b) {
+            done += alike.len();
+            cost_alone += alike.len() * (ALONE + alike[0] * ALONE_BLOCK / BLOCK_BYTES);
+            best = best.min((cost_alone + self.together(&lengths[done..]), done));
         }
         best.1
     }
 
+    #[inline]
     fn together(&self, lengths: &[usize]) -> usize {
         let of_lanes = lengths.chunks(self.lanes).map(|lengths| {
             let blocks: usize = lengths.iter().map(|length| length.div_ceil(BLOCK_BYTES)).sum();
@@ -58,5 +62,38 @@ impl Costs {
             (1 + blocks.div_ceil(self.lanes)) * self.pass + tags.sum::<usize>()
         });
         of_lanes.sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::Key;
+    use crate::{avx2, avx512};
+
+    fn check(costs: Costs, lengths: &[usize], expect: usize) {
+        let key = Key::new(&[0; 32]);
+        let mut packets: Vec<Vec<u8>> = lengths.iter().map(|length| vec![0; length + TAG_BYTES]).collect();
+        let jobs: Vec<Job<'_>> =
+            packets.iter_mut().map(|bytes| Job { key: &key, counter: 0, bytes }).collect();
+        assert_eq!(costs.alone(&jobs), expect, "{lengths:?}");
+    }
+
+    #[test]
+    fn a_few_are_done_alone_and_many_together() {
+        check(avx512::COSTS, &[], 0);
+        check(avx512::COSTS, &[1420; 3], 3);
+        check(avx512::COSTS, &[1420; 16], 0);
+        check(avx512::COSTS, &[64; 16], 0);
+        check(avx2::COSTS, &[1420; 16], 16);
+        check(avx2::COSTS, &[64; 16], 0);
+    }
+
+    #[test]
+    fn a_long_one_does_not_hold_up_short_ones() {
+        let mut lengths = [64; 16];
+        lengths[0] = 1420;
+        check(avx512::COSTS, &lengths, 1);
+        check(avx2::COSTS, &lengths, 1);
     }
 }
