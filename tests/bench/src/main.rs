@@ -11,6 +11,7 @@ mod peer;
 mod report;
 mod series;
 mod server;
+mod tunnel;
 mod usage;
 
 use std::path::PathBuf;
@@ -44,6 +45,8 @@ enum What {
         #[arg(long, default_value = "unknown")]
         revision: String,
     },
+    /// What WireGuard engines do beside each other, and whether ours is as fast as it must be.
+    Tunnel(tunnel::Args),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -82,7 +85,10 @@ impl Figure {
 }
 
 fn main() -> ExitCode {
-    let What::Mesh { figures, check, results, revision } = Args::parse().what;
+    let (figures, check, results, revision) = match Args::parse().what {
+        What::Mesh { figures, check, results, revision } => (figures, check, results, revision),
+        What::Tunnel(args) => return if tunnel::run(&args) { ExitCode::SUCCESS } else { ExitCode::FAILURE },
+    };
     let figures = if figures.is_empty() { ALL.to_vec() } else { figures };
     let mut report = Report::new(&results, &revision, check);
     for figure in figures {

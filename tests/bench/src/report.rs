@@ -39,10 +39,7 @@ pub struct Report {
 impl Report {
     /// A report into a new folder below `results`. A check judges nothing.
     pub fn new(results: &Path, revision: &str, check: bool) -> Self {
-        let now = now().to_string();
-        let folder = results.join(now.replace(':', "-"));
-        fs::create_dir_all(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
-        let head = format!("{now}, revision {revision}, {}", machine());
+        let (folder, head) = (folder(results), head(revision));
         say(&format!("{head}\n"));
         Self { folder, head, judges: !check, load: 0.0, parts: Vec::new() }
     }
@@ -129,6 +126,18 @@ impl Report {
     }
 }
 
+/// A new folder below `results`, named after this moment.
+pub fn folder(results: &Path) -> PathBuf {
+    let folder = results.join(now().to_string().replace(':', "-"));
+    fs::create_dir_all(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    folder
+}
+
+/// When, of what, and on which machine a run is.
+pub fn head(revision: &str) -> String {
+    format!("{}, revision {revision}, {}", now(), machine())
+}
+
 fn bound_text(bound: Bound, unit: Unit) -> String {
     match bound {
         Bound::P99Below(limit) => format!("p99 < {limit} {unit}"),
@@ -169,7 +178,8 @@ fn load() -> f64 {
     text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0.0)
 }
 
-fn say(text: &str) {
+/// Tells whoever watches.
+pub fn say(text: &str) {
     // Nobody is left to tell if standard output is closed; the files are written all the same.
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }

@@ -66,7 +66,9 @@ impl Engine {
             "wireguard-go" | "wireguard-go-gso" => (words(&[name, "-f"]), &[("LOG_LEVEL", "error")]),
             "boringtun-cli" => (words(&[name, "--foreground", "--disable-drop-privileges"]), &[]),
             // Its crate is called gotatun-cli.
-            "gotatun" => (words(&[name, "--foreground", "--verbosity", "error"]), &[]),
+            "gotatun" => {
+                (words(&[name, "--foreground", "--disable-drop-privileges", "--verbosity", "error"]), &[])
+            }
             _ => return None,
         };
         on_path(name).then(|| Self::program(name, command, environment))

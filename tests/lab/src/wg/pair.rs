@@ -335,7 +335,10 @@ impl Side {
 
     /// The UDP port of the engine.
     pub fn port(&self) -> u16 {
-        self.wg("show", &["listen-port"]).trim().parse().expect("a port")
+        // gotatun says for a moment after it was configured that it knows no such question.
+        let ask = || self.command(&["wg", "show", &self.interface, "listen-port"]).output().ok();
+        let port = || ask().and_then(|said| String::from_utf8(said.stdout).ok()?.trim().parse().ok());
+        until(SOON, port).expect("an engine knows its port").0
     }
 
     /// What the engine tells about the other side.
