@@ -76,9 +76,8 @@ impl Pair {
     /// Both sides know each other; neither knows where the other is.
     pub fn new(a: &Engine, b: &Engine) -> Self {
         let pair = Self::apart(Some(a), Some(b));
-        pair.b.configure(&pair.a);
-        pair.b.wg_set(&format!("listen-port {}", Side::PORT));
-        pair.a.configure(&pair.b);
+        pair.b.configure(&pair.a, Some(Side::PORT));
+        pair.a.configure(&pair.b, None);
         pair
     }
 
@@ -185,10 +184,19 @@ impl Side {
         });
     }
 
-    /// Tells the engine its key and the other side's, and not where the other side is.
-    pub fn configure(&self, other: &Self) {
-        self.use_private(&self.private.borrow());
-        self.add_peer(other);
+    /// Tells the engine its key, its port, and the other side's key and addresses, and not where the other side is.
+    /// All at once: gotatun 0.10 now and then ends when it is told one after the other.
+    pub fn configure(&self, other: &Self, port: Option<u16>) {
+        let port = port.map(|port| format!("ListenPort = {port}\n")).unwrap_or_default();
+        let config = format!(
+            "[Interface]\nPrivateKey = {}\n{port}[Peer]\nPublicKey = {}\nAllowedIPs = {}\n",
+            self.private(),
+            other.public(),
+            other.allowed()
+        );
+        let directory = tempfile::tempdir().expect("a folder");
+        self.peer.take();
+        self.wg("setconf", &[&write(directory.path(), "side.conf", &config)]);
     }
 
     /// Gives the interface a new private key and returns the public one.
@@ -335,10 +343,7 @@ impl Side {
 
     /// The UDP port of the engine.
     pub fn port(&self) -> u16 {
-        // gotatun says for a moment after it was configured that it knows no such question.
-        let ask = || self.command(&["wg", "show", &self.interface, "listen-port"]).output().ok();
-        let port = || ask().and_then(|said| String::from_utf8(said.stdout).ok()?.trim().parse().ok());
-        until(SOON, port).expect("an engine knows its port").0
+        self.wg("show", &["listen-port"]).trim().parse().expect("a port")
     }
 
     /// What the engine tells about the other side.
