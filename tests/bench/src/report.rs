@@ -173,7 +173,7 @@ fn machine() -> String {
 }
 
 /// Processes that ran or wanted to, over the last minute (proc_loadavg(5)).
-fn load() -> f64 {
+pub fn load() -> f64 {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(0.0)
 }

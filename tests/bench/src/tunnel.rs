@@ -18,7 +18,7 @@ use lab::wg::{Engine, Pair};
 
 use self::rows::Rows;
 use self::table::Table;
-use crate::report::{folder, head, say};
+use crate::report::{folder, head, load, say};
 
 /// The wire itself: what the machine can do without an engine.
 const WIRE: &str = "no tunnel";
@@ -158,7 +158,7 @@ pub fn run(args: &Args) -> bool {
                 // Another one begins in each round.
                 let contender = &contenders[(at + round as usize) % contenders.len()];
                 rows.begin(round, &contender.name);
-                say(&format!("round {round}, {figure:?}: {} …\n", contender.name));
+                say(&format!("round {round}, {figure:?}: {} … (load {:.2})\n", contender.name, load()));
                 let measured = catch_unwind(AssertUnwindSafe(|| figure.measure(contender, scale, &mut rows)));
                 if measured.is_err() {
                     say(&format!("{} failed: its figure is missing\n", contender.name));

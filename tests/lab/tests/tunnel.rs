@@ -40,9 +40,10 @@ fn packets_on_a_bad_path_arrive_unchanged_and_never_twice() {
     let [out, _] = relay.finish();
     println!("{got:?}, relay: {out:?}");
     assert_eq!((got.sent, got.changed, got.twice), (count, 0, 0), "{got:?}");
-    assert!(out.lost * 25 > count && out.doubled * 25 > count && out.late * 25 > count, "{out:?}");
-    // The relay tells what it took. On a busy machine the queue before an engine overflows too.
-    assert!(got.arrived + out.lost + out.damaged + count / 10 >= count, "{got:?}, relay: {out:?}");
+    assert!([out.lost, out.doubled, out.late].into_iter().all(|some| some * 50 > count), "{out:?}");
+    // The relay tells what came to it and what it took; on a busy machine the queue before an engine overflows too.
+    let passed_on = out.came - out.lost - out.damaged;
+    assert!(out.came * 2 > count && got.arrived * 20 >= passed_on * 19, "{got:?}, relay: {out:?}");
 }
 
 /// Changes that an operator or a network makes while bytes flow; the other side may be changed too.
@@ -132,5 +133,25 @@ fn memory_is_flat_while_a_transfer_goes_on() {
     println!("{} MiB in {:?}", moved / MIB, began.elapsed());
     if length >= SEES_A_REKEY {
         wait_for("a later handshake", SOON, || pair.b.peer(&pair.a).handshake > first);
+    }
+}
+
+/// Ours and wireguard-go, on either side: with a soak's length the session is replaced by its age under load.
+#[test]
+fn another_engine_replaces_its_sessions_with_ours_under_load() {
+    let length = SEES_A_REKEY.min(Duration::from_secs(number("WARREN_SOAK_SECONDS", 2)));
+    let go = Engine::named("wireguard-go").expect("Debian has it");
+    for (a, b) in [(Engine::ours(), go.clone()), (go, Engine::ours())] {
+        let pair = Pair::joined(&a, &b);
+        let first = pair.b.peer(&pair.a).handshake;
+        let transfer = Transfer::start(&pair.a, &pair.b, 41);
+        let began = Instant::now();
+        while began.elapsed() < length {
+            transfer.goes_on(4 * MIB, &format!("{:?}", began.elapsed()));
+        }
+        if length >= SEES_A_REKEY {
+            wait_for("a later handshake", SOON, || pair.b.peer(&pair.a).handshake > first);
+        }
+        assert!(transfer.finish() > 0);
     }
 }
