@@ -225,7 +225,7 @@ impl Device {
 
     /// Whether somebody deleted the interface. The device does nothing any more; drop it and make another.
     pub fn is_gone(&self) -> bool {
-        self.shared.is_halted()
+        self.shared.is_gone()
     }
 }
 

@@ -135,6 +135,11 @@ impl Shared {
         self.is_halted.load(Ordering::SeqCst)
     }
 
+    /// Whether the device is of no use any more, also before its threads have seen that.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.is_halted() || self.tun.is_gone()
+    }
+
     /// Our key, if there is one.
     pub(crate) fn local(&self) -> Option<Arc<Local>> {
         self.local.load_full()
@@ -240,7 +245,7 @@ impl Shared {
     /// Changes what the update says, whole or not at all: what can fail comes first.
     pub(crate) fn apply(&self, update: Update) -> Result<(), ApplyError> {
         let mut settings = self.settings();
-        if self.is_halted() {
+        if self.is_gone() {
             return Err(ApplyError::Gone);
         }
         let mark = update.fwmark.unwrap_or(settings.fwmark);

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::Socket;
 
 /// Bytes of the header before every packet.
@@ -94,6 +95,14 @@ impl Tun {
         let socket = Socket::from(fd);
         socket.set_nonblocking(true)?;
         Ok(Self(End::Descriptor { socket, mtu }))
+    }
+
+    /// Whether the interface was deleted, or the other end of a descriptor closed, though nobody read it yet.
+    pub(crate) fn is_gone(&self) -> bool {
+        let mut fds = [PollFd::new(self.as_fd(), PollFlags::empty())];
+        let gone = PollFlags::POLLERR | PollFlags::POLLHUP;
+        poll(&mut fds, PollTimeout::ZERO)
+            .is_ok_and(|_| fds[0].revents().is_some_and(|seen| seen.intersects(gone)))
     }
 
     /// The MTU now; anyone may change an interface's at any time.

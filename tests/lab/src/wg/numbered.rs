@@ -191,6 +191,8 @@ mod tests {
     fn loopback() -> Numbered {
         let receiver = UdpSocket::bind("127.0.0.1:0").expect("a port");
         receiver.set_read_timeout(Some(QUIET)).expect("above zero");
+        // All of a test's packets fit, also where nobody reads for a while.
+        setsockopt(&receiver, RcvBufForce, &BUFFER_BYTES).expect("root may");
         let sender = UdpSocket::bind("127.0.0.1:0").expect("a port");
         sender.connect(receiver.local_addr().expect("is bound")).expect("a route");
         Numbered { sender, receiver }

@@ -153,7 +153,9 @@ fn an_interface_that_somebody_deletes_is_an_error() {
         while tun.read(&mut buffer).is_ok() {}
         assert_eq!(tun.read(&mut buffer).expect_err("nothing").kind(), io::ErrorKind::WouldBlock);
         assert_eq!(tun.read(&mut [0; 5]).expect_err("no room").kind(), io::ErrorKind::InvalidInput);
+        assert!(!tun.is_gone());
         ip("link del t0");
+        assert!(tun.is_gone());
         assert_eq!(tun.read(&mut buffer).expect_err("gone").raw_os_error(), Some(libc::EBADFD));
         assert!(tun.set_offload(true).is_err() && tun.mtu().is_err());
         assert!(tun.write(&[IoSlice::new(&[0; 40])]).is_err());
@@ -169,6 +171,7 @@ fn a_descriptor_carries_bare_packets() {
         assert_eq!(tun.set_offload(true).expect("nothing to set"), Offloads::default());
         let mut buffer = [0xff; 64];
         assert_eq!(tun.read(&mut buffer).expect_err("nothing").kind(), io::ErrorKind::WouldBlock);
+        assert!(!tun.is_gone());
         theirs.send(b"to the tunnel").expect("sends");
         theirs.send(b"another").expect("sends");
         assert_eq!(tun.read(&mut buffer).expect("reads"), HEADER_BYTES + 13);
