@@ -308,6 +308,8 @@ impl<L: Lease> Locked<'_, L> {
         let traffic = &self.peer.traffic;
         let mut tick = Tick::default();
         if self.control.removed {
+            // A thread that held a session until now may have set deadlines since.
+            traffic.clear();
             return tick;
         }
         if traffic.retry.take(now) {
@@ -396,10 +398,7 @@ impl<L: Lease> Locked<'_, L> {
     pub fn remove(&mut self) {
         self.control.removed = true;
         self.forget_keys();
-        self.peer.traffic.persistent.clear();
-        self.peer.traffic.begin.clear();
-        self.peer.traffic.keepalive.clear();
-        self.peer.traffic.wipe.clear();
+        self.peer.traffic.clear();
     }
 
     fn end_sessions(&mut self) {

@@ -424,6 +424,21 @@ fn a_new_key_of_ours_ends_all_sessions_and_a_removed_peer_begins_none() {
     assert_eq!((world.count(0, "data"), world.ends[0].peer.deadline()), (2, None));
 }
 
+/// The threads that seal and open may hold a session for as long as a batch takes.
+#[test]
+fn what_is_noted_of_a_peer_after_its_removal_does_not_keep_it_due() {
+    let mut world = World::new();
+    world.ends[0].peer.lock().set_keepalive_seconds(25, world.now);
+    world.send(0);
+    let pair = Arc::clone(&world.ends[0].pairs[0].1);
+    let peer = &world.ends[0].peer;
+    peer.lock().remove();
+    let (sent, received) = (peer.sent(&pair, true, world.now), peer.received(&pair, true, world.now));
+    let due = sent.look_at.min(received.look_at).expect("a timer was set");
+    assert_eq!(peer.lock().tick(due), Tick::default());
+    assert_eq!(peer.deadline(), None, "or it would be looked at again at once, for ever");
+}
+
 #[test]
 fn a_preshared_key_must_be_the_same() {
     let mut world = World::new();

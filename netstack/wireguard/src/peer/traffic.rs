@@ -134,7 +134,15 @@ impl Traffic {
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
-        let each = [&self.silence, &self.keepalive, &self.persistent, &self.retry, &self.wipe, &self.begin];
-        each.into_iter().filter_map(Deadline::get).min()
+        self.timers().into_iter().filter_map(Deadline::get).min()
+    }
+
+    /// Nothing is due any more.
+    pub(super) fn clear(&self) {
+        self.timers().into_iter().for_each(Deadline::clear);
+    }
+
+    fn timers(&self) -> [&Deadline; 6] {
+        [&self.silence, &self.keepalive, &self.persistent, &self.retry, &self.wipe, &self.begin]
     }
 }
