@@ -58,14 +58,9 @@ impl KeyPair {
         if !self.is_alive(now) {
             return None;
         }
-        let first = self.counter.fetch_add(count, Ordering::Relaxed);
-        let last = first.checked_add(count)?;
-        if last > REJECT_AFTER_MESSAGES {
-            // Stays used up: 2^13 counters are left before it would wrap, and each refusal takes it back.
-            self.counter.store(REJECT_AFTER_MESSAGES, Ordering::Relaxed);
-            return None;
-        }
-        Some(first)
+        // Compared and exchanged, so that it never wraps, whatever is asked for.
+        let next = |first: u64| first.checked_add(count).filter(|next| *next <= REJECT_AFTER_MESSAGES);
+        self.counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).ok()
     }
 
     /// Whether the session may be used at all.

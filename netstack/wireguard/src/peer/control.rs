@@ -28,6 +28,8 @@ pub(super) struct Control<L> {
     cookie: Option<([u8; 16], Time)>,
     /// Of the newest initiation; outlives all sessions, so that none is played twice.
     newest: Option<Tai64n>,
+    /// Index and first MAC of the last message that we sent: what a cookie is bound to. A cookie is taken once.
+    stamped: Option<(u32, [u8; 16])>,
     accepted: Option<Time>,
     attempts: u32,
     current: Option<Held<L>>,
@@ -45,7 +47,6 @@ pub(super) struct Control<L> {
 struct Pending<L> {
     initiator: Initiator,
     lease: L,
-    mac1: [u8; 16],
 }
 
 pub(super) struct Held<L> {
@@ -93,6 +94,7 @@ impl<L> Control<L> {
             pending: None,
             cookie: None,
             newest: None,
+            stamped: None,
             accepted: None,
             attempts: 0,
             current: None,
@@ -146,7 +148,7 @@ impl<L: Lease> Locked<'_, L> {
         Some(Finished { pair, waiting: mem::take(&mut self.control.waiting) })
     }
 
-    /// Whether a handshake that is not a repetition may begin: none was begun in the last five seconds.
+    /// Whether a handshake that is not a repetition may begin: none was begun or answered in the last five seconds.
     pub fn wants_initiation(&mut self, now: Time) -> bool {
         let may = !self.control.removed && self.peer.traffic.may_initiate(now);
         if may {
@@ -175,9 +177,10 @@ impl<L: Lease> Locked<'_, L> {
         let (initiator, mut message) =
             noise::initiate(local, remote, lease.index(), Tai64n::from_wall(wall), ephemeral);
         let mac1 = cookie::stamp(&mut message, remote, cookie.as_ref());
-        self.control.pending = Some(Box::new(Pending { initiator, lease, mac1 }));
+        self.control.stamped = Some((lease.index(), mac1));
+        self.control.pending = Some(Box::new(Pending { initiator, lease }));
         let traffic = &self.peer.traffic;
-        traffic.initiated.set(now);
+        traffic.spoke.set(now);
         traffic.begin.clear();
         traffic.keepalive.clear();
         let jitter = self.control.jitter();
@@ -221,10 +224,13 @@ impl<L: Lease> Locked<'_, L> {
         let remote = control.remote.as_ref()?;
         let (mut message, keys) =
             accepted.0.respond(remote, &control.preshared_key, lease.index(), ephemeral);
-        cookie::stamp(&mut message, remote, cookie.as_ref());
+        let mac1 = cookie::stamp(&mut message, remote, cookie.as_ref());
+        control.stamped = Some((lease.index(), mac1));
         let held = hold(keys, lease, now, false);
         control.next = Some(held);
         control.previous = None;
+        // A session is on its way: as in the kernel, we do not begin another meanwhile.
+        self.peer.traffic.spoke.set(now);
         self.derived(now);
         Some(message)
     }
@@ -278,19 +284,18 @@ impl<L: Lease> Locked<'_, L> {
         self.control.last_handshake = Some(wall);
     }
 
-    /// Takes a cookie for the initiation that we sent; the next carries it. Says whether it fits. Nothing about the
-    /// sender is learnt from it.
+    /// Takes a cookie for the last message that we sent, an initiation or the answer to one; the next carries it. Says
+    /// whether it fits. Nothing about the sender is learnt from it.
     pub fn take_cookie(&mut self, index: u32, reply: &[u8; 64], now: Time) -> bool {
         let control = &mut *self.control;
-        let (Some(pending), Some(remote)) = (&control.pending, &control.remote) else { return false };
-        if pending.lease.index() != index {
+        let (Some((of, mac1)), Some(remote)) = (&control.stamped, &control.remote) else { return false };
+        if *of != index {
             return false;
         }
-        let cookie = cookie::open_reply(remote, reply, &pending.mac1);
-        if let Some(cookie) = cookie {
-            control.cookie = Some((cookie, now));
-        }
-        cookie.is_some()
+        let Some(cookie) = cookie::open_reply(remote, reply, mac1) else { return false };
+        control.cookie = Some((cookie, now));
+        control.stamped = None;
+        true
     }
 
     /// A handshake message came or went: an authenticated one, as [`crate::Peer::sent`] says of packets.
@@ -388,10 +393,11 @@ impl<L: Lease> Locked<'_, L> {
         self.end_sessions();
         self.control.remote = None;
         self.control.cookie = None;
+        self.control.stamped = None;
         self.control.waiting.clear();
         self.peer.traffic.retry.clear();
         self.peer.traffic.silence.clear();
-        self.peer.traffic.initiated.clear();
+        self.peer.traffic.spoke.clear();
     }
 
     /// Ends everything for good.

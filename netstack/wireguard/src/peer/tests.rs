@@ -7,6 +7,7 @@ use chacha::{Cipher, Job};
 use model::{PrivateKey, PublicKey};
 
 use super::*;
+use crate::cookie::Baker;
 use crate::limits::*;
 use crate::noise::{Claimed, Local};
 
@@ -323,6 +324,10 @@ fn counters_run_out_before_they_repeat() {
         (pair.claim(1, world.now), pair.claim(64, world.now), pair.claim(1, world.now)),
         (None, None, None)
     );
+    pair.set_counter(REJECT_AFTER_MESSAGES - 2);
+    assert_eq!(pair.claim(10_000, world.now), None, "more than there are before the number wraps");
+    assert_eq!(pair.claim(3, world.now), None);
+    assert_eq!(pair.claim(2, world.now), Some(REJECT_AFTER_MESSAGES - 2));
 }
 
 #[test]
@@ -396,6 +401,24 @@ fn initiations_are_taken_once_and_not_too_often() {
 }
 
 #[test]
+fn who_has_just_answered_does_not_initiate_too() {
+    let mut world = World::new();
+    world.initiate(0);
+    let (_, initiation) = world.wire.pop_front().expect("an initiation");
+    world.deliver(1, initiation);
+    let response = world.wire.pop_front().expect("a response").1;
+    world.send(1);
+    assert_eq!(world.count(1, "initiation"), 0, "the session is on its way");
+    world.deliver(0, response);
+    world.settle();
+    assert_eq!(world.count(1, "data"), 1, "and takes what waited");
+    world.ends[1].peer.lock().forget_keys();
+    world.now += REKEY_TIMEOUT;
+    world.send(1);
+    assert_eq!(world.count(1, "initiation"), 1);
+}
+
+#[test]
 fn both_may_initiate_at_once() {
     let mut world = World::new();
     world.initiate(0);
@@ -437,6 +460,39 @@ fn what_is_noted_of_a_peer_after_its_removal_does_not_keep_it_due() {
     let due = sent.look_at.min(received.look_at).expect("a timer was set");
     assert_eq!(peer.lock().tick(due), Tick::default());
     assert_eq!(peer.deadline(), None, "or it would be looked at again at once, for ever");
+}
+
+/// Whoever we answer may ask for the proof of our address, as whoever we call.
+#[test]
+fn a_cookie_for_an_answer_is_in_the_next_one() {
+    let mut world = World::new();
+    let baker = Baker::new([3; 32]);
+    let from = "192.0.2.1:51820".parse().expect("an address");
+    let answer = |world: &mut World, at: Time| {
+        world.now = at;
+        world.initiate(0);
+        let (_, initiation) = world.wire.pop_front().expect("an initiation");
+        world.deliver(1, initiation);
+        let (_, Wire::Response(response)) = world.wire.pop_front().expect("an answer") else {
+            panic!("an answer")
+        };
+        response
+    };
+    let start = Time::from_nanos(0) + START;
+    let first = answer(&mut world, start);
+    assert!(!baker.mac2_is_valid(&first, from, start));
+    let second = answer(&mut world, start + REKEY_TIMEOUT);
+    let index = u32::from_le_bytes(second[4..8].try_into().expect("four bytes"));
+    let [caller, called] = &world.ends;
+    let reply = |message| baker.reply(&caller.local, message, from, start, [9; 24]);
+    let mut machine = called.peer.lock();
+    assert!(!machine.take_cookie(index, &reply(&first), start), "for another answer");
+    assert!(!machine.take_cookie(index + 1, &reply(&second), start), "for another index");
+    assert!(machine.take_cookie(index, &reply(&second), start));
+    assert!(!machine.take_cookie(index, &reply(&second), start), "once is enough");
+    drop(machine);
+    let third = answer(&mut world, start + 2 * REKEY_TIMEOUT);
+    assert!(baker.mac2_is_valid(&third, from, start));
 }
 
 #[test]

@@ -62,8 +62,8 @@ pub(super) struct Traffic {
     /// More data came in while a keepalive was due: another follows it.
     another_keepalive: AtomicBool,
     keepalive_seconds: AtomicU16,
-    /// Of the last initiation that we sent.
-    pub(super) initiated: Deadline,
+    /// When we sent the last message of a handshake.
+    pub(super) spoke: Deadline,
     /// One session asks once for its successor because of its age.
     pub(super) asked_last_minute: AtomicBool,
     /// Added to [`Self::silence`], in nanoseconds; changes with each handshake.
@@ -123,9 +123,9 @@ impl Traffic {
         }
     }
 
-    /// Whether the last initiation is long enough ago.
+    /// Whether our last message of a handshake is long enough ago.
     pub(super) fn may_initiate(&self, now: Time) -> bool {
-        self.initiated.get().is_none_or(|at| now.since(at) >= REKEY_TIMEOUT)
+        self.spoke.get().is_none_or(|at| now.since(at) >= REKEY_TIMEOUT)
     }
 
     /// True once a session.
