@@ -152,6 +152,11 @@ impl Device {
 
     fn start(&mut self, name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), DeviceError> {
         let builder = thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES);
+        let end = End(Arc::clone(&self.shared));
+        let run = move || {
+            let _end = end;
+            run();
+        };
         self.threads.push(builder.spawn(run).map_err(DeviceError::Threads)?);
         Ok(())
     }
@@ -223,9 +228,19 @@ impl Device {
         self.shared.carry(carrier, message);
     }
 
-    /// Whether somebody deleted the interface. The device does nothing any more; drop it and make another.
+    /// Whether somebody deleted the interface, or a thread failed. The device does nothing any more; drop it and make
+    /// another.
     pub fn is_gone(&self) -> bool {
         self.shared.is_gone()
+    }
+}
+
+/// Ends the other threads with the one that holds it: a device that only sends or only receives is worse than none.
+struct End(Arc<Shared>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.halt();
     }
 }
 

@@ -81,15 +81,7 @@ struct Packet {
 
 impl Inbound {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        let now = shared.clock.now();
-        let work = Work {
-            gate: Gate::new(random::bytes(), now),
-            runs: Vec::new(),
-            packets: Vec::with_capacity(BATCH_MESSAGES),
-            joiner: Joiner::new(shared.joins),
-            apart: Fallback::default(),
-            outbox: Outbox::new(Tails::of_this_kernel()),
-        };
+        let work = Work::new(&shared);
         Self { shared, inbox: Inbox::new(), work }
     }
 
@@ -158,6 +150,17 @@ impl Inbound {
 }
 
 impl Work {
+    fn new(shared: &Shared) -> Self {
+        Self {
+            gate: Gate::new(random::bytes(), shared.clock.now()),
+            runs: Vec::new(),
+            packets: Vec::with_capacity(BATCH_MESSAGES),
+            joiner: Joiner::new(shared.joins),
+            apart: Fallback::default(),
+            outbox: Outbox::new(Tails::of_this_kernel()),
+        }
+    }
+
     /// Message types and lengths of the WireGuard paper, section 5.4; the reserved bytes are zero.
     fn sort(&mut self, shared: &Shared, arena: &[u8], range: Range<usize>, from: &Path, ecn: u8, now: Time) {
         let message = &arena[range.clone()];
@@ -168,7 +171,11 @@ impl Work {
             [1 | 2, 0, 0, 0, ..] if matches!((message[0], message.len()), (1, 148) | (2, 92)) => {
                 self.admit(shared, message, from, now);
             }
-            [3, 0, 0, 0, ..] if message.len() == 64 => hand_on(shared, message, from),
+            [3, 0, 0, 0, ..] if message.len() == 64 => {
+                if is_ours(shared, &message[4..8]) {
+                    hand_on(shared, message, from);
+                }
+            }
             [first, ..] if *first > 4 => shared.probe(message, from),
             _ => tracing::trace!(%from, "not a message of WireGuard"),
         }
@@ -200,6 +207,10 @@ impl Work {
 
     #[cold]
     fn admit(&mut self, shared: &Shared, message: &[u8], from: &Path, now: Time) {
+        // An answer to nothing costs no hash, and is not counted as load.
+        if message[0] == 2 && !is_ours(shared, &message[8..12]) {
+            return;
+        }
         let Some(local) = shared.local() else { return };
         // What a carrier brings is bounded together: who may use the carrier is known to it.
         let address = from.udp().map_or(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)), |udp| udp.remote);
@@ -302,9 +313,43 @@ impl Run {
     }
 }
 
+/// Whether a handshake or a session of ours has the index: nobody can fill the queue of tasks with other answers and
+/// cookies.
+#[cold]
+fn is_ours(shared: &Shared, index: &[u8]) -> bool {
+    let index = u32::from_le_bytes(index.try_into().expect("four bytes"));
+    shared.sessions.get(index).is_some()
+}
+
 #[cold]
 fn hand_on(shared: &Shared, message: &[u8], from: &Path) {
     let mut bytes = [0; HANDSHAKE_BYTES_MAX];
     bytes[..message.len()].copy_from_slice(message);
     shared.work(Task::Handshake(Box::new(Handshake { bytes, length: message.len(), from: from.clone() })));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::udp::Endpoint;
+    use crate::peer::Lease;
+
+    #[test]
+    fn only_cookies_for_handshakes_of_ours_are_handed_on() {
+        let (shared, to_do) = Shared::alone();
+        let mut work = Work::new(&shared);
+        let peer = Peer::new(model::PublicKey::from_bytes([1; 32]), 1, 1);
+        let lease = Lease::new(&shared.sessions, &peer, 0xabcd_0000).expect("there is room");
+        let remote = SocketAddr::from(([192, 0, 2, 1], 51820));
+        let from = Path::Udp(Endpoint { remote, local: None });
+        let mut arrives = |index: u32| {
+            let mut message = [0; 64];
+            message[0] = 3;
+            message[4..8].copy_from_slice(&index.to_le_bytes());
+            work.sort(&shared, &message, 0..64, &from, ip::NOT_ECT, shared.clock.now());
+            to_do.try_iter().count()
+        };
+        let index = wireguard::Lease::index(&lease);
+        assert_eq!((arrives(index), arrives(index ^ 0x10_0000), arrives(index + 1)), (1, 0, 0));
+    }
 }

@@ -354,3 +354,27 @@ fn signal(event: &EventFd) {
         tracing::debug!(%error, "the event is signalled already");
     }
 }
+
+#[cfg(test)]
+impl Shared {
+    /// What a device shares that has no threads, and what is to do.
+    pub(crate) fn alone() -> (Arc<Self>, std::sync::mpsc::Receiver<Task>) {
+        use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+        let (inner, _) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::empty()).expect("a pair");
+        let udp_offload = Offload { gso: false, gro: false };
+        let (tasks, to_do) = std::sync::mpsc::sync_channel(crate::work::TASKS_MAX);
+        let parts = Parts {
+            name: "alone".to_owned(),
+            tun: Tun::over(inner, 1420).expect("a descriptor"),
+            sockets: Sockets::bind(0, 0, udp_offload).expect("a port"),
+            fwmark: 0,
+            joins: Joins { tcp: false, udp: false },
+            udp_offload,
+            cipher: Cipher::Reference,
+            probe: None,
+            tasks,
+        };
+        (Arc::new(Self::new(parts).expect("events")), to_do)
+    }
+}

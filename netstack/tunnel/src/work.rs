@@ -61,27 +61,29 @@ impl Worker {
 
     /// Until the device is halted.
     pub(crate) fn run(&mut self, tasks: &Receiver<Task>) {
-        while !self.shared.is_halted() {
-            let now = self.shared.clock.now();
-            while let Some(peer) = self.shared.wheel.take(now) {
-                self.tick(&peer, now);
-            }
-            let wait = self
-                .shared
-                .wheel
-                .first()
-                .map_or(WAIT_MAX, |at| at.since(self.shared.clock.now()).min(WAIT_MAX));
-            match tasks.recv_timeout(wait) {
-                Ok(Task::Handshake(handshake)) => self.take_handshake(&handshake),
-                Ok(Task::Peer(peer)) => {
-                    peer.answer();
-                    self.look_at(&peer);
-                }
-                Ok(Task::Send(peer, finished)) => self.send_waiting(&peer, finished),
-                Ok(Task::Look) | Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
+        while !self.shared.is_halted() && self.step(tasks) {}
+    }
+
+    /// Looks at one peer whose time has come and does one task, or waits for either: of thousands that are due together
+    /// each makes an initiation, and their answers must not wait for the last. False if there will be no more tasks.
+    fn step(&mut self, tasks: &Receiver<Task>) -> bool {
+        let now = self.shared.clock.now();
+        if let Some(peer) = self.shared.wheel.take(now) {
+            self.tick(&peer, now);
         }
+        let wait =
+            self.shared.wheel.first().map_or(WAIT_MAX, |at| at.since(self.shared.clock.now()).min(WAIT_MAX));
+        match tasks.recv_timeout(wait) {
+            Ok(Task::Handshake(handshake)) => self.take_handshake(&handshake),
+            Ok(Task::Peer(peer)) => {
+                peer.answer();
+                self.look_at(&peer);
+            }
+            Ok(Task::Send(peer, finished)) => self.send_waiting(&peer, finished),
+            Ok(Task::Look) | Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return false,
+        }
+        true
     }
 
     fn take_handshake(&mut self, handshake: &Handshake) {
@@ -147,6 +149,8 @@ impl Worker {
         }
     }
 
+    /// Somebody wants a session for the peer: sends what waits if there is one, and begins a handshake unless one is
+    /// under way.
     fn look_at(&mut self, peer: &Arc<Peer>) {
         let now = self.shared.clock.now();
         let mut machine = peer.lock();
@@ -196,6 +200,7 @@ impl Worker {
         }
     }
 
+    /// Seals and sends what waited for the session; a keepalive if nothing did.
     fn send_waiting(&mut self, peer: &Arc<Peer>, finished: Finished) {
         let now = self.shared.clock.now();
         let has_data = !finished.waiting.is_empty();
@@ -225,8 +230,7 @@ fn means(shared: &Shared, peer: &Arc<Peer>) -> Option<(Lease, [u8; 32])> {
     Some((lease, random::try_bytes()?))
 }
 
-/// Somebody wants a session for the peer: begins a handshake unless one is under way, or sends what waits.
-/// Seals and sends what waited for the session; a keepalive if nothing did.
+/// A data message with one packet, or a keepalive of an empty one. `None` if the session seals no more.
 fn seal(shared: &Shared, pair: &KeyPair, packet: &[u8], mtu: usize, now: Time) -> Option<Vec<u8>> {
     let counter = pair.claim(1, now)?;
     let mut message = Vec::with_capacity(packet.len() + DATA_OVERHEAD_BYTES + 16);
@@ -238,4 +242,25 @@ fn seal(shared: &Shared, pair: &KeyPair, packet: &[u8], mtu: usize, now: Time) -
     let bytes = &mut message[DATA_HEADER_BYTES..];
     shared.cipher.seal([Job { key: pair.sealing(), counter, bytes }]);
     Some(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_waits_for_one_of_the_peers_that_are_due_and_not_for_all() {
+        let (shared, to_do) = Shared::alone();
+        let peer = |number| Peer::new(model::PublicKey::from_bytes([1; 32]), number, number);
+        let due = shared.clock.now();
+        for number in 0..3 {
+            shared.wheel.arm(&peer(number), due);
+        }
+        let asking = peer(3);
+        shared.ask_handshake(&asking);
+        assert!(!asking.ask());
+        assert!(Worker::new(Arc::clone(&shared)).step(&to_do));
+        assert!(asking.ask(), "it was looked at");
+        assert_eq!(std::iter::from_fn(|| shared.wheel.take(due)).count(), 2);
+    }
 }

@@ -187,8 +187,21 @@ fn a_device_whose_packets_have_no_other_end_is_gone() {
     let end = End::new(1, Config::default());
     assert!(!end.device.is_gone());
     drop(end.packets);
+    wait_until_gone(&end.device);
+}
+
+#[test]
+fn a_device_with_a_thread_that_failed_is_gone() {
+    let probe = Probe::new(|_, _| panic!("a fault of the owner's"));
+    let end = End::new(1, Config { probe: Some(probe), ..Config::default() });
+    let to = SocketAddr::from((Ipv4Addr::LOCALHOST, end.device.listen_port()));
+    UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().send_to(&[5], to).unwrap();
+    wait_until_gone(&end.device);
+}
+
+fn wait_until_gone(device: &Device) {
     let until = std::time::Instant::now() + PATIENCE;
-    while !end.device.is_gone() {
+    while !device.is_gone() {
         assert!(std::time::Instant::now() < until, "it goes on");
         std::thread::yield_now();
     }
