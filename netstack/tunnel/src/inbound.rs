@@ -217,7 +217,8 @@ impl Work {
         match self.gate.admit(&local, message, address, now, random::try_bytes) {
             Admission::Take => hand_on(shared, message, from),
             Admission::Challenge(reply) => {
-                from.send(&reply, &shared.sockets.load(), &mut self.outbox, shared.clock.instant(now));
+                let (sockets, now) = (shared.sockets.load(), shared.clock.instant(now));
+                from.send(&reply, ip::NOT_ECT, &sockets, &mut self.outbox, now);
             }
             Admission::Drop => tracing::debug!(%from, "handshake forged, or one of too many"),
         }
@@ -261,6 +262,10 @@ impl Work {
             }
         }
         drop(routes);
+        // Before anybody can answer: the answer goes where the peer is now, and by the session that it has now.
+        for run in self.runs.drain(..) {
+            run.note(shared, now);
+        }
         let mut refused = false;
         self.joiner.flush(arena, |parts| refused |= deliver(&shared.tun, parts));
         if refused {
@@ -271,9 +276,6 @@ impl Work {
             self.apart.enter(shared.clock.instant(now));
         }
         self.packets.clear();
-        for run in self.runs.drain(..) {
-            run.note(shared, now);
-        }
     }
 
     fn open(&mut self, shared: &Shared, arena: &mut [u8]) {

@@ -6,6 +6,8 @@ use std::net::IpAddr;
 
 /// Not ECN-capable.
 pub(crate) const NOT_ECT: u8 = 0;
+/// The traffic class of handshakes: AF41 and not ECN-capable, as in the kernel (`HANDSHAKE_DSCP`).
+pub(crate) const HANDSHAKE_CLASS: u8 = 0x88;
 /// Capable of ECN.
 const ECT_0: u8 = 2;
 /// Congestion experienced.

@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use crate::io::udp::outbox::Outbox;
 use crate::io::udp::{Endpoint, Sockets};
-use crate::ip::NOT_ECT;
 
 /// Takes WireGuard messages somewhere that is not our UDP socket, such as a relay. What it brings back is given to
 /// [`crate::Device::receive`].
@@ -65,8 +64,15 @@ impl Path {
 }
 
 impl Path {
-    /// Sends one message. Says whether our address of the path has become unusable; it went out from another then.
-    pub(crate) fn send(&self, message: &[u8], sockets: &Sockets, outbox: &mut Outbox, now: Instant) -> bool {
+    /// Sends one message of a traffic class (RFC 2474). Says whether our address of the path has become unusable; it went out from another then.
+    pub(crate) fn send(
+        &self,
+        message: &[u8],
+        class: u8,
+        sockets: &Sockets,
+        outbox: &mut Outbox,
+        now: Instant,
+    ) -> bool {
         let endpoint = match self {
             Self::Udp(endpoint) => *endpoint,
             Self::Carrier(carrier) => {
@@ -74,7 +80,7 @@ impl Path {
                 return false;
             }
         };
-        outbox.push(0..message.len(), message.len(), endpoint, NOT_ECT);
+        outbox.push(0..message.len(), message.len(), endpoint, class);
         let report = outbox.send(sockets, message, now);
         // Lost like any datagram that there is no room for.
         outbox.clear();

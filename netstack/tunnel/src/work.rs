@@ -15,6 +15,7 @@ use wireguard::{Finished, KeyPair, Time};
 use crate::clock;
 use crate::io::udp::kernel::Tails;
 use crate::io::udp::outbox::Outbox;
+use crate::ip::{self, HANDSHAKE_CLASS};
 use crate::outbound::padded;
 use crate::path::Path;
 use crate::peer::{Lease, Peer};
@@ -120,7 +121,7 @@ impl Worker {
         drop(machine);
         peer.count_received(message.len());
         peer.heard(from);
-        self.send_to(&peer, &response);
+        self.send_to(&peer, &response, HANDSHAKE_CLASS);
         self.shared.arm(&peer);
     }
 
@@ -195,7 +196,7 @@ impl Worker {
         drop(machine);
         if let Some(message) = message {
             tracing::debug!(peer = %peer.key, "handshake begun");
-            self.send_to(peer, &message);
+            self.send_to(peer, &message, HANDSHAKE_CLASS);
             self.shared.arm(peer);
         }
     }
@@ -208,17 +209,17 @@ impl Worker {
         let keepalive = (!has_data).then(Box::default);
         for packet in finished.waiting.into_iter().chain(keepalive) {
             let Some(message) = seal(&self.shared, &finished.pair, &packet, mtu, now) else { return };
-            self.send_to(peer, &message);
+            self.send_to(peer, &message, ip::encapsulated_ecn(&packet));
         }
         let wants = peer.machine().sent(&finished.pair, has_data, now);
         self.shared.follow(peer, wants);
     }
 
-    fn send_to(&mut self, peer: &Peer, message: &[u8]) {
+    fn send_to(&mut self, peer: &Peer, message: &[u8], class: u8) {
         let Some(path) = peer.path() else { return };
         peer.count_sent(message.len());
         let now = self.shared.clock.instant(self.shared.clock.now());
-        if path.send(message, &self.shared.sockets.load(), &mut self.outbox, now) {
+        if path.send(message, class, &self.shared.sockets.load(), &mut self.outbox, now) {
             peer.forget_local();
         }
     }

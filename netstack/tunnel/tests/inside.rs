@@ -10,7 +10,10 @@ use std::time::Duration;
 use chacha::Cipher;
 use model::PrivateKey;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
+use nix::sys::socket::{
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv, recvmsg, send, setsockopt,
+    socketpair, sockopt,
+};
 use tunnel::{Carrier, Config, Device, PeerUpdate, Probe, Update};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -118,17 +121,37 @@ impl Carrier for Wire {
     }
 }
 
-#[test]
-fn a_carrier_takes_what_udp_would_and_packets_go_back_by_where_they_came_from() {
-    let (a, b) = (End::new(1, Config::default()), End::new(2, Config::default()));
-    a.knows(&b, false);
-    b.knows(&a, false);
+/// Wires there and back, of which the first knows.
+fn wires(a: &End, b: &End) -> (Arc<Wire>, Arc<Wire>) {
     let (out, back) = (Wire::new(), Wire::new());
     out.to.set(Arc::downgrade(&b.device)).unwrap();
     back.to.set(Arc::downgrade(&a.device)).unwrap();
     assert!(out.back.set(Arc::clone(&back) as Arc<dyn Carrier>).is_ok());
     assert!(back.back.set(Arc::clone(&out) as Arc<dyn Carrier>).is_ok());
     assert!(a.device.set_carrier(&b.key.public(), &(Arc::clone(&out) as Arc<dyn Carrier>)));
+    (out, back)
+}
+
+#[test]
+fn who_sees_a_packet_may_answer_to_where_it_came_from() {
+    let (a, b) = (End::new(1, Config::default()), End::new(2, Config::default()));
+    a.knows(&b, false);
+    let _wires = wires(&a, &b);
+    for number in 0..500 {
+        b.knows(&a, true);
+        a.send(&b, number);
+        assert_eq!(b.next(), number);
+        let state = b.device.peer(&a.key.public()).expect("a peer");
+        assert_eq!(state.endpoint, None, "after packet {number} the answer would go to the old path");
+    }
+}
+
+#[test]
+fn a_carrier_takes_what_udp_would_and_packets_go_back_by_where_they_came_from() {
+    let (a, b) = (End::new(1, Config::default()), End::new(2, Config::default()));
+    a.knows(&b, false);
+    b.knows(&a, false);
+    let (out, back) = wires(&a, &b);
     assert!(
         !a.device.set_carrier(&a.key.public(), &(out.clone() as Arc<dyn Carrier>)),
         "no peer of that key"
@@ -169,6 +192,27 @@ fn what_is_not_wireguards_is_given_to_the_probe_and_nothing_else_is() {
     assert_eq!((datagram, from.port()), (vec![200, 1], b.device.listen_port()));
     assert!(b.device.send_probe(&[4, 0, 0, 0], to).is_err() && b.device.send_probe(&[], to).is_err());
     assert!(heard.try_recv().is_err());
+}
+
+#[test]
+fn handshakes_are_marked_as_the_kernels_are() {
+    let end = End::new(1, Config::default());
+    let other = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    setsockopt(&other, sockopt::IpRecvTos, &true).unwrap();
+    let mut peer = PeerUpdate::new(PrivateKey::from_bytes([2; 32]).public());
+    peer.endpoint = Some(other.local_addr().unwrap());
+    let key = peer.key;
+    end.device.apply(Update::peer(peer)).unwrap();
+    assert!(end.device.begin_handshake(&key));
+    let (mut message, mut space) = ([0; 200], nix::cmsg_space!(u8));
+    let mut parts = [std::io::IoSliceMut::new(&mut message)];
+    other.set_read_timeout(Some(PATIENCE)).unwrap();
+    let came = recvmsg::<()>(other.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::empty()).unwrap();
+    let class = came.cmsgs().unwrap().find_map(|message| match message {
+        ControlMessageOwned::Ipv4Tos(class) => Some(class),
+        _ => None,
+    });
+    assert_eq!((came.bytes, class), (148, Some(0x88)), "AF41");
 }
 
 #[test]

@@ -107,9 +107,9 @@ impl Control {
         }
     }
 
-    /// Bits for congestion of the outer header; the others of its type of service are zero.
-    pub(super) fn congestion(&mut self, ecn: u8, v4: bool) {
-        let class = libc::c_int::from(ecn & ECN_MASK).to_ne_bytes();
+    /// Type of service or traffic class of the outer header.
+    pub(super) fn class(&mut self, class: u8, v4: bool) {
+        let class = libc::c_int::from(class).to_ne_bytes();
         if v4 {
             self.put(libc::IPPROTO_IP, libc::IP_TOS, &class);
         } else {
@@ -208,7 +208,7 @@ mod tests {
         for (local, v4, info) in [("192.0.2.1", true, 12), ("2001:db8::1", false, 20)] {
             control.length = 0;
             control.leave_from(local.parse().expect("an address"));
-            control.congestion(2, v4);
+            control.class(0x8a, v4);
             control.segments(1452);
             // SAFETY: only arithmetic.
             #[allow(unsafe_code)]

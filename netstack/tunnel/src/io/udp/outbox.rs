@@ -40,7 +40,7 @@ struct Message {
     range: Range<usize>,
     stride: usize,
     to: Endpoint,
-    ecn: u8,
+    class: u8,
     /// The error for which it goes datagram by datagram.
     cut: Option<i32>,
     /// It was refused from its address, and leaves from any.
@@ -92,17 +92,17 @@ impl Outbox {
     }
 
     /// Adds the bytes at `range` of the arena, as datagrams of `stride` bytes of which the last may be shorter, with
-    /// these bits for congestion (0 to 3). Bytes right behind those of the message before, for the same destination
-    /// and with the same bits, become part of it if its datagrams all have that length, at least the new ones'.
+    /// this type of service or traffic class. Bytes right behind those of the message before, for the same destination
+    /// and of the same class, become part of it if its datagrams all have that length, at least the new ones'.
     /// A `stride` of 0, or beyond the range, is the range's length. Nothing is added for an empty range.
-    pub(crate) fn push(&mut self, mut range: Range<usize>, stride: usize, to: Endpoint, ecn: u8) {
+    pub(crate) fn push(&mut self, mut range: Range<usize>, stride: usize, to: Endpoint, class: u8) {
         let length = range.len();
         let stride = if stride == 0 { length } else { stride.min(length) };
         if let Some(last) = self.messages[self.next..].last_mut() {
             let fits = last.range.len() + length <= most(last.stride);
             let continues = last.range.end == range.start && last.range.len().is_multiple_of(last.stride);
             let like = last.stride == stride || (length == stride && length <= last.stride);
-            if fits && continues && like && last.cut.is_none() && last.to == to && last.ecn == ecn {
+            if fits && continues && like && last.cut.is_none() && last.to == to && last.class == class {
                 last.range.end = range.end;
                 return;
             }
@@ -110,7 +110,7 @@ impl Outbox {
         while !range.is_empty() {
             let end = range.end.min(range.start + most(stride));
             let part = range.start..end;
-            self.messages.push(Message { range: part, stride, to, ecn, cut: None, freed: false });
+            self.messages.push(Message { range: part, stride, to, class, cut: None, freed: false });
             range.start = end;
         }
     }
@@ -187,8 +187,8 @@ impl Outbox {
             if let Some(local) = message.to.local.filter(|_| !message.freed && !stale.contains(&message.to)) {
                 control.leave_from(local);
             }
-            if message.ecn != 0 {
-                control.congestion(message.ecn, v4);
+            if message.class != 0 {
+                control.class(message.class, v4);
             }
             let bytes = &arena[message.range.clone()];
             let shape = if segments { self.shape(message) } else { Shape::Cut };
