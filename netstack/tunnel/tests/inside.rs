@@ -124,8 +124,8 @@ impl Carrier for Wire {
 /// Wires there and back, of which the first knows.
 fn wires(a: &End, b: &End) -> (Arc<Wire>, Arc<Wire>) {
     let (out, back) = (Wire::new(), Wire::new());
-    out.to.set(Arc::downgrade(&b.device)).unwrap();
-    back.to.set(Arc::downgrade(&a.device)).unwrap();
+    out.to.set(Arc::downgrade(&b.device)).expect("set once");
+    back.to.set(Arc::downgrade(&a.device)).expect("set once");
     assert!(out.back.set(Arc::clone(&back) as Arc<dyn Carrier>).is_ok());
     assert!(back.back.set(Arc::clone(&out) as Arc<dyn Carrier>).is_ok());
     assert!(a.device.set_carrier(&b.key.public(), &(Arc::clone(&out) as Arc<dyn Carrier>)));

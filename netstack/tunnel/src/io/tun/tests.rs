@@ -34,8 +34,8 @@ fn with_interface(offload: bool, test: impl FnOnce(&Tun) + Send + 'static) {
 fn next_v4(tun: &Tun) -> Vec<u8> {
     let mut buffer = vec![0xff; READ_BYTES];
     loop {
-        let mut fds = [nix::poll::PollFd::new(tun.as_fd(), nix::poll::PollFlags::POLLIN)];
-        assert_eq!(nix::poll::poll(&mut fds, 5000u16), Ok(1), "a packet comes");
+        let mut fds = [PollFd::new(tun.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut fds, 5000u16), Ok(1), "a packet comes");
         let length = tun.read(&mut buffer).expect("reads");
         // The kernel looks for IPv6 routers by itself.
         if buffer[HEADER_BYTES] >> 4 == 4 {
