@@ -1,13 +1,25 @@
 //! The settings of `warren-agent`.
 
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Parser, ValueEnum};
 use host::InterfaceName;
 use host::drive::Server;
 use host::resolver::ResolverMode;
-use host::wireguard::Mode;
 use link::{PreferCarrier, ServerAddress, Trust};
+use stack::Inbound;
+
+/// Where the proxies listen in mode netstack.
+const PROXY_DEFAULT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1055));
+
+/// A proxy that strangers could reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a proxy at {0} is open to whoever reaches it: choose a loopback address for --proxy, or add --proxy-open"
+)]
+pub struct OpenProxy(SocketAddr);
 
 /// The agent: keeps this device's interface, routes and names as the directory says.
 #[derive(Debug, Parser)]
@@ -28,9 +40,21 @@ pub struct Settings {
     /// UDP port of WireGuard on the first profile's interface; any free one if absent.
     #[arg(long, env = "WARREN_LISTEN_PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub listen_port: Option<u16>,
-    /// auto, kernel or userspace.
-    #[arg(long, env = "WARREN_WIREGUARD", default_value = "auto")]
-    pub wireguard: Mode,
+    /// auto, kernel, userspace; or netstack, which needs no privilege and has no interface: see --proxy and --inbound.
+    #[arg(long, env = "WARREN_MODE", alias = "wireguard", default_value = "auto")]
+    pub mode: Mode,
+    /// Where SOCKS5 and HTTP proxies reach the mesh, or none; 127.0.0.1:1055 in mode netstack, else none.
+    #[arg(long, env = "WARREN_PROXY")]
+    pub proxy: Option<Proxy>,
+    /// Let the proxies listen elsewhere than on loopback: whoever reaches them is on the mesh as this device.
+    #[arg(long, env = "WARREN_PROXY_OPEN")]
+    pub proxy_open: bool,
+    /// Let the proxies connect to what is outside the mesh, too.
+    #[arg(long, env = "WARREN_PROXY_OUTSIDE")]
+    pub proxy_outside: bool,
+    /// In mode netstack, ports of this machine's loopback that the mesh reaches: all, none, or 22,8080.
+    #[arg(long, env = "WARREN_INBOUND", default_value = "all")]
+    pub inbound: Inbound,
     /// Who resolves names on this machine and is told of the mesh's.
     #[arg(long, env = "WARREN_RESOLVER", default_value = "auto")]
     pub resolver: Resolver,
@@ -51,6 +75,54 @@ pub struct Settings {
     pub print_config: bool,
     #[command(flatten)]
     pub log: shell::log::Settings,
+}
+
+/// How this device takes part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// With an interface.
+    Interface(host::wireguard::Mode),
+    /// With a stack in this process, which needs no privilege.
+    Netstack,
+}
+
+/// Not a mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a mode is auto, kernel, userspace or netstack")]
+pub struct BadMode;
+
+impl FromStr for Mode {
+    type Err = BadMode;
+    fn from_str(text: &str) -> Result<Self, BadMode> {
+        match text {
+            "netstack" => Ok(Self::Netstack),
+            other => other.parse().map(Self::Interface).map_err(|_| BadMode),
+        }
+    }
+}
+
+/// Where the proxies listen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proxy {
+    /// Here.
+    At(SocketAddr),
+    /// Nowhere.
+    None,
+}
+
+/// Not a place for a proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a proxy is ADDRESS:PORT or none")]
+pub struct BadProxy;
+
+impl FromStr for Proxy {
+    type Err = BadProxy;
+    fn from_str(text: &str) -> Result<Self, BadProxy> {
+        match text {
+            "none" => Ok(Self::None),
+            address => address.parse().map(Self::At).map_err(|_| BadProxy),
+        }
+    }
 }
 
 /// Who is told of the mesh's names.
@@ -102,6 +174,27 @@ impl From<Carrier> for PreferCarrier {
 }
 
 impl Settings {
+    /// Where the proxies listen, if anywhere.
+    ///
+    /// # Errors
+    /// Elsewhere than on loopback, and nobody said that this is meant.
+    pub fn proxy(&self) -> Result<Option<SocketAddr>, OpenProxy> {
+        match (self.proxy, self.mode) {
+            (Some(Proxy::At(address)), _) if !address.ip().is_loopback() && !self.proxy_open => {
+                Err(OpenProxy(address))
+            }
+            (Some(Proxy::At(address)), _) => Ok(Some(address)),
+            (None, Mode::Netstack) => Ok(Some(PROXY_DEFAULT)),
+            (Some(Proxy::None), _) | (None, Mode::Interface(_)) => Ok(None),
+        }
+    }
+
+    /// Whether the mesh reaches a port of this machine in mode netstack. The proxies' is no way back into the mesh.
+    pub fn admits(&self, port: u16) -> bool {
+        let is_proxy = self.proxy().ok().flatten().is_some_and(|proxy| proxy.port() == port);
+        self.inbound.admits(port) && !is_proxy
+    }
+
     /// How a server is dialled.
     pub fn server(&self, address: ServerAddress) -> Server {
         let trust = if self.proxied || self.ca_file.is_some() {
@@ -141,6 +234,33 @@ mod tests {
         let carrier = |name| parse(&["--carrier", name]).map(|s| PreferCarrier::from(s.carrier)).ok();
         assert_eq!(carrier("websocket"), Some(PreferCarrier::OnlyWebSocket));
         assert_eq!(carrier("pigeon"), None);
+    }
+
+    #[test]
+    fn only_the_mode_without_interface_has_proxies_by_itself() {
+        let proxy = |args: &[&str]| {
+            let proxy = parse(args).expect("settings").proxy();
+            proxy.map(|at| at.map(|at| at.to_string()))
+        };
+        let at = |text: &str| Ok(Some(text.to_owned()));
+        assert_eq!(proxy(&[]), Ok(None));
+        assert_eq!(proxy(&["--mode", "netstack"]), at("127.0.0.1:1055"));
+        assert_eq!(proxy(&["--mode", "netstack", "--proxy", "none"]), Ok(None));
+        assert_eq!(proxy(&["--mode", "kernel", "--proxy", "[::1]:9"]), at("[::1]:9"));
+        assert!(proxy(&["--proxy", "0.0.0.0:1055"]).is_err());
+        assert_eq!(proxy(&["--proxy", "0.0.0.0:1055", "--proxy-open"]), at("0.0.0.0:1055"));
+        for bad in [["--mode", "magic"], ["--proxy", "1055"], ["--inbound", "some"]] {
+            assert!(parse(&bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_mesh_reaches_the_ports_that_are_named_but_no_proxy() {
+        let settings = |args: &[&str]| parse(&[&["--mode", "netstack"], args].concat()).expect("settings");
+        assert!(settings(&[]).admits(22) && !settings(&[]).admits(1055));
+        assert!(settings(&["--proxy", "none"]).admits(1055));
+        let named = settings(&["--inbound", "80,443"]);
+        assert!(named.admits(443) && !named.admits(22));
     }
 
     #[test]

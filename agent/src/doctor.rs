@@ -27,6 +27,9 @@ pub async fn dns(profile: &Profile) -> Result<Vec<Finding>, Refusal> {
     else {
         return Ok(vec![inactive(&report)]);
     };
+    if profile.stack().is_some() {
+        return Ok(vec![rootless(profile)]);
+    }
     let mut findings = vec![owner(profile, report.host.resolver)];
     findings.extend(
         report
@@ -50,6 +53,19 @@ fn inactive(report: &Report) -> Finding {
         _ => "warren up",
     };
     bad(&format!("this device is {state}: it has no names"), remedy)
+}
+
+/// Without an interface this machine's resolver is told nothing.
+fn rootless(profile: &Profile) -> Finding {
+    match profile.settings().proxy() {
+        Ok(Some(proxy)) => good(&format!(
+            "in mode netstack names are known to the proxies at {proxy} and to `warren nc`, not to this machine's resolver"
+        )),
+        _ => bad(
+            "in mode netstack without a proxy, only `warren nc` knows names",
+            "start warren-agent with --proxy",
+        ),
+    }
 }
 
 fn owner(profile: &Profile, owner: Owner) -> Finding {

@@ -10,10 +10,13 @@ mod machine;
 mod ping;
 mod profile;
 mod profiles;
+mod proxy;
 mod query;
+mod reach;
 mod requests;
 mod socket;
 mod store;
+mod stream;
 mod view;
 
 use std::process::ExitCode;
@@ -23,7 +26,7 @@ use anyhow::Context as _;
 use host::capabilities::{self, Missing, Needed};
 use shell::service::{self, Wish, Wishes};
 
-use crate::config::Settings;
+use crate::config::{Mode, Settings};
 use crate::profiles::Profiles;
 use crate::store::Store;
 
@@ -37,7 +40,10 @@ fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(exit) => return exit,
     };
-    let needed = |missing: &Missing| missing.0 == Needed::NetAdmin || settings.dns_port < PORT_UNPRIVILEGED;
+    let needed = |missing: &Missing| {
+        settings.mode != Mode::Netstack
+            && (missing.0 == Needed::NetAdmin || settings.dns_port < PORT_UNPRIVILEGED)
+    };
     let missing: Vec<String> =
         capabilities::missing().iter().filter(|m| needed(m)).map(ToString::to_string).collect();
     if !missing.is_empty() {
@@ -55,7 +61,12 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let path = settings.socket.clone();
     let group = shell::users::group(&settings.group);
     let store = Store::open(&settings.state_dir)?;
+    let proxy = match settings.proxy()? {
+        Some(address) => Some(proxy::Listener::bind(address, settings.proxy_outside).await?),
+        None => None,
+    };
     let profiles = Arc::new(Profiles::start(Arc::new(settings), store)?);
+    let proxying = proxy.map(|proxy| tokio::spawn(proxy.serve(Arc::clone(&profiles))));
     let listener =
         socket::listen(&path, group).await.with_context(|| format!("cannot listen on {}", path.display()))?;
     let serving = tokio::spawn(socket::serve(listener, group, Arc::clone(&profiles)));
@@ -68,6 +79,9 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     }
     service::stopping();
     serving.abort();
+    if let Some(proxying) = proxying {
+        proxying.abort();
+    }
     // The socket is ours; a leftover one would be replaced by the next start.
     let _ = std::fs::remove_file(&path);
     profiles.stop().await;

@@ -1,21 +1,25 @@
 //! `warren ping`: echoes to a name or address of the mesh, one answer each.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use model::api::local::{Answer, Pong};
 use model::{Code, Refusal};
+use stack::Stack;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use crate::echo::Echo;
 use crate::lookup::{self, Found};
-use crate::profile::{Profile, failed};
+use crate::profile::Profile;
 use crate::view;
 
 /// More is a flood, not a question.
 const COUNT_MAX: u32 = 1000;
 /// Nobody waits longer for one reply.
 const PATIENCE_MAX: Duration = Duration::from_secs(60);
+/// Where this machine answers for a device that has no interface.
+const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// ping(8) lets nobody but root go faster than this.
 const INTERVAL: Duration = Duration::from_millis(200);
 
@@ -34,20 +38,13 @@ pub async fn run(profile: &Profile, wish: &Wish, answers: &mpsc::Sender<Answer>)
     if !(1..=COUNT_MAX).contains(&wish.count) {
         return Err(Refusal::new(Code::BadRequest, format!("count is 1 to {COUNT_MAX}")));
     }
-    let report = profile.report().await?;
-    if view::active(&report).is_none() {
-        return Err(view::inactive(&report));
-    }
-    let zones = profile.handle()?.zones().await.map_err(|gone| failed(&gone))?;
-    let zone =
-        zones.first().ok_or_else(|| Refusal::new(Code::NotEnrolled, "this device holds no names yet"))?;
-    let found = lookup::find(zone, &wish.target)?;
-    let echo = Echo::open(found.address)
-        .map_err(|error| Refusal::new(Code::HostFailed, format!("no echo to {}: {error}", found.address)))?;
+    let zone = profile.zone().await?;
+    let found = lookup::find(&zone, &wish.target)?;
+    let echo = open(profile, &found)?;
     for sequence in 1..=wish.count {
         let next_at = Instant::now() + INTERVAL;
         let pong = send(profile, &echo, &found, sequence, wish.patience.min(PATIENCE_MAX));
-        let pong = Pong { path: view::path(profile, zone, found.address).await?, ..pong.await };
+        let pong = Pong { path: view::path(profile, &zone, found.address).await?, ..pong.await };
         if answers.send(Answer::Pong(pong)).await.is_err() {
             return Ok(());
         }
@@ -58,10 +55,41 @@ pub async fn run(profile: &Profile, wish: &Wish, answers: &mpsc::Sender<Answer>)
     Ok(())
 }
 
-async fn send(profile: &Profile, echo: &Echo, found: &Found, sequence: u32, patience: Duration) -> Pong {
+/// What sends echoes: the machine, or the stack that stands for it.
+enum Sender<'a> {
+    Machine(Echo),
+    Stack(&'a Stack),
+}
+
+fn open<'a>(profile: &'a Profile, found: &Found) -> Result<Sender<'a>, Refusal> {
+    match profile.stack() {
+        // Nobody but this device has this address.
+        Some(stack) if !stack.addresses().contains(&found.address) => Ok(Sender::Stack(stack)),
+        Some(_) => open_echo(LOCALHOST),
+        None => open_echo(found.address),
+    }
+}
+
+fn open_echo<'a>(address: IpAddr) -> Result<Sender<'a>, Refusal> {
+    Echo::open(address)
+        .map(Sender::Machine)
+        .map_err(|error| Refusal::new(Code::HostFailed, format!("no echo to {address}: {error}")))
+}
+
+async fn send(
+    profile: &Profile,
+    echo: &Sender<'_>,
+    found: &Found,
+    sequence: u32,
+    patience: Duration,
+) -> Pong {
     // 1 to COUNT_MAX.
     let number = u16::try_from(sequence).unwrap_or(u16::MAX);
-    let trip = match echo.send(number, patience).await {
+    let trip = match echo {
+        Sender::Machine(echo) => echo.send(number, patience).await,
+        Sender::Stack(stack) => stack.echo(found.address, patience).await,
+    };
+    let trip = match trip {
         Ok(trip) => trip,
         Err(error) => {
             tracing::debug!(interface = %profile.interface(), address = %found.address, %error, "an echo failed");

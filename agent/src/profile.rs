@@ -7,15 +7,17 @@ use std::time::Duration;
 use engine::{NodeConfig, Role};
 use host::drive::{DriveError, Handle, Report, Setup, channel};
 use host::resolver::{Owner, RESOLV_CONF, ResolverMode, detect};
-use host::{HostConfig, InterfaceName};
+use host::{HostConfig, InterfaceName, wireguard};
 use link::ServerAddress;
 use model::wire::Remark;
-use model::{Code, Nonce, Refusal};
+use model::{Code, Nonce, Refusal, Version, Zone};
+use stack::Stack;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::config::Settings;
+use crate::config::{Mode, Settings};
 use crate::store::Kept;
+use crate::view;
 
 /// Where `wg` looks for the socket of a userspace device.
 const UAPI_DIRECTORY: &str = "/var/run/wireguard";
@@ -36,6 +38,9 @@ pub struct Profile {
     interface: InterfaceName,
     server: Arc<Mutex<ServerAddress>>,
     settings: Arc<Settings>,
+    stack: Option<Stack>,
+    /// What names meant at the version that is held.
+    zone: Mutex<Option<(Version, Arc<Zone>)>>,
     condition: watch::Receiver<Condition>,
     stop: watch::Sender<bool>,
 }
@@ -48,9 +53,15 @@ impl Profile {
         let (handle, commands) = channel();
         let (shown, condition) = watch::channel(Condition::Running(handle));
         let interface = kept.record.interface.clone();
-        let runner = Runner { kept, settings: Arc::clone(&settings), server: Arc::clone(&server) };
+        let stack = (settings.mode == Mode::Netstack).then(|| start_stack(&settings));
+        let runner = Runner {
+            kept,
+            settings: Arc::clone(&settings),
+            server: Arc::clone(&server),
+            stack: stack.clone(),
+        };
         tokio::spawn(runner.run(commands, shown, stopped));
-        Self { interface, server, settings, condition, stop }
+        Self { interface, server, settings, stack, zone: Mutex::default(), condition, stop }
     }
 
     /// The way to its node.
@@ -92,6 +103,32 @@ impl Profile {
         &self.interface
     }
 
+    /// What it has instead of an interface, in mode netstack.
+    pub const fn stack(&self) -> Option<&Stack> {
+        self.stack.as_ref()
+    }
+
+    /// What it was started with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The names and addresses of the mesh, while this device takes part in it.
+    pub async fn zone(&self) -> Result<Arc<Zone>, Refusal> {
+        let report = self.report().await?;
+        let Some(tenant) = view::active(&report) else { return Err(view::inactive(&report)) };
+        let version = tenant.held.version;
+        let known = self.zone.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((_, zone)) = known.filter(|(at, _)| *at == version) {
+            return Ok(zone);
+        }
+        let zones = self.handle()?.zones().await.map_err(|gone| failed(&gone))?;
+        let zone = zones.into_iter().next().map(Arc::new);
+        let zone = zone.ok_or_else(|| Refusal::new(Code::NotEnrolled, "this device holds no names yet"))?;
+        *self.zone.lock().unwrap_or_else(PoisonError::into_inner) = Some((version, Arc::clone(&zone)));
+        Ok(zone)
+    }
+
     /// Where its server is.
     pub fn server(&self) -> ServerAddress {
         self.server.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -129,10 +166,19 @@ pub fn failed(error: &dyn std::error::Error) -> Refusal {
     Refusal::new(Code::HostFailed, host::chain(error))
 }
 
+/// A stack; what peers ask for goes on to this machine.
+fn start_stack(settings: &Arc<Settings>) -> Stack {
+    let (stack, incoming) = Stack::start();
+    let settings = Arc::clone(settings);
+    tokio::spawn(stack::forward(incoming, move |port| settings.admits(port)));
+    stack
+}
+
 struct Runner {
     kept: Kept,
     settings: Arc<Settings>,
     server: Arc<Mutex<ServerAddress>>,
+    stack: Option<Stack>,
 }
 
 impl Runner {
@@ -218,12 +264,16 @@ impl Runner {
             host: HostConfig {
                 interface: self.kept.record.interface.clone(),
                 key: self.kept.wireguard.clone(),
-                mode: self.settings.wireguard,
+                mode: match self.settings.mode {
+                    Mode::Interface(mode) => mode,
+                    Mode::Netstack => wireguard::Mode::Userspace,
+                },
                 forwards: false,
                 resolver,
                 resolv_conf,
                 state: self.kept.folder.clone(),
                 uapi_directory: Some(UAPI_DIRECTORY.into()),
+                stack: self.stack.clone(),
             },
             ledger: self.kept.folder.join("ledger"),
             server: Some(self.settings.server(server)),

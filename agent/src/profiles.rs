@@ -74,6 +74,16 @@ impl Profiles {
         self.entries.lock().await.get(name).cloned()
     }
 
+    /// Every profile that runs, by its name.
+    pub async fn all_running(&self) -> Vec<Arc<Profile>> {
+        let entries = self.entries.lock().await;
+        let running = entries.values().filter_map(|entry| match entry {
+            Entry::Running(profile) => Some(Arc::clone(profile)),
+            Entry::Broken(_) => None,
+        });
+        running.collect()
+    }
+
     /// A profile that runs.
     pub async fn running(&self, name: &Label) -> Result<Arc<Profile>, Refusal> {
         match self.entry(name).await {

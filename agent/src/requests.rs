@@ -68,6 +68,7 @@ async fn answer(profiles: &Profiles, request: Request) -> Result<Answer, Refusal
         }
         Request::Logout { profile } => profiles.logout(&profile).await.map(|()| Answer::Done),
         Request::Ping { .. } => unreachable!("answered line by line"),
+        Request::Connect { .. } => unreachable!("its socket becomes the connection"),
     }
 }
 

@@ -17,11 +17,14 @@ use tokio::time::{sleep, timeout};
 
 use crate::profiles::Profiles;
 use crate::requests::{fulfil, refused};
+use crate::stream;
 
 /// Owner and group.
 const SOCKET_MODE: u32 = 0o660;
 /// People at one machine; whoever comes later waits in the kernel's queue.
 const CONNECTIONS_MAX: usize = 64;
+/// Connections that are carried; whoever wants one more is refused.
+const STREAMS_MAX: usize = 256;
 /// A program writes its line at once.
 const LINE_PATIENCE: Duration = Duration::from_secs(5);
 /// Answers that wait for a slow reader.
@@ -37,7 +40,13 @@ pub async fn listen(path: &Path, group: Option<u32>) -> io::Result<UnixListener>
     }
     let listener = link::unix::listen(path, SOCKET_MODE).await?;
     if let Some(group) = group {
-        chown(path, None, Some(group))?;
+        match chown(path, None, Some(group)) {
+            // Only root, or a member, may give a file to a group.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                tracing::info!(%error, "the socket is not the group's: only this user and root may speak");
+            }
+            other => other?,
+        }
     }
     Ok(listener)
 }
@@ -45,11 +54,13 @@ pub async fn listen(path: &Path, group: Option<u32>) -> io::Result<UnixListener>
 /// Serves until dropped.
 pub async fn serve(listener: UnixListener, group: Option<u32>, profiles: Arc<Profiles>) {
     let seats = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let streams = Arc::new(Semaphore::new(STREAMS_MAX));
     loop {
         let seat = Arc::clone(&seats).acquire_owned().await.expect("the semaphore is never closed");
         match listener.accept().await {
             Ok((stream, _)) => {
-                tokio::spawn(converse(stream, group, Arc::clone(&profiles), seat));
+                let (profiles, streams) = (Arc::clone(&profiles), Arc::clone(&streams));
+                tokio::spawn(converse(stream, group, profiles, streams, seat));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -63,26 +74,44 @@ async fn converse(
     stream: UnixStream,
     group: Option<u32>,
     profiles: Arc<Profiles>,
-    _seat: OwnedSemaphorePermit,
+    streams: Arc<Semaphore>,
+    seat: OwnedSemaphorePermit,
 ) {
     let who = stream.peer_cred();
-    let (reader, writer) = stream.into_split();
-    let (answers, to_write) = mpsc::channel(ANSWERS_MAX);
-    let writing = write(writer, to_write);
-    let working = async move {
-        let request = match who {
-            Ok(who) if may_speak(who, group) => read(reader).await,
-            Ok(who) => {
-                Err(Refusal::new(Code::Forbidden, format!("user {} may not speak to the agent", who.uid())))
-            }
-            Err(_) => return,
-        };
-        match request {
-            Ok(request) => fulfil(&profiles, request, &answers).await,
-            Err(refusal) => drop(answers.send(refused(&refusal)).await),
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::new(reader);
+    let request = match who {
+        Ok(who) if may_speak(who, group) => read(&mut reader).await,
+        Ok(who) => {
+            Err(Refusal::new(Code::Forbidden, format!("user {} may not speak to the agent", who.uid())))
         }
+        Err(_) => return,
     };
-    tokio::join!(working, writing);
+    match request {
+        Ok(Request::Connect { profile, target, port, timeout_millis }) => {
+            let wish =
+                stream::Wish { profile, target, port, patience: Duration::from_millis(timeout_millis) };
+            match stream::open(&profiles, &wish, streams).await {
+                Ok((reached, place)) => {
+                    // From here on it is a connection, of which there may be more than people.
+                    drop(seat);
+                    let connected = Answer::Connected { address: reached.address.ip() };
+                    if say(&mut writer, &connected).await {
+                        stream::carry(reader, writer, reached).await;
+                    }
+                    drop(place);
+                }
+                Err(refusal) => drop(say(&mut writer, &refused(&refusal)).await),
+            }
+        }
+        Ok(request) => {
+            drop(reader);
+            let (answers, to_write) = mpsc::channel(ANSWERS_MAX);
+            let fulfilling = async move { fulfil(&profiles, request, &answers).await };
+            tokio::join!(fulfilling, write(writer, to_write));
+        }
+        Err(refusal) => drop(say(&mut writer, &refused(&refusal)).await),
+    }
 }
 
 /// Root, whoever runs the agent, and the group.
@@ -92,10 +121,10 @@ fn may_speak(who: UCred, group: Option<u32>) -> bool {
         || group.is_some_and(|group| shell::users::is_member(who.uid(), who.gid(), group))
 }
 
-async fn read(reader: OwnedReadHalf) -> Result<Request, Refusal> {
+async fn read(reader: &mut BufReader<OwnedReadHalf>) -> Result<Request, Refusal> {
     let bad = |what: String| Refusal::new(Code::BadRequest, what);
     let mut line = Vec::new();
-    let mut reader = BufReader::new(reader).take(LINE_BYTES_MAX as u64);
+    let mut reader = reader.take(LINE_BYTES_MAX as u64);
     match timeout(LINE_PATIENCE, reader.read_until(b'\n', &mut line)).await {
         Err(_) => Err(bad(format!("no whole line in {} s", LINE_PATIENCE.as_secs()))),
         Ok(Err(error)) => Err(bad(error.to_string())),
@@ -109,12 +138,17 @@ async fn read(reader: OwnedReadHalf) -> Result<Request, Refusal> {
 /// Writes what comes until there is no more, or the reader is gone or asleep.
 async fn write(mut writer: OwnedWriteHalf, mut answers: mpsc::Receiver<Answer>) {
     while let Some(answer) = answers.recv().await {
-        let mut line = serde_json::to_vec(&answer).expect("answers are plain data");
-        line.push(b'\n');
-        if !matches!(timeout(LINE_PATIENCE, writer.write_all(&line)).await, Ok(Ok(()))) {
+        if !say(&mut writer, &answer).await {
             return;
         }
     }
     // Nothing is left to say to one who is gone.
     let _ = writer.shutdown().await;
+}
+
+/// Writes one answer; `false` if the reader is gone or asleep.
+async fn say(writer: &mut OwnedWriteHalf, answer: &Answer) -> bool {
+    let mut line = serde_json::to_vec(answer).expect("answers are plain data");
+    line.push(b'\n');
+    matches!(timeout(LINE_PATIENCE, writer.write_all(&line)).await, Ok(Ok(())))
 }

@@ -140,6 +140,9 @@ pub fn active(report: &Report) -> Option<&TenantStatus> {
 }
 
 fn interface(profile: &Profile, report: &Report) -> String {
+    if profile.stack().is_some() {
+        return format!("none ({})", report.host.backend);
+    }
     let name = profile.interface();
     let HostReport { backend, fallback, .. } = &report.host;
     match fallback {

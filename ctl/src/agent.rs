@@ -51,6 +51,11 @@ impl Agent {
             },
         }
     }
+
+    /// The socket, once the agent has said that it is a connection now; with what has come of it already.
+    pub fn into_stream(self) -> BufReader<UnixStream> {
+        self.stream
+    }
 }
 
 /// Asks once and takes the one answer.

@@ -100,6 +100,21 @@ pub enum Command {
         #[command(flatten)]
         profile: Profile,
     },
+    /// Connect to a port of a device: standard input goes there, what comes back to standard output.
+    ///
+    /// In ssh_config(5): `ProxyCommand warren nc %h %p`.
+    Nc {
+        /// A name in the zone, or a mesh address.
+        host: String,
+        /// TCP port.
+        #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+        port: u16,
+        /// Give up connecting after so long.
+        #[arg(short = 'w', long, default_value = "30s", value_parser = duration)]
+        timeout: Duration,
+        #[command(flatten)]
+        profile: Profile,
+    },
     /// Wait until something is true.
     Wait {
         /// settled, or reachable:NAME.

@@ -4,6 +4,7 @@ mod device;
 mod dns;
 mod local;
 mod login;
+mod nc;
 mod server;
 mod tenant;
 mod token;
@@ -27,6 +28,9 @@ pub async fn run(args: &Args, output: &Output) -> Result<Exit, Failure> {
         | Command::Wait { .. }
         | Command::Doctor { .. }
         | Command::Logout { .. } => local::run(args, output).await,
+        Command::Nc { host, port, timeout, profile } => {
+            nc::run(&args.agent_socket, &profile.profile, host, *port, *timeout).await
+        }
         Command::Login { url, user, password_file, fingerprint } => {
             login::run(output, url, user.clone(), password_file.as_deref(), *fingerprint).await
         }

@@ -76,7 +76,8 @@ impl From<Problem> for Failure {
         let exit = match problem.status {
             404 => Exit::NotFound,
             500 => Exit::Bug,
-            503 => Exit::Unreachable,
+            502 | 503 => Exit::Unreachable,
+            504 => Exit::TimedOut,
             _ => Exit::Refused,
         };
         Self { exit, problem }

@@ -118,6 +118,7 @@ fn setup(settings: &Settings, apid: u32, key: PrivateKey, state: &StateDirectory
             resolv_conf: RESOLV_CONF.into(),
             state: state.path().into(),
             uapi_directory: Some(UAPI_DIRECTORY.into()),
+            stack: None,
         },
         ledger: state.file("ledger"),
         server: Some(Server::Unix { path: settings.socket.clone(), owner: Some(apid) }),

@@ -158,19 +158,19 @@ impl Driver {
             None => Ledger::new(),
             Some(bytes) => load(&bytes, &setup.ledger)?,
         };
-        // Subscribed before the first look, so that nothing between the two is missed.
-        let events = Events::open(&setup.host.interface, setup.host.forwards).await;
-        let events = events.map_err(DriveError::Events)?;
-        let (hands, host) = Hands::start(setup.host).await?;
+        // Without an interface there are no addresses of this machine to answer at.
+        let names_port = setup.host.stack.is_none().then_some(setup.names_port);
         let changed = Arc::new(Notify::new());
-        let events = tokio::spawn(events.watch(Arc::clone(&changed)));
+        // Subscribed before the first look, so that nothing between the two is missed.
+        let events = watch(&setup.host, &changed).await.map_err(DriveError::Events)?;
+        let (hands, host) = Hands::start(setup.host).await?;
         Ok(Self {
             clock: Clock::new(),
             node: Node::new(setup.node, ledger, setup.seed),
             hands,
             host,
             link: Link::new(setup.server),
-            names: NamesTask::start(setup.names_port),
+            names: NamesTask::start(names_port),
             changed,
             events,
             ledger: setup.ledger,
@@ -430,6 +430,15 @@ fn load(bytes: &[u8], path: &Path) -> Result<Ledger, DriveError> {
         }
         source => Err(DriveError::Ledger { path: path.into(), source }),
     })
+}
+
+/// Tells of what others change on the machine; nothing of it concerns a node that changes nothing there.
+async fn watch(host: &HostConfig, changed: &Arc<Notify>) -> io::Result<JoinHandle<io::Error>> {
+    if host.stack.is_some() {
+        return Ok(tokio::spawn(std::future::pending()));
+    }
+    let events = Events::open(&host.interface, host.forwards).await?;
+    Ok(tokio::spawn(events.watch(Arc::clone(changed))))
 }
 
 /// The result of a task that may not be there; then it never comes.

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::chain::chain;
 use crate::host::{Host, HostConfig, HostError, HostReport};
+use crate::rootless::Rootless;
 use crate::wireguard::PeerState;
 
 /// Tasks waiting at most. The engine is asked for no more until there is room.
@@ -66,10 +67,10 @@ impl Hands {
         let (tasks, todo) = std_mpsc::sync_channel(TASKS_MAX);
         let (done, answers) = mpsc::channel(TASKS_MAX + 2);
         let (opened, opening) = oneshot::channel();
-        let work = move || match Host::open(config) {
-            Ok(host) => {
+        let work = move || match open(config) {
+            Ok(mut host) => {
                 let _ = opened.send(Ok(host.report()));
-                run(host, &todo, &done);
+                run(&mut *host, &todo, &done);
             }
             Err(error) => drop(opened.send(Err(HandsError::Host(error)))),
         };
@@ -108,7 +109,50 @@ impl Hands {
     }
 }
 
-fn run(mut host: Host, todo: &std_mpsc::Receiver<Task>, done: &mpsc::Sender<Answer>) {
+/// What changes are made to: a machine, or what stands for one.
+pub(crate) trait Place {
+    fn report(&self) -> HostReport;
+    fn observe(&mut self) -> Result<Observed, HostError>;
+    fn apply(&mut self, change: &Change) -> Result<(), HostError>;
+    fn peers(&mut self) -> Result<BTreeMap<PublicKey, PeerState>, HostError>;
+    fn glance(&mut self) -> u64;
+    fn leave(&mut self) -> Result<(), HostError>;
+}
+
+impl Place for Host {
+    fn report(&self) -> HostReport {
+        self.report()
+    }
+
+    fn observe(&mut self) -> Result<Observed, HostError> {
+        self.observe()
+    }
+
+    fn apply(&mut self, change: &Change) -> Result<(), HostError> {
+        self.apply(change)
+    }
+
+    fn peers(&mut self) -> Result<BTreeMap<PublicKey, PeerState>, HostError> {
+        self.peers()
+    }
+
+    fn glance(&mut self) -> u64 {
+        self.glance()
+    }
+
+    fn leave(&mut self) -> Result<(), HostError> {
+        self.leave()
+    }
+}
+
+fn open(config: HostConfig) -> Result<Box<dyn Place>, HostError> {
+    Ok(match config.stack.clone() {
+        Some(stack) => Box::new(Rootless::new(config, stack)),
+        None => Box::new(Host::open(config)?),
+    })
+}
+
+fn run(host: &mut dyn Place, todo: &std_mpsc::Receiver<Task>, done: &mpsc::Sender<Answer>) {
     let mut seen = None;
     let mut glance_at = Instant::now() + GLANCE_INTERVAL;
     loop {
@@ -118,7 +162,7 @@ fn run(mut host: Host, todo: &std_mpsc::Receiver<Task>, done: &mpsc::Sender<Answ
                     // Before it, so that what changes in between is seen as changed.
                     seen = Some(host.glance());
                 }
-                work(&mut host, task)
+                work(host, task)
             }
             Err(std_mpsc::RecvTimeoutError::Timeout) => {
                 let began = Instant::now();
@@ -138,7 +182,7 @@ fn run(mut host: Host, todo: &std_mpsc::Receiver<Task>, done: &mpsc::Sender<Answ
     }
 }
 
-fn work(host: &mut Host, task: Task) -> Option<Answer> {
+fn work(host: &mut dyn Place, task: Task) -> Option<Answer> {
     let text = |error: HostError| chain(&error);
     Some(match task {
         Task::Observe => {

@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
-use engine::{Change, Observed, ObservedInterface, ObservedPeer, PeerSetting, ResolverSetting, STALE_AFTER};
+use engine::{Change, Observed, ObservedInterface, PeerSetting, ResolverSetting};
 use ipnet::IpNet;
 use model::{PrivateKey, PublicKey};
 use nix::errno::Errno;
@@ -18,6 +18,7 @@ use crate::forwarding::{self, ForwardingError};
 use crate::interface::InterfaceName;
 use crate::links::{Kind, Link, Links};
 use crate::netlink::NetlinkError;
+use crate::pointed::Pointed;
 use crate::resolver::{Owner, Resolver, ResolverError, ResolverMode};
 use crate::wireguard::kernel::Kernel;
 use crate::wireguard::userspace::Userspace;
@@ -42,6 +43,9 @@ pub struct HostConfig {
     pub state: PathBuf,
     /// Where `wg` finds the socket of the userspace engine; `None`: nowhere.
     pub uapi_directory: Option<PathBuf>,
+    /// What the mesh's packets go to instead of an interface of this machine. Nothing of the machine is changed then,
+    /// and no privilege is needed; the mode and the resolver do not count.
+    pub stack: Option<stack::Stack>,
 }
 
 /// Why the host could not be read or changed.
@@ -122,8 +126,7 @@ pub struct Host {
     /// Why the resolver could not be read the last time.
     resolver_problem: Option<String>,
     endpoints: Endpoints,
-    /// When an endpoint was set for a peer that has had no handshake since.
-    pointed: BTreeMap<PublicKey, Instant>,
+    pointed: Pointed,
 }
 
 impl Host {
@@ -139,7 +142,7 @@ impl Host {
         let (engine, fallback) = choose(&config)?;
         // A device is told where its peers are; a hub only ever hears it from them.
         let endpoints = Endpoints::open(config.forwards.then(|| config.state.join("endpoints")));
-        let pointed = BTreeMap::new();
+        let pointed = Pointed::default();
         let resolver_problem = None;
         Ok(Self { config, links, firewall, resolver, engine, fallback, resolver_problem, endpoints, pointed })
     }
@@ -186,7 +189,7 @@ impl Host {
         match change {
             Change::CreateInterface => self.create(),
             Change::RemoveInterface => {
-                self.pointed.clear();
+                self.pointed.forget_all();
                 self.endpoints.forget_all();
                 self.engine.remove().map_err(wireguard)
             }
@@ -219,7 +222,7 @@ impl Host {
             }
             Change::SetPeer(peer) => self.set_peer(peer).map_err(wireguard),
             Change::RemovePeer(key) => {
-                self.pointed.remove(key);
+                self.pointed.forget(key);
                 self.endpoints.forget(key);
                 self.engine.remove_peer(key).map_err(wireguard)
             }
@@ -303,7 +306,7 @@ impl Host {
     /// A peer that the engine lost is set with the endpoint that it had.
     fn set_peer(&mut self, peer: &PeerSetting) -> Result<(), WireguardError> {
         if peer.endpoint.is_some() {
-            self.pointed.insert(peer.key, Instant::now());
+            self.pointed.set(peer.key);
             return self.engine.set_peer(peer);
         }
         match self.endpoints.take(&peer.key, SystemTime::now()) {
@@ -379,18 +382,13 @@ impl Host {
     fn observe_interface(&mut self, link: &Link, state: DeviceState) -> Result<ObservedInterface, HostError> {
         let addresses = self.links.addresses(link.index).map_err(|s| self.interface_error("addresses", s))?;
         let routes = self.links.routes(link.index).map_err(|s| self.interface_error("routes", s))?;
-        let now = SystemTime::now();
-        let peers = state.peers.into_iter().map(|(key, peer)| {
-            let stale = self.is_stale(&key, &peer, now);
-            let PeerState { allowed, endpoint, keepalive_seconds, .. } = peer;
-            (key, ObservedPeer { allowed, endpoint, keepalive_seconds, stale })
-        });
+        let peers = self.pointed.observe(state.peers);
         Ok(ObservedInterface {
             up: link.up,
             mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX),
             public_key: state.public_key,
             listen_port: state.listen_port,
-            peers: peers.collect(),
+            peers,
             addresses,
             routes,
         })
@@ -407,16 +405,6 @@ impl Host {
         }
         self.resolver_problem = problem;
         setting
-    }
-
-    /// A handshake is due only where packets flow, and with keepalives they always do.
-    fn is_stale(&self, key: &PublicKey, peer: &PeerState, now: SystemTime) -> bool {
-        let silent = match peer.last_handshake {
-            Some(at) => now.duration_since(at).is_ok_and(|age| age >= STALE_AFTER),
-            None => true,
-        };
-        let tried = self.pointed.get(key).is_none_or(|at| at.elapsed() >= STALE_AFTER);
-        peer.endpoint.is_some() && peer.keepalive_seconds > 0 && silent && tried
     }
 }
 
@@ -436,7 +424,7 @@ fn choose(config: &HostConfig) -> Result<(Box<dyn Wireguard>, Option<String>), H
 }
 
 fn userspace(config: &HostConfig) -> Box<dyn Wireguard> {
-    Box::new(Userspace::new(&config.interface, config.uapi_directory.clone()))
+    Box::new(Userspace::new(&config.interface, config.uapi_directory.clone(), None))
 }
 
 /// A kernel without nf_tables has no table, which the change that sets one then says.

@@ -15,7 +15,9 @@ pub mod interface;
 pub mod keyfile;
 mod links;
 mod netlink;
+mod pointed;
 pub mod resolver;
+mod rootless;
 pub mod wireguard;
 
 pub use chain::chain;

@@ -51,6 +51,8 @@ pub enum Backend {
     Kernel,
     /// Our own: ends with this process.
     Userspace,
+    /// Our own, over a stack of our own instead of an interface.
+    Netstack,
 }
 
 impl fmt::Display for Backend {
@@ -58,6 +60,7 @@ impl fmt::Display for Backend {
         f.pad(match self {
             Self::Kernel => "kernel",
             Self::Userspace => "userspace",
+            Self::Netstack => "netstack",
         })
     }
 }
@@ -102,6 +105,9 @@ pub enum WireguardError {
     /// The kernel refused something of its peers.
     #[error("kernel WireGuard")]
     Peers(#[from] defguard_wireguard_rs::error::WireguardInterfaceError),
+    /// The process has no descriptor left for the packets.
+    #[error("a wire inside this process")]
+    Descriptors(#[source] std::io::Error),
     /// There is no interface to work on.
     #[error("there is no interface")]
     NoInterface,

@@ -79,6 +79,9 @@ codes! {
     41 StateDamaged "state-damaged" "mend the named file, or begin anew: `warren logout`, then enrol with a new token";
     42 HostFailed "host-failed" "see `warren status` and the agent's log: journalctl -u warren-agent";
     43 DeviceDown "device-down" "`warren up` brings it back";
+    44 ConnectionRefused "connection-refused" "start the service on that device, and let it listen on the mesh address or on all of them";
+    45 ConnectionTimedOut "connection-timed-out" "see `warren ping NAME` for whether the device answers, and its firewall for the port";
+    46 OutsideMesh "outside-mesh" "name a device of the mesh: see `warren status`; a proxy reaches others with --proxy-outside";
 }
 
 impl<C> Encode<C> for Code {

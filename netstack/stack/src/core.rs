@@ -114,6 +114,13 @@ impl Core {
         self.exchange = Some(None);
     }
 
+    /// Nobody holds the stack any more: no connection arrives again.
+    pub(crate) fn end(&mut self) {
+        self.detach();
+        let (closed, _) = mpsc::channel(1);
+        self.arrivals = closed;
+    }
+
     pub(crate) fn set_mtu(&mut self, mtu: u16) {
         self.wire.set_mtu(mtu);
         self.interface = interface(&mut self.wire, &self.addresses);

@@ -113,7 +113,7 @@ impl Stack {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.shared.lock().detach();
+        self.shared.lock().end();
         self.driver.abort();
     }
 }

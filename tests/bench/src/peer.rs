@@ -119,6 +119,7 @@ fn host_config() -> HostConfig {
         resolv_conf: RESOLV_CONF.into(),
         state: std::env::temp_dir(),
         uapi_directory: None,
+        stack: None,
     }
 }
 

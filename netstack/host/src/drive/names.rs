@@ -29,14 +29,21 @@ pub(crate) struct NamesTask {
 }
 
 impl NamesTask {
-    pub(crate) fn start(port: u16) -> Self {
+    /// Without a port, names are held but answered nowhere.
+    pub(crate) fn start(port: Option<u16>) -> Self {
         let (updates, taken) = mpsc::channel(UPDATES_MAX);
         let (published, reports) = watch::channel(NamesReport::default());
         let names = Arc::new(Names::new());
-        let server = Server::new(Arc::clone(&names), port);
+        let server = Server::new(Arc::clone(&names), port.unwrap_or_default());
         let counters = server.counters();
-        let task =
-            Serving { names, server, listen: BTreeMap::new(), problems: BTreeMap::new(), failed: Vec::new() };
+        let task = Serving {
+            names,
+            server,
+            answers: port.is_some(),
+            listen: BTreeMap::new(),
+            problems: BTreeMap::new(),
+            failed: Vec::new(),
+        };
         Self { updates, reports, counters, task: tokio::spawn(task.run(taken, published)) }
     }
 
@@ -83,6 +90,7 @@ impl NamesTask {
 struct Serving {
     names: Arc<Names>,
     server: Server,
+    answers: bool,
     listen: BTreeMap<TenantId, MeshAddresses>,
     /// What is wrong with a tenant's names.
     problems: BTreeMap<TenantId, String>,
@@ -137,6 +145,9 @@ impl Serving {
     }
 
     async fn listen(&mut self) {
+        if !self.answers {
+            return;
+        }
         let addresses: Vec<IpAddr> = self.listen.values().flat_map(MeshAddresses::both).collect();
         let errors = self.server.listen(&addresses).await;
         let failed: Vec<String> = errors.iter().map(|error| chain(error)).collect();

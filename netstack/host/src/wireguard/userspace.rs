@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use engine::PeerSetting;
 use model::{PrivateKey, PublicKey};
+use stack::Stack;
 use tunnel::{ApplyError, Config, Device, PeerUpdate, Update};
 
 use crate::interface::InterfaceName;
@@ -13,12 +14,18 @@ use crate::wireguard::{Backend, DeviceState, PeerState, Wireguard, WireguardErro
 pub(crate) struct Userspace {
     interface: InterfaceName,
     uapi_directory: Option<PathBuf>,
+    /// Where packets go instead of to an interface.
+    stack: Option<Stack>,
     device: Option<Device>,
 }
 
 impl Userspace {
-    pub(crate) fn new(interface: &InterfaceName, uapi_directory: Option<PathBuf>) -> Self {
-        Self { interface: interface.clone(), uapi_directory, device: None }
+    pub(crate) fn new(
+        interface: &InterfaceName,
+        uapi_directory: Option<PathBuf>,
+        stack: Option<Stack>,
+    ) -> Self {
+        Self { interface: interface.clone(), uapi_directory, stack, device: None }
     }
 
     /// The device, unless somebody deleted its interface.
@@ -44,13 +51,26 @@ impl Wireguard for Userspace {
     fn create(&mut self) -> Result<(), WireguardError> {
         if self.device().is_none() {
             let config = Config { uapi_directory: self.uapi_directory.clone(), ..Config::default() };
-            self.device = Some(Device::create(self.interface.as_str(), config)?);
+            let name = self.interface.as_str();
+            self.device = Some(match &self.stack {
+                None => Device::create(name, config)?,
+                Some(stack) => {
+                    let mtu = config.mtu;
+                    let (ours, theirs) = stack::pair().map_err(WireguardError::Descriptors)?;
+                    let device = Device::over(name, ours, config)?;
+                    stack.attach(theirs, mtu);
+                    device
+                }
+            });
         }
         Ok(())
     }
 
     fn remove(&mut self) -> Result<(), WireguardError> {
         self.device = None;
+        if let Some(stack) = &self.stack {
+            stack.detach();
+        }
         Ok(())
     }
 
@@ -98,6 +118,6 @@ impl Wireguard for Userspace {
     }
 
     fn backend(&self) -> Backend {
-        Backend::Userspace
+        if self.stack.is_some() { Backend::Netstack } else { Backend::Userspace }
     }
 }

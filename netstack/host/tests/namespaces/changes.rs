@@ -42,6 +42,7 @@ pub fn config(directory: &Path) -> HostConfig {
         resolv_conf,
         state: directory.into(),
         uapi_directory: Some("/var/run/wireguard".into()),
+        stack: None,
     }
 }
 

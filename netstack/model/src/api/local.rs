@@ -1,6 +1,7 @@
 //! What `warren` and the agent say over the agent's unix socket: one JSON line each way, then the agent hangs up.
 //!
-//! `ping` is the exception: the agent sends a line for each reply.
+//! `ping` is an exception: the agent sends a line for each reply. `connect` is another: after its answer the socket
+//! carries a connection.
 
 use std::net::IpAddr;
 
@@ -66,6 +67,18 @@ pub enum Request {
         /// Wait so long for each reply.
         timeout_millis: u64,
     },
+    /// Connect to a device by TCP. After [`Answer::Connected`] the socket carries the connection's bytes, both ways,
+    /// and each half ends by itself.
+    Connect {
+        /// Which profile.
+        profile: Label,
+        /// A name in the zone or a mesh address.
+        target: String,
+        /// TCP port there.
+        port: u16,
+        /// Give up after so long.
+        timeout_millis: u64,
+    },
     /// Why a name resolves or does not.
     DoctorDns {
         /// Which profile.
@@ -88,6 +101,11 @@ pub enum Answer {
     Status(Box<Status>),
     /// To `Ping`: one reply, or none in time.
     Pong(Pong),
+    /// To `Connect`: what follows is the connection.
+    Connected {
+        /// Where it went.
+        address: IpAddr,
+    },
     /// To `DoctorDns`.
     Findings {
         /// In the order of importance; empty when all is well.
@@ -123,7 +141,7 @@ pub struct Status {
     pub fqdn: Option<Name>,
     /// Its mesh addresses.
     pub addresses: Vec<IpAddr>,
-    /// The interface, and how WireGuard runs: `wg0 (userspace: …)`.
+    /// The interface, and how WireGuard runs: `wg0 (userspace: …)`, or `none (netstack)`.
     pub interface: String,
     /// Epoch and generation held.
     #[serde(default, skip_serializing_if = "Option::is_none")]

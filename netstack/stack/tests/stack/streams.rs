@@ -212,3 +212,15 @@ async fn without_a_wire_or_an_address_there_is_no_connection() {
         assert_eq!(error.kind(), ErrorKind::NetworkUnreachable, "{to}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_stack_ends_with_it() {
+    let (left, mut right) = joined();
+    let (mut ours, mut theirs) = connect(&left.stack, &mut right, RIGHT).await;
+    let mut incoming = right.incoming.take().unwrap();
+    drop(right);
+    assert!(soon(incoming.next()).await.is_none());
+    assert!(soon(theirs.read(&mut [0; 1])).await.is_err());
+    // The wire ends with its stack, and everything over it.
+    assert!(soon(ours.read(&mut [0; 1])).await.is_err());
+}

@@ -1,0 +1,48 @@
+//! Which peers were told an endpoint and have not answered there. Knows no engine.
+
+use std::collections::BTreeMap;
+use std::time::{Instant, SystemTime};
+
+use engine::{ObservedPeer, STALE_AFTER};
+use model::PublicKey;
+
+use crate::wireguard::PeerState;
+
+/// When an endpoint was set, for each peer that had one set.
+#[derive(Default)]
+pub(crate) struct Pointed(BTreeMap<PublicKey, Instant>);
+
+impl Pointed {
+    pub(crate) fn set(&mut self, key: PublicKey) {
+        self.0.insert(key, Instant::now());
+    }
+
+    pub(crate) fn forget(&mut self, key: &PublicKey) {
+        self.0.remove(key);
+    }
+
+    pub(crate) fn forget_all(&mut self) {
+        self.0.clear();
+    }
+
+    /// The peers as the engine wants to see them.
+    pub(crate) fn observe(&self, peers: BTreeMap<PublicKey, PeerState>) -> BTreeMap<PublicKey, ObservedPeer> {
+        let now = SystemTime::now();
+        let observe = |(key, peer): (PublicKey, PeerState)| {
+            let stale = self.is_stale(&key, &peer, now);
+            let PeerState { allowed, endpoint, keepalive_seconds, .. } = peer;
+            (key, ObservedPeer { allowed, endpoint, keepalive_seconds, stale })
+        };
+        peers.into_iter().map(observe).collect()
+    }
+
+    /// A handshake is due only where packets flow, and with keepalives they always do.
+    fn is_stale(&self, key: &PublicKey, peer: &PeerState, now: SystemTime) -> bool {
+        let silent = match peer.last_handshake {
+            Some(at) => now.duration_since(at).is_ok_and(|age| age >= STALE_AFTER),
+            None => true,
+        };
+        let tried = self.0.get(key).is_none_or(|at| at.elapsed() >= STALE_AFTER);
+        peer.endpoint.is_some() && peer.keepalive_seconds > 0 && silent && tried
+    }
+}
