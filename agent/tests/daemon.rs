@@ -39,7 +39,7 @@ impl Agent {
             PROGRAM,
             "--resolver",
             "none",
-            "--wireguard",
+            "--mode",
             "userspace",
             "--state-dir",
         ]);
