@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::echo::Echo;
 use crate::lookup::{self, Found};
 use crate::profile::Profile;
+use crate::reach;
 use crate::view;
 
 /// More is a flood, not a question.
@@ -38,7 +39,7 @@ pub async fn run(profile: &Profile, wish: &Wish, answers: &mpsc::Sender<Answer>)
     if !(1..=COUNT_MAX).contains(&wish.count) {
         return Err(Refusal::new(Code::BadRequest, format!("count is 1 to {COUNT_MAX}")));
     }
-    let zone = profile.zone().await?;
+    let zone = reach::zone(profile).await?;
     let found = lookup::find(&zone, &wish.target)?;
     let echo = open(profile, &found)?;
     for sequence in 1..=wish.count {

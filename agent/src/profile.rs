@@ -17,7 +17,6 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::{Mode, Settings};
 use crate::store::Kept;
-use crate::view;
 
 /// Where `wg` looks for the socket of a userspace device.
 const UAPI_DIRECTORY: &str = "/var/run/wireguard";
@@ -113,11 +112,8 @@ impl Profile {
         &self.settings
     }
 
-    /// The names and addresses of the mesh, while this device takes part in it.
-    pub async fn zone(&self) -> Result<Arc<Zone>, Refusal> {
-        let report = self.report().await?;
-        let Some(tenant) = view::active(&report) else { return Err(view::inactive(&report)) };
-        let version = tenant.held.version;
+    /// The names and addresses of the mesh at the version that is held.
+    pub async fn zone(&self, version: Version) -> Result<Arc<Zone>, Refusal> {
         let known = self.zone.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((_, zone)) = known.filter(|(at, _)| *at == version) {
             return Ok(zone);

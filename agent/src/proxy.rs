@@ -92,7 +92,7 @@ impl Way {
         for profile in self.profiles.all_running().await {
             match reach::device(&profile, target, port, CONNECT_PATIENCE).await {
                 Err(refusal) if refusal.code == Code::NameUnknown => {
-                    let zone = profile.zone().await?;
+                    let zone = reach::zone(&profile).await?;
                     if is_inside(target, &zone) {
                         return Err(refusal);
                     }

@@ -3,15 +3,17 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use model::{Code, Refusal};
+use model::{Code, Refusal, Zone};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::lookup;
 use crate::profile::Profile;
+use crate::view;
 
 /// A connection, whatever carries it.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -25,6 +27,15 @@ pub struct Reached {
     pub stream: Box<dyn Duplex>,
 }
 
+/// The names and addresses of a profile's mesh, while this device takes part in it.
+pub async fn zone(profile: &Profile) -> Result<Arc<Zone>, Refusal> {
+    let report = profile.report().await?;
+    match view::active(&report) {
+        Some(tenant) => profile.zone(tenant.held.version).await,
+        None => Err(view::inactive(&report)),
+    }
+}
+
 /// Connects to a device of a profile's mesh, by name in its zone or by mesh address.
 pub async fn device(
     profile: &Profile,
@@ -32,7 +43,7 @@ pub async fn device(
     port: u16,
     patience: Duration,
 ) -> Result<Reached, Refusal> {
-    let zone = profile.zone().await?;
+    let zone = zone(profile).await?;
     let found = lookup::find(&zone, target)?;
     let address = SocketAddr::new(found.address, port);
     let connect = connect(profile, address);

@@ -33,16 +33,7 @@ impl Agent {
     fn start(directory: &Path) -> Self {
         let socket = directory.join("agent.sock");
         let mut command = Command::new("unshare");
-        command.args([
-            "--net",
-            "--",
-            PROGRAM,
-            "--resolver",
-            "none",
-            "--mode",
-            "userspace",
-            "--state-dir",
-        ]);
+        command.args(["--net", "--", PROGRAM, "--resolver", "none", "--mode", "userspace", "--state-dir"]);
         command.arg(directory.join("state")).arg("--socket").arg(&socket);
         command.env_remove("WARREN_CONFIG").stderr(Stdio::piped());
         let mut child = command.spawn().expect("unshare(1) is there");

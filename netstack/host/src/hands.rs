@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::chain::chain;
 use crate::host::{Host, HostConfig, HostError, HostReport};
+use crate::place::Place;
 use crate::rootless::Rootless;
 use crate::wireguard::PeerState;
 
@@ -106,42 +107,6 @@ impl Hands {
         drop(self.tasks);
         drop(self.answers);
         let _ = tokio::task::spawn_blocking(move || self.thread.join()).await;
-    }
-}
-
-/// What changes are made to: a machine, or what stands for one.
-pub(crate) trait Place {
-    fn report(&self) -> HostReport;
-    fn observe(&mut self) -> Result<Observed, HostError>;
-    fn apply(&mut self, change: &Change) -> Result<(), HostError>;
-    fn peers(&mut self) -> Result<BTreeMap<PublicKey, PeerState>, HostError>;
-    fn glance(&mut self) -> u64;
-    fn leave(&mut self) -> Result<(), HostError>;
-}
-
-impl Place for Host {
-    fn report(&self) -> HostReport {
-        self.report()
-    }
-
-    fn observe(&mut self) -> Result<Observed, HostError> {
-        self.observe()
-    }
-
-    fn apply(&mut self, change: &Change) -> Result<(), HostError> {
-        self.apply(change)
-    }
-
-    fn peers(&mut self) -> Result<BTreeMap<PublicKey, PeerState>, HostError> {
-        self.peers()
-    }
-
-    fn glance(&mut self) -> u64 {
-        self.glance()
-    }
-
-    fn leave(&mut self) -> Result<(), HostError> {
-        self.leave()
     }
 }
 

@@ -15,6 +15,7 @@ pub mod interface;
 pub mod keyfile;
 mod links;
 mod netlink;
+mod place;
 mod pointed;
 pub mod resolver;
 mod rootless;

@@ -9,8 +9,8 @@ use ipnet::IpNet;
 use model::PublicKey;
 use stack::Stack;
 
-use crate::hands::Place;
 use crate::host::{HostConfig, HostError, HostReport};
+use crate::place::Place;
 use crate::pointed::Pointed;
 use crate::resolver::Owner;
 use crate::wireguard::userspace::Userspace;

@@ -17,12 +17,11 @@ use smoltcp::wire::{
 use tokio::net::UnixDatagram;
 use tokio::sync::{Notify, mpsc};
 
-use crate::incoming::Arrival;
 use crate::limits::{
     BATCH_MAX, BUFFER_BYTES, FLOWS_MAX, KEEPALIVE_INTERVAL, KNOCKS_MAX, LINGER_MAX, PORTS, QUESTIONS_MAX,
     SILENCE_MAX,
 };
-use crate::packet::first_segment;
+use crate::packet::{Arrival, first_segment};
 use crate::wire::{Outcome, Wire};
 
 /// What streams, sockets and the driver hold together.
@@ -355,9 +354,8 @@ impl Core {
 
     /// Holds a new connection's first segment back until it is known whether somebody takes it.
     fn filter(&mut self) {
-        let Some((from, to)) = first_segment(self.wire.packet()) else { return };
-        let arrival = Arrival { from, to };
-        if !self.addresses.contains(&to.ip()) || self.arrivals.is_closed() || self.has_flow(arrival) {
+        let Some(arrival) = first_segment(self.wire.packet()) else { return };
+        if !self.addresses.contains(&arrival.to.ip()) || self.arrivals.is_closed() || self.has_flow(arrival) {
             return;
         }
         let packet = self.wire.withhold();

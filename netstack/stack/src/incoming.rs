@@ -10,14 +10,8 @@ use tokio::time::timeout;
 
 use crate::core::Shared;
 use crate::limits::ACCEPT_PATIENCE;
+use crate::packet::Arrival;
 use crate::stream::TcpStream;
-
-/// Who asks for what.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Arrival {
-    pub(crate) from: SocketAddr,
-    pub(crate) to: SocketAddr,
-}
 
 /// All connections that peers ask for, on any port. Once it is dropped, each is turned away at once.
 pub struct Incoming {

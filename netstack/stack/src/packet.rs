@@ -9,9 +9,16 @@ const FLAGS: usize = 13;
 const FIN_SYN_RST_ACK: u8 = 0x17;
 const SYN: u8 = 0x02;
 
+/// Who asks for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Arrival {
+    pub(crate) from: SocketAddr,
+    pub(crate) to: SocketAddr,
+}
+
 /// From where to where, if the packet is a whole first segment of a connection (RFC 9293, 3.5). An IPv6 packet with
 /// extension headers is none: no stack sends those with a SYN.
-pub(crate) fn first_segment(packet: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+pub(crate) fn first_segment(packet: &[u8]) -> Option<Arrival> {
     let (from, to, segment): (IpAddr, IpAddr, &[u8]) = match packet.first()? >> 4 {
         4 => {
             let header_bytes = usize::from(packet[0] & 0x0f) * 4;
@@ -36,7 +43,7 @@ pub(crate) fn first_segment(packet: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
     let segment = segment.get(..TCP_HEADER_BYTES)?;
     let port = |at| u16::from_be_bytes([segment[at], segment[at + 1]]);
     let is_first = segment[FLAGS] & FIN_SYN_RST_ACK == SYN && port(0) != 0;
-    is_first.then(|| (SocketAddr::new(from, port(0)), SocketAddr::new(to, port(2))))
+    is_first.then(|| Arrival { from: SocketAddr::new(from, port(0)), to: SocketAddr::new(to, port(2)) })
 }
 
 #[cfg(test)]
@@ -67,7 +74,8 @@ mod tests {
 
     #[test]
     fn only_a_whole_syn_asks_for_a_connection() {
-        let pair = |from: &str, to: &str| Some((from.parse().unwrap(), to.parse().unwrap()));
+        let pair =
+            |from: &str, to: &str| Some(Arrival { from: from.parse().unwrap(), to: to.parse().unwrap() });
         assert_eq!(first_segment(&v4(SYN)), pair("100.64.0.2:4096", "100.64.0.3:80"));
         assert_eq!(first_segment(&v6(SYN)), pair("[fd00::]:4096", "[fd00::1]:80"));
         // Explicit congestion notification (RFC 3168) sets two more flags.
