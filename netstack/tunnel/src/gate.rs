@@ -3,15 +3,18 @@
 //! Forged ones cost a hash. Under load a sender must show a cookie first, and who did is bounded by its address
 //! (WireGuard paper, section 5.3).
 
-use std::net::SocketAddr;
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::{IpAddr, SocketAddr};
 
 use wireguard::Time;
 use wireguard::cookie::{self, Baker};
 use wireguard::load::Load;
 use wireguard::noise::Local;
 
-/// Cookies sent in a second: enough for as many peers as come at once, and below a tenth of a core.
-const COOKIES_PER_SECOND_MAX: u32 = 5000;
+/// Cookies sent in a second to the addresses of one [`Gate::bucket`]: of 64 together, enough for as many peers as come at
+/// once, and below a tenth of a core. A flood from one address leaves the cookies of the others.
+const COOKIES_PER_SECOND_MAX: u32 = 80;
+const BUCKETS: usize = 64;
 
 /// What becomes of a message.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,12 +29,19 @@ pub(crate) struct Gate {
     load: Load,
     baker: Baker,
     window: Time,
-    cookies: u32,
+    cookies: [u32; BUCKETS],
+    hasher: RandomState,
 }
 
 impl Gate {
     pub(crate) fn new(seed: [u8; 32], now: Time) -> Self {
-        Self { load: Load::new(now), baker: Baker::new(seed), window: now, cookies: 0 }
+        Self {
+            load: Load::new(now),
+            baker: Baker::new(seed),
+            window: now,
+            cookies: [0; BUCKETS],
+            hasher: RandomState::new(),
+        }
     }
 
     /// `nonce` is asked for a random one when a cookie is made.
@@ -52,7 +62,7 @@ impl Gate {
         if self.baker.mac2_is_valid(message, from, now) {
             return if self.load.admits(from.ip(), now) { Admission::Take } else { Admission::Drop };
         }
-        if !self.may_challenge(now) {
+        if !self.may_challenge(from.ip(), now) {
             return Admission::Drop;
         }
         match nonce() {
@@ -61,13 +71,20 @@ impl Gate {
         }
     }
 
-    fn may_challenge(&mut self, now: Time) -> bool {
+    fn may_challenge(&mut self, from: IpAddr, now: Time) -> bool {
         if now.since(self.window).as_secs() >= 1 {
             self.window = now;
-            self.cookies = 0;
+            self.cookies = [0; BUCKETS];
         }
-        self.cookies += 1;
-        self.cookies <= COOKIES_PER_SECOND_MAX
+        let bucket = self.bucket(from);
+        self.cookies[bucket] += 1;
+        self.cookies[bucket] <= COOKIES_PER_SECOND_MAX
+    }
+
+    /// Nobody outside knows which addresses share one.
+    fn bucket(&self, from: IpAddr) -> usize {
+        let hash = self.hasher.hash_one(from);
+        usize::try_from(hash % BUCKETS as u64).expect("a small number")
     }
 }
 
@@ -145,6 +162,10 @@ mod tests {
         assert_eq!(without, Admission::Drop);
         let sent = (0..2 * COOKIES_PER_SECOND_MAX).filter(|_| scene.admit(FROM) != Admission::Drop).count();
         assert!((sent as u32) < COOKIES_PER_SECOND_MAX);
+        let others = (0..=255).filter(|last| {
+            matches!(scene.admit(&format!("198.51.100.{last}:51820")), Admission::Challenge(_))
+        });
+        assert!(others.count() > 200, "most others do not share the bucket");
         scene.now += std::time::Duration::from_secs(1);
         scene.load();
         assert!(matches!(scene.admit(FROM), Admission::Challenge(_)), "a second later");

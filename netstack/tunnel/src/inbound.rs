@@ -79,6 +79,14 @@ struct Packet {
     is_authentic: bool,
 }
 
+/// What there is something to read from.
+#[derive(Default)]
+struct Ready {
+    rebound: bool,
+    carried: bool,
+    sockets: [bool; 2],
+}
+
 impl Inbound {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let work = Work::new(&shared);
@@ -89,11 +97,8 @@ impl Inbound {
     pub(crate) fn run(&mut self) {
         let mut sockets = self.shared.sockets.load_full();
         while !self.shared.is_halted() {
-            self.wait(&sockets);
-            if self.shared.rebound.read().is_ok() {
-                sockets = self.shared.sockets.load_full();
-            }
-            for socket in sockets.each() {
+            let ready = self.wait(&sockets);
+            for (socket, _) in sockets.each().zip(ready.sockets).filter(|(_, is_ready)| *is_ready) {
                 for _ in 0..TURN {
                     match self.inbox.receive(socket) {
                         Ok(0) => break,
@@ -103,23 +108,38 @@ impl Inbound {
                             break;
                         }
                     }
+                    if !self.inbox.is_full() {
+                        break;
+                    }
                 }
             }
-            self.take_carried();
+            if ready.rebound && self.shared.rebound.read().is_ok() {
+                sockets = self.shared.sockets.load_full();
+            }
+            if ready.carried {
+                self.take_carried();
+            }
         }
     }
 
-    fn wait(&self, sockets: &Sockets) {
+    fn wait(&self, sockets: &Sockets) -> Ready {
         let mut each = sockets.each().map(AsFd::as_fd);
         let first = each.next().expect("sockets have one family at least");
         let second = each.next().unwrap_or(first);
         let events = [self.shared.halted.as_fd(), self.shared.rebound.as_fd(), self.shared.carried.as_fd()];
         let fds = [events[0], events[1], events[2], first, second];
-        if let Err(error) = poll(&mut fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)), PollTimeout::NONE)
-            && error != Errno::EINTR
-        {
-            tracing::error!(%error, "the sockets cannot be waited for");
-            self.shared.halt();
+        let mut fds = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) => {
+                let [_, rebound, carried, first, second] = fds.map(|fd| fd.any().unwrap_or(true));
+                Ready { rebound, carried, sockets: [first, second] }
+            }
+            Err(Errno::EINTR) => Ready::default(),
+            Err(error) => {
+                tracing::error!(%error, "the sockets cannot be waited for");
+                self.shared.halt();
+                Ready::default()
+            }
         }
     }
 
@@ -257,7 +277,8 @@ impl Work {
                 .is_some_and(|peer| Arc::ptr_eq(peer, &run.peer));
             if !is_allowed {
                 tracing::debug!(peer = %run.peer.key, ?source, "packet from an address that is not the peer's");
-            } else if ip::decapsulate_ecn(run.ecn, &mut arena[range.clone()]) {
+            } else {
+                ip::decapsulate_ecn(run.ecn, &mut arena[range.clone()]);
                 self.joiner.add(arena, range);
             }
         }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use chacha::Job;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use wireguard::limits::{DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES, PADDING_MULTIPLE};
+use wireguard::limits::{DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES, padded};
 use wireguard::{KeyPair, Time};
 
 use crate::io::tun::READ_BYTES;
@@ -161,7 +161,8 @@ impl Outbound {
             tracing::trace!(%destination, "no peer has the destination");
             return;
         };
-        let Some(path) = peer.path() else { return };
+        let path = peer.path_now();
+        let Some(path) = path.as_ref() else { return };
         let ecn = ip::encapsulated_ecn(packet);
         let cut = match Cut::new(&header, packet) {
             Ok(cut) => cut,
@@ -184,17 +185,12 @@ impl Outbound {
             if self.batch.arena.len() - self.batch.filled < padded + DATA_OVERHEAD_BYTES {
                 self.batch.send(&self.shared, now);
             }
-            let message = Origin { peer, pair, path: &path, ecn, counter: first + i as u64 };
+            let message = Origin { peer, pair, path, ecn, counter: first + i as u64 };
             let text = self.batch.add(&message, padded);
             cut.write(i, &mut text[..bytes]);
             text[bytes..].fill(0);
         }
     }
-}
-
-/// Up to the next multiple of 16, but not beyond the MTU, as the kernel does (WireGuard paper, section 5.4.6).
-pub(crate) fn padded(bytes: usize, mtu: usize) -> usize {
-    bytes.next_multiple_of(PADDING_MULTIPLE).min(mtu.max(bytes))
 }
 
 /// There is no session that can seal: what was cut waits for one.

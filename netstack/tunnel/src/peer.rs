@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwapOption, Guard};
 use model::PublicKey;
 use wireguard::{KeyPair, Locked};
 
@@ -82,6 +82,11 @@ impl Peer {
 
     pub(crate) fn path(&self) -> Option<Arc<Path>> {
         self.path.load_full()
+    }
+
+    /// As [`Self::path`], not to be kept.
+    pub(crate) fn path_now(&self) -> Guard<Option<Arc<Path>>> {
+        self.path.load()
     }
 
     pub(crate) fn has_path(&self) -> bool {

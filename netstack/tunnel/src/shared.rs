@@ -182,7 +182,9 @@ impl Shared {
     /// Has the control thread look at a peer that wants a session.
     pub(crate) fn ask_handshake(&self, peer: &Arc<Peer>) {
         if peer.ask() && !self.work(Task::Peer(Arc::clone(peer))) {
+            // Looked at a moment later, by the wheel.
             peer.answer();
+            self.wheel.arm(peer, self.clock.now());
         }
     }
 
@@ -194,9 +196,8 @@ impl Shared {
     /// The peer has shown that it has the keys of a session that we answered.
     #[cold]
     pub(crate) fn confirm(&self, peer: &Arc<Peer>, pair: &Arc<KeyPair>) {
-        let finished = peer.lock().confirm(pair, clock::wall());
-        if let Some(finished) = finished.filter(|finished| !finished.waiting.is_empty()) {
-            self.work(Task::Send(Arc::clone(peer), finished));
+        if peer.lock().confirm(pair, clock::wall()) {
+            self.ask_handshake(peer);
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use chacha::{Job, TAG_BYTES};
-use wireguard::limits::{DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES};
+use wireguard::limits::{DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES, padded};
 use wireguard::noise::Claimed;
 use wireguard::{Finished, KeyPair, Time};
 
@@ -16,7 +16,6 @@ use crate::clock;
 use crate::io::udp::kernel::Tails;
 use crate::io::udp::outbox::Outbox;
 use crate::ip::{self, HANDSHAKE_CLASS};
-use crate::outbound::padded;
 use crate::path::Path;
 use crate::peer::{Lease, Peer};
 use crate::random;
@@ -36,8 +35,6 @@ pub(crate) enum Task {
     Handshake(Box<Handshake>),
     /// A handshake is wanted, or packets wait.
     Peer(Arc<Peer>),
-    /// Packets that waited may go.
-    Send(Arc<Peer>, Finished),
     /// The wheel has an earlier deadline, or the device ends.
     Look,
 }
@@ -80,7 +77,6 @@ impl Worker {
                 peer.answer();
                 self.look_at(&peer);
             }
-            Ok(Task::Send(peer, finished)) => self.send_waiting(&peer, finished),
             Ok(Task::Look) | Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return false,
         }
@@ -156,8 +152,7 @@ impl Worker {
         let now = self.shared.clock.now();
         let mut machine = peer.lock();
         let finished = machine.take_waiting(now);
-        let initiates = finished.as_ref().is_none_or(|finished| finished.pair.wants_successor(now))
-            && machine.wants_initiation(now);
+        let initiates = machine.wants_session(now) && machine.wants_initiation(now);
         drop(machine);
         if let Some(finished) = finished {
             self.send_waiting(peer, finished);
@@ -170,6 +165,7 @@ impl Worker {
     fn tick(&mut self, peer: &Arc<Peer>, now: Time) {
         let mut machine = peer.lock();
         let tick = machine.tick(now);
+        let has_waiting = machine.has_waiting();
         drop(machine);
         if tick.forget_local {
             peer.forget_local();
@@ -181,6 +177,9 @@ impl Worker {
             && let Some(pair) = peer.machine().current().as_ref()
         {
             self.send_waiting(peer, Finished::keepalive(Arc::clone(pair)));
+        }
+        if has_waiting {
+            self.look_at(peer);
         }
         self.shared.arm(peer);
     }

@@ -27,8 +27,28 @@ pub(crate) const REKEY_BEFORE_SILENCE: Duration = Duration::from_secs(180 - 10 -
 /// Packets that wait for a session of one peer (`MAX_STAGED_PACKETS`).
 pub const WAITING_MAX: usize = 128;
 /// Plaintext is padded to a multiple of this.
-pub const PADDING_MULTIPLE: usize = 16;
+const PADDING_MULTIPLE: usize = 16;
 /// Header of a data message: type, receiver, counter.
 pub const DATA_HEADER_BYTES: usize = 16;
 /// Header and tag of a data message.
 pub const DATA_OVERHEAD_BYTES: usize = 32;
+
+/// How long a packet of so many bytes is when it is sealed: up to the next multiple of 16, but not beyond the MTU, as in
+/// the kernel (WireGuard paper, section 5.4.6).
+pub fn padded(bytes: usize, mtu: usize) -> usize {
+    bytes.next_multiple_of(PADDING_MULTIPLE).min(mtu.max(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_hides_lengths_and_keeps_within_the_mtu() {
+        for (bytes, mtu, length) in
+            [(0, 1420, 0), (1, 1420, 16), (16, 1420, 16), (1410, 1420, 1420), (1500, 1420, 1500)]
+        {
+            assert_eq!(padded(bytes, mtu), length, "{bytes} bytes, MTU {mtu}");
+        }
+    }
+}

@@ -88,7 +88,7 @@ impl KeyPair {
     }
 
     /// After sealing: whether it is time for another session (section 6.2).
-    pub fn wants_successor(&self, now: Time) -> bool {
+    pub(crate) fn wants_successor(&self, now: Time) -> bool {
         self.counter.load(Ordering::Relaxed) > REKEY_AFTER_MESSAGES
             || (self.is_initiator && now.since(self.born) >= REKEY_AFTER_TIME)
     }

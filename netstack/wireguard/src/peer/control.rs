@@ -139,6 +139,19 @@ impl<L: Lease> Locked<'_, L> {
         self.control.waiting.push_back(packet);
     }
 
+    /// Whether packets wait for a session.
+    pub fn has_waiting(&self) -> bool {
+        !self.control.waiting.is_empty()
+    }
+
+    /// Whether there is no session that may seal, or it is time for another.
+    pub fn wants_session(&self, now: Time) -> bool {
+        let current = self.peer.current.load();
+        current
+            .as_ref()
+            .is_none_or(|pair| !pair.is_alive(now) || pair.wants_successor(now) || pair.ends_soon(now))
+    }
+
     /// Takes what waits, if there is a session to send it with.
     pub fn take_waiting(&mut self, now: Time) -> Option<Finished> {
         if self.control.waiting.is_empty() {
@@ -259,17 +272,17 @@ impl<L: Lease> Locked<'_, L> {
         Some(Finished { pair, waiting: mem::take(&mut self.control.waiting) })
     }
 
-    /// The peer sealed something with the session that we answered: it is ours too from now on. `None` if it is
-    /// already, or no longer; with the packets that waited otherwise.
-    pub fn confirm(&mut self, pair: &Arc<KeyPair>, wall: Duration) -> Option<Finished> {
+    /// The peer sealed something with the session that we answered: it is ours too from now on. Says whether packets
+    /// have waited for it: see [`Self::take_waiting`].
+    pub fn confirm(&mut self, pair: &Arc<KeyPair>, wall: Duration) -> bool {
         let control = &mut *self.control;
-        let next = control.next.take_if(|next| Arc::ptr_eq(&next.pair, pair))?;
         pair.confirm();
+        let Some(next) = control.next.take_if(|next| Arc::ptr_eq(&next.pair, pair)) else { return false };
         control.previous = control.current.replace(next);
         control.pending = None;
         self.peer.current.store(Some(Arc::clone(pair)));
         self.completed(wall);
-        Some(Finished { pair: Arc::clone(pair), waiting: mem::take(&mut self.control.waiting) })
+        !self.control.waiting.is_empty()
     }
 
     fn derived(&mut self, now: Time) {

@@ -190,9 +190,11 @@ impl World {
                 let job = Job { key: pair.opening(), counter, bytes: &mut sealed };
                 Cipher::Reference.open([job], |_, is_authentic| assert!(is_authentic));
                 assert!(pair.is_new(counter));
-                let finished = pair.is_unconfirmed().then(|| self.ends[end].peer.lock().confirm(&pair, wall));
+                let peer = &self.ends[end].peer;
+                let waited = pair.is_unconfirmed() && peer.lock().confirm(&pair, wall);
+                let waiting = waited.then(|| peer.lock().take_waiting(now)).flatten();
                 let wants = self.ends[end].peer.received(&pair, !is_keepalive, now);
-                if let Some(finished) = finished.flatten().filter(|finished| !finished.waiting.is_empty()) {
+                if let Some(finished) = waiting {
                     self.finish(end, &finished);
                 }
                 if wants.handshake && self.ends[end].peer.lock().wants_initiation(now) {

@@ -72,6 +72,11 @@ impl Inbox {
         Ok(self.datagrams.len())
     }
 
+    /// Whether there may be more at once: every slot was used.
+    pub(crate) fn is_full(&self) -> bool {
+        self.datagrams.len() == RECEIVE_MAX
+    }
+
     /// The arena, to work in, and what lies in it.
     pub(crate) fn contents(&mut self) -> (&mut [u8], &[Datagram]) {
         (&mut self.arena, &self.datagrams)
