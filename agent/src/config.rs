@@ -8,6 +8,7 @@ use clap::{Parser, ValueEnum};
 use host::InterfaceName;
 use host::drive::Server;
 use host::resolver::ResolverMode;
+use host::wireguard::Crypto;
 use link::{PreferCarrier, ServerAddress, Trust};
 use stack::Inbound;
 
@@ -24,6 +25,9 @@ pub struct OpenProxy(SocketAddr);
 /// The agent: keeps this device's interface, routes and names as the directory says.
 #[derive(Debug, Parser)]
 #[command(name = "warren-agent", version, max_term_width = 100)]
+#[command(
+    after_help = "warren-agent wg IFNAME runs the userspace WireGuard engine alone: see warren-agent wg --help."
+)]
 pub struct Settings {
     /// Where profiles live: keys, and what this device holds of its mesh.
     #[arg(long, env = "WARREN_STATE_DIR", default_value = "/var/lib/warren/agent")]
@@ -43,6 +47,12 @@ pub struct Settings {
     /// auto, kernel, userspace; or netstack, which needs no privilege and has no interface: see --proxy and --inbound.
     #[arg(long, env = "WARREN_MODE", alias = "wireguard", default_value = "auto")]
     pub mode: Mode,
+    /// Of userspace WireGuard: auto, reference, avx2 or avx512 seals packets; auto is the processor's fastest.
+    #[arg(long, env = "WARREN_CRYPTO", default_value = "auto")]
+    pub crypto: Crypto,
+    /// Of userspace WireGuard: whether the kernel cuts and joins packets for it.
+    #[arg(long, env = "WARREN_OFFLOAD", default_value = "true", action = clap::ArgAction::Set)]
+    pub offload: bool,
     /// Where SOCKS5 and HTTP proxies reach the mesh, or none; 127.0.0.1:1055 in mode netstack, else none.
     #[arg(long, env = "WARREN_PROXY")]
     pub proxy: Option<Proxy>,

@@ -18,6 +18,7 @@ mod socket;
 mod store;
 mod stream;
 mod view;
+mod wg;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -36,6 +37,9 @@ const CONFIG_FILE: &str = "/etc/warren/agent.toml";
 const PORT_UNPRIVILEGED: u16 = 1024;
 
 fn main() -> ExitCode {
+    if let Some(arguments) = wg::called(std::env::args_os()) {
+        return wg::run(&arguments);
+    }
     let settings: Settings = match service::begin(CONFIG_FILE) {
         Ok(settings) => settings,
         Err(exit) => return exit,

@@ -7,7 +7,8 @@ use std::time::Duration;
 use engine::{NodeConfig, Role};
 use host::drive::{DriveError, Handle, Report, Setup, channel};
 use host::resolver::{Owner, RESOLV_CONF, ResolverMode, detect};
-use host::{HostConfig, InterfaceName, wireguard};
+use host::wireguard::{self, Tuning};
+use host::{HostConfig, InterfaceName};
 use link::ServerAddress;
 use model::wire::Remark;
 use model::{Code, Nonce, Refusal, Version, Zone};
@@ -270,6 +271,7 @@ impl Runner {
                 state: self.kept.folder.clone(),
                 uapi_directory: Some(UAPI_DIRECTORY.into()),
                 stack: self.stack.clone(),
+                tuning: Tuning { crypto: self.settings.crypto, offload: self.settings.offload },
             },
             ledger: self.kept.folder.join("ledger"),
             server: Some(self.settings.server(server)),

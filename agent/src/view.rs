@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use engine::status::{LinkState, PeerStatus, TenantStatus};
-use host::HostReport;
 use host::drive::Report;
 use host::wireguard::PeerState;
 use model::api::SCHEMA_VERSION;
@@ -144,12 +143,10 @@ fn interface(profile: &Profile, report: &Report) -> String {
         return format!("none ({})", report.host.backend);
     }
     let name = profile.interface();
-    let HostReport { backend, fallback, .. } = &report.host;
-    match fallback {
-        // Which engine it will be is known when it is made.
-        _ if active(report).is_none() => name.to_string(),
-        Some(reason) => format!("{name} ({backend}: {reason})"),
-        None => format!("{name} ({backend})"),
+    // Which engine it will be is known when it is made.
+    match active(report) {
+        None => name.to_string(),
+        Some(_) => format!("{name} ({})", report.host.engine()),
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use host::InterfaceName;
-use host::wireguard::Mode;
+use host::wireguard::{Crypto, Mode};
 use ipnet::IpNet;
 use model::Name;
 
@@ -28,8 +28,14 @@ pub struct Settings {
     #[arg(long, env = "WARREN_LISTEN_PORT", default_value = "51820", value_parser = clap::value_parser!(u16).range(1..))]
     pub listen_port: u16,
     /// auto, kernel or userspace.
-    #[arg(long, env = "WARREN_WIREGUARD", default_value = "auto")]
-    pub wireguard: Mode,
+    #[arg(long, alias = "wireguard", env = "WARREN_MODE", default_value = "auto")]
+    pub mode: Mode,
+    /// Of userspace WireGuard: auto, reference, avx2 or avx512 seals packets; auto is the processor's fastest.
+    #[arg(long, env = "WARREN_CRYPTO", default_value = "auto")]
+    pub crypto: Crypto,
+    /// Of userspace WireGuard: whether the kernel cuts and joins packets for it.
+    #[arg(long, env = "WARREN_OFFLOAD", default_value = "true", action = clap::ArgAction::Set)]
+    pub offload: bool,
     /// Networks that meshes may have; a server that hands out others is refused. Repeat it, or separate by commas.
     #[arg(long, env = "WARREN_MESH_BLOCKS", default_value = "100.64.0.0/10,fd00::/8", value_delimiter = ',')]
     pub mesh_blocks: Vec<IpNet>,
@@ -83,11 +89,23 @@ mod tests {
     }
 
     #[test]
+    fn the_engine_is_chosen_and_tuned() {
+        let settings = parse(&["--mode", "userspace", "--crypto", "reference", "--offload", "false"]);
+        let settings = settings.expect("settings");
+        assert_eq!((settings.mode, settings.offload), (Mode::Userspace, false));
+        assert_eq!(settings.crypto.to_string(), "reference");
+        assert_eq!(parse(&["--wireguard", "kernel"]).map(|s| s.mode).ok(), Some(Mode::Kernel));
+        assert!(parse(&[]).expect("defaults").offload);
+    }
+
+    #[test]
     fn nonsense_is_refused() {
         for bad in [
             ["--interface", "../x"],
             ["--listen-port", "0"],
-            ["--wireguard", "magic"],
+            ["--mode", "magic"],
+            ["--crypto", "rot13"],
+            ["--offload", "perhaps"],
             ["--mesh-blocks", "10.0.0.0/33"],
             ["--zone-suffixes", "a b"],
             ["--dns-port", "65536"],

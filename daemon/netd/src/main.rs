@@ -13,6 +13,7 @@ use host::capabilities;
 use host::drive::{Commands, Handle, Moment, Server, Setup, channel};
 use host::files::StateDirectory;
 use host::resolver::{RESOLV_CONF, ResolverMode};
+use host::wireguard::Tuning;
 use host::{HostConfig, keyfile};
 use model::PrivateKey;
 use model::wire::Remark;
@@ -112,13 +113,14 @@ fn setup(settings: &Settings, apid: u32, key: PrivateKey, state: &StateDirectory
         host: HostConfig {
             interface: settings.interface.clone(),
             key,
-            mode: settings.wireguard,
+            mode: settings.mode,
             forwards: true,
             resolver: ResolverMode::Off,
             resolv_conf: RESOLV_CONF.into(),
             state: state.path().into(),
             uapi_directory: Some(UAPI_DIRECTORY.into()),
             stack: None,
+            tuning: Tuning { crypto: settings.crypto, offload: settings.offload },
         },
         ledger: state.file("ledger"),
         server: Some(Server::Unix { path: settings.socket.clone(), owner: Some(apid) }),

@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::{Event, Input, Ledger, LedgerError, Node, NodeConfig, Output};
+use model::wire::Remark;
 use model::{Endpoint, EndpointHost, Refusal};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
@@ -190,6 +191,7 @@ impl Driver {
         commands: &mut Commands,
         moments: &mut (impl FnMut(Moment) + Send),
     ) -> Result<(), DriveError> {
+        self.tell_engine();
         loop {
             self.drain();
             self.publish(moments);
@@ -292,10 +294,22 @@ impl Driver {
         }
     }
 
+    /// What is in use now.
+    fn take_host(&mut self, host: HostReport) {
+        let before = std::mem::replace(&mut self.host, host);
+        if before.engine() != self.host.engine() {
+            self.tell_engine();
+        }
+    }
+
+    fn tell_engine(&mut self) {
+        self.tell(Input::Engine(Remark::new(&self.host.engine())));
+    }
+
     fn answered(&mut self, answer: Answer, moments: &mut (impl FnMut(Moment) + Send)) {
         match answer {
             Answer::Observed(observed, host) => {
-                self.host = host;
+                self.take_host(host);
                 self.tell(Input::Observed(observed));
                 if !self.ready {
                     self.ready = true;
@@ -304,7 +318,7 @@ impl Driver {
             }
             Answer::Applied(change, result, host) => {
                 if let Some(host) = host {
-                    self.host = host;
+                    self.take_host(host);
                 }
                 match &result {
                     Ok(()) => self.counters.changes_total += 1,

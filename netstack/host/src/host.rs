@@ -22,7 +22,7 @@ use crate::pointed::Pointed;
 use crate::resolver::{Owner, Resolver, ResolverError, ResolverMode};
 use crate::wireguard::kernel::Kernel;
 use crate::wireguard::userspace::Userspace;
-use crate::wireguard::{Backend, DeviceState, Mode, PeerState, Wireguard, WireguardError};
+use crate::wireguard::{Backend, Crypto, DeviceState, Mode, PeerState, Tuning, Wireguard, WireguardError};
 
 /// What a host is told once.
 #[derive(Debug, Clone)]
@@ -46,6 +46,8 @@ pub struct HostConfig {
     /// What the mesh's packets go to instead of an interface of this machine. Nothing of the machine is changed then,
     /// and no privilege is needed; the mode and the resolver do not count.
     pub stack: Option<stack::Stack>,
+    /// How the userspace engine works.
+    pub tuning: Tuning,
 }
 
 /// Why the host could not be read or changed.
@@ -109,10 +111,26 @@ pub enum HostError {
 pub struct HostReport {
     /// The engine in use.
     pub backend: Backend,
+    /// What seals packets, if the engine is our own.
+    pub crypto: Option<Crypto>,
     /// Why it is not the kernel's, where that was preferred.
     pub fallback: Option<String>,
     /// Who resolves names on this machine.
     pub resolver: Owner,
+}
+
+impl HostReport {
+    /// The engine for people: `kernel`, or `userspace, avx512` and why it is not the kernel's.
+    pub fn engine(&self) -> String {
+        let mut text = self.backend.to_string();
+        if let Some(crypto) = self.crypto {
+            text.push_str(&format!(", {crypto}"));
+        }
+        if let Some(reason) = &self.fallback {
+            text.push_str(&format!(": {reason}"));
+        }
+        text
+    }
 }
 
 /// The hands of one node.
@@ -151,6 +169,7 @@ impl Host {
     pub fn report(&self) -> HostReport {
         HostReport {
             backend: self.engine.backend(),
+            crypto: (self.engine.backend() != Backend::Kernel).then_some(self.config.tuning.crypto),
             fallback: self.fallback.clone(),
             resolver: self.resolver.owner(),
         }
@@ -424,7 +443,7 @@ fn choose(config: &HostConfig) -> Result<(Box<dyn Wireguard>, Option<String>), H
 }
 
 fn userspace(config: &HostConfig) -> Box<dyn Wireguard> {
-    Box::new(Userspace::new(&config.interface, config.uapi_directory.clone(), None))
+    Box::new(Userspace::new(&config.interface, config.uapi_directory.clone(), None, config.tuning))
 }
 
 /// A kernel without nf_tables has no table, which the change that sets one then says.

@@ -28,7 +28,7 @@ pub(crate) struct Rootless {
 
 impl Rootless {
     pub(crate) fn new(config: HostConfig, stack: Stack) -> Self {
-        let engine = Userspace::new(&config.interface, None, Some(stack.clone()));
+        let engine = Userspace::new(&config.interface, None, Some(stack.clone()), config.tuning);
         Self { config, stack, engine, pointed: Pointed::default(), told: Observed::default() }
     }
 
@@ -65,7 +65,12 @@ impl Rootless {
 
 impl Place for Rootless {
     fn report(&self) -> HostReport {
-        HostReport { backend: self.engine.backend(), fallback: None, resolver: Owner::Off }
+        HostReport {
+            backend: self.engine.backend(),
+            crypto: Some(self.config.tuning.crypto),
+            fallback: None,
+            resolver: Owner::Off,
+        }
     }
 
     fn observe(&mut self) -> Result<Observed, HostError> {
@@ -119,7 +124,7 @@ mod tests {
 
     use super::*;
     use crate::resolver::ResolverMode;
-    use crate::wireguard::{Backend, Mode};
+    use crate::wireguard::{Backend, Mode, Tuning};
 
     fn rootless(directory: &std::path::Path, stack: &Stack) -> Rootless {
         let config = HostConfig {
@@ -131,6 +136,7 @@ mod tests {
             resolv_conf: directory.join("resolv.conf"),
             state: directory.into(),
             uapi_directory: None,
+            tuning: Tuning::default(),
             stack: Some(stack.clone()),
         };
         Rootless::new(config, stack.clone())

@@ -13,6 +13,8 @@ use engine::PeerSetting;
 use ipnet::IpNet;
 use model::{PrivateKey, PublicKey};
 
+pub use tunnel::Crypto;
+
 use crate::netlink::NetlinkError;
 
 /// Which engine carries the packets.
@@ -62,6 +64,21 @@ impl fmt::Display for Backend {
             Self::Userspace => "userspace",
             Self::Netstack => "netstack",
         })
+    }
+}
+
+/// How our own engine works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tuning {
+    /// What seals packets.
+    pub crypto: Crypto,
+    /// Whether the kernel cuts and joins packets for it, as far as it can.
+    pub offload: bool,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self { crypto: Crypto::default(), offload: true }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -232,6 +232,11 @@ impl Device {
     /// another.
     pub fn is_gone(&self) -> bool {
         self.shared.is_gone()
+    }
+
+    /// For poll(2): readable once the device's threads have seen that it [is gone](Self::is_gone).
+    pub fn gone(&self) -> BorrowedFd<'_> {
+        self.shared.halted.as_fd()
     }
 }
 

@@ -161,11 +161,15 @@ impl Inbound {
     /// What carriers brought.
     fn take_carried(&mut self) {
         while let Some(Carried { by, mut datagram }) = self.shared.take_carried() {
-            let now = self.shared.clock.now();
-            let range = 0..datagram.len();
-            self.work.sort(&self.shared, &datagram, range, &Path::Carrier(by), ip::NOT_ECT, now);
-            self.work.finish(&self.shared, &mut datagram, now);
+            self.take(&mut datagram, &Path::Carrier(by), ip::NOT_ECT);
         }
+    }
+
+    /// A datagram by itself.
+    pub(crate) fn take(&mut self, datagram: &mut [u8], from: &Path, ecn: u8) {
+        let now = self.shared.clock.now();
+        self.work.sort(&self.shared, datagram, 0..datagram.len(), from, ecn, now);
+        self.work.finish(&self.shared, datagram, now);
     }
 }
 

@@ -8,8 +8,11 @@
 //! peer costs a few hundred bytes and no timer. `outbound` and `inbound` are the way of a packet; start there.
 
 mod clock;
+mod crypto;
 mod deliver;
 mod device;
+#[doc(hidden)]
+pub mod fuzzed;
 mod gate;
 mod inbound;
 mod io;
@@ -29,6 +32,7 @@ mod update;
 mod wheel;
 mod work;
 
+pub use crypto::{BadCrypto, Crypto};
 pub use device::{Config, Device, DeviceError};
 pub use path::{Carrier, Probe};
 pub use state::{DeviceState, PeerState};

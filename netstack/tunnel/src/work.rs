@@ -72,15 +72,23 @@ impl Worker {
         let wait =
             self.shared.wheel.first().map_or(WAIT_MAX, |at| at.since(self.shared.clock.now()).min(WAIT_MAX));
         match tasks.recv_timeout(wait) {
-            Ok(Task::Handshake(handshake)) => self.take_handshake(&handshake),
-            Ok(Task::Peer(peer)) => {
-                peer.answer();
-                self.look_at(&peer);
-            }
-            Ok(Task::Look) | Err(RecvTimeoutError::Timeout) => {}
+            Ok(task) => self.take(task),
+            Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return false,
         }
         true
+    }
+
+    /// Does one task.
+    pub(crate) fn take(&mut self, task: Task) {
+        match task {
+            Task::Handshake(handshake) => self.take_handshake(&handshake),
+            Task::Peer(peer) => {
+                peer.answer();
+                self.look_at(&peer);
+            }
+            Task::Look => {}
+        }
     }
 
     fn take_handshake(&mut self, handshake: &Handshake) {

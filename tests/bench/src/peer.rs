@@ -6,7 +6,7 @@ use std::thread;
 
 use engine::{Change, Input, ObservedPeer, PeerSetting, Subject};
 use host::resolver::{RESOLV_CONF, ResolverMode};
-use host::wireguard::Mode;
+use host::wireguard::{Mode, Tuning};
 use host::{Host, HostConfig};
 use model::wire::Decoder;
 use model::{PrivateKey, PublicKey};
@@ -120,6 +120,7 @@ fn host_config() -> HostConfig {
         state: std::env::temp_dir(),
         uapi_directory: None,
         stack: None,
+        tuning: Tuning::default(),
     }
 }
 

@@ -34,7 +34,11 @@ const LAYERS: &[(&str, u8)] = &[
 /// Arrows inside one layer, with their reason.
 const BESIDE: &[(&str, &str, &str)] = &[
     ("host", "tunnel", "the hands of a node hold the userspace data plane"),
-    ("host", "stack", "without privilege the data plane's packets go to a stack of our own instead of the kernel's"),
+    (
+        "host",
+        "stack",
+        "without privilege the data plane's packets go to a stack of our own instead of the kernel's",
+    ),
     ("host", "link", "drive() is the one event loop of a node, and the loop reads the link"),
 ];
 

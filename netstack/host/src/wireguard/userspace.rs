@@ -8,7 +8,7 @@ use stack::Stack;
 use tunnel::{ApplyError, Config, Device, PeerUpdate, Update};
 
 use crate::interface::InterfaceName;
-use crate::wireguard::{Backend, DeviceState, PeerState, Wireguard, WireguardError};
+use crate::wireguard::{Backend, DeviceState, PeerState, Tuning, Wireguard, WireguardError};
 
 /// Our own engine.
 pub(crate) struct Userspace {
@@ -16,6 +16,7 @@ pub(crate) struct Userspace {
     uapi_directory: Option<PathBuf>,
     /// Where packets go instead of to an interface.
     stack: Option<Stack>,
+    tuning: Tuning,
     device: Option<Device>,
 }
 
@@ -24,8 +25,9 @@ impl Userspace {
         interface: &InterfaceName,
         uapi_directory: Option<PathBuf>,
         stack: Option<Stack>,
+        tuning: Tuning,
     ) -> Self {
-        Self { interface: interface.clone(), uapi_directory, stack, device: None }
+        Self { interface: interface.clone(), uapi_directory, stack, tuning, device: None }
     }
 
     /// The device, unless somebody deleted its interface.
@@ -50,7 +52,12 @@ impl Userspace {
 impl Wireguard for Userspace {
     fn create(&mut self) -> Result<(), WireguardError> {
         if self.device().is_none() {
-            let config = Config { uapi_directory: self.uapi_directory.clone(), ..Config::default() };
+            let config = Config {
+                uapi_directory: self.uapi_directory.clone(),
+                cipher: self.tuning.crypto.cipher(),
+                offload: self.tuning.offload,
+                ..Config::default()
+            };
             let name = self.interface.as_str();
             self.device = Some(match &self.stack {
                 None => Device::create(name, config)?,

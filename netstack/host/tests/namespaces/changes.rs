@@ -7,7 +7,7 @@ use std::path::Path;
 
 use engine::{Change, Firewall, Observed, PeerSetting, ResolverSetting};
 use host::resolver::ResolverMode;
-use host::wireguard::{Backend, Mode};
+use host::wireguard::{Backend, Mode, Tuning};
 use host::{Host, HostConfig};
 use ipnet::IpNet;
 use model::{PrivateKey, PublicKey};
@@ -43,6 +43,7 @@ pub fn config(directory: &Path) -> HostConfig {
         state: directory.into(),
         uapi_directory: Some("/var/run/wireguard".into()),
         stack: None,
+        tuning: Tuning::default(),
     }
 }
 
