@@ -45,6 +45,7 @@ fn show(status: &ServerStatus, output: &Output) {
                 (false, _) => "offline: see `systemctl status warren-netd`",
             };
             facts.push(("hub", format!("{} ({state})", hub.endpoint)));
+            facts.extend(hub.engine.iter().map(|engine| ("hub wireguard", engine.clone())));
             facts.push(("hub key", hub.wireguard_key.to_string()));
             facts.extend(hub.problems.iter().map(|problem| ("hub problem", problem.clone())));
         }

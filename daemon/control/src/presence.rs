@@ -48,6 +48,8 @@ pub struct HubPresence {
     pub drift_total: u64,
     /// What it says is wrong.
     pub problems: Vec<Remark>,
+    /// Which WireGuard carries its packets, once it said so.
+    pub engine: Option<Remark>,
 }
 
 impl HubPresence {
@@ -60,6 +62,7 @@ impl HubPresence {
         self.last_seen = now;
         self.drift_total = heartbeat.drift_total;
         self.problems = some_of(&heartbeat.problems);
+        self.engine.clone_from(&heartbeat.engine);
     }
 }
 

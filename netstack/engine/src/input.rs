@@ -41,6 +41,8 @@ pub enum Input {
     Persisted(Result<(), String>),
     /// Something changed on the host, or may have: look again.
     HostChanged,
+    /// Which WireGuard carries the packets, for the server's operator; when it is known, and when it is another.
+    Engine(Remark),
     /// The answer to [`crate::Output::Observe`].
     Observed(Result<Observed, String>),
     /// The answer to [`crate::Output::Apply`].

@@ -5,6 +5,7 @@ mod link;
 mod report;
 
 use model::time::Deadline;
+use model::wire::Remark;
 use model::{NodeId, Refusal, Standing};
 
 use crate::config::{NodeConfig, Role};
@@ -40,6 +41,8 @@ pub(crate) struct Machines {
     last_refusal: Option<Refusal>,
     /// Why there is no link.
     link_error: Option<String>,
+    /// Which WireGuard carries the packets.
+    engine: Option<Remark>,
 }
 
 /// What a node wants of its server.
@@ -66,6 +69,7 @@ impl Machines {
             was_settled: false,
             last_refusal: None,
             link_error: None,
+            engine: None,
             config,
             ledger,
         }
@@ -96,6 +100,7 @@ impl Machines {
             Input::LinkDown { reason } => self.link_down(reason, turn),
             Input::Persisted(result) => self.persisted(result, turn),
             Input::HostChanged => self.reconciler.look_soon(turn.mono()),
+            Input::Engine(engine) => self.engine = Some(engine),
             Input::Observed(result) => self.observed(result, turn),
             Input::Applied { change, result } => {
                 self.reconciler.take_applied(self.merge.desired(), &change, result, turn);

@@ -38,6 +38,7 @@ struct Beating {
 pub(crate) struct News {
     pub(crate) drift_total: u64,
     pub(crate) problems: Vec<Remark>,
+    pub(crate) engine: Option<Remark>,
 }
 
 impl Pulse {
@@ -84,6 +85,7 @@ impl Pulse {
             drift_total: news.drift_total,
             problems: news.problems,
             wall: turn.now.wall,
+            engine: news.engine,
         }
     }
 

@@ -78,6 +78,7 @@ fn hub(control: &control::Control) -> Option<Hub> {
         settled: presence.is_some_and(|p| {
             control.directories().all(|d| p.holding.get(&d.tenant().id).is_some_and(|(_, settled)| *settled))
         }),
+        engine: presence.and_then(|p| p.engine.as_ref()).map(ToString::to_string),
         problems: presence.map(|p| p.problems.iter().map(ToString::to_string).collect()).unwrap_or_default(),
     })
 }

@@ -198,6 +198,7 @@ impl Control {
             holding: claim.held.iter().map(|(tenant, held)| (*tenant, (*held, false))).collect(),
             drift_total: 0,
             problems: Vec::new(),
+            engine: None,
         };
         if let Some(before) = self.hub.replace(presence) {
             self.displace(before.link, false);

@@ -189,6 +189,7 @@ impl Node {
             drift_total: 3,
             problems: vec![Remark::new("the disk is full")],
             wall: Timestamp::from_unix_micros(0),
+            engine: Some(Remark::new("userspace, avx512")),
         }
         .into()
     }

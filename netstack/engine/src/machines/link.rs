@@ -143,7 +143,11 @@ impl Machines {
             let held = self.ledger.held(tenant);
             turn.push(Output::Send(Resync { tenant, held, reason }.into()));
         }
-        let news = News { drift_total: self.reconciler.drift_total(), problems: self.remarks() };
+        let news = News {
+            drift_total: self.reconciler.drift_total(),
+            problems: self.remarks(),
+            engine: self.engine.clone(),
+        };
         if self.pulse.is_due(&news, turn.mono()) {
             let holding = self.saver.durable().keys().filter_map(|tenant| self.holding(*tenant)).collect();
             let heartbeat = self.pulse.beat(holding, news, turn);

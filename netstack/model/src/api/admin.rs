@@ -201,6 +201,9 @@ pub struct Hub {
     pub online: bool,
     /// Whether its host is as its snapshots say.
     pub settled: bool,
+    /// Which WireGuard carries its packets: `kernel`, or `userspace` with its cipher; once it said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
     /// What it reports to be wrong.
     #[serde(default)]
     pub problems: Vec<String>,

@@ -323,6 +323,9 @@ pub struct Heartbeat {
     /// The node's wall clock.
     #[n(4)]
     pub wall: Timestamp,
+    /// Which WireGuard carries its packets, for the operator: `kernel`, or `userspace` and more.
+    #[n(5)]
+    pub engine: Option<Remark>,
 }
 
 /// Server to node: the heartbeat arrived.

@@ -68,6 +68,7 @@ impl World {
             drift_total: u64::MAX,
             problems: vec![Remark::new("x"); 100],
             wall: Timestamp::from_unix_micros(i64::MIN),
+            engine: None,
         };
         let recorded = dice.pick(&self.records).cloned();
         let says = match (dice.below(5), recorded) {
