@@ -4,8 +4,10 @@
 //! Each takes bytes and panics if a property is broken; refusing the bytes is always right.
 
 mod datagrams;
+mod engine;
 mod frames;
 mod names;
+mod packets;
 mod tokens;
 mod uapi;
 
@@ -15,8 +17,10 @@ pub type Fuzzed = fn(&[u8]);
 /// Every target by its name, which is also the name of its corpus under `fuzz/corpus`.
 pub const TARGETS: &[(&str, Fuzzed)] = &[
     ("datagrams", datagrams::check),
+    ("engine", engine::check),
     ("frames", frames::check),
     ("names", names::check),
+    ("packets", packets::check),
     ("tokens", tokens::check),
     ("uapi", uapi::check),
 ];
