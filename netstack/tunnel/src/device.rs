@@ -21,9 +21,10 @@ use crate::outbound::Outbound;
 use crate::path::{Carrier, Path, Probe};
 use crate::shared::{Parts, Shared};
 use crate::state::{DeviceState, PeerState};
+use crate::task::TASKS_MAX;
 use crate::uapi::server::Server;
 use crate::update::{ApplyError, Update};
-use crate::work::{TASKS_MAX, Worker};
+use crate::work::Worker;
 
 /// Stack of each thread; packets are on the heap.
 const STACK_BYTES: usize = 256 * 1024;

@@ -22,8 +22,9 @@ use crate::ip;
 use crate::offload::{Cut, Joiner, Joins, VNET_HEADER_BYTES, VnetHeader};
 use crate::path::{Carrier, Path};
 use crate::shared::{Parts, Shared};
+use crate::task::{TASKS_MAX, Task};
 use crate::update::{PeerUpdate, Update};
-use crate::work::{TASKS_MAX, Task, Worker};
+use crate::work::Worker;
 
 /// The longest IP packet.
 const PACKET_BYTES_MAX: usize = 65_535;

@@ -33,7 +33,7 @@ use crate::path::{Carried, Path};
 use crate::peer::Peer;
 use crate::random;
 use crate::shared::Shared;
-use crate::work::{HANDSHAKE_BYTES_MAX, Handshake, Task};
+use crate::task::{HANDSHAKE_BYTES_MAX, Handshake, Task};
 
 /// Receives from one socket before the other has its turn.
 const TURN: usize = 4;

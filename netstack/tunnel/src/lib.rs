@@ -27,6 +27,7 @@ mod shared;
 mod slab;
 mod state;
 mod table;
+mod task;
 pub mod uapi;
 mod update;
 mod wheel;

@@ -29,9 +29,9 @@ use crate::routes::Routes;
 use crate::slab::Slab;
 use crate::state::{DeviceState, PeerState};
 use crate::table::Table;
+use crate::task::Task;
 use crate::update::{ApplyError, PeerUpdate, Update};
 use crate::wheel::Wheel;
-use crate::work::Task;
 
 /// Between two handshakes that the owner asks for: so many that their answers, and half as many other handshakes,
 /// are below what makes the device ask for cookies.
@@ -364,7 +364,7 @@ impl Shared {
         let (inner, _) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::empty()).expect("a pair");
         let udp_offload = Offload { gso: false, gro: false };
-        let (tasks, to_do) = std::sync::mpsc::sync_channel(crate::work::TASKS_MAX);
+        let (tasks, to_do) = std::sync::mpsc::sync_channel(crate::task::TASKS_MAX);
         let parts = Parts {
             name: "alone".to_owned(),
             tun: Tun::over(inner, 1420).expect("a descriptor"),

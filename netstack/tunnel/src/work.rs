@@ -20,31 +20,10 @@ use crate::path::Path;
 use crate::peer::{Lease, Peer};
 use crate::random;
 use crate::shared::Shared;
+use crate::task::{Handshake, Task};
 
-/// The longest handshake message: an initiation.
-pub(crate) const HANDSHAKE_BYTES_MAX: usize = 148;
-/// Tasks that wait. At a core's two thousand handshakes a second and more, the last of them waits a quarter of a
-/// second.
-pub(crate) const TASKS_MAX: usize = 512;
 /// Nothing is ever due later than a wipe, nine minutes; a wait is cut there.
 const WAIT_MAX: Duration = Duration::from_secs(600);
-
-/// Something to do.
-pub(crate) enum Task {
-    /// An admitted message.
-    Handshake(Box<Handshake>),
-    /// A handshake is wanted, or packets wait.
-    Peer(Arc<Peer>),
-    /// The wheel has an earlier deadline, or the device ends.
-    Look,
-}
-
-/// An initiation, a response or a cookie reply of the right length.
-pub(crate) struct Handshake {
-    pub(crate) bytes: [u8; HANDSHAKE_BYTES_MAX],
-    pub(crate) length: usize,
-    pub(crate) from: Path,
-}
 
 /// The thread.
 pub(crate) struct Worker {

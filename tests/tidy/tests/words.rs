@@ -17,6 +17,7 @@ const WAITING: &[(&str, &str)] = &[
         "polls until a deadline, and shows that a settled node rests",
     ),
     ("netstack/tunnel/tests/device/lab.rs", "polls a condition until its deadline"),
+    ("agent/tests/wg.rs", "polls a condition until its deadline"),
 ];
 
 /// Where `unsafe` may stand.
