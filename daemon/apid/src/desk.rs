@@ -166,6 +166,8 @@ struct Open {
     requests_made: u64,
     /// Links that are writing their last frames.
     closing: JoinSet<()>,
+    /// Presence on its way to the store.
+    saving: JoinSet<()>,
 }
 
 impl Run {
@@ -266,7 +268,7 @@ impl Run {
                 Output::Refresh { tenant, since } => self.refresh(tenant, since),
                 Output::Poll => self.poll(),
                 Output::Audit(entry) => self.audit.write(entry),
-                Output::SavePresence(rows) => self.save_presence(rows),
+                Output::SavePresence(rows) => self.save_presence(rows, open),
                 Output::Event(event) => report::event(&event),
             }
         }
@@ -354,9 +356,10 @@ impl Run {
         self.elsewhere(async move { Input::Polled(store.standings().await.map_err(|e| report::chain(&e))) });
     }
 
-    fn save_presence(&self, rows: Vec<control::PresenceRow>) {
+    fn save_presence(&self, rows: Vec<control::PresenceRow>, open: &mut Open) {
         let store = self.store.clone();
-        tokio::spawn(async move {
+        while open.saving.try_join_next().is_some() {}
+        open.saving.spawn(async move {
             if let Err(error) = store.save_presence(&rows).await {
                 tracing::warn!(
                     error = error.chain(),
@@ -381,6 +384,7 @@ impl Run {
                 self.take(message, &mut open);
                 self.drain_outputs(&mut open);
             }
+            while open.saving.join_next().await.is_some() {}
         };
         if tokio::time::timeout(DRAIN_TIME_MAX, answered).await.is_err() {
             tracing::warn!("the store did not answer everything before the end");

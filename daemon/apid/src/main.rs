@@ -126,7 +126,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
             tracing::error!(%error, "HTTPS cannot be served");
         }
     });
-    tokio::spawn(audit::prune_daily(store.clone(), settings.audit_retention_days));
+    let pruning = tokio::spawn(audit::prune_daily(store.clone(), settings.audit_retention_days));
 
     tracing::info!(url = %public, listen = %settings.listen, socket = %settings.socket.display(), %fingerprint, "serving");
     if let Some(secret) = setup {
@@ -137,6 +137,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     service::stopping();
     doors.abort_all();
     desk.stop().await;
+    pruning.abort();
     store.close().await;
     tracing::info!("stopped");
     Ok(())
