@@ -189,6 +189,14 @@ impl Worker {
 
     /// Seals and sends what waited for the session; a keepalive if nothing did.
     fn send_waiting(&mut self, peer: &Arc<Peer>, finished: Finished) {
+        let mut next = Some(finished);
+        while let Some(finished) = next {
+            self.send_finished(peer, finished);
+            next = peer.lock().take_waiting(self.shared.clock.now());
+        }
+    }
+
+    fn send_finished(&mut self, peer: &Arc<Peer>, finished: Finished) {
         let now = self.shared.clock.now();
         let has_data = !finished.waiting.is_empty();
         let mtu = self.shared.tun.mtu().unwrap_or_default();

@@ -26,6 +26,9 @@ pub const WIPE_AFTER: Duration = Duration::from_secs(3 * 180);
 pub(crate) const REKEY_BEFORE_SILENCE: Duration = Duration::from_secs(180 - 10 - 5);
 /// Packets that wait for a session of one peer (`MAX_STAGED_PACKETS`).
 pub const WAITING_MAX: usize = 128;
+/// How often in a row what waits is taken before what comes need not wait too: whoever sends faster than that leaves
+/// would wait for ever.
+pub(crate) const WAITING_TURNS_MAX: u32 = 8;
 /// Plaintext is padded to a multiple of this.
 const PADDING_MULTIPLE: usize = 16;
 /// Header of a data message: type, receiver, counter.

@@ -60,7 +60,8 @@ impl<L: Lease> Peer<L> {
         }
     }
 
-    /// The session to seal with. It may be too old; [`KeyPair::claim`] says so.
+    /// The session to seal with. It may be too old; [`KeyPair::claim`] says so. None while packets wait, so that none
+    /// overtakes them: see [`Locked::wait`].
     pub fn current(&self) -> Guard<Option<Arc<KeyPair>>> {
         self.current.load()
     }

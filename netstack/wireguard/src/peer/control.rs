@@ -11,7 +11,8 @@ use zeroize::Zeroizing;
 
 use crate::cookie::{self, COOKIE_LIFE};
 use crate::limits::{
-    HANDSHAKES_MAX, INITIATION_INTERVAL, REKEY_TIMEOUT, REKEY_TIMEOUT_JITTER, WAITING_MAX, WIPE_AFTER,
+    HANDSHAKES_MAX, INITIATION_INTERVAL, REKEY_TIMEOUT, REKEY_TIMEOUT_JITTER, WAITING_MAX, WAITING_TURNS_MAX,
+    WIPE_AFTER,
 };
 use crate::noise::{self, Claimed, Initiator, Keys, Local, Remote, Verified};
 use crate::pair::KeyPair;
@@ -36,6 +37,8 @@ pub(super) struct Control<L> {
     previous: Option<Held<L>>,
     pub(super) next: Option<Held<L>>,
     waiting: VecDeque<Box<[u8]>>,
+    /// How often what waited was taken since nothing did.
+    turns: u32,
     pub(super) last_handshake: Option<Duration>,
     /// No longer in the table: whoever still holds it must not wake it.
     removed: bool,
@@ -58,8 +61,8 @@ pub(super) struct Held<L> {
 /// An initiation that was accepted; it is to be answered.
 pub struct Accepted(Verified);
 
-/// What a finished handshake leaves to be done: these packets were waiting, in order. If there are none, a keepalive
-/// tells the peer that we have the keys.
+/// What a finished handshake leaves to be done: these packets were waiting, in order, and are sent before others are
+/// taken with [`Locked::take_waiting`]. If there are none, a keepalive tells the peer that we have the keys.
 pub struct Finished {
     /// The session.
     pub pair: Arc<KeyPair>,
@@ -101,6 +104,7 @@ impl<L> Control<L> {
             previous: None,
             next: None,
             waiting: VecDeque::new(),
+            turns: 0,
             last_handshake: None,
             removed: false,
             jitter: seed,
@@ -128,10 +132,13 @@ impl<L> Control<L> {
 
 impl<L: Lease> Locked<'_, L> {
     /// Keeps a packet until there is a session. The oldest is lost if too many wait. Look for a session afterwards,
-    /// with [`Self::take_waiting`]: one may have come up meanwhile.
+    /// with [`Self::take_waiting`]: one may have come up meanwhile. What comes later waits behind it.
     pub fn wait(&mut self, packet: Box<[u8]>) {
         if self.control.removed {
             return;
+        }
+        if self.peer.current.load().is_some() {
+            self.peer.current.store(None);
         }
         if self.control.waiting.len() >= WAITING_MAX {
             self.control.waiting.pop_front();
@@ -146,19 +153,26 @@ impl<L: Lease> Locked<'_, L> {
 
     /// Whether there is no session that may seal, or it is time for another.
     pub fn wants_session(&self, now: Time) -> bool {
-        let current = self.peer.current.load();
-        current
-            .as_ref()
-            .is_none_or(|pair| !pair.is_alive(now) || pair.wants_successor(now) || pair.ends_soon(now))
+        let current = self.control.current.as_ref().map(|held| &held.pair);
+        current.is_none_or(|pair| !pair.is_alive(now) || pair.wants_successor(now) || pair.ends_soon(now))
     }
 
-    /// Takes what waits, if there is a session to send it with.
+    /// Takes what waits, if there is a session to send it with. To be asked again once that is sent, until there is
+    /// nothing: only then does [`crate::Peer::current`] give the session to others.
     pub fn take_waiting(&mut self, now: Time) -> Option<Finished> {
-        if self.control.waiting.is_empty() {
-            return None;
+        let pair = Arc::clone(&self.control.current.as_ref()?.pair);
+        let finished = pair.is_alive(now).then(|| self.hand_over(pair))?;
+        Some(finished).filter(|finished| !finished.waiting.is_empty())
+    }
+
+    fn hand_over(&mut self, pair: Arc<KeyPair>) -> Finished {
+        let control = &mut *self.control;
+        let waiting = mem::take(&mut control.waiting);
+        control.turns = if waiting.is_empty() { 0 } else { control.turns + 1 };
+        if waiting.is_empty() || control.turns >= WAITING_TURNS_MAX {
+            self.peer.current.store(Some(Arc::clone(&pair)));
         }
-        let pair = self.peer.current.load_full().filter(|pair| pair.is_alive(now))?;
-        Some(Finished { pair, waiting: mem::take(&mut self.control.waiting) })
+        Finished { pair, waiting }
     }
 
     /// Whether a handshake that is not a repetition may begin: none was begun or answered in the last five seconds.
@@ -266,23 +280,26 @@ impl<L: Lease> Locked<'_, L> {
         // The peer may have begun a session too, and seals with it until it opens something of this one.
         control.previous = control.next.take().or_else(|| control.current.take());
         control.current = Some(held);
-        self.peer.current.store(Some(Arc::clone(&pair)));
         self.derived(now);
         self.completed(wall);
-        Some(Finished { pair, waiting: mem::take(&mut self.control.waiting) })
+        Some(self.hand_over(pair))
     }
 
     /// The peer sealed something with the session that we answered: it is ours too from now on. Says whether packets
-    /// have waited for it: see [`Self::take_waiting`].
+    /// have waited for it: see [`Self::take_waiting`], which must be called then.
     pub fn confirm(&mut self, pair: &Arc<KeyPair>, wall: Duration) -> bool {
         let control = &mut *self.control;
         pair.confirm();
         let Some(next) = control.next.take_if(|next| Arc::ptr_eq(&next.pair, pair)) else { return false };
         control.previous = control.current.replace(next);
         control.pending = None;
-        self.peer.current.store(Some(Arc::clone(pair)));
+        // Who took what waited may be sending it still.
+        let have_waited = control.turns > 0 || !control.waiting.is_empty();
+        if !have_waited {
+            self.peer.current.store(Some(Arc::clone(pair)));
+        }
         self.completed(wall);
-        !self.control.waiting.is_empty()
+        have_waited
     }
 
     fn derived(&mut self, now: Time) {
@@ -424,6 +441,7 @@ impl<L: Lease> Locked<'_, L> {
         self.peer.current.store(None);
         let control = &mut *self.control;
         (control.current, control.previous, control.next, control.pending) = (None, None, None, None);
+        control.turns = 0;
     }
 }
 

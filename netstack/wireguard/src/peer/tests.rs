@@ -142,6 +142,8 @@ impl World {
             self.say(end, what, seal(&finished.pair, counter, text));
         }
         let _ = self.ends[end].peer.sent(&finished.pair, !is_keepalive, now);
+        let next = self.ends[end].peer.lock().take_waiting(now);
+        next.iter().for_each(|next| self.finish(end, next));
     }
 
     /// Delivers what is on its way, and what that leads to.
@@ -253,6 +255,79 @@ fn the_first_packet_makes_a_session_and_arrives() {
     world.send(1);
     assert_eq!(world.count(1, "data"), 1, "the responder has the session too");
     assert_eq!(world.count(1, "initiation"), 0);
+}
+
+/// What the end has just taken of what waited, and whether others have the session meanwhile.
+fn taken(end: &End, finished: Option<Finished>) -> (Vec<u8>, bool) {
+    let packets = finished.map_or(Vec::new(), |finished| finished.waiting.into_iter().flatten().collect());
+    (packets, end.peer.current().is_some())
+}
+
+#[test]
+fn what_comes_while_packets_that_waited_are_sent_does_not_overtake_them() {
+    let mut world = World::new();
+    let (now, wall) = (world.now, world.wall());
+    world.ends.iter().for_each(|end| end.peer.lock().wait(Box::new([1])));
+    world.initiate(0);
+    let initiation = world.wire.pop_front().expect("an initiation").1;
+    world.deliver(1, initiation);
+    let Some((_, Wire::Response(response))) = world.wire.pop_front() else { panic!("a response") };
+    let [calling, called] = &world.ends;
+    let index = u32::from_le_bytes(response[8..12].try_into().expect("four bytes"));
+    let finished = calling.peer.lock().finish(&calling.local, index, &response, now, wall);
+    assert_eq!(taken(calling, finished), (vec![1], false));
+    let confirmed = called.peer.lock().confirm(&called.pairs[0].1, wall);
+    assert!(confirmed, "a packet waited");
+    let finished = called.peer.lock().take_waiting(now);
+    assert_eq!(taken(called, finished), (vec![1], false));
+    for end in [calling, called] {
+        let take = || end.peer.lock().take_waiting(now);
+        assert!(!end.peer.lock().wants_session(now), "there is one");
+        end.peer.lock().wait(Box::new([2]));
+        assert_eq!(taken(end, take()), (vec![2], false));
+        assert_eq!(taken(end, take()), (vec![], true));
+        // Whoever saw no session before that, and waits now.
+        end.peer.lock().wait(Box::new([3]));
+        assert!(end.peer.current().is_none());
+        assert_eq!(taken(end, take()), (vec![3], false));
+        assert_eq!(taken(end, take()), (vec![], true));
+    }
+}
+
+#[test]
+fn who_sends_faster_than_packets_leave_waits_no_longer_after_a_while() {
+    let mut world = World::new();
+    world.send(0);
+    let end = &world.ends[0];
+    let turn = || {
+        end.peer.lock().wait(Box::new([1]));
+        let finished = end.peer.lock().take_waiting(world.now);
+        taken(end, finished)
+    };
+    for _ in 1..WAITING_TURNS_MAX {
+        assert_eq!(turn(), (vec![1], false));
+    }
+    assert_eq!([turn(), turn()], [(vec![1], true), (vec![1], true)]);
+}
+
+/// It is the inbound thread that confirms.
+#[test]
+fn a_session_confirmed_while_packets_leave_by_the_one_before_waits_for_them() {
+    let mut world = World::new();
+    world.send(0);
+    let called = &world.ends[1].peer;
+    called.lock().wait(Box::new([1]));
+    let leaving = called.lock().take_waiting(world.now);
+    world.now += REKEY_AFTER_TIME;
+    world.initiate(0);
+    let initiation = world.wire.pop_front().expect("an initiation").1;
+    world.deliver(1, initiation);
+    let called = &world.ends[1];
+    let next = &called.pairs[1].1;
+    assert!(called.peer.lock().confirm(next, world.wall()));
+    assert_eq!(taken(called, leaving), (vec![1], false));
+    assert!(called.peer.lock().take_waiting(world.now).is_none());
+    assert!(called.peer.current().as_ref().is_some_and(|current| Arc::ptr_eq(current, next)));
 }
 
 #[test]
