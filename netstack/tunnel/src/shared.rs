@@ -285,11 +285,11 @@ impl Shared {
         let mut next = self.begin.lock().unwrap_or_else(PoisonError::into_inner);
         let at = self.clock.now().max(*next);
         let begins = peer.lock().begin(at);
-        if begins {
+        if begins == Some(at) {
             *next = at + BEGIN_INTERVAL;
             self.arm(&peer);
         }
-        begins
+        begins.is_some()
     }
 
     /// Sessions belong to the key that made them. A peer cannot have the device's own.
@@ -377,5 +377,26 @@ impl Shared {
             tasks,
         };
         (Arc::new(Self::new(parts).expect("events")), to_do)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn asking_again_for_a_handshake_does_not_put_it_off_nor_others_behind_it() {
+        let (shared, _to_do) = Shared::alone();
+        let keys = [1, 2].map(|byte| PrivateKey::from_bytes([byte; 32]).public());
+        let [first, second] = keys.map(|key| shared.table().find_or_add(key));
+        for peer in [&first, &second] {
+            peer.set_remote(([192, 0, 2, 1], 51820).into());
+        }
+        assert!(shared.begin_handshake(&keys[0]));
+        let due = first.machine().deadline().expect("it begins");
+        assert!((0..1000).all(|_| shared.begin_handshake(&keys[0])) && shared.begin_handshake(&keys[1]));
+        assert_eq!(first.machine().deadline(), Some(due));
+        let next = second.machine().deadline().expect("it begins");
+        assert!(next <= (due + BEGIN_INTERVAL).max(shared.clock.now()));
     }
 }

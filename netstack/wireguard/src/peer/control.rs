@@ -393,14 +393,16 @@ impl<L: Lease> Locked<'_, L> {
         self.control.current.as_ref().is_some_and(|held| held.pair.is_alive(now))
     }
 
-    /// Makes a handshake begin at that time, if there is no session then. `false` if there is one now, or the peer
-    /// was removed.
-    pub fn begin(&mut self, at: Time) -> bool {
-        let begins = !self.control.removed && !self.has_session(at);
-        if begins {
-            self.peer.traffic.begin.set(at);
+    /// Makes a handshake begin at that time, if there is no session then, and says when it begins: earlier, if that was
+    /// asked for before. `None` if there is a session, or the peer was removed.
+    pub fn begin(&mut self, at: Time) -> Option<Time> {
+        if self.control.removed || self.has_session(at) {
+            return None;
         }
-        begins
+        let begin = &self.peer.traffic.begin;
+        let at = begin.get().map_or(at, |earlier| earlier.min(at));
+        begin.set(at);
+        Some(at)
     }
 
     /// Handshakes use the key from now on; a session that there is goes on.

@@ -331,9 +331,21 @@ fn a_session_confirmed_while_packets_leave_by_the_one_before_waits_for_them() {
 }
 
 #[test]
+fn who_asks_twice_for_a_handshake_gets_it_as_early_as_was_said() {
+    let world = World::new();
+    let mut machine = world.ends[0].peer.lock();
+    let at = |seconds| world.now + Duration::from_secs(seconds);
+    assert_eq!(machine.begin(at(2)), Some(at(2)));
+    assert_eq!(machine.begin(at(3)), Some(at(2)));
+    assert_eq!(machine.begin(at(1)), Some(at(1)));
+    drop(machine);
+    assert_eq!(world.ends[0].peer.deadline(), Some(at(1)));
+}
+
+#[test]
 fn who_has_nothing_to_send_confirms_with_a_keepalive() {
     let mut world = World::new();
-    assert!(world.ends[0].peer.lock().begin(world.now));
+    assert_eq!(world.ends[0].peer.lock().begin(world.now), Some(world.now));
     world.pass(Duration::ZERO);
     assert_eq!((world.count(0, "keepalive"), world.count(0, "data")), (1, 0));
     assert!(world.ends[1].peer.current().is_some());
