@@ -328,14 +328,14 @@ impl<L: Lease> Locked<'_, L> {
         true
     }
 
-    /// A handshake message came or went: an authenticated one, as [`crate::Peer::sent`] says of packets.
+    /// An authentic message of a handshake came.
     pub fn handshake_came(&self, now: Time) {
         self.peer.traffic.received(false, now);
     }
 
-    /// See [`Self::handshake_came`].
+    /// A message of a handshake went: no keepalive is due, as after [`crate::Peer::sent`].
     pub fn handshake_went(&self, now: Time) {
-        self.peer.traffic.sent(false, now);
+        self.peer.traffic.went(now);
     }
 
     /// Does what time asks for, as far as that needs no message.

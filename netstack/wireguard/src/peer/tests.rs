@@ -365,6 +365,17 @@ fn data_one_way_is_answered_by_a_keepalive_after_ten_seconds() {
 }
 
 #[test]
+fn a_handshake_is_a_sign_of_life_and_no_keepalive_follows_it() {
+    let mut world = World::new();
+    world.send(0);
+    world.send(0);
+    let called = &world.ends[1].peer;
+    assert_eq!(called.deadline(), Some(world.now + KEEPALIVE_TIMEOUT), "and another after it");
+    called.lock().handshake_went(world.now);
+    assert_eq!(called.deadline(), Some(world.now + WIPE_AFTER), "neither");
+}
+
+#[test]
 fn only_who_initiated_makes_the_next_session_and_only_after_two_minutes() {
     let mut world = World::new();
     for _ in 0..130 {

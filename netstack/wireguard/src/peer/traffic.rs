@@ -76,7 +76,7 @@ impl Traffic {
     }
 
     pub(super) fn sent(&self, data: bool, now: Time) {
-        self.keepalive.clear();
+        self.went(now);
         if !data && self.another_keepalive.load(Relaxed) {
             self.another_keepalive.store(false, Relaxed);
             self.keepalive.set(now + KEEPALIVE_TIMEOUT);
@@ -85,6 +85,11 @@ impl Traffic {
             let jitter = Duration::from_nanos(self.jitter.load(Relaxed));
             self.silence.set(now + KEEPALIVE_TIMEOUT + REKEY_TIMEOUT + jitter);
         }
+    }
+
+    /// The peer hears of us, be it by a handshake.
+    pub(super) fn went(&self, now: Time) {
+        self.keepalive.clear();
         self.traversed(now);
     }
 
