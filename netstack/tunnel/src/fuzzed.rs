@@ -88,7 +88,7 @@ impl Engine {
         let (us, them) = (Local::new(&theirs), ours.public());
         let remote = Remote::new(&us, &them).expect("a made key is not of low order");
         let time = Tai64n::from_wall(Duration::from_secs(1_700_000_000));
-        let (begun, mut message) = initiate(&us, &remote, 7, time, [3; 32]);
+        let (begun, mut message) = initiate(&us, &remote, 7, time, &[3; 32]);
         stamp(&mut message, &remote, None);
         let mut engine = Self {
             inbound: Inbound::new(Arc::clone(&shared)),

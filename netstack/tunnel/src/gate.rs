@@ -114,7 +114,7 @@ mod tests {
             let other = Local::new(&PrivateKey::from_bytes([2; 32]));
             let remote = Remote::new(&other, local.public()).expect("not of low order");
             let (_, mut message) =
-                initiate(&other, &remote, 7, Tai64n::from_wall(Default::default()), [3; 32]);
+                initiate(&other, &remote, 7, Tai64n::from_wall(Default::default()), &[3; 32]);
             cookie::stamp(&mut message, &remote, None);
             Self { gate: Gate::new([4; 32], now), local, remote, message, now }
         }

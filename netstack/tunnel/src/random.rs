@@ -11,5 +11,10 @@ pub(crate) fn bytes<const N: usize>() -> [u8; N] {
 /// Random bytes, where doing nothing is better than a panic.
 pub(crate) fn try_bytes<const N: usize>() -> Option<[u8; N]> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).ok().map(|()| bytes)
+    try_fill(&mut bytes).map(|()| bytes)
+}
+
+/// As [`try_bytes`], for secrets: no copy is left behind.
+pub(crate) fn try_fill(bytes: &mut [u8]) -> Option<()> {
+    getrandom::fill(bytes).ok()
 }

@@ -11,6 +11,7 @@ use chacha::{Job, TAG_BYTES};
 use wireguard::limits::{DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES, padded};
 use wireguard::noise::Claimed;
 use wireguard::{Finished, KeyPair, Time};
+use zeroize::Zeroizing;
 
 use crate::clock;
 use crate::io::udp::kernel::Tails;
@@ -97,8 +98,9 @@ impl Worker {
             tracing::debug!(peer = %peer.key, %from, "handshake forged, replayed or too soon");
             return;
         };
-        let Some((lease, ephemeral)) = means(&self.shared, &peer) else { return };
-        let Some(response) = machine.respond(accepted, lease, ephemeral, now) else { return };
+        let mut ephemeral = Zeroizing::new([0; 32]);
+        let Some(lease) = means(&self.shared, &peer, &mut ephemeral) else { return };
+        let Some(response) = machine.respond(accepted, lease, &ephemeral, now) else { return };
         machine.handshake_came(now);
         machine.handshake_went(now);
         drop(machine);
@@ -175,10 +177,11 @@ impl Worker {
         if !peer.has_path() {
             return;
         }
-        let Some((lease, ephemeral)) = means(&self.shared, peer) else { return };
+        let mut ephemeral = Zeroizing::new([0; 32]);
+        let Some(lease) = means(&self.shared, peer, &mut ephemeral) else { return };
         let mut machine = peer.lock();
         let Some(local) = self.shared.local() else { return };
-        let message = machine.initiate(&local, &peer.key, lease, ephemeral, now, clock::wall());
+        let message = machine.initiate(&local, &peer.key, lease, &ephemeral, now, clock::wall());
         drop(machine);
         if let Some(message) = message {
             tracing::debug!(peer = %peer.key, "handshake begun");
@@ -187,7 +190,7 @@ impl Worker {
         }
     }
 
-    /// Seals and sends what waited for the session; a keepalive if nothing did.
+    /// Sends what waited for the session, or a keepalive if nothing did, and what came to wait meanwhile.
     fn send_waiting(&mut self, peer: &Arc<Peer>, finished: Finished) {
         let mut next = Some(finished);
         while let Some(finished) = next {
@@ -219,10 +222,10 @@ impl Worker {
     }
 }
 
-/// What a handshake needs: an index and randomness.
-fn means(shared: &Shared, peer: &Arc<Peer>) -> Option<(Lease, [u8; 32])> {
-    let lease = Lease::new(&shared.sessions, peer, u32::from_le_bytes(random::try_bytes()?))?;
-    Some((lease, random::try_bytes()?))
+/// What a handshake needs: an index, and randomness. That is written to where the caller wipes it.
+fn means(shared: &Shared, peer: &Arc<Peer>, ephemeral: &mut [u8; 32]) -> Option<Lease> {
+    random::try_fill(ephemeral)?;
+    Lease::new(&shared.sessions, peer, u32::from_le_bytes(random::try_bytes()?))
 }
 
 /// A data message with one packet, or a keepalive of an empty one. `None` if the session seals no more.

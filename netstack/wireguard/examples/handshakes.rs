@@ -19,13 +19,13 @@ fn main() {
     let us = Remote::new(&theirs, ours.public()).expect("a made key is not of low order");
     let them = Remote::new(&ours, theirs.public()).expect("a made key is not of low order");
     let begin = || {
-        let mut begun = initiate(&theirs, &us, 1, Tai64n::from_wall(Duration::ZERO), [3; 32]);
+        let mut begun = initiate(&theirs, &us, 1, Tai64n::from_wall(Duration::ZERO), &[3; 32]);
         stamp(&mut begun.1, &us, None);
         begun
     };
     let answer = |message: &[u8; 148]| {
         let verified = Claimed::open(&ours, message)?.verify(&them)?;
-        let (mut response, keys) = verified.respond(&them, &[0; 32], 2, [4; 32]);
+        let (mut response, keys) = verified.respond(&them, &[0; 32], 2, &[4; 32]);
         stamp(&mut response, &them, None);
         Some((response, keys))
     };

@@ -4,7 +4,7 @@ use std::fmt;
 
 use model::{PrivateKey, PublicKey};
 use x25519_dalek::StaticSecret;
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::hash::{Secret, hash};
 
@@ -93,10 +93,9 @@ pub(crate) struct Ephemeral {
 }
 
 impl Ephemeral {
-    /// Clamps 32 fresh random bytes into a key.
-    pub(crate) fn new(mut random: [u8; 32]) -> Self {
-        let secret = StaticSecret::from(random);
-        random.zeroize();
+    /// Clamps 32 fresh random bytes into a key. Whoever made them wipes them.
+    pub(crate) fn new(random: &[u8; 32]) -> Self {
+        let secret = StaticSecret::from(*random);
         let public = x25519_dalek::PublicKey::from(&secret).to_bytes();
         Self { secret, public }
     }

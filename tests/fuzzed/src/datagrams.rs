@@ -29,7 +29,7 @@ impl Ends {
         let to_callee = Remote::new(&caller, callee.public()).expect("a made key is not of low order");
         let to_caller = Remote::new(&callee, caller.public()).expect("a made key is not of low order");
         let time = Tai64n::from_wall(Duration::new(1_700_000_000, 123_456_789));
-        let (begun, mut message) = initiate(&caller, &to_callee, 0x0102_0304, time, [4; 32]);
+        let (begun, mut message) = initiate(&caller, &to_callee, 0x0102_0304, time, &[4; 32]);
         let mac1 = stamp(&mut message, &to_callee, None);
         Self { caller, callee, to_callee, to_caller, begun, mac1 }
     }
@@ -47,7 +47,7 @@ pub(crate) fn check(bytes: &[u8]) {
             let verified =
                 Claimed::open(&ends.callee, &message).and_then(|claimed| claimed.verify(&ends.to_caller));
             if let Some(verified) = verified {
-                let (mut response, _) = verified.respond(&ends.to_caller, &PRESHARED, 7, [5; 32]);
+                let (mut response, _) = verified.respond(&ends.to_caller, &PRESHARED, 7, &[5; 32]);
                 stamp(&mut response, &ends.to_caller, None);
                 assert!(matches!(Message::parse(&response), Some(Message::Response(_))));
             }

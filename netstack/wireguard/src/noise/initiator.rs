@@ -17,14 +17,14 @@ pub struct Initiator {
 
 /// Begins a handshake: the message (section 5.4.2), its MACs still zero, and what its answer is read with.
 ///
-/// `index` is where we will keep the session, `ephemeral` 32 random bytes that are used for nothing else.
+/// `index` is where we will keep the session, `ephemeral` 32 random bytes that are used for nothing else, and wiped.
 /// The peer refuses a timestamp that is not later than that of every initiation before.
 pub fn initiate(
     local: &Local,
     remote: &Remote,
     index: u32,
     timestamp: Tai64n,
-    ephemeral: [u8; 32],
+    ephemeral: &[u8; 32],
 ) -> (Initiator, [u8; INITIATION_BYTES]) {
     let ephemeral = Ephemeral::new(ephemeral);
     let mut transcript = Transcript::new(remote.public(), &ephemeral.public);

@@ -72,13 +72,13 @@ impl Verified {
     /// verified it.
     ///
     /// `preshared` is 32 zero bytes if there is none, `index` where we keep the session, `ephemeral` 32 random bytes
-    /// that are used for nothing else. Costs two X25519 and the making of a key.
+    /// that are used for nothing else, and wiped. Costs two X25519 and the making of a key.
     pub fn respond(
         self,
         remote: &Remote,
         preshared: &[u8; 32],
         index: u32,
-        ephemeral: [u8; 32],
+        ephemeral: &[u8; 32],
     ) -> ([u8; RESPONSE_BYTES], Keys) {
         let Self { mut transcript, caller, .. } = self;
         let ephemeral = Ephemeral::new(ephemeral);
@@ -126,7 +126,7 @@ mod tests {
             Claimed::open(&b, &message)
         };
         assert!(sealed_with([0; 32], &[0; 32]).is_none());
-        let honest = Ephemeral::new([4; 32]);
+        let honest = Ephemeral::new(&[4; 32]);
         let shared = honest.agree(b.public().as_bytes()).expect("not of low order");
         assert!(sealed_with(honest.public, &shared).is_some());
     }
@@ -137,7 +137,7 @@ mod tests {
         let (a, b) = ends();
         let to_b = Remote::new(&a, b.public()).expect("not of low order");
         let to_a = Remote::new(&b, a.public()).expect("not of low order");
-        let (initiator, mut message) = initiate(&a, &to_b, 7, Tai64n::from_bytes([0; 12]), [4; 32]);
+        let (initiator, mut message) = initiate(&a, &to_b, 7, Tai64n::from_bytes([0; 12]), &[4; 32]);
         stamp(&mut message, &to_b, None);
         let answered_with = |ephemeral: [u8; 32], secrets: [&[u8; 32]; 2]| {
             let claimed = Claimed::open(&b, &message).expect("for b");
@@ -154,7 +154,7 @@ mod tests {
             initiator.finish(&a, &[0; 32], &response)
         };
         assert!(answered_with([0; 32], [&[0; 32]; 2]).is_none());
-        let honest = Ephemeral::new([5; 32]);
+        let honest = Ephemeral::new(&[5; 32]);
         let callers = array(&message, 8);
         let secrets =
             [&callers, a.public().as_bytes()].map(|key| honest.agree(key).expect("not of low order"));

@@ -191,7 +191,7 @@ impl<L: Lease> Locked<'_, L> {
         local: &Local,
         key: &PublicKey,
         lease: L,
-        ephemeral: [u8; 32],
+        ephemeral: &[u8; 32],
         now: Time,
         wall: Duration,
     ) -> Option<[u8; 148]> {
@@ -243,7 +243,7 @@ impl<L: Lease> Locked<'_, L> {
         &mut self,
         accepted: Accepted,
         lease: L,
-        ephemeral: [u8; 32],
+        ephemeral: &[u8; 32],
         now: Time,
     ) -> Option<[u8; 92]> {
         let control = &mut *self.control;

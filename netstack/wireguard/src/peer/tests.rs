@@ -102,7 +102,7 @@ impl World {
     fn initiate(&mut self, end: usize) {
         let (entropy, now, wall) = (self.entropy(), self.now, self.wall());
         let End { local, other, peer, .. } = &self.ends[end];
-        let message = peer.lock().initiate(local, other, lease(), entropy, now, wall);
+        let message = peer.lock().initiate(local, other, lease(), &entropy, now, wall);
         if let Some(message) = message {
             self.say(end, "initiation", Wire::Initiation(message));
         }
@@ -164,7 +164,7 @@ impl World {
                 assert_eq!(claimed.key(), other);
                 let mut machine = peer.lock();
                 let Some(accepted) = machine.accept(local, other, claimed, now) else { return };
-                let response = machine.respond(accepted, lease(), entropy, now).expect("it was accepted");
+                let response = machine.respond(accepted, lease(), &entropy, now).expect("it was accepted");
                 machine.handshake_came(now);
                 let next = machine.control.next.as_ref().expect("it was answered");
                 let own =

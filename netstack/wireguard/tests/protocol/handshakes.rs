@@ -174,10 +174,10 @@ proptest! {
         let to_b = Remote::new(&a, b.public()).expect("a made key is not of low order");
         let to_a = Remote::new(&b, a.public()).expect("a made key is not of low order");
         let (initiator, mut message) =
-            wireguard::noise::initiate(&a, &to_b, indices[0], time(), ephemerals[0]);
+            wireguard::noise::initiate(&a, &to_b, indices[0], time(), &ephemerals[0]);
         stamp(&mut message, &to_b, None);
         let verified = verified(&b, &to_a, &message).expect("of theirs");
-        let (mut response, of_b) = verified.respond(&to_a, &preshared, indices[1], ephemerals[1]);
+        let (mut response, of_b) = verified.respond(&to_a, &preshared, indices[1], &ephemerals[1]);
         stamp(&mut response, &to_a, None);
         let of_a = initiator.finish(&a, &preshared, &response).expect("a session");
         prop_assert_eq!([of_b.remote_index, of_a.remote_index], indices);

@@ -17,14 +17,14 @@ fn a_handshake_is_the_known_one() {
     let preshared = [3; 32];
     let time = Tai64n::from_wall(std::time::Duration::new(1_700_000_000, 123_456_789));
 
-    let (initiator, mut message) = initiate(&a, &to_b, 0x0102_0304, time, [4; 32]);
+    let (initiator, mut message) = initiate(&a, &to_b, 0x0102_0304, time, &[4; 32]);
     let mac1 = stamp(&mut message, &to_b, None);
     let baker = Baker::new([6; 32]);
     let reply =
         baker.reply(&b, &message, "192.0.2.1:51820".parse().expect("v4"), Time::from_nanos(0), [7; 24]);
     stamp(&mut message, &to_b, open_reply(&to_b, &reply, &mac1).as_ref());
     let verified = verified(&b, &to_a, &message).expect("of theirs");
-    let (mut response, of_b) = verified.respond(&to_a, &preshared, 0x0a0b_0c0d, [5; 32]);
+    let (mut response, of_b) = verified.respond(&to_a, &preshared, 0x0a0b_0c0d, &[5; 32]);
     stamp(&mut response, &to_a, None);
     let of_a = initiator.finish(&a, &preshared, &response).expect("a session");
 

@@ -36,7 +36,7 @@ pub(crate) fn time() -> Tai64n {
 
 /// An initiation of `ours`, ready to be sent to `theirs`.
 pub(crate) fn initiation(ours: &Local, theirs: &Remote) -> (Initiator, [u8; 148]) {
-    let (initiator, mut message) = initiate(ours, theirs, 7, time(), [40; 32]);
+    let (initiator, mut message) = initiate(ours, theirs, 7, time(), &[40; 32]);
     stamp(&mut message, theirs, None);
     (initiator, message)
 }
@@ -54,7 +54,7 @@ pub(crate) fn respond(
     message: &[u8; 148],
 ) -> ([u8; 92], Keys) {
     let verified = verified(ours, theirs, message).expect("an initiation of theirs");
-    let (mut response, keys) = verified.respond(theirs, preshared, 9, [50; 32]);
+    let (mut response, keys) = verified.respond(theirs, preshared, 9, &[50; 32]);
     stamp(&mut response, theirs, None);
     (response, keys)
 }
