@@ -117,10 +117,11 @@ impl Peer {
 
     /// The kernel chooses our address of the path anew.
     pub(crate) fn forget_local(&self) {
-        if let Some(Endpoint { remote, local: Some(_) }) =
-            self.path.load().as_ref().and_then(|path| path.udp())
-        {
-            self.path.store(Some(Arc::new(Path::Udp(Endpoint { remote, local: None }))));
+        let before = self.path.load();
+        if let Some(Path::Udp(Endpoint { remote, local: Some(_) })) = before.as_deref() {
+            let path = Path::Udp(Endpoint { remote: *remote, local: None });
+            // The peer may just have been heard elsewhere; there it stays.
+            self.path.compare_and_swap(&before, Some(Arc::new(path)));
         }
     }
 
@@ -149,3 +150,50 @@ impl Peer {
 
 /// Ten thousand peers without a session take a few megabytes.
 const _: () = assert!(size_of::<Peer>() <= 640);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering::SeqCst;
+    use std::thread;
+
+    use super::*;
+
+    const ROUNDS: u64 = 10_000;
+
+    #[test]
+    fn a_peer_that_was_heard_elsewhere_stays_there_when_our_address_is_forgotten() {
+        let peer = Peer::new(PublicKey::from_bytes([1; 32]), 1, 1);
+        let at = |port| {
+            let local = Some([192, 0, 2, 1].into());
+            Path::Udp(Endpoint { remote: SocketAddr::from(([192, 0, 2, 2], port)), local })
+        };
+        let mut stayed = true;
+        let arrived = AtomicU64::new(0);
+        let meet = |time: u64| {
+            arrived.fetch_add(1, SeqCst);
+            while arrived.load(SeqCst) < 2 * time {
+                std::hint::spin_loop();
+            }
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 0..ROUNDS {
+                    meet(2 * round + 1);
+                    peer.forget_local();
+                    meet(2 * round + 2);
+                }
+            });
+            for round in 0..ROUNDS {
+                peer.heard(&at(1));
+                meet(2 * round + 1);
+                peer.heard(&at(2));
+                meet(2 * round + 2);
+                let remote = peer.path().and_then(|path| path.udp()).map(|udp| udp.remote.port());
+                stayed &= remote == Some(2);
+            }
+        });
+        assert!(stayed);
+        peer.forget_local();
+        assert_eq!(peer.path().and_then(|path| path.udp()).map(|udp| udp.local), Some(None));
+    }
+}
