@@ -1,7 +1,11 @@
 //! When which peer wants to be looked at. A peer without a deadline is not in here. Knows no protocol.
+//!
+//! Who arms has set a deadline of the peer before, and who takes looks at all of them afterwards. Between the two steps
+//! of each is a fence: either the one sees that the peer is out of the wheel, or the other sees the deadline.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::fence;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wireguard::Time;
@@ -19,6 +23,7 @@ impl Wheel {
     /// for the wheel must be woken. Costs a comparison if the peer is looked at before anyway.
     pub(crate) fn arm(&self, peer: &Arc<Peer>, at: Time) -> bool {
         let at = at.nanos();
+        fence(SeqCst);
         if peer.due.load(Relaxed) <= at {
             return false;
         }
@@ -46,6 +51,7 @@ impl Wheel {
         let first = queue.first_entry().filter(|first| first.key().0 <= now.nanos())?;
         let peer = first.remove();
         peer.due.store(NONE, Relaxed);
+        fence(SeqCst);
         Some(peer)
     }
 
