@@ -223,7 +223,8 @@ impl Device {
         socket.send_to(datagram, &to.into()).map(|_| ())
     }
 
-    /// Takes a WireGuard message that a carrier brought. It is lost if too many wait. Once it proves to be authentic,
+    /// Takes a WireGuard message that a carrier brought. It is lost if too many wait, or if it is longer than 65535
+    /// bytes. Once it proves to be authentic,
     /// the peer's packets go to that carrier.
     pub fn receive(&self, carrier: &Arc<dyn Carrier>, message: &[u8]) {
         self.shared.carry(carrier, message);

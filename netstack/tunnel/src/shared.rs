@@ -38,6 +38,8 @@ use crate::wheel::Wheel;
 const BEGIN_INTERVAL: Duration = Duration::from_micros(1_500_000 / UNCHALLENGED_PER_SECOND_MAX as u64);
 /// Datagrams of carriers that wait.
 const CARRIED_MAX: usize = 256;
+/// UDP carries no longer ones (RFC 768), so no message is.
+const CARRIED_BYTES_MAX: usize = 65_535;
 
 /// The one thing that every thread of a device holds.
 pub(crate) struct Shared {
@@ -209,8 +211,12 @@ impl Shared {
         }
     }
 
-    /// A carrier brought a datagram. It is lost if too many wait.
+    /// A carrier brought a datagram. It is lost if too many wait, or if it is too long.
     pub(crate) fn carry(&self, carrier: &Arc<dyn Carrier>, datagram: &[u8]) {
+        if datagram.len() > CARRIED_BYTES_MAX {
+            tracing::trace!(from = carrier.name(), bytes = datagram.len(), "datagram too long");
+            return;
+        }
         let mut queue = self.carried_queue.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.len() < CARRIED_MAX {
             queue.push_back(Carried { by: Arc::clone(carrier), datagram: datagram.into() });
@@ -383,6 +389,29 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    struct Nowhere;
+
+    impl Carrier for Nowhere {
+        fn send(&self, _: &mut dyn Iterator<Item = &[u8]>) {}
+
+        fn name(&self) -> &str {
+            "nowhere"
+        }
+    }
+
+    #[test]
+    fn what_a_carrier_brings_is_bounded() {
+        let (shared, _to_do) = Shared::alone();
+        let carrier: Arc<dyn Carrier> = Arc::new(Nowhere);
+        for bytes in [CARRIED_BYTES_MAX + 1, CARRIED_BYTES_MAX] {
+            shared.carry(&carrier, &vec![4; bytes]);
+        }
+        assert_eq!(shared.take_carried().map(|carried| carried.datagram.len()), Some(CARRIED_BYTES_MAX));
+        assert!(shared.take_carried().is_none());
+        (0..=CARRIED_MAX).for_each(|_| shared.carry(&carrier, &[4]));
+        assert_eq!(std::iter::from_fn(|| shared.take_carried()).count(), CARRIED_MAX);
+    }
 
     #[test]
     fn asking_again_for_a_handshake_does_not_put_it_off_nor_others_behind_it() {
