@@ -315,5 +315,5 @@ fn wait_to_send(shared: &Shared, sockets: &Sockets, outbox: &Outbox) -> bool {
         PollFd::new(socket.as_fd(), PollFlags::POLLOUT),
         PollFd::new(shared.halted.as_fd(), PollFlags::POLLIN),
     ];
-    poll(&mut fds, PollTimeout::NONE).is_ok_and(|_| !shared.is_halted())
+    matches!(poll(&mut fds, PollTimeout::NONE), Ok(_) | Err(Errno::EINTR)) && !shared.is_halted()
 }
