@@ -37,7 +37,7 @@ use crate::task::{HANDSHAKE_BYTES_MAX, Handshake, Task};
 
 /// Receives from one socket before the other has its turn.
 const TURN: usize = 4;
-/// Messages opened at once at most; an inbox holds fewer in practice.
+/// Messages opened at once at most; an inbox with more is opened in parts.
 const BATCH_MESSAGES: usize = 512;
 
 /// The thread that reads the sockets.

@@ -69,7 +69,7 @@ impl ApplyError {
     }
 }
 
-/// A change of one peer: the fields that are `None` stay as they are. None of them ends a session.
+/// A change of one peer: the fields that are `None` stay as they are. Only its removal ends its session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerUpdate {
     /// Which peer. The device's own key is passed over, as the kernel does.
