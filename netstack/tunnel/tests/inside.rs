@@ -97,7 +97,7 @@ fn every_cipher_with_and_without_offload_carries_packets_in_order() {
 /// Hands messages straight to another device, as a relay would.
 struct Wire {
     to: OnceLock<Weak<Device>>,
-    back: OnceLock<Arc<dyn Carrier>>,
+    back: OnceLock<Weak<dyn Carrier>>,
     carried: AtomicU64,
 }
 
@@ -109,10 +109,11 @@ impl Wire {
 
 impl Carrier for Wire {
     fn send(&self, messages: &mut dyn Iterator<Item = &[u8]>) {
-        let (Some(to), Some(back)) = (self.to.get().and_then(Weak::upgrade), self.back.get()) else { return };
+        let (to, back) = (self.to.get().and_then(Weak::upgrade), self.back.get().and_then(Weak::upgrade));
+        let (Some(to), Some(back)) = (to, back) else { return };
         for message in messages {
             self.carried.fetch_add(1, Ordering::Relaxed);
-            to.receive(back, message);
+            to.receive(&back, message);
         }
     }
 
@@ -126,8 +127,8 @@ fn wires(a: &End, b: &End) -> (Arc<Wire>, Arc<Wire>) {
     let (out, back) = (Wire::new(), Wire::new());
     out.to.set(Arc::downgrade(&b.device)).expect("set once");
     back.to.set(Arc::downgrade(&a.device)).expect("set once");
-    assert!(out.back.set(Arc::clone(&back) as Arc<dyn Carrier>).is_ok());
-    assert!(back.back.set(Arc::clone(&out) as Arc<dyn Carrier>).is_ok());
+    assert!(out.back.set(Arc::downgrade(&back) as Weak<dyn Carrier>).is_ok());
+    assert!(back.back.set(Arc::downgrade(&out) as Weak<dyn Carrier>).is_ok());
     assert!(a.device.set_carrier(&b.key.public(), &(Arc::clone(&out) as Arc<dyn Carrier>)));
     (out, back)
 }

@@ -148,7 +148,13 @@ fn another_private_key_ends_the_sessions_and_the_same_key_does_not() {
     lab.a.wg_set(&format!("private-key {other}"));
     assert!(!lab.a.pings("10.77.0.2"), "nobody knows the new key");
     let public = lab.a.wg(&["show", &lab.a.interface, "public-key"]);
-    lab.b.wg_set(&format!("peer {} allowed-ips 10.77.0.1/32,fd77::1/128", public.trim()));
+    // a has called in vain, and calls again only after five seconds; b calls at once.
+    lab.b.wg_set(&format!(
+        "peer {} allowed-ips 10.77.0.1/32,fd77::1/128 endpoint 10.9.0.1:{}",
+        public.trim(),
+        lab.a.port()
+    ));
+    lab.b.assert_ping("10.77.0.1", 3);
     lab.a.assert_ping("10.77.0.2", 3);
     // A device is no peer of itself.
     lab.a.wg_set(&format!("peer {} allowed-ips 10.1.0.0/16", public.trim()));
@@ -158,6 +164,9 @@ fn another_private_key_ends_the_sessions_and_the_same_key_does_not() {
 #[test]
 fn files_of_wg_are_taken_and_given() {
     let lab = Lab::joined(Engine::Warren, Engine::Warren);
+    // setconf ends the session. An initiation less than 20 ms after the one before is not answered, and repeated after
+    // five seconds: two pings are 50 ms apart.
+    lab.a.assert_ping("10.77.0.2", 2);
     let (interface, other) = (lab.a.interface.clone(), lab::random_public());
     let shown = lab.a.wg(&["showconf", &interface]);
     let path = lab.file("whole.conf", &shown);
