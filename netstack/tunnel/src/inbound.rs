@@ -20,6 +20,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use wireguard::limits::{DATA_HEADER_BYTES, DATA_OVERHEAD_BYTES};
 use wireguard::{KeyPair, Time};
 
+use crate::clock;
+use crate::codel::Codel;
 use crate::deliver::deliver;
 use crate::gate::{Admission, Gate};
 use crate::io::fallback::Fallback;
@@ -40,11 +42,16 @@ const TURN: usize = 4;
 /// Messages opened at once at most; an inbox with more is opened in parts.
 const BATCH_MESSAGES: usize = 512;
 
+/// Shorter packets fill no queue: they are answers, questions and voices.
+const BULK_BYTES_MIN: usize = 512;
+
 /// The thread that reads the sockets.
 pub(crate) struct Inbound {
     shared: Arc<Shared>,
     inbox: Inbox,
     work: Work,
+    /// Of the sockets, in their order.
+    queues: [Codel; 2],
 }
 
 /// What is done with datagrams, wherever they came from.
@@ -56,6 +63,10 @@ struct Work {
     /// The interface took packets, but not joined.
     apart: Fallback,
     outbox: Outbox,
+    /// Something came that is not data.
+    has_others: bool,
+    /// A queue stands: the next packet that is not short tells its sender.
+    queue_stands: bool,
 }
 
 /// Neighbouring messages of one session from one sender.
@@ -90,7 +101,7 @@ struct Ready {
 impl Inbound {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let work = Work::new(&shared);
-        Self { shared, inbox: Inbox::new(), work }
+        Self { shared, inbox: Inbox::new(), work, queues: Default::default() }
     }
 
     /// Until the device is halted.
@@ -98,11 +109,11 @@ impl Inbound {
         let mut sockets = self.shared.sockets.load_full();
         while !self.shared.is_halted() {
             let ready = self.wait(&sockets);
-            for (socket, _) in sockets.each().zip(ready.sockets).filter(|(_, is_ready)| *is_ready) {
+            for (i, socket) in sockets.each().enumerate().filter(|(i, _)| ready.sockets[*i]) {
                 for _ in 0..TURN {
                     match self.inbox.receive(socket) {
                         Ok(0) => break,
-                        Ok(_) => self.handle_received(),
+                        Ok(_) => self.handle_received(i),
                         Err(error) => {
                             tracing::debug!(%error, "no datagram");
                             break;
@@ -143,8 +154,10 @@ impl Inbound {
         }
     }
 
-    fn handle_received(&mut self) {
+    /// What the socket of this number gave.
+    fn handle_received(&mut self, socket: usize) {
         let now = self.shared.clock.now();
+        let waited = self.inbox.queued().and_then(|since| clock::wall().checked_sub(since));
         let (arena, datagrams) = self.inbox.contents();
         for datagram in datagrams {
             let from = Path::Udp(datagram.from);
@@ -155,6 +168,9 @@ impl Inbound {
                 start = end;
             }
         }
+        // Who floods us does not listen, and is not to slow down those who do.
+        let waited = waited.filter(|_| !mem::take(&mut self.work.has_others));
+        self.work.queue_stands = self.queues[socket].tells(waited, now);
         self.work.finish(&self.shared, arena, now);
     }
 
@@ -182,6 +198,8 @@ impl Work {
             joiner: Joiner::new(shared.joins),
             apart: Fallback::default(),
             outbox: Outbox::new(Tails::of_this_kernel()),
+            has_others: false,
+            queue_stands: false,
         }
     }
 
@@ -191,6 +209,7 @@ impl Work {
         match message {
             [4, 0, 0, 0, ..] if message.len() >= DATA_OVERHEAD_BYTES => {
                 self.sort_data(shared, message, range.start, from, ecn, now);
+                return;
             }
             [1 | 2, 0, 0, 0, ..] if matches!((message[0], message.len()), (1, 148) | (2, 92)) => {
                 self.admit(shared, message, from, now);
@@ -203,6 +222,7 @@ impl Work {
             [first, ..] if *first > 4 => shared.probe(message, from),
             _ => tracing::trace!(%from, "not a message of WireGuard"),
         }
+        self.has_others = true;
     }
 
     fn sort_data(&mut self, shared: &Shared, message: &[u8], at: usize, from: &Path, ecn: u8, now: Time) {
@@ -283,7 +303,9 @@ impl Work {
                 tracing::debug!(peer = %run.peer.key, ?source, "packet from an address that is not the peer's");
             } else {
                 ip::decapsulate_ecn(run.ecn, &mut arena[range.clone()]);
-                self.joiner.add(arena, range);
+                if passes(&mut self.queue_stands, &mut arena[range.clone()]) {
+                    self.joiner.add(arena, range);
+                }
             }
         }
         drop(routes);
@@ -340,6 +362,16 @@ impl Run {
     }
 }
 
+/// Whether a packet goes on although a queue stands: one that is not short says to its sender that it does, and is
+/// dropped where that is the only way to say it.
+fn passes(queue_stands: &mut bool, packet: &mut [u8]) -> bool {
+    if !*queue_stands || packet.len() < BULK_BYTES_MIN {
+        return true;
+    }
+    *queue_stands = false;
+    ip::mark_congestion(packet)
+}
+
 /// Whether a handshake or a session of ours has the index: nobody can fill the queue of tasks with other answers and
 /// cookies.
 #[cold]
@@ -360,6 +392,24 @@ mod tests {
     use super::*;
     use crate::io::udp::Endpoint;
     use crate::peer::Lease;
+
+    #[test]
+    fn a_queue_that_stands_is_told_by_one_packet_that_is_not_short() {
+        let (ect_0, ce) = (2, 3);
+        let mut stands = true;
+        let packet = |class: u8, bytes| {
+            let mut packet = vec![0; bytes];
+            packet[..2].copy_from_slice(&[0x60, class << 4]);
+            packet
+        };
+        assert!(passes(&mut stands, &mut packet(ip::NOT_ECT, 100)) && stands, "a voice is not touched");
+        assert!(!passes(&mut stands, &mut packet(ip::NOT_ECT, 1400)) && !stands, "dropped");
+        assert!(passes(&mut stands, &mut packet(ip::NOT_ECT, 1400)), "only one");
+        stands = true;
+        let mut capable = packet(ect_0, 1400);
+        assert!(passes(&mut stands, &mut capable) && !stands);
+        assert_eq!(capable[1] >> 4, ce, "marked");
+    }
 
     #[test]
     fn only_cookies_for_handshakes_of_ours_are_handed_on() {

@@ -64,8 +64,17 @@ pub(crate) fn encapsulated_ecn(packet: &[u8]) -> u8 {
 /// What the outer packet met is told to the inner one, if its sender understands. Otherwise it is delivered all the same,
 /// as by the kernel, where RFC 6040, section 4.2 would have it dropped: some middleboxes set these bits on everything.
 pub(crate) fn decapsulate_ecn(outer: u8, packet: &mut [u8]) {
-    if outer != CE || matches!(ecn(packet), NOT_ECT | CE) {
-        return;
+    if outer == CE {
+        mark_congestion(packet);
+    }
+}
+
+/// Says that the packet met congestion. False if its sender does not understand that.
+pub(crate) fn mark_congestion(packet: &mut [u8]) -> bool {
+    match ecn(packet) {
+        NOT_ECT => return false,
+        CE => return true,
+        _ => {}
     }
     if packet[0] >> 4 == 4 {
         let before = u16::from_be_bytes([packet[0], packet[1]]);
@@ -77,6 +86,7 @@ pub(crate) fn decapsulate_ecn(outer: u8, packet: &mut [u8]) {
     } else {
         packet[1] |= CE << 4;
     }
+    true
 }
 
 /// RFC 1624, equation 3.

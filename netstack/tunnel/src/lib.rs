@@ -8,6 +8,7 @@
 //! peer costs a few hundred bytes and no timer. `outbound` and `inbound` are the way of a packet; start there.
 
 mod clock;
+mod codel;
 mod crypto;
 mod deliver;
 mod device;

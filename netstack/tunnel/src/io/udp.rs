@@ -17,7 +17,8 @@ mod message;
 pub(crate) mod outbox;
 mod system;
 
-/// What the kernel holds of a burst while we work. 4 MiB is 25 ms at a Gbit/s.
+/// What the kernel holds of a burst while we work. 4 MiB is 25 ms at a Gbit/s; that no queue stands there is looked
+/// after by [`crate::codel`].
 const BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// How often a free port is chosen anew because the other family has it taken.
 const PORT_ATTEMPTS: u32 = 16;
@@ -154,6 +155,9 @@ fn open(domain: Domain, port: u16, mark: u32) -> io::Result<Socket> {
         if let Err(error) = forced {
             tracing::debug!(%error, "socket buffers stay as the system has them");
         }
+    }
+    if let Err(error) = system::set_integer(&socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1) {
+        tracing::debug!(%error, "how long datagrams wait is not known");
     }
     if mark != 0 {
         socket.set_mark(mark)?;

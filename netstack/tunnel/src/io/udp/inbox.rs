@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::time::Duration;
 
 use nix::libc;
 use socket2::Socket;
@@ -11,6 +12,9 @@ use super::system::{self, Incoming, RECEIVE_MAX, SLOT_BYTES};
 
 /// Errors that one call passes over. They are of datagrams sent earlier, and each is told once.
 const ERRORS_MAX: u32 = 16;
+
+/// Less than that, and what is there came while we were away for a moment.
+const QUEUE_BYTES_MIN: usize = SLOT_BYTES;
 
 /// One datagram, or several of equal length (but the last, which may be shorter) from one sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +27,8 @@ pub(crate) struct Datagram {
     pub(crate) from: Endpoint,
     /// Bits for congestion of the outer header (RFC 3168, section 5), 0 to 3.
     pub(crate) ecn: u8,
+    /// When the kernel had it, in wall time since 1970, if it says so.
+    pub(crate) came: Option<Duration>,
 }
 
 /// One arena and what lies in it.
@@ -77,6 +83,14 @@ impl Inbox {
         self.datagrams.len() == RECEIVE_MAX
     }
 
+    /// If the socket had so many that they may be called a queue: when the kernel had the last of them, in wall time
+    /// since 1970, as far as it says so.
+    pub(crate) fn queued(&self) -> Option<Duration> {
+        let bytes: usize = self.datagrams.iter().map(|datagram| datagram.range.len()).sum();
+        let last = self.datagrams.last().filter(|_| self.is_full() || bytes >= QUEUE_BYTES_MIN)?;
+        last.came
+    }
+
     /// The arena, to work in, and what lies in it.
     pub(crate) fn contents(&mut self) -> (&mut [u8], &[Datagram]) {
         (&mut self.arena, &self.datagrams)
@@ -108,7 +122,7 @@ fn datagram(start: usize, incoming: &Incoming) -> Option<Datagram> {
     let stride =
         told.stride.filter(|stride| (1..incoming.length).contains(stride)).unwrap_or(incoming.length);
     let from = Endpoint { remote, local: told.local };
-    Some(Datagram { range: start..start + incoming.length, stride, from, ecn: told.ecn })
+    Some(Datagram { range: start..start + incoming.length, stride, from, ecn: told.ecn, came: told.came })
 }
 
 /// Whether an error is what a datagram sent earlier met, or a signal.

@@ -1,6 +1,7 @@
 //! Addresses and control messages as the kernel reads and writes them (cmsg(3), ip(7), ipv6(7), udp(7)). Calls nothing.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::time::Duration;
 
 use nix::libc;
 
@@ -8,7 +9,7 @@ use nix::libc;
 const ADDRESS_BYTES: usize = 28;
 /// Bytes of `sockaddr_in`.
 const ADDRESS_V4_BYTES: usize = 16;
-/// More than IPv6's packet information, traffic class and segment size take: 40 + 24 + 24.
+/// More than IPv6's packet information, traffic class, segment size and time take: 40 + 24 + 24 + 32.
 pub(super) const CONTROL_BYTES: usize = 128;
 /// `cmsghdr` as the kernel has it: length, level, kind.
 const HEADER_BYTES: usize = size_of::<usize>() + 8;
@@ -81,6 +82,8 @@ pub(super) struct Told {
     pub(super) ecn: u8,
     /// The length of each of the joined datagrams but the last.
     pub(super) stride: Option<usize>,
+    /// When the kernel had it, in wall time since 1970.
+    pub(super) came: Option<Duration>,
 }
 
 impl Control {
@@ -157,12 +160,22 @@ impl Control {
                 (libc::SOL_UDP, libc::UDP_GRO) => {
                     told.stride = small(data).and_then(|stride| usize::try_from(stride).ok());
                 }
+                (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => told.came = timespec(data),
                 _ => {}
             }
             rest = rest.get(length.next_multiple_of(size_of::<usize>())..).unwrap_or_default();
         }
         told
     }
+}
+
+/// Seconds and nanoseconds, as wide as the machine's integers.
+fn timespec(data: &[u8]) -> Option<Duration> {
+    let (seconds, nanos) = data.split_at_checked(size_of::<libc::time_t>())?;
+    let seconds = libc::time_t::from_ne_bytes(seconds.try_into().ok()?);
+    let (nanos, _) = nanos.split_first_chunk()?;
+    let nanos = libc::c_long::from_ne_bytes(*nanos);
+    Some(Duration::new(seconds.try_into().ok()?, nanos.try_into().ok()?))
 }
 
 /// A byte or an int.
@@ -215,7 +228,7 @@ mod tests {
             let space = |bytes| unsafe { libc::CMSG_SPACE(bytes) as usize };
             expected = space(info) + space(4) + space(2);
             assert_eq!(control.length, expected);
-            let told = Told { local: local.parse().ok(), ecn: 2, stride: None };
+            let told = Told { local: local.parse().ok(), ecn: 2, stride: None, came: None };
             assert_eq!(control.read(), told, "UDP_SEGMENT is not what the kernel says");
         }
         assert!(expected <= CONTROL_BYTES);
@@ -226,8 +239,13 @@ mod tests {
         let mut control = Control::EMPTY;
         control.put(libc::SOL_SOCKET, 77, &[1, 2, 3]);
         control.put(libc::IPPROTO_IP, libc::IP_TOS, &[0xff]);
+        let stamp = [3, 4].map(libc::c_long::to_ne_bytes).concat();
+        control.put(libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS, &stamp);
         control.put(libc::SOL_UDP, libc::UDP_GRO, &1452i32.to_ne_bytes());
-        assert_eq!(control.read(), Told { local: None, ecn: 3, stride: Some(1452) });
+        assert_eq!(
+            control.read(),
+            Told { local: None, ecn: 3, stride: Some(1452), came: Some(Duration::new(3, 4)) }
+        );
         // The last four bytes only fill up.
         for length in 0..control.length - 4 {
             let cut = Control { length, ..control };

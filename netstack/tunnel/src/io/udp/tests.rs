@@ -292,6 +292,25 @@ fn an_answer_leaves_from_the_address_that_was_asked() {
 }
 
 #[test]
+fn of_many_datagrams_it_is_known_since_when_the_last_one_waits() {
+    for to in [V4, V6] {
+        let mut pair = Pair::new(NONE);
+        let before = crate::clock::wall();
+        pair.push(pair.endpoint(to), 3000, 1000, 0);
+        pair.send_all(3);
+        pair.receive(to, 3);
+        assert_eq!(pair.inbox.queued(), None, "a few are no queue");
+        for _ in 0..system::RECEIVE_MAX {
+            pair.push(pair.endpoint(to), 100, 100, 0);
+            pair.send_all(1);
+        }
+        pair.receive(to, system::RECEIVE_MAX);
+        let since = pair.inbox.queued().expect("they filled every slot");
+        assert!((before..=crate::clock::wall()).contains(&since), "{to}: {since:?}");
+    }
+}
+
+#[test]
 fn bits_for_congestion_come_through() {
     let mut pair = Pair::new(ALL);
     for to in [V4, V6] {
