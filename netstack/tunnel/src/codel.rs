@@ -9,7 +9,7 @@ use std::time::Duration;
 use wireguard::Time;
 
 /// A wait that burdens nobody: what opening the batches before takes.
-const TARGET: Duration = Duration::from_micros(300);
+const TARGET: Duration = Duration::from_micros(200);
 /// How long a queue may stand before somebody is told.
 const INTERVAL: Duration = Duration::from_millis(20);
 
