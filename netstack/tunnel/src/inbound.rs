@@ -76,7 +76,9 @@ struct Run {
     pair: Arc<KeyPair>,
     from: Path,
     ecn: u8,
-    /// Bytes of authentic messages.
+    /// Whether one was authentic, and new.
+    is_heard: bool,
+    /// Bytes of those that were taken: as in the kernel, a packet whose source is not the peer's does not count.
     bytes: usize,
     has_data: bool,
 }
@@ -234,7 +236,8 @@ impl Work {
             let Some(session) = shared.sessions.get(index) else { return };
             let Some(pair) = session.pair.get().map(Arc::clone) else { return };
             let peer = Arc::clone(&session.peer);
-            self.runs.push(Run { index, peer, pair, from: from.clone(), ecn, bytes: 0, has_data: false });
+            let from = from.clone();
+            self.runs.push(Run { index, peer, pair, from, ecn, is_heard: false, bytes: 0, has_data: false });
         }
         let run = self.runs.len() - 1;
         if !self.runs[run].pair.may_open(counter, now) {
@@ -284,9 +287,11 @@ impl Work {
                 tracing::trace!(peer = %run.peer.key, from = %run.from, "data not authentic, or not new");
                 continue;
             }
-            run.bytes += packet.bytes + DATA_HEADER_BYTES;
+            run.is_heard = true;
+            let bytes = packet.bytes + DATA_HEADER_BYTES;
             let text = packet.start..packet.start + packet.bytes - chacha::TAG_BYTES;
             if text.is_empty() {
+                run.bytes += bytes;
                 continue;
             }
             run.has_data = true;
@@ -302,6 +307,7 @@ impl Work {
             if !is_allowed {
                 tracing::debug!(peer = %run.peer.key, ?source, "packet from an address that is not the peer's");
             } else {
+                run.bytes += bytes;
                 ip::decapsulate_ecn(run.ecn, &mut arena[range.clone()]);
                 if passes(&mut self.queue_stands, &mut arena[range.clone()]) {
                     self.joiner.add(arena, range);
@@ -348,7 +354,7 @@ impl Work {
 impl Run {
     /// What the messages mean for their peer.
     fn note(&self, shared: &Shared, now: Time) {
-        if self.bytes == 0 {
+        if !self.is_heard {
             return;
         }
         let peer = &self.peer;

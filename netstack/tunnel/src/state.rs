@@ -35,7 +35,8 @@ pub struct PeerState {
     pub endpoint: Option<SocketAddr>,
     /// Wall time of the last handshake that both sides completed.
     pub last_handshake: Option<SystemTime>,
-    /// Bytes of authenticated UDP payload received.
+    /// Bytes of authenticated UDP payload received, as the kernel counts them: without packets from addresses that are
+    /// not the peer's.
     pub received_bytes: u64,
     /// Bytes of UDP payload sent.
     pub sent_bytes: u64,

@@ -217,14 +217,17 @@ fn handshakes_are_marked_as_the_kernels_are() {
 }
 
 #[test]
-fn a_source_that_is_not_the_peers_does_not_come_out() {
+fn a_source_that_is_not_the_peers_does_not_come_out_and_does_not_count() {
     let (a, b) = pair(&Config::default());
+    let received = || b.device.peer(&a.key.public()).expect("a peer").received_bytes;
     a.send(&b, 1);
     assert_eq!(b.next(), 1);
+    let before = received();
     let forged = packet(Ipv4Addr::new(100, 64, 0, 3), b.address, 2);
     send(a.packets.as_raw_fd(), &forged, MsgFlags::empty()).unwrap();
     a.send(&b, 3);
     assert_eq!(b.next(), 3);
+    assert_eq!(received() - before, 64, "a packet of 24 bytes, padded, with header and tag");
 }
 
 #[test]
