@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "this is the shell of the core")]
 
 mod counters;
+mod forward;
 mod holder;
 mod limits;
 mod socket;
@@ -21,6 +22,7 @@ use tokio::task::JoinSet;
 use crate::names::Names;
 
 pub use counters::Counters;
+pub use forward::Forward;
 pub use holder::Holder;
 pub use socket::ListenError;
 
