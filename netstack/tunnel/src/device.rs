@@ -19,6 +19,7 @@ use crate::io::udp::{Offload, Sockets};
 use crate::offload::Joins;
 use crate::outbound::Outbound;
 use crate::path::{Carrier, Path, Probe};
+use crate::priority;
 use crate::shared::{Parts, Shared};
 use crate::state::{DeviceState, PeerState};
 use crate::task::TASKS_MAX;
@@ -139,9 +140,15 @@ impl Device {
         let shared = Arc::new(Shared::new(parts).map_err(DeviceError::Threads)?);
         let mut device = Self { shared: Arc::clone(&shared), server: None, threads: Vec::new() };
         let mut outbound = Outbound::new(Arc::clone(&shared));
-        device.start("wg-out", move || outbound.run())?;
+        device.start("wg-out", move || {
+            before_programs();
+            outbound.run();
+        })?;
         let mut inbound = Inbound::new(Arc::clone(&shared));
-        device.start("wg-in", move || inbound.run())?;
+        device.start("wg-in", move || {
+            before_programs();
+            inbound.run();
+        })?;
         let mut worker = Worker::new(shared);
         device.start("wg-work", move || worker.run(&to_do))?;
         if let Some(path) = socket {
@@ -261,5 +268,12 @@ impl Drop for Device {
             }
         }
         self.shared.let_go();
+    }
+}
+
+/// Where that is not allowed, packets are carried like everything else.
+fn before_programs() {
+    if let Err(error) = priority::raise() {
+        tracing::debug!(%error, "packets have no priority over programs");
     }
 }

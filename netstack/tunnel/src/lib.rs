@@ -1,4 +1,4 @@
-//! A WireGuard device in user space: a TUN interface, UDP sockets and the Noise sessions of boringtun.
+//! A WireGuard device in user space: a TUN interface, UDP sockets and the protocol's sessions.
 //!
 //! It knows nothing of tenants, snapshots, routes or addresses of the interface: whoever holds a [`Device`]
 //! tells it an [`Update`] and reads a [`DeviceState`]. The same two types are what the text protocol of `wg`
@@ -22,6 +22,7 @@ mod offload;
 mod outbound;
 mod path;
 mod peer;
+mod priority;
 mod random;
 mod routes;
 mod shared;

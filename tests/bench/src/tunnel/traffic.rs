@@ -11,6 +11,8 @@ use super::rows::{Row, Rows};
 use crate::usage::{memory, process_cpu};
 
 const PORT: &str = "5201";
+/// A transfer that has not ended so long after its time has failed.
+const PATIENCE_SECONDS: u64 = 20;
 const GIB: f64 = (1u64 << 30) as f64;
 
 /// A server of iperf3, which ends with it.
@@ -49,10 +51,12 @@ pub(crate) struct Moved {
 impl Iperf {
     /// So many streams from a to b, or the other way.
     pub(crate) fn start(pair: &Pair, streams: u32, seconds: u64, reverse: bool) -> Self {
+        // An engine that a flood brought down leaves iperf3 waiting for ever.
+        let patience = (seconds + PATIENCE_SECONDS).to_string();
         let (to, streams, seconds) = (pair.b.inner().to_string(), streams.to_string(), seconds.to_string());
         // What the kernel has chosen as its own control may not be to be had in a namespace.
-        let mut words =
-            vec!["iperf3", "-c", &to, "-p", PORT, "-J", "-C", "cubic", "-t", &seconds, "-P", &streams];
+        let mut words = vec!["timeout", "--signal=KILL", &patience, "iperf3", "-c", &to, "-p", PORT, "-J"];
+        words.extend(["-C", "cubic", "-t", &seconds, "-P", &streams]);
         if reverse {
             words.push("-R");
         }
