@@ -68,9 +68,11 @@ pub fn missing() -> Vec<Missing> {
 }
 
 /// Keeps what is held of the two, gives up everything else in every set, and sets no_new_privs, so that
-/// nothing the process executes can gain any. Works on the calling thread and what it starts afterwards: call
+/// nothing the process executes can gain any. The right to run before other programs stays as a limit, see
+/// [`PRIORITY_LIMIT`]. Works on the calling thread and what it starts afterwards: call
 /// it before the first thread. Returns what is kept.
 pub fn give_up_all_but_needed() -> Result<BTreeSet<Needed>, DropError> {
+    keep_priority();
     let refused = |step| move |e: caps::errors::CapsError| DropError::Refused { step, cause: e.to_string() };
     let permitted = caps::read(None, CapSet::Permitted).map_err(refused("reading"))?;
     let kept: BTreeSet<Needed> =
@@ -94,6 +96,21 @@ pub fn give_up_all_but_needed() -> Result<BTreeSet<Needed>, DropError> {
     nix::sys::prctl::set_no_new_privs()
         .map_err(|e| DropError::Refused { step: "no_new_privs", cause: e.to_string() })?;
     Ok(kept)
+}
+
+/// `RLIMIT_NICE` that allows nice -10 (getrlimit(2): 20 less the nice value), which the engine's threads ask for.
+pub const PRIORITY_LIMIT: u64 = 30;
+
+/// Whoever may not set it was given its limit by the service manager, or carries packets like everything else.
+fn keep_priority() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let set = getrlimit(Resource::RLIMIT_NICE).and_then(|(_, hard)| {
+        let hard = hard.max(PRIORITY_LIMIT);
+        setrlimit(Resource::RLIMIT_NICE, PRIORITY_LIMIT, hard)
+    });
+    if let Err(error) = set {
+        tracing::debug!(%error, "packets will have no priority over programs");
+    }
 }
 
 /// Raises the soft limit of open files to the hard one. A failure costs only scale; the caller warns.

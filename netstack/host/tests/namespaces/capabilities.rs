@@ -15,6 +15,7 @@ fn after_giving_up_the_rest_a_hub_still_works_and_nothing_comes_back() {
     let directory = tempfile::tempdir().unwrap();
     let config = config(directory.path());
     assert_eq!(missing(), []);
+    let may_raise_limits = succeeds("prlimit --nice=30:30 --pid $$");
     assert_eq!(give_up_all_but_needed().unwrap(), [Needed::NetAdmin, Needed::NetBindService].into());
     let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
     // CAP_NET_BIND_SERVICE is 10, CAP_NET_ADMIN 12 (linux/capability.h).
@@ -22,6 +23,9 @@ fn after_giving_up_the_rest_a_hub_still_works_and_nothing_comes_back() {
         assert!(status.contains(&format!("{set}:\t0000000000001400\n")), "{set} in {status}");
     }
     assert!(status.contains("NoNewPrivs:\t1\n"));
+    // Root of a container may not raise limits: then nothing is allowed.
+    assert_eq!(succeeds("renice --priority -10 $$"), may_raise_limits);
+    assert!(!succeeds("renice --priority -11 $$"));
     let mut host = Host::open(config).unwrap();
     for change in [
         Change::CreateInterface,
