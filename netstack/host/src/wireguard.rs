@@ -114,7 +114,7 @@ pub struct PeerState {
 #[derive(Debug, thiserror::Error)]
 pub enum WireguardError {
     /// The running kernel has no WireGuard.
-    #[error("the kernel has no WireGuard (modprobe wireguard, or choose the userspace mode)")]
+    #[error("the kernel has no WireGuard: modprobe wireguard, or mode auto or userspace")]
     NoKernelSupport,
     /// The kernel refused something of the interface.
     #[error("kernel WireGuard")]

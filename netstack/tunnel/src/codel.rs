@@ -12,6 +12,10 @@ use wireguard::Time;
 const TARGET: Duration = Duration::from_micros(200);
 /// How long a queue may stand before somebody is told.
 const INTERVAL: Duration = Duration::from_millis(20);
+/// After so long a queue that stands again has nothing to do with the one before (RFC 8289, section 5.5).
+const MEMORY: Duration = INTERVAL.saturating_mul(16);
+/// Told at most so often that a millisecond lies between.
+const COUNT_MAX: u32 = 400;
 
 /// The state of one queue.
 #[derive(Default)]
@@ -20,6 +24,8 @@ pub(crate) struct Codel {
     stands_since: Option<Time>,
     /// When the queue is told next, if it was told and still stands.
     next: Option<Time>,
+    /// When it was told last.
+    told: Option<Time>,
     /// How often it was told; halved when it was short again.
     count: u32,
 }
@@ -40,7 +46,11 @@ impl Codel {
         if now < self.next.unwrap_or(since + INTERVAL) {
             return false;
         }
-        self.count = self.count.saturating_add(1);
+        if self.told.is_some_and(|told| now.since(told) > MEMORY) {
+            self.count = 0;
+        }
+        self.told = Some(now);
+        self.count = (self.count + 1).min(COUNT_MAX);
         self.next = Some(now + INTERVAL.div_f64(f64::from(self.count).sqrt()));
         true
     }
@@ -95,6 +105,17 @@ mod tests {
         assert!(tenths[3] < 100, "never more often than it can be answered: {tenths:?}");
         assert_eq!(scene.tells(Some(Duration::ZERO), INTERVAL), 0);
         assert_eq!(scene.tells(standing, INTERVAL - STEP), 0, "a burst again");
+    }
+
+    #[test]
+    fn a_queue_that_nothing_shortened_is_forgotten_when_it_is_gone_for_a_while() {
+        let mut scene = Scene::new();
+        let standing = Some(Duration::from_millis(50));
+        let fresh = scene.tells(standing, Duration::from_millis(100));
+        let long = scene.tells(standing, Duration::from_secs(60));
+        assert!(long <= 60_000, "a millisecond lies between: {long}");
+        scene.tells(Some(Duration::ZERO), MEMORY);
+        assert_eq!(scene.tells(standing, Duration::from_millis(100)), fresh);
     }
 
     /// One sender as RFC 8312 has it in the small: a window that grows by a packet a round trip and shrinks by three

@@ -63,7 +63,7 @@ struct Work {
     /// The interface took packets, but not joined.
     apart: Fallback,
     outbox: Outbox,
-    /// Something came that is not data.
+    /// Something came that is no session's.
     has_others: bool,
     /// A queue stands: the next packet that is not short tells its sender.
     queue_stands: bool,
@@ -171,7 +171,8 @@ impl Inbound {
             }
         }
         // Who floods us does not listen, and is not to slow down those who do.
-        let waited = waited.filter(|_| !mem::take(&mut self.work.has_others));
+        let has_others = mem::take(&mut self.work.has_others);
+        let waited = waited.filter(|_| !has_others);
         self.work.queue_stands = self.queues[socket].tells(waited, now);
         self.work.finish(&self.shared, arena, now);
     }
@@ -187,6 +188,8 @@ impl Inbound {
     pub(crate) fn take(&mut self, datagram: &mut [u8], from: &Path, ecn: u8) {
         let now = self.shared.clock.now();
         self.work.sort(&self.shared, datagram, 0..datagram.len(), from, ecn, now);
+        // What a carrier brings says nothing of the sockets.
+        self.work.has_others = false;
         self.work.finish(&self.shared, datagram, now);
     }
 }
@@ -233,7 +236,10 @@ impl Work {
         let same =
             self.runs.last().is_some_and(|run| run.index == index && run.ecn == ecn && run.from == *from);
         if !same {
-            let Some(session) = shared.sessions.get(index) else { return };
+            let Some(session) = shared.sessions.get(index) else {
+                self.has_others = true;
+                return;
+            };
             let Some(pair) = session.pair.get().map(Arc::clone) else { return };
             let peer = Arc::clone(&session.peer);
             let from = from.clone();
