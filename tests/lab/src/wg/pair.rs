@@ -158,8 +158,11 @@ impl Side {
                 *self.process.borrow_mut() = Some(child);
             }
         }
+        // `wg` takes a socket that is bound and does not listen yet for a dead one, and removes it.
+        let socket = format!("{interface}.sock ");
+        let listens = || self.process.borrow().is_none() || self.run(&["ss", "-Hxl"]).contains(&socket);
         let shown = || self.command(&["wg", "show", interface]).output().is_ok_and(|o| o.status.success());
-        if until(SOON, || shown().then_some(())).is_none() {
+        if until(SOON, || (listens() && shown()).then_some(())).is_none() {
             panic!("{engine} made no interface: {}", fs::read_to_string(&self.log).unwrap_or_default());
         }
         self.ip(&format!("addr add 10.77.0.{}/24 dev {interface}", self.number));
