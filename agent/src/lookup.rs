@@ -43,13 +43,25 @@ fn by_name(zone: &Zone, target: &str) -> Result<Found, Refusal> {
     let mut name =
         if name.is_within(&zone.origin) { name } else { zone.origin.below(&name).map_err(|_| unknown())? };
     for _ in 0..CNAME_CHAIN_MAX {
-        let set = zone.names.get(&name).ok_or_else(unknown)?;
+        let set = zone.names.get(&name).or_else(|| wildcard_for(zone, &name)).ok_or_else(unknown)?;
         if let Some(address) = address_in(set) {
             return Ok(Found { name: name.to_string(), address });
         }
         name = alias_in(set).ok_or_else(unknown)?.clone();
     }
     Err(unknown())
+}
+
+/// The wildcard that answers for a name without records: the one below the nearest name above that exists, by records
+/// of its own or of names below it (RFC 4592, section 3.3.1). Looks at every name: people ask for one at a time.
+fn wildcard_for<'z>(zone: &'z Zone, name: &Name) -> Option<&'z RecordSet> {
+    let exists = |name: &Name| *name == zone.origin || zone.names.keys().any(|other| other.is_within(name));
+    if exists(name) || !name.is_within(&zone.origin) {
+        return None;
+    }
+    let mut above = std::iter::successors(name.parent(), Name::parent);
+    let encloser = above.find(|name| exists(name))?;
+    zone.names.get(&format!("*.{encloser}").parse().ok()?)
 }
 
 fn name_of(zone: &Zone, address: IpAddr) -> String {
@@ -70,14 +82,18 @@ const fn address_of(data: &RecordData) -> Option<IpAddr> {
     match data {
         RecordData::A(address) => Some(IpAddr::V4(*address)),
         RecordData::Aaaa(address) => Some(IpAddr::V6(*address)),
-        RecordData::Cname(_) | RecordData::Txt(_) => None,
+        RecordData::Cname(_) | RecordData::Txt(_) | RecordData::Srv { .. } | RecordData::Later(_) => None,
     }
 }
 
 fn alias_in(set: &RecordSet) -> Option<&Name> {
     set.records.iter().find_map(|record| match &record.data {
         RecordData::Cname(target) => Some(target),
-        RecordData::A(_) | RecordData::Aaaa(_) | RecordData::Txt(_) => None,
+        RecordData::A(_)
+        | RecordData::Aaaa(_)
+        | RecordData::Txt(_)
+        | RecordData::Srv { .. }
+        | RecordData::Later(_) => None,
     })
 }
 
@@ -102,6 +118,8 @@ mod tests {
         add("round.home.internal", alone("CNAME", "round.home.internal"));
         add("six.home.internal", alone("AAAA", "fd00::1"));
         add("text.home.internal", alone("TXT", "hello"));
+        add("*.apps.home.internal", alone("CNAME", "beta.home.internal"));
+        add("a.deep.apps.home.internal", alone("TXT", "hello"));
         zone
     }
 
@@ -120,10 +138,25 @@ mod tests {
         check("www", beta);
         check("100.64.0.2", beta);
         check("100.64.0.9", Some(("100.64.0.9", "100.64.0.9")));
+        check("any.apps", beta);
+        check("any.any.apps", beta);
         check("six", Some(("six.home.internal", "fd00::1")));
-        for unknown in
-            ["", "gamma", "out", "round", "text", "8.8.8.8", "beta.example.org", "-x", "a b", "home.internal"]
-        {
+        for unknown in [
+            "",
+            "gamma",
+            "out",
+            "round",
+            "apps",
+            "deep.apps",
+            "any.deep.apps",
+            "any.beta",
+            "text",
+            "8.8.8.8",
+            "beta.example.org",
+            "-x",
+            "a b",
+            "home.internal",
+        ] {
             check(unknown, None);
         }
     }

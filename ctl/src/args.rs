@@ -336,12 +336,12 @@ pub enum Dns {
 /// A record on the command line.
 #[derive(Debug, clap::Args)]
 pub struct Record {
-    /// Owner, with the zone or without it.
+    /// Owner, with the zone or without it; '*.host' stands for every name below host that has no records of its own.
     pub name: String,
-    /// A, AAAA, CNAME or TXT.
+    /// A, AAAA, CNAME, TXT or SRV.
     #[arg(value_name = "TYPE")]
     pub kind: String,
-    /// As the type wants it.
+    /// As the type wants it; of SRV "PRIORITY WEIGHT PORT TARGET", such as "10 5 8080 host.home.internal".
     pub value: String,
 }
 

@@ -1,13 +1,16 @@
 //! From the bytes of a query to the bytes of its answer: header, EDNS, sizes. Knows no zone and no socket.
 
 use hickory_proto::op::{Edns, Header, Message, MessageType, Metadata, OpCode, Query, ResponseCode};
-use hickory_proto::rr::{DNSClass, RecordType};
+use hickory_proto::rr::{DNSClass, Name as WireName, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
-use crate::limits::{UDP_PAYLOAD_BYTES_MAX, UDP_PLAIN_BYTES_MAX};
+use crate::limits::UDP_PAYLOAD_BYTES_MAX;
 use crate::lookup::{Outcome, look_up};
+use crate::node::kind;
+use crate::opt::{Opt, datagram_bytes_max, options_fit};
 use crate::rcode::Rcode;
-use crate::view::View;
+use crate::tenants::Sight;
+use crate::wire::Sought;
 
 /// How a query came, which bounds the size of its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,19 +31,36 @@ pub enum Answer {
         /// What it says, for counting.
         code: Rcode,
     },
+    /// The asker is one of ours and the question is well formed, but its name is of no zone that they see: somebody
+    /// else may answer, or nobody.
+    Foreign {
+        /// What to send back if nobody does.
+        refusal: Vec<u8>,
+    },
     /// Say nothing: it was itself a response, or too short to have an id.
     Drop,
 }
 
-/// Answers a query of somebody who may see `view`; without one, everything is refused.
-pub(crate) fn answer(view: Option<&View>, query: &[u8], transport: Transport) -> Answer {
+impl Answer {
+    /// What is sent where nobody else is asked.
+    pub fn into_reply(self) -> Option<(Vec<u8>, Rcode)> {
+        match self {
+            Self::Reply { bytes, code } => Some((bytes, code)),
+            Self::Foreign { refusal } => Some((refusal, Rcode::Refused)),
+            Self::Drop => None,
+        }
+    }
+}
+
+/// Answers a query of somebody who sees these zones; somebody who sees none is refused everything.
+pub(crate) fn answer(sight: Option<Sight<'_>>, query: &[u8], transport: Transport) -> Answer {
     let mut decoder = BinDecoder::new(query);
     let Ok(header) = Header::read(&mut decoder) else { return Answer::Drop };
     if header.message_type == MessageType::Response {
         return Answer::Drop;
     }
     // Whatever it is refused for, its id is given back, and EDNS if that can be read (RFC 6891, section 6.1.1).
-    let early = if view.is_none() {
+    let early = if sight.is_none() {
         Some(Rcode::Refused)
     } else if header.op_code != OpCode::Query {
         Some(Rcode::NotImp)
@@ -56,36 +76,61 @@ pub(crate) fn answer(view: Option<&View>, query: &[u8], transport: Transport) ->
     };
     let rest = question.as_ref().and_then(|_| Rest::read(&mut decoder, &header));
     let question = question.flatten();
-    let edns = rest.as_ref().and_then(|rest| rest.edns.as_ref());
-    let outcome = match (early, view, &question, &rest) {
+    let opt = rest.as_ref().and_then(|rest| rest.opt);
+    let outcome = match (early, sight, &question, &rest) {
         (Some(code), ..) => Err(code),
-        (None, Some(view), Some(question), Some(rest)) => {
-            rest.check(question).map(|()| look_up(view, question))
+        (None, Some(sight), Some(question), Some(rest)) => {
+            rest.check(question).map(|()| find(sight, question))
         }
         _ => Err(Rcode::FormErr),
     };
-    let (code, message) = message(&header.metadata, question, edns, outcome);
-    encode(code, &message, limit(edns, transport))
+    let foreign = matches!(outcome, Ok(None));
+    let outcome = outcome.and_then(|outcome| outcome.ok_or(Rcode::Refused));
+    let (code, message) = message(&header.metadata, question, opt, outcome);
+    match encode(code, &message, limit(opt, transport)) {
+        Answer::Reply { bytes, .. } if foreign => Answer::Foreign { refusal: bytes },
+        answer => answer,
+    }
+}
+
+/// What the asker's zones say. `None` if the name is of none of them.
+fn find(sight: Sight<'_>, question: &Query) -> Option<Outcome> {
+    let name = Sought::of_question(question.name());
+    let spot = sight.spot(&name)?;
+    Some(look_up(&spot, question, name, None))
 }
 
 /// What follows the question.
 struct Rest {
-    edns: Option<Edns>,
+    opt: Option<Opt>,
 }
 
 impl Rest {
-    /// Reads all sections, of which only EDNS counts. `None` if a record is broken or bytes are left over.
+    /// Reads all sections, of which only EDNS counts: the data of other records is nobody's here. `None` if a record is
+    /// cut, bytes are left over, or there is more than one OPT or one in the wrong place (RFC 6891, section 6.1.1).
     fn read(decoder: &mut BinDecoder<'_>, header: &Header) -> Option<Self> {
-        let op = header.op_code;
-        Message::read_records(decoder, header.counts.answers.into(), false, op).ok()?;
-        Message::read_records(decoder, header.counts.authorities.into(), false, op).ok()?;
-        let (_, edns, _) = Message::read_records(decoder, header.counts.additionals.into(), true, op).ok()?;
-        decoder.is_empty().then_some(Self { edns })
+        let mut rest = Self { opt: None };
+        let counts = &header.counts;
+        let before = u32::from(counts.answers) + u32::from(counts.authorities);
+        for number in 0..before + u32::from(counts.additionals) {
+            let owner = WireName::read(decoder).ok()?;
+            let mut short = || decoder.read_u16().ok().map(|number| number.unverified());
+            let (kind, class, high, low, length) = (short()?, short()?, short()?, short()?, short()?);
+            let data = decoder.read_slice(length.into()).ok()?.unverified();
+            if kind == kind::OPT {
+                let whole = owner.is_root() && options_fit(data);
+                if number < before || rest.opt.is_some() || !whole {
+                    return None;
+                }
+                rest.opt = Some(Opt::new(class, high, low));
+            }
+        }
+        decoder.is_empty().then_some(rest)
     }
 
     /// Whether the question is one that zones answer.
     fn check(&self, question: &Query) -> Result<(), Rcode> {
-        if self.edns.as_ref().is_some_and(|edns| edns.version() != 0) {
+        if self.opt.is_some_and(|opt| opt.version != 0) {
             return Err(Rcode::BadVers);
         }
         match question.query_type() {
@@ -102,7 +147,7 @@ impl Rest {
 fn message(
     asked: &Metadata,
     question: Option<Query>,
-    edns: Option<&Edns>,
+    opt: Option<Opt>,
     outcome: Result<Outcome, Rcode>,
 ) -> (Rcode, Message) {
     let mut message = Message::response(asked.id, asked.op_code);
@@ -110,7 +155,7 @@ fn message(
     message.add_queries(question);
     let code = match outcome {
         Ok(outcome) => {
-            message.metadata.authoritative = outcome.code != Rcode::Refused;
+            message.metadata.authoritative = true;
             message.add_answers(outcome.answers);
             message.add_authorities(outcome.authority);
             outcome.code
@@ -118,23 +163,19 @@ fn message(
         Err(code) => code,
     };
     message.metadata.response_code = code.into();
-    if let Some(edns) = edns {
+    if let Some(opt) = opt {
         let mut ours = Edns::new();
         // RFC 3225, section 3: the DO bit is given back as it came. Everything else of theirs is not ours to repeat.
-        ours.set_max_payload(UDP_PAYLOAD_BYTES_MAX).set_dnssec_ok(edns.flags().dnssec_ok);
+        ours.set_max_payload(UDP_PAYLOAD_BYTES_MAX).set_dnssec_ok(opt.dnssec_ok);
         message.set_edns(ours);
     }
     (code, message)
 }
 
-/// How many bytes the asker takes (RFC 6891, section 6.2.3: less than 512 means 512).
-fn limit(edns: Option<&Edns>, transport: Transport) -> usize {
-    match (transport, edns) {
-        (Transport::Tcp, _) => usize::from(u16::MAX),
-        (Transport::Udp, None) => UDP_PLAIN_BYTES_MAX.into(),
-        (Transport::Udp, Some(edns)) => {
-            edns.max_payload().clamp(UDP_PLAIN_BYTES_MAX, UDP_PAYLOAD_BYTES_MAX).into()
-        }
+fn limit(opt: Option<Opt>, transport: Transport) -> usize {
+    match transport {
+        Transport::Tcp => usize::from(u16::MAX),
+        Transport::Udp => datagram_bytes_max(opt),
     }
 }
 

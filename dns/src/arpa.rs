@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use model::Block;
 
-use crate::key::Key;
+use crate::wire::Sought;
 
 /// What a name in the reverse tree stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,11 +22,14 @@ pub(crate) enum Place {
 }
 
 /// The place and how many labels the apex has. `None` if the name is not of this block.
-pub(crate) fn place(key: &Key, block: &Block) -> Option<(Place, usize)> {
-    let labels = key.labels_from_root();
-    match labels.as_slice() {
-        [b"arpa", b"in-addr", rest @ ..] => FOUR.place(rest, IpNet::V4(block.v4())),
-        [b"arpa", b"ip6", rest @ ..] => SIX.place(rest, IpNet::V6(block.v6())),
+pub(crate) fn place(name: &Sought, block: &Block) -> Option<(Place, usize)> {
+    let units = name.labels().checked_sub(2)?;
+    if name.label(units + 1) != b"arpa" {
+        return None;
+    }
+    match name.label(units) {
+        b"in-addr" => FOUR.place(name, units, IpNet::V4(block.v4())),
+        b"ip6" => SIX.place(name, units, IpNet::V6(block.v6())),
         _ => None,
     }
 }
@@ -41,20 +44,25 @@ struct Family {
 
 const FOUR: Family = Family { unit_bits: 8, units: 4, parse: octet, net: net_of_octets };
 const SIX: Family = Family { unit_bits: 4, units: 32, parse: nibble, net: net_of_nibbles };
+/// Nibbles of an IPv6 address.
+const UNITS_MAX: usize = 32;
 
 impl Family {
-    fn place(&self, labels: &[&[u8]], block: IpNet) -> Option<(Place, usize)> {
-        let units: Vec<u8> = labels.iter().take(self.units).map_while(|label| (self.parse)(label)).collect();
+    /// The first so many labels of the name are units, if they are any.
+    fn place(&self, name: &Sought, labels: usize, block: IpNet) -> Option<(Place, usize)> {
+        let mut units = [0; UNITS_MAX];
+        let parsed = (0..labels).rev().take(self.units).map_while(|at| (self.parse)(name.label(at)));
+        let count = units.iter_mut().zip(parsed).map(|(unit, parsed)| *unit = parsed).count();
         let apex = usize::from(block.prefix_len() / self.unit_bits);
-        let net = (self.net)(&units);
-        if units.len() < apex || !(net.contains(&block) || block.contains(&net)) {
+        let net = (self.net)(&units[..count]);
+        if count < apex || !(net.contains(&block) || block.contains(&net)) {
             return None;
         }
-        let place = if units.len() < labels.len() {
+        let place = if count < labels {
             Place::Nowhere
-        } else if units.len() == self.units {
+        } else if count == self.units {
             Place::Address(net.addr())
-        } else if units.len() == apex {
+        } else if count == apex {
             Place::Apex
         } else {
             Place::Between
@@ -65,8 +73,13 @@ impl Family {
 
 /// A decimal number without leading zeros: `01` names nothing.
 fn octet(label: &[u8]) -> Option<u8> {
-    let number: u8 = std::str::from_utf8(label).ok()?.parse().ok()?;
-    (number.to_string().as_bytes() == label).then_some(number)
+    if label.len() > 1 && label[0] == b'0' {
+        return None;
+    }
+    label.iter().try_fold(0_u8, |number, byte| {
+        let digit = char::from(*byte).to_digit(10).and_then(|digit| u8::try_from(digit).ok())?;
+        number.checked_mul(10)?.checked_add(digit)
+    })
 }
 
 fn nibble(label: &[u8]) -> Option<u8> {
@@ -90,13 +103,14 @@ fn net_of_nibbles(units: &[u8]) -> IpNet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::of_name;
     use model::Name;
 
     fn check(block: &str, name: &str, expect: Option<(Place, usize)>) {
         let v6 = "fd12:3456:789a::/48".parse().expect("a net");
         let block = Block::from_nets(block.parse().expect("a net"), v6).expect("a block");
-        let key = Key::from(&name.parse::<Name>().expect("a name"));
-        assert_eq!(place(&key, &block), expect, "{name} in {block:?}");
+        let sought = Sought::of_wire(&of_name(&name.parse::<Name>().expect("a name")));
+        assert_eq!(place(&sought, &block), expect, "{name} in {block:?}");
     }
 
     #[test]

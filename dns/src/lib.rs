@@ -1,22 +1,40 @@
 //! Magic DNS: answers questions about each tenant's zone, by who asks.
 //!
 //! The core ([`Names`]) knows no socket, file or clock: bytes and a source address in, bytes out. The feature
-//! `serve` adds the shell that puts it on UDP and TCP. Neither forwards nor recurses: what is not of the
-//! asker's own tenant is refused.
+//! `serve` adds the shell that puts it on UDP and TCP. Neither forwards nor recurses: what is of no zone that the
+//! asker sees is refused, or given to whom it may concern.
+//!
+//! ```text
+//!            Sight: which zones the asker sees        View: one zone, compiled
+//!  query ──▶ hot: ready-made records over the query ──▶ reply, to the last bit as
+//!              └─ not certain ──▶ answer: hickory-proto ──▶ reply
+//! ```
 
 mod answer;
 mod arpa;
-mod key;
+mod authority;
+mod explain;
+mod hash;
+mod hot;
 pub mod limits;
 mod lookup;
 mod names;
+mod node;
+mod opt;
 mod rcode;
 mod record;
+mod rule;
 #[cfg(feature = "serve")]
 pub mod serve;
-mod shards;
+mod table;
+mod tenants;
 mod view;
+mod wire;
 
 pub use answer::{Answer, Transport};
+pub use explain::Explanation;
+pub use hot::Hot;
+pub use limits::HOT_BUFFER_BYTES;
 pub use names::{Names, NamesError};
 pub use rcode::Rcode;
+pub use rule::Rule;

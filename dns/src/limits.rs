@@ -3,6 +3,8 @@
 /// Largest UDP message that we send, and the payload size that we announce: 1280 (the least IPv6 MTU) less 40
 /// bytes IPv6 and 8 bytes UDP, so that no answer is fragmented (DNS flag day 2020).
 pub const UDP_PAYLOAD_BYTES_MAX: u16 = 1232;
+/// The room that an answer in the place of its query needs: the largest datagram that is sent.
+pub const HOT_BUFFER_BYTES: usize = UDP_PAYLOAD_BYTES_MAX as usize;
 /// Largest UDP message without EDNS (RFC 1035, section 4.2.1).
 pub const UDP_PLAIN_BYTES_MAX: u16 = 512;
 /// CNAME records followed for one question. Longer chains are given as far as this; the asker goes on.

@@ -1,15 +1,19 @@
-//! What a view says to a question: records, NODATA, NXDOMAIN or a refusal. Knows no header, size or transport.
+//! What a view says to a question: records, NODATA or NXDOMAIN. Knows no header, size or transport.
+
+use std::net::IpAddr;
 
 use hickory_proto::op::Query;
-use hickory_proto::rr::{Name as WireName, Record as WireRecord, RecordType};
-use model::{Name, Record, RecordData};
+use hickory_proto::rr::{Name as WireName, Record as WireRecord};
 
-use crate::arpa::{self, Place};
-use crate::key::Key;
+use crate::arpa::Place;
 use crate::limits::{CNAME_CHAIN_MAX, PTR_RECORDS_MAX};
+use crate::node::{Node, kind};
 use crate::rcode::Rcode;
-use crate::record;
-use crate::view::View;
+use crate::record::{self, Writer};
+use crate::rule::Rule;
+use crate::tenants::{Part, Spot};
+use crate::view::{Found, View};
+use crate::wire::Sought;
 
 /// The body of an answer.
 #[derive(Debug)]
@@ -19,111 +23,146 @@ pub(crate) struct Outcome {
     pub(crate) authority: Option<WireRecord>,
 }
 
-impl Outcome {
-    /// Not ours to answer.
-    pub(crate) const fn refused() -> Self {
-        Self { code: Rcode::Refused, answers: Vec::new(), authority: None }
-    }
-
-    const fn positive(answers: Vec<WireRecord>) -> Self {
-        Self { code: Rcode::NoError, answers, authority: None }
-    }
-}
-
-/// Answers a question of class IN.
-pub(crate) fn look_up(view: &View, question: &Query) -> Outcome {
-    let key = Key::of_question(question.name());
-    if key.is_within(view.origin()) {
-        forward(view, question, key)
-    } else if let Some((place, apex_labels)) = arpa::place(&key, view.block()) {
-        reverse(view, question, place, apex_labels)
-    } else {
-        Outcome::refused()
+/// Answers a question of class IN for a name of this spot. Writes down by which rules, if somebody wants to know.
+pub(crate) fn look_up(spot: &Spot, question: &Query, name: Sought, rules: Option<&mut Vec<Rule>>) -> Outcome {
+    let mut answer = Answering {
+        view: &spot.view,
+        question: question.name(),
+        kind: question.query_type().into(),
+        writer: Writer::new(question.name()),
+        rules,
+    };
+    match spot.part {
+        Part::Names => answer.forward(name),
+        Part::Addresses(place, apex_labels) => answer.reverse(place, apex_labels),
     }
 }
 
-/// Follows CNAME records as far as they stay in the zone. The last name decides the code (RFC 6604, section 3).
-fn forward(view: &View, question: &Query, mut key: Key) -> Outcome {
-    let mut owner = question.name().clone();
-    let mut answers = Vec::new();
-    for _ in 0..=CNAME_CHAIN_MAX {
-        let apex = owner.trim_to(view.origin_labels());
-        let Some(held) = view.records(&key) else {
-            return negative(view, Rcode::NxDomain, answers, &apex);
-        };
-        let of_apex = (key == *view.origin()).then(|| of_apex(view, &owner, question.query_type())).flatten();
-        let found =
-            of_apex.map_or_else(|| matching(&owner, held, question.query_type()), |found| vec![found]);
-        if !found.is_empty() {
-            answers.extend(found);
-            return Outcome::positive(answers);
-        }
-        let Some((alias, target)) = alias(held) else {
-            return negative(view, Rcode::NoError, answers, &apex);
-        };
-        answers.push(record::of_zone(&owner, alias));
-        (owner, key) = (record::wire_name(target), Key::from(target));
-        if !key.is_within(view.origin()) || answers.iter().any(|link| link.name == owner) {
-            return Outcome::positive(answers);
-        }
-    }
-    Outcome::positive(answers)
+struct Answering<'q> {
+    view: &'q View,
+    question: &'q WireName,
+    kind: u16,
+    writer: Writer<'q>,
+    rules: Option<&'q mut Vec<Rule>>,
 }
 
-fn reverse(view: &View, question: &Query, place: Place, apex_labels: usize) -> Outcome {
-    let owner = question.name();
-    let apex = owner.trim_to(apex_labels);
-    let kind = question.query_type();
-    let answers: Vec<WireRecord> = match place {
-        Place::Nowhere => return negative(view, Rcode::NxDomain, Vec::new(), &apex),
-        Place::Apex => of_apex(view, owner, kind).into_iter().collect(),
-        Place::Between => Vec::new(),
-        Place::Address(address) => {
-            let mut names = view.names_of(address).take(PTR_RECORDS_MAX).peekable();
-            match kind {
-                _ if names.peek().is_none() => return negative(view, Rcode::NxDomain, Vec::new(), &apex),
-                RecordType::PTR => names.map(|name| record::ptr(owner, name)).collect(),
-                RecordType::ANY => vec![record::any(owner)],
-                _ => Vec::new(),
+impl Answering<'_> {
+    /// Follows CNAME records as far as they stay in the zone. The last name decides the code (RFC 6604, section 3).
+    fn forward(&mut self, mut name: Sought) -> Outcome {
+        let (view, mut owner) = (self.view, self.question.clone());
+        let apex = owner.trim_to(view.origin().labels);
+        let mut answers: Vec<WireRecord> = Vec::new();
+        for _ in 0..=CNAME_CHAIN_MAX {
+            let node = match view.find(&name) {
+                Found::Exact(node) => node,
+                Found::Wildcard(node, at) => {
+                    self.tell(|| Rule::Wildcard { name: name.text(0), encloser: name.text(at) });
+                    node
+                }
+                Found::Missing(at) => {
+                    self.tell(|| Rule::Missing { name: name.text(0), encloser: name.text(at) });
+                    return self.negative(Rcode::NxDomain, answers, &apex);
+                }
+            };
+            let is_apex = name.labels() == view.origin().labels;
+            let of_apex = is_apex.then(|| self.of_apex(&owner)).flatten();
+            let found = of_apex.map_or_else(|| self.matching(&owner, &node), |found| vec![found]);
+            if !found.is_empty() {
+                self.tell(|| Rule::Records { name: name.text(0), count: found.len() });
+                answers.extend(found);
+                return positive(answers);
+            }
+            let Some(alias) = node.alias() else {
+                self.tell(|| Rule::NoRecords { name: name.text(0) });
+                return self.negative(Rcode::NoError, answers, &apex);
+            };
+            answers.extend(self.writer.of_zone(&owner, alias));
+            let target = Sought::of_wire(alias.target());
+            self.tell(|| Rule::Alias { name: name.text(0), target: target.text(0) });
+            (owner, name) = (self.writer.name(alias.target()), target);
+            if !name.is_within(view.origin()) {
+                self.tell(|| Rule::Outside { name: name.text(0) });
+                return positive(answers);
+            }
+            if answers.iter().any(|link| link.name == owner) {
+                break;
             }
         }
-    };
-    if answers.is_empty() {
-        negative(view, Rcode::NoError, answers, &apex)
-    } else {
-        Outcome::positive(answers)
+        self.tell(|| Rule::Endless { name: name.text(0) });
+        positive(answers)
+    }
+
+    fn tell(&mut self, rule: impl FnOnce() -> Rule) {
+        if let Some(rules) = &mut self.rules {
+            rules.push(rule());
+        }
+    }
+
+    fn reverse(&mut self, place: Place, apex_labels: usize) -> Outcome {
+        let owner = self.question;
+        let apex = owner.trim_to(apex_labels);
+        let name = || Sought::of_question(owner).text(0);
+        let answers: Option<Vec<WireRecord>> = match place {
+            Place::Nowhere => None,
+            Place::Apex => Some(self.of_apex(owner).into_iter().collect()),
+            Place::Between => Some(Vec::new()),
+            Place::Address(address) => self.of_address(address),
+        };
+        match answers {
+            None => {
+                self.tell(|| Rule::Missing { name: name(), encloser: Sought::of_question(&apex).text(0) });
+                self.negative(Rcode::NxDomain, Vec::new(), &apex)
+            }
+            Some(answers) if answers.is_empty() => {
+                self.tell(|| Rule::NoRecords { name: name() });
+                self.negative(Rcode::NoError, answers, &apex)
+            }
+            Some(answers) => {
+                self.tell(|| Rule::Records { name: name(), count: answers.len() });
+                positive(answers)
+            }
+        }
+    }
+
+    /// `None` if no name has the address.
+    fn of_address(&self, address: IpAddr) -> Option<Vec<WireRecord>> {
+        let mut names = self.view.names_of(address).take(PTR_RECORDS_MAX).peekable();
+        names.peek()?;
+        Some(match self.kind {
+            kind::PTR => {
+                names.map(|name| self.writer.ptr(&[name, &self.view.origin().wire].concat())).collect()
+            }
+            kind::ANY => vec![record::any(self.question)],
+            _ => Vec::new(),
+        })
+    }
+
+    /// The records of a name that answer a question. For ANY a CNAME or one HINFO (RFC 8482, section 4.2).
+    fn matching(&self, owner: &WireName, node: &Node<'_>) -> Vec<WireRecord> {
+        let wanted = match self.kind {
+            kind::ANY if node.alias().is_some() => kind::CNAME,
+            kind::ANY if node.has_records() => return vec![record::any(owner)],
+            wanted => wanted,
+        };
+        let found = node.records().filter(|record| record.kind() == wanted);
+        found.filter_map(|record| self.writer.of_zone(owner, record)).collect()
+    }
+
+    /// What only the top of a zone has. For ANY the SOA stands for all (RFC 8482, section 4.1).
+    fn of_apex(&self, apex: &WireName) -> Option<WireRecord> {
+        match self.kind {
+            kind::SOA | kind::ANY => Some(self.writer.soa(apex, self.view.authority())),
+            kind::NS => Some(self.writer.ns(apex, self.view.authority())),
+            _ => None,
+        }
+    }
+
+    fn negative(&self, code: Rcode, answers: Vec<WireRecord>, apex: &WireName) -> Outcome {
+        let authority = Some(self.writer.negative_soa(apex, self.view.authority()));
+        Outcome { code, answers, authority }
     }
 }
 
-/// The records of a name that answer a question. For ANY a CNAME or one HINFO (RFC 8482, section 4.2).
-fn matching(owner: &WireName, held: &[Record], kind: RecordType) -> Vec<WireRecord> {
-    let of_kind = |kind| {
-        let found = held.iter().filter(move |record| record::kind(&record.data) == kind);
-        found.map(|record| record::of_zone(owner, record)).collect::<Vec<_>>()
-    };
-    match kind {
-        RecordType::ANY if alias(held).is_some() => of_kind(RecordType::CNAME),
-        RecordType::ANY if !held.is_empty() => vec![record::any(owner)],
-        _ => of_kind(kind),
-    }
-}
-
-/// What only the top of a zone has. For ANY the SOA stands for all (RFC 8482, section 4.1).
-fn of_apex(view: &View, apex: &WireName, kind: RecordType) -> Option<WireRecord> {
-    match kind {
-        RecordType::SOA | RecordType::ANY => Some(view.authority().soa(apex)),
-        RecordType::NS => Some(view.authority().ns(apex)),
-        _ => None,
-    }
-}
-
-fn alias(held: &[Record]) -> Option<(&Record, &Name)> {
-    held.iter().find_map(|record| match &record.data {
-        RecordData::Cname(target) => Some((record, target)),
-        RecordData::A(_) | RecordData::Aaaa(_) | RecordData::Txt(_) => None,
-    })
-}
-
-fn negative(view: &View, code: Rcode, answers: Vec<WireRecord>, apex: &WireName) -> Outcome {
-    Outcome { code, answers, authority: Some(view.authority().negative_soa(apex)) }
+const fn positive(answers: Vec<WireRecord>) -> Outcome {
+    Outcome { code: Rcode::NoError, answers, authority: None }
 }

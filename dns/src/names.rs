@@ -1,21 +1,25 @@
 //! All tenants' names, and whose view an asker gets. Knows no message.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use model::patch::ZonePatch;
-use model::{Block, Generation, TenantId, Zone};
+use model::{Block, Generation, Name, TenantId, Zone};
 
 use crate::answer::{Answer, Transport, answer};
+use crate::explain::{Explanation, explain};
+use crate::hash::Seed;
+use crate::hot::{Hot, answer_in_place};
+use crate::tenants::Tenants;
 use crate::view::View;
 
 /// The names of every tenant of this node. Changes come from one place at a time and are visible to all questions
 /// that come after; no question waits for a change.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Names {
     tenants: ArcSwap<Tenants>,
+    seed: Seed,
     /// Held while something changes, so that no change is lost.
     changing: Mutex<()>,
 }
@@ -36,19 +40,11 @@ pub enum NamesError {
     UnknownTenant(TenantId),
 }
 
-/// The tenants and their blocks. Copied when a tenant comes, goes or moves, not when a name changes.
-#[derive(Debug, Clone, Default)]
-struct Tenants {
-    by_id: BTreeMap<TenantId, Arc<ArcSwap<View>>>,
-    /// By the first address of the block. Blocks do not overlap.
-    by_v4: BTreeMap<Ipv4Addr, TenantId>,
-    by_v6: BTreeMap<Ipv6Addr, TenantId>,
-}
-
 impl Names {
-    /// Nobody's names: everything is refused.
-    pub fn new() -> Self {
-        Self::default()
+    /// Nobody's names: everything is refused. The seed, 32 random bytes, keeps others from choosing names that are slow
+    /// to find.
+    pub fn new(seed: [u8; 32]) -> Self {
+        Self { tenants: ArcSwap::default(), seed: Seed::new(&seed), changing: Mutex::default() }
     }
 
     /// Puts a zone in place of all that the tenant had. Costs the zone.
@@ -57,7 +53,7 @@ impl Names {
     /// [`NamesError::BlockTaken`].
     pub fn whole(&self, tenant: TenantId, generation: Generation, zone: &Zone) -> Result<(), NamesError> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.place(tenant, || View::new(zone, generation), zone.block)
+        self.place(tenant, || View::new(zone, generation, self.seed), zone.block)
     }
 
     /// Changes some names of a tenant. Costs those names; if origin or block change, the zone.
@@ -72,11 +68,12 @@ impl Names {
     ) -> Result<(), NamesError> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let tenants = self.tenants.load();
-        let cell = tenants.by_id.get(&tenant).ok_or(NamesError::UnknownTenant(tenant))?;
+        let held = tenants.of_id(tenant).ok_or(NamesError::UnknownTenant(tenant))?;
+        let patched = || held.view.load().patched(patch, generation);
         match patch.head {
-            Some((_, block)) => self.place(tenant, || cell.load().patched(patch, generation), block),
+            Some((_, block)) => self.place(tenant, patched, block),
             None => {
-                cell.store(Arc::new(cell.load().patched(patch, generation)));
+                held.view.store(Arc::new(patched()));
                 Ok(())
             }
         }
@@ -84,18 +81,41 @@ impl Names {
 
     /// Forgets a tenant: its devices are refused from now on.
     pub fn gone(&self, tenant: TenantId) {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut tenants = Tenants::clone(&self.tenants.load());
-        tenants.remove(tenant);
-        self.tenants.store(Arc::new(tenants));
+        self.change(|tenants| {
+            tenants.remove(tenant);
+            tenants.see(tenant, &[]);
+        });
+    }
+
+    /// Lets the askers of a tenant see the names of other tenants too, by their whole names; not whose addresses are
+    /// whose. What they saw of others before, they see no more. Lasts until the tenant is gone.
+    pub fn see(&self, tenant: TenantId, also: &[TenantId]) {
+        self.change(|tenants| tenants.see(tenant, also));
     }
 
     /// Answers one query. The tenant is chosen by the source address alone: one inside its block, or, on a node with
     /// a single tenant, loopback. Everybody else is refused. Never panics, whatever the bytes.
     pub fn answer(&self, query: &[u8], source: IpAddr, transport: Transport) -> Answer {
-        let tenants = self.tenants.load();
-        let view = tenants.of_asker(source.to_canonical()).map(|cell| cell.load());
-        answer(view.as_deref().map(|view| &**view), query, transport)
+        answer(self.tenants.load().sight(source), query, transport)
+    }
+
+    /// Answers the query in the first bytes of a buffer in its place, as [`Self::answer`] does over UDP to the last bit,
+    /// or leaves it as it is. Takes no lock and no memory; most queries are answered here. The buffer must have room for
+    /// [`crate::HOT_BUFFER_BYTES`].
+    pub fn answer_in_place(&self, buffer: &mut [u8], length: usize, source: IpAddr) -> Hot {
+        answer_in_place(self.tenants.load().sight(source), buffer, length)
+    }
+
+    /// What [`Self::answer`] says to a question of a type, and why.
+    pub fn explain(&self, name: &Name, kind: u16, source: IpAddr) -> Explanation {
+        explain(self.tenants.load().sight(source), name, kind)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Tenants)) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tenants = Tenants::clone(&self.tenants.load());
+        change(&mut tenants);
+        self.tenants.store(Arc::new(tenants));
     }
 
     fn place(&self, tenant: TenantId, view: impl FnOnce() -> View, block: Block) -> Result<(), NamesError> {
@@ -104,38 +124,8 @@ impl Names {
         if let Some(other) = tenants.overlapping(&block) {
             return Err(NamesError::BlockTaken { tenant, other });
         }
-        tenants.insert(tenant, view(), block);
+        tenants.insert(tenant, view());
         self.tenants.store(Arc::new(tenants));
         Ok(())
-    }
-}
-
-impl Tenants {
-    fn insert(&mut self, tenant: TenantId, view: View, block: Block) {
-        self.by_id.insert(tenant, Arc::new(ArcSwap::from_pointee(view)));
-        self.by_v4.insert(block.v4().addr(), tenant);
-        self.by_v6.insert(block.v6().addr(), tenant);
-    }
-
-    fn remove(&mut self, tenant: TenantId) {
-        self.by_id.remove(&tenant);
-        self.by_v4.retain(|_, other| *other != tenant);
-        self.by_v6.retain(|_, other| *other != tenant);
-    }
-
-    fn overlapping(&self, block: &Block) -> Option<TenantId> {
-        let mut others = self.by_id.iter();
-        others.find(|(_, cell)| cell.load().block().overlaps(block)).map(|(tenant, _)| *tenant)
-    }
-
-    fn of_asker(&self, source: IpAddr) -> Option<&Arc<ArcSwap<View>>> {
-        if source.is_loopback() && self.by_id.len() == 1 {
-            return self.by_id.values().next();
-        }
-        let nearest = match source {
-            IpAddr::V4(source) => self.by_v4.range(..=source).next_back().map(|(_, tenant)| tenant),
-            IpAddr::V6(source) => self.by_v6.range(..=source).next_back().map(|(_, tenant)| tenant),
-        };
-        self.by_id.get(nearest?).filter(|cell| cell.load().block().contains(source))
     }
 }

@@ -244,6 +244,19 @@ async fn local_administrators_make_tenants_tokens_and_names() {
     let (status, problem) = post(&socket, "/api/v1/dns/remove", None, record).await;
     assert_eq!((status, &problem["code"]), (404, &json!("record-not-found")));
 
+    for (name, kind, value, whole) in [
+        ("*.host", "A", "100.64.0.9", "*.host.home.internal"),
+        ("_http._tcp", "SRV", "10 5 8080 host.home.internal", "_http._tcp.home.internal"),
+    ] {
+        let record = json!({"name": name, "type": kind, "value": value});
+        let (status, added) = post(&socket, "/api/v1/dns", None, record.clone()).await;
+        let expect = json!({"name": whole, "type": kind, "value": value, "ttl": 30});
+        assert_eq!((status, &added), (201, &expect));
+        let (_, listed) = get(&socket, "/api/v1/dns", None).await;
+        assert!(listed["items"].as_array().is_some_and(|items| items.contains(&expect)), "{listed}");
+        assert_eq!(post(&socket, "/api/v1/dns/remove", None, record).await.0, 200);
+    }
+
     let (status, lab) = post(&socket, "/api/v1/tenants", None, json!({"name": "lab"})).await;
     assert_eq!(status, 201, "{lab}");
     let (status, problem) = get(&socket, "/api/v1/devices", None).await;
@@ -312,6 +325,15 @@ async fn bad_input_is_refused_with_a_code_a_hint_and_a_request_id() {
         (400, "record-invalid"),
     )
     .await;
+    for (name, kind, value, code) in [
+        ("a.*.b", "A", "1.2.3.4", "name-invalid"),
+        ("_http._tcp", "SRV", "10 5 8080", "record-invalid"),
+        ("_http._tcp", "SRV", "10 5 80800 host.home.internal", "record-invalid"),
+        ("_http._tcp", "SRV", "10 5 8080 *.host.home.internal", "record-invalid"),
+    ] {
+        let record = json!({"name": name, "type": kind, "value": value});
+        check(Method::POST, "/api/v1/dns", record, (400, code)).await;
+    }
     let huge = json!({"name": "a".repeat(100_000), "type": "A", "value": "1.2.3.4"});
     check(Method::POST, "/api/v1/dns", huge, (400, "bad-request")).await;
 }

@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use super::counters::Counters;
 use super::limits::{RETRY_DELAY, TCP_CONNECTIONS_MAX, TCP_CONNECTIONS_PER_SOURCE_MAX, TCP_IDLE_MAX};
-use crate::answer::{Answer, Transport};
+use crate::answer::Transport;
 use crate::names::Names;
 
 /// Answers until dropped, which closes the connections too.
@@ -72,7 +72,8 @@ async fn converse(stream: TcpStream, asker: SocketAddr, names: Arc<Names>, count
     let (stream, mut answers) = Framed::from_stream_with_buffer_size(AsyncIoTokioAsStd(stream), asker, 1);
     let mut queries = TimeoutStream::new(stream, TCP_IDLE_MAX);
     while let Some(Ok(query)) = queries.next().await {
-        let Answer::Reply { bytes, code } = names.answer(query.bytes(), asker.ip(), Transport::Tcp) else {
+        let answer = names.answer(query.bytes(), asker.ip(), Transport::Tcp);
+        let Some((bytes, code)) = answer.into_reply() else {
             counters.count_dropped();
             return;
         };

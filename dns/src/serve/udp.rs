@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 
 use super::counters::Counters;
 use super::limits::{RETRY_DELAY, UDP_QUERY_BYTES_MAX, UDP_SEND_WAIT_MAX};
-use crate::answer::{Answer, Transport};
+use crate::answer::Transport;
 use crate::names::Names;
 
 /// Answers until dropped.
@@ -17,13 +17,15 @@ pub(super) async fn serve(socket: UdpSocket, names: Arc<Names>, counters: Arc<Co
     let mut query = vec![0; UDP_QUERY_BYTES_MAX];
     loop {
         match socket.recv_from(&mut query).await {
-            Ok((length, source)) => match names.answer(&query[..length], source.ip(), Transport::Udp) {
-                Answer::Reply { bytes, code } => {
-                    counters.count_answer(code);
-                    send(&socket, &bytes, source, &counters).await;
-                }
-                Answer::Drop => counters.count_dropped(),
-            },
+            Ok((length, source)) => {
+                let answer = names.answer(&query[..length], source.ip(), Transport::Udp);
+                let Some((bytes, code)) = answer.into_reply() else {
+                    counters.count_dropped();
+                    continue;
+                };
+                counters.count_answer(code);
+                send(&socket, &bytes, source, &counters).await;
+            }
             Err(error) => {
                 tracing::warn!(%error, "cannot receive questions");
                 sleep(RETRY_DELAY).await;

@@ -1,19 +1,22 @@
 //! Any bytes: no panic, and every answer can be read, carries the id, and fits.
 
-use dns::{Answer, Names, Transport};
+use dns::{Names, Transport};
 use hickory_proto::op::{Edns, Message, MessageType};
 use hickory_proto::rr::rdata::opt::EdnsOption;
 use model::Generation;
 use proptest::prelude::*;
 
-use crate::ask::{KINDS, bytes, number, query, v4};
-use crate::home::{TENANT, zone};
+use crate::ask::{KINDS, both, bytes, number, query, reply, v4};
+use crate::home::{SEED, TENANT, zone};
 
-const OWNERS: [&str; 10] = [
+const OWNERS: [&str; 13] = [
     "laptop.home.internal",
     "alias.home.internal",
     "big.home.internal",
     "round.home.internal",
+    "x.apps.home.internal",
+    "x.elsewhere.home.internal",
+    "_http._tcp.home.internal",
     "home.internal",
     "missing.home.internal",
     "2.0.64.100.in-addr.arpa",
@@ -23,7 +26,8 @@ const OWNERS: [&str; 10] = [
 ];
 
 fn check(names: &Names, query: &[u8], transport: Transport) -> Result<(), TestCaseError> {
-    let Answer::Reply { bytes, code } = names.answer(query, v4(2), transport) else {
+    both(names, query, v4(2)).map_err(TestCaseError::fail)?;
+    let Some((code, bytes)) = reply(names, query, v4(2), transport) else {
         prop_assert!(query.len() < 12 || query[2] & 0x80 != 0, "a query was dropped");
         return Ok(());
     };
@@ -58,7 +62,7 @@ fn queries() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// Overwrite, cut at, or insert: where and what.
-fn mutate(mut bytes: Vec<u8>, mutations: &[(u8, prop::sample::Index, u8)]) -> Vec<u8> {
+pub(crate) fn mutate(mut bytes: Vec<u8>, mutations: &[(u8, prop::sample::Index, u8)]) -> Vec<u8> {
     for (kind, at, value) in mutations {
         let at = at.index(bytes.len() + 1);
         match kind {
@@ -77,7 +81,7 @@ proptest! {
 
     #[test]
     fn random_bytes_do_no_harm(query in prop::collection::vec(any::<u8>(), 0..600), transport in transports()) {
-        let names = Names::new();
+        let names = Names::new(SEED);
         names.whole(TENANT, Generation(7), &zone()).expect("alone");
         check(&names, &query, transport)?;
         // The same behind a header that is a query's.
@@ -91,7 +95,7 @@ proptest! {
         mutations in prop::collection::vec((0..4u8, any::<prop::sample::Index>(), any::<u8>()), 0..6),
         transport in transports(),
     ) {
-        let names = Names::new();
+        let names = Names::new(SEED);
         names.whole(TENANT, Generation(7), &zone()).expect("alone");
         check(&names, &mutate(query, &mutations), transport)?;
     }

@@ -17,7 +17,7 @@ const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 /// The names of the fixture, served on a free port of 127.0.0.1.
 async fn start() -> (Arc<Names>, Server, SocketAddr) {
-    let names = Arc::new(Names::new());
+    let names = Arc::new(Names::new(home::SEED));
     names.whole(home::TENANT, Generation(7), &home::zone()).expect("alone");
     let mut server = Server::new(Arc::clone(&names), 0);
     // Port 0 is chosen for TCP and may be taken for UDP.

@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-use crate::home::{TENANT, name, set};
+use crate::home::{SEED, TENANT, name, set};
 use crate::{LOOPBACK, start};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -164,7 +164,7 @@ async fn addresses_come_and_go() {
     let (_names, mut server, at) = start().await;
     let port = at.port();
     let client_socket = client(at).await;
-    let mut fixed = Server::new(Arc::new(Names::new()), port);
+    let mut fixed = Server::new(Arc::new(Names::new(SEED)), port);
     let absent: IpAddr = "100.64.255.254".parse().expect("an address");
     let (second, third) =
         ("127.0.0.2".parse().expect("an address"), "127.0.0.3".parse().expect("an address"));

@@ -4,6 +4,9 @@ use model::{Block, Name, RecordData, RecordSet, TenantId, Zone};
 
 pub(crate) const TENANT: TenantId = TenantId::from_bytes([1; 16]);
 
+/// What is random in the table.
+pub(crate) const SEED: [u8; 32] = *b"thirty-two bytes nobody guesses.";
+
 pub(crate) fn name(text: &str) -> Name {
     text.parse().expect("a name")
 }
@@ -46,6 +49,11 @@ pub(crate) fn zone() -> Zone {
     }
     let texts: Vec<String> = (10..40).map(|n| format!("TXT {n}{}", "x".repeat(98))).collect();
     add("big", set(&texts.iter().map(String::as_str).collect::<Vec<_>>()));
+    add("*.apps", set(&["A 100.64.0.12", "TXT wild"]));
+    add("own.apps", set(&["A 100.64.0.13"]));
+    add("below.deep.apps", set(&["A 100.64.0.14"]));
+    add("*.elsewhere", set(&["CNAME laptop.home.internal"]));
+    add("_http._tcp", set(&["SRV 10 5 8080 laptop.home.internal", "SRV 20 0 80 www.example.org"]));
     let outside = RecordSet { reverse: true, ..set(&["A 192.0.2.1"]) };
     add("outside", outside);
     zone

@@ -70,7 +70,7 @@ pub struct Setup {
     pub server: Option<Server>,
     /// Where Magic DNS answers: [`dns::serve::DNS_PORT`] but in tests.
     pub names_port: u16,
-    /// Randomness for the engine, fresh at each start.
+    /// Randomness for the engine and for the table of names, fresh at each start.
     pub seed: [u8; 32],
 }
 
@@ -171,7 +171,7 @@ impl Driver {
             hands,
             host,
             link: Link::new(setup.server),
-            names: NamesTask::start(names_port),
+            names: NamesTask::start(names_port, &setup.seed),
             changed,
             events,
             ledger: setup.ledger,

@@ -18,6 +18,9 @@ pub enum BadName {
     /// A byte outside letters, digits and hyphen (RFC 1123 section 2.1).
     #[error("only letters, digits and inner hyphens are allowed")]
     BadByte,
+    /// A wildcard in the wrong place (RFC 4592 section 2.1.1).
+    #[error("an asterisk can only be the whole first label, as in *.host")]
+    Asterisk,
 }
 
 /// One label: 1 to 63 bytes of `a-z`, `0-9` and inner hyphens (RFC 1123).
@@ -75,7 +78,7 @@ fn check_label(text: &str, allowed: impl Fn(u8) -> bool) -> Result<(), BadName> 
 }
 
 /// A whole domain name without the final dot: labels of letters, digits, hyphens and, for service names,
-/// underscores; the first may be `*`. At most 253 bytes.
+/// underscores. The first may be `*`, which only the owner of a record means. At most 253 bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Box<str>);
 
@@ -100,6 +103,11 @@ impl Name {
         self.0.strip_suffix(&*origin.0).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     }
 
+    /// Whether the first label is `*` (RFC 4592): of use as the owner of records and nowhere else.
+    pub fn is_wildcard(&self) -> bool {
+        &*self.0 == "*" || self.0.starts_with("*.")
+    }
+
     /// The labels, leftmost first.
     pub fn labels(&self) -> impl DoubleEndedIterator<Item = &str> {
         self.0.split('.')
@@ -118,9 +126,13 @@ impl FromStr for Name {
         if text.len() > NAME_BYTES_MAX {
             return Err(BadName::TooLong(NAME_BYTES_MAX));
         }
-        let checked = text.strip_prefix("*.").unwrap_or(text);
-        for label in checked.split('.') {
-            check_label(label, |b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')?;
+        for (at, label) in text.split('.').enumerate() {
+            if at > 0 || label != "*" {
+                if label.contains('*') {
+                    return Err(BadName::Asterisk);
+                }
+                check_label(label, |b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')?;
+            }
         }
         Ok(Self(text.to_ascii_lowercase().into()))
     }
@@ -196,5 +208,20 @@ mod tests {
         assert!("a.*.b".parse::<Name>().is_err());
         assert!(format!("{}.x", ["a"; 127].join(".")).parse::<Name>().is_err());
         assert_eq!(name("*.Dev._tcp.x").as_str(), "*.dev._tcp.x");
+    }
+
+    #[test]
+    fn only_the_first_label_may_be_an_asterisk() {
+        let check = |text: &str, expect: Option<bool>| {
+            assert_eq!(text.parse::<Name>().ok().map(|name| name.is_wildcard()), expect, "{text:?}");
+        };
+        check("*", Some(true));
+        check("*.", Some(true));
+        check("*.host", Some(true));
+        check("a.host", Some(false));
+        for bad in ["a.*", "a.*.b", "*.*.b", "**", "*a.b", "a*.b", ".*", "*..b"] {
+            check(bad, None);
+        }
+        assert_eq!("a.*.b".parse::<Name>(), Err(BadName::Asterisk));
     }
 }

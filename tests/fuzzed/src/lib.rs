@@ -3,6 +3,7 @@
 //!
 //! Each takes bytes and panics if a property is broken; refusing the bytes is always right.
 
+mod answers;
 mod datagrams;
 mod engine;
 mod frames;
@@ -16,6 +17,7 @@ pub type Fuzzed = fn(&[u8]);
 
 /// Every target by its name, which is also the name of its corpus under `fuzz/corpus`.
 pub const TARGETS: &[(&str, Fuzzed)] = &[
+    ("answers", answers::check),
     ("datagrams", datagrams::check),
     ("engine", engine::check),
     ("frames", frames::check),

@@ -23,6 +23,7 @@ impl Directory {
             return refuse(Code::RecordInvalid, format!("a TTL of {ttl} s is more than a week"));
         }
         self.check_owner(&name)?;
+        check_target(data)?;
         let there = self.records.get(&name);
         let entry = DnsEntry { name, data: data.clone(), ttl };
         if there.and_then(|set| set.get(data)) == Some(&ttl) {
@@ -68,6 +69,14 @@ impl Directory {
             return refuse(Code::NameTaken, format!("{name} is a device"));
         }
         Ok(())
+    }
+}
+
+/// Nobody can be sent to a wildcard: it stands for names, and is none.
+fn check_target(data: &RecordData) -> Result<(), Refusal> {
+    match data.target().filter(|target| target.is_wildcard()) {
+        Some(target) => refuse(Code::RecordInvalid, format!("a wildcard such as {target} is no target")),
+        None => Ok(()),
     }
 }
 

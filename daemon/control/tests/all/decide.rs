@@ -158,6 +158,18 @@ fn records() {
     case.refused(add("home.internal", "CNAME", "nas.home.internal"), Code::RecordInvalid);
     case.granted(add("home.internal", "A", "10.0.0.1"));
     case.granted(add("*.apps", "A", "10.0.0.2"));
+    case.granted(add("*.apps", "TXT", "every one of them"));
+    case.granted(add("*", "AAAA", "2001:db8::2"));
+    case.granted(add("*.laptop.home.internal", "CNAME", "laptop.home.internal"));
+    case.refused(add("*.laptop", "A", "10.0.0.2"), Code::RecordInvalid);
+    case.refused(add("all", "CNAME", "*.apps.home.internal"), Code::RecordInvalid);
+    case.granted(add("_http._tcp", "SRV", "10 5 8080 laptop.home.internal"));
+    case.granted(add("_http._tcp", "SRV", "20 5 8080 nas.home.internal"));
+    case.no_change(add("_http._tcp", "srv", "010 5 8080 LAPTOP.home.internal."));
+    case.granted(add("_ssh._tcp.laptop", "SRV", "0 0 22 laptop.home.internal"));
+    case.refused(add("_http._tcp", "CNAME", "laptop.home.internal"), Code::RecordInvalid);
+    case.refused(add("_http._tcp", "SRV", "1 1 1 *.apps.home.internal"), Code::RecordInvalid);
+    case.refused(add("laptop", "SRV", "0 0 22 laptop.home.internal"), Code::NameTaken);
     case.granted(add("_acme.laptop", "TXT", "x"));
     let too_long = ["a".repeat(60), "b".repeat(60), "c".repeat(60), "d".repeat(60)].join(".");
     case.refused(add(&too_long, "A", "10.0.0.1"), Code::NameInvalid);
@@ -177,6 +189,9 @@ fn records() {
     case.refused(remove("nothing", "A", "10.0.0.1"), Code::RecordNotFound);
     case.granted(remove("git", "A", "10.0.0.1"));
     case.granted(remove("git", "AAAA", "2001:db8::1"));
+    case.granted(remove("*.apps", "A", "10.0.0.2"));
+    case.refused(remove("*.apps", "A", "10.0.0.2"), Code::RecordNotFound);
+    case.granted(remove("_http._tcp", "SRV", "10 5 8080 laptop.home.internal"));
     case.granted(rename("git"));
 }
 

@@ -62,9 +62,10 @@ fn from_rows(world: &World, tenant: model::TenantId) -> Directory {
 fn step(world: &mut World, tenant: model::TenantId, n: u8, what: &Do) {
     let devices: Vec<_> = world.directory(tenant).devices().map(|device| device.id).collect();
     let device = |n: u8| devices.get(usize::from(n)).copied();
-    let name = |n: u8| format!("n{n}").parse().expect("a name");
+    let name = |n: u8| if n == 0 { "*".into() } else { format!("n{n}") }.parse().expect("a name");
     let data = |v: u8| match v {
         0 => RecordData::parse("CNAME", "elsewhere.example.org").expect("a record"),
+        1 => RecordData::parse("SRV", "10 5 8080 elsewhere.example.org").expect("a record"),
         v => RecordData::parse("A", &format!("10.0.0.{v}")).expect("a record"),
     };
     let edit = match what {

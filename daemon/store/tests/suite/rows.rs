@@ -33,6 +33,7 @@ async fn every_row_survives_the_round_trip(fresh: Fresh) {
         record("*.apps.tenant1.internal", "CNAME", "www.tenant1.internal"),
         record("a.tenant1.internal", "A", "192.0.2.1"),
         record("a.tenant1.internal", "AAAA", "2001:db8::1"),
+        record("a.tenant1.internal", "SRV", "10 5 8080 www.tenant1.internal"),
         record("a.tenant1.internal", "TXT", "it's \"quoted\"; \u{1f407}\n$1 {} \\"),
     ];
     let facts: Vec<Fact> = devices

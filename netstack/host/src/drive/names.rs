@@ -8,7 +8,7 @@ use std::time::Duration;
 use dns::Names;
 use dns::serve::{Counters, Server};
 use engine::NamesUpdate;
-use model::{MeshAddresses, TenantId};
+use model::{Digest, MeshAddresses, TenantId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -29,11 +29,11 @@ pub(crate) struct NamesTask {
 }
 
 impl NamesTask {
-    /// Without a port, names are held but answered nowhere.
-    pub(crate) fn start(port: Option<u16>) -> Self {
+    /// Without a port, names are held but answered nowhere. The seed is the node's.
+    pub(crate) fn start(port: Option<u16>, seed: &[u8; 32]) -> Self {
         let (updates, taken) = mpsc::channel(UPDATES_MAX);
         let (published, reports) = watch::channel(NamesReport::default());
-        let names = Arc::new(Names::new());
+        let names = Arc::new(Names::new(*Digest::of("warren names seed 1", &[seed]).as_bytes()));
         let server = Server::new(Arc::clone(&names), port.unwrap_or_default());
         let counters = server.counters();
         let task = Serving {

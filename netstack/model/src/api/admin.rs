@@ -152,12 +152,12 @@ pub struct DeviceChange {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
-    /// Owner: a name in the zone, with the zone or without it.
+    /// Owner: a name in the zone, with the zone or without it. `*` as the first label is a wildcard (RFC 4592).
     pub name: String,
-    /// `A`, `AAAA`, `CNAME` or `TXT`.
+    /// `A`, `AAAA`, `CNAME`, `TXT` or `SRV`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// As people write it.
+    /// As people write it; of SRV `PRIORITY WEIGHT PORT TARGET`.
     pub value: String,
     /// Seconds; 30 if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
