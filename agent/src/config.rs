@@ -83,6 +83,9 @@ pub struct Settings {
     /// Print the settings in force and end.
     #[arg(long)]
     pub print_config: bool,
+    /// Put back how names were resolved before, if an agent that is gone left it changed, and end.
+    #[arg(long)]
+    pub restore_resolver: bool,
     #[command(flatten)]
     pub log: shell::log::Settings,
 }

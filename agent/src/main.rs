@@ -14,6 +14,7 @@ mod proxy;
 mod query;
 mod reach;
 mod requests;
+mod restore;
 mod socket;
 mod store;
 mod stream;
@@ -44,6 +45,9 @@ fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(exit) => return exit,
     };
+    if settings.restore_resolver {
+        return restore::run(&settings);
+    }
     let needed = |missing: &Missing| {
         settings.mode != Mode::Netstack
             && (missing.0 == Needed::NetAdmin || settings.dns_port < PORT_UNPRIVILEGED)

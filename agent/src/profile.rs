@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use engine::{NodeConfig, Role};
 use host::drive::{DriveError, Handle, Report, Setup, channel};
-use host::resolver::{Owner, RESOLV_CONF, ResolverMode, detect};
+use host::resolver::{Owner, RESOLV_CONF, ResolverConfig, ResolverMode, detect};
 use host::wireguard::{self, Tuning};
 use host::{HostConfig, InterfaceName};
 use link::ServerAddress;
@@ -39,6 +39,7 @@ pub struct Profile {
     server: Arc<Mutex<ServerAddress>>,
     settings: Arc<Settings>,
     stack: Option<Stack>,
+    ledger: PathBuf,
     /// What names meant at the version that is held.
     zone: Mutex<Option<(Version, Arc<Zone>)>>,
     condition: watch::Receiver<Condition>,
@@ -52,7 +53,7 @@ impl Profile {
         let (stop, stopped) = watch::channel(false);
         let (handle, commands) = channel();
         let (shown, condition) = watch::channel(Condition::Running(handle));
-        let interface = kept.record.interface.clone();
+        let (interface, ledger) = (kept.record.interface.clone(), ledger(&kept));
         let stack = (settings.mode == Mode::Netstack).then(|| start_stack(&settings));
         let runner = Runner {
             kept,
@@ -61,7 +62,7 @@ impl Profile {
             stack: stack.clone(),
         };
         tokio::spawn(runner.run(commands, shown, stopped));
-        Self { interface, server, settings, stack, zone: Mutex::default(), condition, stop }
+        Self { interface, server, settings, stack, ledger, zone: Mutex::default(), condition, stop }
     }
 
     /// The way to its node.
@@ -106,6 +107,11 @@ impl Profile {
     /// What it has instead of an interface, in mode netstack.
     pub const fn stack(&self) -> Option<&Stack> {
         self.stack.as_ref()
+    }
+
+    /// Where its node keeps what it holds.
+    pub fn ledger(&self) -> &Path {
+        &self.ledger
     }
 
     /// What it was started with.
@@ -230,23 +236,9 @@ impl Runner {
         self.settings.listen_port.filter(|_| is_first)
     }
 
-    /// Which resolver is told, and which file is the machine's. A node that leaves the file to another profile does not
-    /// look at it either: what stands there is not its own.
-    fn resolver(&self) -> (ResolverMode, PathBuf) {
-        let mode = ResolverMode::from(self.settings.resolver);
-        let is_first = self.kept.record.interface == self.settings.interface;
-        match mode {
-            ResolverMode::Auto | ResolverMode::File if !is_first && has_one_place(mode) => {
-                (ResolverMode::Off, self.kept.folder.join("resolv.conf"))
-            }
-            _ => (mode, RESOLV_CONF.into()),
-        }
-    }
-
     fn setup(&self) -> Result<Setup, Refusal> {
         let server = self.server.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let identity = self.kept.identity.clone();
-        let (resolver, resolv_conf) = self.resolver();
         Ok(Setup {
             node: NodeConfig {
                 // Fresh at each start: two machines with one identity differ in it.
@@ -266,18 +258,35 @@ impl Runner {
                     Mode::Netstack => wireguard::Mode::Userspace,
                 },
                 forwards: false,
-                resolver,
-                resolv_conf,
+                resolver: resolver(&self.kept, &self.settings),
                 state: self.kept.folder.clone(),
                 uapi_directory: Some(UAPI_DIRECTORY.into()),
                 stack: self.stack.clone(),
                 tuning: Tuning { crypto: self.settings.crypto, offload: self.settings.offload },
             },
-            ledger: self.kept.folder.join("ledger"),
+            ledger: ledger(&self.kept),
             server: Some(self.settings.server(server)),
             names_port: self.settings.dns_port,
             seed: random()?,
         })
+    }
+}
+
+fn ledger(kept: &Kept) -> PathBuf {
+    kept.folder.join("ledger")
+}
+
+/// Which resolver is told, and which file is the machine's. A node that leaves the file to another profile does not look
+/// at it either: what stands there is not its own.
+pub fn resolver(kept: &Kept, settings: &Settings) -> ResolverConfig {
+    let mode = ResolverMode::from(settings.resolver);
+    let config = ResolverConfig { mode, port: settings.dns_port, ..ResolverConfig::off() };
+    let is_first = kept.record.interface == settings.interface;
+    match mode {
+        ResolverMode::Auto | ResolverMode::File if !is_first && has_one_place(mode) => {
+            ResolverConfig { mode: ResolverMode::Off, file: kept.folder.join("resolv.conf"), ..config }
+        }
+        _ => config,
     }
 }
 

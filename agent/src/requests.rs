@@ -62,8 +62,8 @@ async fn answer(profiles: &Profiles, request: Request) -> Result<Answer, Refusal
             wait_settled(profiles, &profile, Duration::from_millis(timeout_millis).min(WAIT_MAX)).await?;
             Ok(Answer::Status(Box::new(view::status(profiles, &profile).await)))
         }
-        Request::DoctorDns { profile } => {
-            let findings = doctor::dns(&*profiles.running(&profile).await?).await?;
+        Request::DoctorDns { profile, name } => {
+            let findings = doctor::dns(&*profiles.running(&profile).await?, name.as_deref()).await?;
             Ok(Answer::Findings { findings })
         }
         Request::Logout { profile } => profiles.logout(&profile).await.map(|()| Answer::Done),

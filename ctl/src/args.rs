@@ -131,6 +131,8 @@ pub enum Command {
         /// What to look at.
         #[arg(default_value = "dns")]
         subject: Subject,
+        /// Who is asked for this name on this machine, and what comes of it.
+        name: Option<String>,
         #[command(flatten)]
         profile: Profile,
     },

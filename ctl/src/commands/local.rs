@@ -64,10 +64,9 @@ pub(super) async fn run(args: &Args, output: &Output) -> Result<Exit, Failure> {
         Command::Wait { condition: Condition::Reachable(name), timeout, profile } => {
             wait_reachable(args, &profile.profile, name, *timeout, output).await
         }
-        Command::Doctor { subject: Subject::Dns, profile } => {
-            let answer =
-                ask_once(socket, &Request::DoctorDns { profile: profile.profile.clone() }, no_wait).await?;
-            findings(answer, output)
+        Command::Doctor { subject: Subject::Dns, name, profile } => {
+            let request = Request::DoctorDns { profile: profile.profile.clone(), name: name.clone() };
+            findings(ask_once(socket, &request, no_wait).await?, output)
         }
         Command::Logout { profile, yes } => {
             confirm("Forget this device's identity? It must enrol again with a new token.", *yes)?;

@@ -12,7 +12,7 @@ use engine::{Guard, NodeConfig, Role};
 use host::capabilities;
 use host::drive::{Commands, Handle, Moment, Server, Setup, channel};
 use host::files::StateDirectory;
-use host::resolver::{RESOLV_CONF, ResolverMode};
+use host::resolver::ResolverConfig;
 use host::wireguard::Tuning;
 use host::{HostConfig, keyfile};
 use model::PrivateKey;
@@ -115,8 +115,7 @@ fn setup(settings: &Settings, apid: u32, key: PrivateKey, state: &StateDirectory
             key,
             mode: settings.mode,
             forwards: true,
-            resolver: ResolverMode::Off,
-            resolv_conf: RESOLV_CONF.into(),
+            resolver: ResolverConfig::off(),
             state: state.path().into(),
             uapi_directory: Some(UAPI_DIRECTORY.into()),
             stack: None,

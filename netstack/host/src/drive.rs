@@ -36,6 +36,7 @@ use crate::events::Events;
 use crate::files::{self, FileError, SECRET};
 use crate::hands::{Answer, Hands, HandsError, Task};
 use crate::host::{HostConfig, HostReport};
+use crate::resolver;
 
 use self::carrier::Link;
 use self::clock::Clock;
@@ -150,7 +151,8 @@ struct Driver {
 }
 
 impl Driver {
-    async fn start(setup: Setup, commands: &Commands) -> Result<Self, DriveError> {
+    async fn start(mut setup: Setup, commands: &Commands) -> Result<Self, DriveError> {
+        setup.host.resolver.port = setup.names_port;
         let path = setup.ledger.clone();
         let bytes = tokio::task::spawn_blocking(move || files::read(&path))
             .await
@@ -452,7 +454,14 @@ async fn watch(host: &HostConfig, changed: &Arc<Notify>) -> io::Result<JoinHandl
         return Ok(tokio::spawn(std::future::pending()));
     }
     let events = Events::open(&host.interface, host.forwards).await?;
-    Ok(tokio::spawn(events.watch(Arc::clone(changed))))
+    let (changed, resolver) = (Arc::clone(changed), host.resolver.clone());
+    Ok(tokio::spawn(async move {
+        let others = resolver::watch(resolver, Arc::clone(&changed));
+        tokio::select! {
+            error = events.watch(changed) => error,
+            never = others => match never {},
+        }
+    }))
 }
 
 /// The result of a task that may not be there; then it never comes.

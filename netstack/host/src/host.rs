@@ -19,7 +19,7 @@ use crate::interface::InterfaceName;
 use crate::links::{Kind, Link, Links};
 use crate::netlink::NetlinkError;
 use crate::pointed::Pointed;
-use crate::resolver::{Owner, Resolver, ResolverError, ResolverMode};
+use crate::resolver::{Owner, Resolver, ResolverConfig, ResolverError, Trouble};
 use crate::wireguard::kernel::Kernel;
 use crate::wireguard::userspace::Userspace;
 use crate::wireguard::{Backend, Crypto, DeviceState, Mode, PeerState, Tuning, Wireguard, WireguardError};
@@ -36,9 +36,7 @@ pub struct HostConfig {
     /// A hub forwards between devices and has a firewall table; a device has neither.
     pub forwards: bool,
     /// Who is told of the mesh's names.
-    pub resolver: ResolverMode,
-    /// The resolver's file, [`crate::resolver::RESOLV_CONF`] but in tests.
-    pub resolv_conf: PathBuf,
+    pub resolver: ResolverConfig,
     /// Where the original of the resolver's file is kept, and a hub's file of endpoints.
     pub state: PathBuf,
     /// Where `wg` finds the socket of the userspace engine; `None`: nowhere.
@@ -117,6 +115,8 @@ pub struct HostReport {
     pub fallback: Option<String>,
     /// Who resolves names on this machine.
     pub resolver: Owner,
+    /// Why it could not be told of the mesh's the last time.
+    pub resolver_trouble: Option<Trouble>,
 }
 
 impl HostReport {
@@ -156,7 +156,7 @@ impl Host {
             true => Some(Firewall::open(&config.interface).map_err(HostError::Netlink)?),
             false => None,
         };
-        let resolver = Resolver::new(config.resolver, &config.interface, &config.resolv_conf, &config.state);
+        let resolver = Resolver::new(&config.resolver, &config.interface, &config.state);
         let (engine, fallback) = choose(&config)?;
         // A device is told where its peers are; a hub only ever hears it from them.
         let endpoints = Endpoints::open(config.forwards.then(|| config.state.join("endpoints")));
@@ -172,6 +172,7 @@ impl Host {
             crypto: (self.engine.backend() != Backend::Kernel).then_some(self.config.tuning.crypto),
             fallback: self.fallback.clone(),
             resolver: self.resolver.owner(),
+            resolver_trouble: self.resolver.trouble(),
         }
     }
 
@@ -277,7 +278,7 @@ impl Host {
             forwarding::read(&self.config.interface).ok().hash(&mut hasher);
         }
         let index = self.links.find(&self.config.interface).ok().flatten().map(|link| link.index);
-        self.resolver.glance(index).hash(&mut hasher);
+        self.resolver.glance(index, &mut hasher);
         hasher.finish()
     }
 

@@ -1,24 +1,68 @@
 //! How the machine's resolver learns of the mesh's names, whoever owns it: systemd-resolved, resolvconf, or the
 //! plain file. Everything written is made of parsed addresses and names; no text of a peer gets through.
+//!
+//! ```text
+//!   who leads programs there?                          who is told
+//!   /etc/resolv.conf ─▶ systemd-resolved               systemd-resolved: our zones go to us, nothing else does
+//!                    ─▶ resolvconf                     resolvconf ┐
+//!                    ─▶ a file: NetworkManager's, a    the file   ├─ and systemd-resolved, where it runs beside: programs
+//!                       DHCP client's, a person's                 ┘  reach it by nss-resolve and by D-Bus
+//! ```
 
 mod arpa;
+pub mod bus;
+pub mod conf;
 mod file;
+mod kept;
+pub mod listeners;
+pub mod networkmanager;
+pub mod nss;
 mod resolvconf;
-mod resolved;
-mod tool;
+pub mod resolved;
+pub mod survey;
+pub mod tool;
+mod watch;
+pub mod writer;
 
 use std::fmt;
 use std::fs;
+use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use engine::ResolverSetting;
 
-use crate::files::FileError;
+use crate::files::{self, FileError};
 use crate::interface::InterfaceName;
+
+pub(crate) use watch::watch;
 
 /// The file that every program without a better idea reads (`resolv.conf(5)`).
 pub const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// The only port that files of servers know.
+const PORT: u16 = 53;
+/// A resolver's file is a few lines; what is longer is none.
+const CONF_BYTES_MAX: u64 = 1 << 20;
+
+/// Who is told of the mesh's names, and what.
+#[derive(Debug, Clone)]
+pub struct ResolverConfig {
+    /// Who.
+    pub mode: ResolverMode,
+    /// The resolver's file, [`RESOLV_CONF`] but in tests.
+    pub file: PathBuf,
+    /// Where our server answers, on the node's mesh addresses; [`crate::drive()`] puts its own here.
+    pub port: u16,
+    /// Our server answers every question, also those that are not the mesh's: it stands alone in the file then.
+    pub alone: bool,
+}
+
+impl ResolverConfig {
+    /// For a node that leaves the machine's resolver alone.
+    pub fn off() -> Self {
+        Self { mode: ResolverMode::Off, file: RESOLV_CONF.into(), port: PORT, alone: false }
+    }
+}
 
 /// Who is asked to resolve the mesh's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,7 +100,7 @@ impl FromStr for ResolverMode {
 }
 
 /// Who owns the machine's resolver, as found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Owner {
     /// systemd-resolved.
     Resolved,
@@ -88,6 +132,19 @@ pub enum ResolverError {
     /// A program of the resolver's owner.
     #[error(transparent)]
     Tool(#[from] tool::ToolError),
+    /// A service of the resolver's owner.
+    #[error(transparent)]
+    Bus(#[from] bus::BusError),
+    /// The owner's file has no ports.
+    #[error(
+        "{owner} knows servers by port {PORT} only, not by {port}; start the agent with --dns-port {PORT}"
+    )]
+    Port {
+        /// Whose file.
+        owner: Owner,
+        /// Where names are answered.
+        port: u16,
+    },
     /// Another mesh of this machine has the file.
     #[error(
         "{} has room for one mesh, and that of {interface} has it; start this one with the resolver off",
@@ -101,7 +158,7 @@ pub enum ResolverError {
     },
     /// Somebody else keeps writing the file; Warren does not fight.
     #[error(
-        "{} was rewritten {times} times by another program; find it, or start Warren with the resolver off",
+        "{} was rewritten {times} times by {by}; switch that off, or start Warren with the resolver off",
         path.display()
     )]
     Contested {
@@ -109,24 +166,63 @@ pub enum ResolverError {
         path: PathBuf,
         /// How often since Warren wrote it first.
         times: u32,
+        /// By whom, as the file says.
+        by: String,
     },
+}
+
+/// What is in the way of telling, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// The file cannot be read or written.
+    File,
+    /// A program of the owner's failed.
+    Tool,
+    /// A service of the owner's refuses, or the bus is not there.
+    Bus,
+    /// The owner's service does not run.
+    Absent,
+    /// Files of servers know no port.
+    Port,
+    /// Another mesh has the file.
+    Taken,
+    /// Another program has the file.
+    Contested,
+}
+
+impl ResolverError {
+    fn trouble(&self) -> Trouble {
+        match self {
+            Self::File(_) => Trouble::File,
+            Self::Tool(_) => Trouble::Tool,
+            Self::Bus(error) if error.is("NameHasNoOwner") => Trouble::Absent,
+            Self::Bus(_) => Trouble::Bus,
+            Self::Port { .. } => Trouble::Port,
+            Self::Taken { .. } => Trouble::Taken,
+            Self::Contested { .. } => Trouble::Contested,
+        }
+    }
 }
 
 /// The machine's resolver.
 pub(crate) struct Resolver {
     mode: ResolverMode,
     interface: InterfaceName,
+    port: u16,
     file: file::ResolvConf,
-    /// Who was told last; asked again at each setting, since resolved may start later.
+    /// Who was told last; found out again at each look, since resolved may start later.
     told: Option<Owner>,
     /// What was asked for last.
     asked: Option<ResolverSetting>,
+    /// Why nobody could be told the last time.
+    trouble: Option<Trouble>,
 }
 
 impl Resolver {
-    pub(crate) fn new(mode: ResolverMode, interface: &InterfaceName, path: &Path, state: &Path) -> Self {
-        let file = file::ResolvConf::new(interface, path, state);
-        Self { mode, interface: interface.clone(), file, told: None, asked: None }
+    pub(crate) fn new(config: &ResolverConfig, interface: &InterfaceName, state: &Path) -> Self {
+        let file = file::ResolvConf::new(interface, &config.file, state, config.alone);
+        let (mode, port) = (config.mode, config.port);
+        Self { mode, interface: interface.clone(), port, file, told: None, asked: None, trouble: None }
     }
 
     /// Who owns it now.
@@ -136,25 +232,49 @@ impl Resolver {
             ResolverMode::Resolved => Owner::Resolved,
             ResolverMode::Resolvconf => Owner::Resolvconf,
             ResolverMode::File => Owner::File,
-            ResolverMode::Auto => detect(self.file.path()),
+            ResolverMode::Auto => {
+                let without_ours = self.file.without_ours();
+                let (leads_to, text) = without_ours.unwrap_or_else(|_| (self.file.path().into(), Vec::new()));
+                owner_of(&leads_to, &text, self.told)
+            }
         }
     }
 
     /// What is set now for this interface. Switched off it says what was asked, as nothing is ever missing then.
     pub(crate) fn read(&mut self) -> Result<Option<ResolverSetting>, ResolverError> {
-        // A crash of ours may have left the file, and somebody may have started resolved since.
-        if let Some(left) = self.file.read()? {
-            return Ok(Some(left));
+        let file = self.file.read()?;
+        let owner = self.owner();
+        if owner != Owner::File && file.is_some() {
+            // A crash of ours left it, and the file was nobody's then.
+            return Ok(file.map(to_be_set_again));
         }
-        Ok(match self.told.unwrap_or_else(|| self.owner()) {
+        if self.told.is_some_and(|told| told != owner) {
+            return Ok(self.asked.clone().map(to_be_set_again));
+        }
+        let setting = match owner {
             Owner::Off => self.asked.clone(),
-            Owner::File => None,
-            Owner::Resolved => resolved::read(&self.interface)?,
+            Owner::File => file,
+            Owner::Resolved => resolved::read(&self.interface, self.port)?,
             Owner::Resolvconf => resolvconf::read(&self.interface, self.asked.as_ref()),
-        })
+        };
+        match setting {
+            Some(setting) if !self.is_known_beside(owner, &setting)? => Ok(Some(to_be_set_again(setting))),
+            setting => Ok(setting),
+        }
+    }
+
+    /// Why nobody could be told the last time.
+    pub(crate) const fn trouble(&self) -> Option<Trouble> {
+        self.trouble
     }
 
     pub(crate) fn set(&mut self, setting: &ResolverSetting) -> Result<(), ResolverError> {
+        let told = self.tell(setting);
+        self.trouble = told.as_ref().err().map(ResolverError::trouble);
+        told
+    }
+
+    fn tell(&mut self, setting: &ResolverSetting) -> Result<(), ResolverError> {
         let owner = self.owner();
         if self.told.is_some_and(|told| told != owner) {
             self.clear()?;
@@ -162,11 +282,17 @@ impl Resolver {
         if owner != Owner::File {
             self.file.restore()?;
         }
+        if matches!(owner, Owner::File | Owner::Resolvconf) && self.port != PORT {
+            return Err(ResolverError::Port { owner, port: self.port });
+        }
         match owner {
             Owner::Off => {}
             Owner::File => self.file.set(setting)?,
-            Owner::Resolved => resolved::set(&self.interface, setting)?,
+            Owner::Resolved => resolved::set(&self.interface, setting, self.port)?,
             Owner::Resolvconf => resolvconf::set(&self.interface, setting)?,
+        }
+        if self.has_resolved_beside(owner) {
+            unless_unreachable(resolved::set(&self.interface, setting, self.port))?;
         }
         self.told = Some(owner);
         self.asked = Some(setting.clone());
@@ -175,45 +301,113 @@ impl Resolver {
 
     /// Leaves the machine's resolver as it was before.
     pub(crate) fn clear(&mut self) -> Result<(), ResolverError> {
-        self.asked = None;
+        (self.asked, self.trouble) = (None, None);
         self.file.restore()?;
-        match self.told.take().unwrap_or_else(|| self.owner()) {
+        let owner = self.told.take().unwrap_or_else(|| self.owner());
+        match owner {
             Owner::Off | Owner::File => {}
             Owner::Resolved => resolved::clear(&self.interface)?,
             Owner::Resolvconf => resolvconf::clear(&self.interface)?,
+        }
+        if self.has_resolved_beside(owner) {
+            unless_unreachable(resolved::clear(&self.interface))?;
         }
         Ok(())
     }
 
     /// Something cheap that differs when somebody wrote.
-    pub(crate) fn glance(&self, index: Option<u32>) -> Option<(u64, i64, i64, u64)> {
+    pub(crate) fn glance(&self, index: Option<u32>, hasher: &mut impl Hasher) {
         use std::os::unix::fs::MetadataExt as _;
-        let path = match self.told {
-            Some(Owner::Resolved) => format!("/run/systemd/resolve/netif/{}", index?).into(),
-            Some(Owner::Resolvconf) => resolvconf::file_of(&self.interface)?,
-            _ => self.file.path().to_owned(),
-        };
-        fs::metadata(path).ok().map(|m| (m.ino(), m.mtime(), m.mtime_nsec(), m.size()))
+        if self.mode == ResolverMode::Off {
+            return;
+        }
+        let stamp = |m: fs::Metadata| (m.ino(), m.mtime(), m.mtime_nsec(), m.size());
+        fs::symlink_metadata(self.file.path()).ok().map(stamp).hash(hasher);
+        if self.told.is_none_or(|told| told == Owner::File)
+            && let Ok((leads_to, _)) = self.file.without_ours()
+        {
+            fs::metadata(leads_to).ok().map(stamp).hash(hasher);
+        }
+        let told = index.and_then(|index| fs::metadata(format!("/run/systemd/resolve/netif/{index}")).ok());
+        told.map(stamp).hash(hasher);
+        let record = resolvconf::file_of(&self.interface).and_then(|path| fs::metadata(path).ok());
+        record.map(stamp).hash(hasher);
+    }
+
+    /// Whether systemd-resolved runs and does not own the file: programs reach it by nss-resolve and by D-Bus.
+    fn has_resolved_beside(&self, owner: Owner) -> bool {
+        self.mode == ResolverMode::Auto && owner != Owner::Resolved && resolved::is_here()
+    }
+
+    fn is_known_beside(&self, owner: Owner, setting: &ResolverSetting) -> Result<bool, bus::BusError> {
+        if !self.has_resolved_beside(owner) {
+            return Ok(true);
+        }
+        match resolved::read(&self.interface, self.port) {
+            Ok(told) => Ok(told.as_ref() == Some(setting)),
+            Err(bus::BusError::Unreachable(_)) => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 }
 
-/// Who owns the machine's resolver now: the file's link or first lines give it away.
+/// A setting that is not what anybody wants, as it has no reverse zones: it is set again, or cleared.
+fn to_be_set_again(setting: ResolverSetting) -> ResolverSetting {
+    ResolverSetting { reverse: Vec::new(), ..setting }
+}
+
+/// What runs beside the owner is told where there is a bus to tell it by.
+fn unless_unreachable(told: Result<(), bus::BusError>) -> Result<(), bus::BusError> {
+    match told {
+        Err(bus::BusError::Unreachable(_)) => Ok(()),
+        told => told,
+    }
+}
+
+/// Puts back what a node that is gone left changed. For a program of its own: it blocks.
+///
+/// # Errors
+/// The file cannot be written, or the owner of the machine's resolver does not answer.
+pub fn restore(
+    config: &ResolverConfig,
+    interface: &InterfaceName,
+    state: &Path,
+) -> Result<(), ResolverError> {
+    Resolver::new(config, interface, state).clear()
+}
+
+/// Who owns the machine's resolver now: the file's link or first lines give it away, without ours.
 pub fn detect(path: &Path) -> Owner {
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.into());
-    let text = fs::read_to_string(path).unwrap_or_default();
-    let stub = text.lines().any(|line| {
-        let mut words = line.split_whitespace();
-        words.next() == Some("nameserver")
-            && words.next().is_some_and(|a| a == "127.0.0.53" || a == "127.0.0.54")
-    });
-    if (target.starts_with("/run/systemd/resolve") || stub) && resolved::is_running() {
+    let text = files::read_up_to(path, CONF_BYTES_MAX).ok().flatten().unwrap_or_default();
+    owner_of(path, &conf::original(&text), None)
+}
+
+/// While systemd-resolved is started anew it is not there, and owns the file all the same.
+fn owner_of(leads_to: &Path, text: &[u8], told: Option<Owner>) -> Owner {
+    let target = real(leads_to);
+    let is_stub = |server| resolved::STUBS.contains(&server);
+    let leads_to_resolved = resolved::FOLDERS.iter().any(|folder| target.starts_with(folder))
+        || conf::said(text).servers.into_iter().any(is_stub);
+    if leads_to_resolved && (told == Some(Owner::Resolved) || resolved::is_here()) {
         return Owner::Resolved;
     }
-    let generated = text.lines().take(4).any(|line| line.starts_with('#') && line.contains("resolvconf"));
+    let generated = writer::writer(text).is_some_and(|writer| writer.name == "resolvconf");
     if (target.starts_with("/run/resolvconf") || generated) && resolvconf::is_there() {
         return Owner::Resolvconf;
     }
     Owner::File
+}
+
+/// Where a path leads, also if there is nothing yet.
+fn real(path: &Path) -> PathBuf {
+    let parent = |path: &Path| path.parent().unwrap_or(Path::new("/")).to_owned();
+    fs::canonicalize(path).unwrap_or_else(|_| {
+        let target = parent(path).join(fs::read_link(path).unwrap_or_else(|_| path.into()));
+        match (fs::canonicalize(parent(&target)), target.file_name()) {
+            (Ok(parent), Some(name)) => parent.join(name),
+            _ => target,
+        }
+    })
 }
 
 #[cfg(test)]
@@ -225,7 +419,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("resolv.conf");
         let interface = "wg0".parse().unwrap();
-        let mut resolver = Resolver::new(ResolverMode::Off, &interface, &path, directory.path());
+        let config = ResolverConfig { file: path.clone(), ..ResolverConfig::off() };
+        let mut resolver = Resolver::new(&config, &interface, directory.path());
         let setting = ResolverSetting {
             servers: vec!["100.64.0.2".parse().unwrap()],
             domain: "home.internal".parse().unwrap(),
@@ -248,5 +443,22 @@ mod tests {
             fs::write(&path, text).unwrap();
             assert_eq!(detect(&path), Owner::File, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_file_has_no_ports() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("resolv.conf");
+        let config =
+            ResolverConfig { mode: ResolverMode::File, file: file.clone(), port: 5353, alone: false };
+        let setting = ResolverSetting {
+            servers: vec!["100.64.0.2".parse().unwrap()],
+            domain: "home.internal".parse().unwrap(),
+            reverse: Vec::new(),
+        };
+        let mut resolver = Resolver::new(&config, &"wg0".parse().unwrap(), directory.path());
+        let said = resolver.set(&setting).unwrap_err().to_string();
+        assert!(said.contains("--dns-port 53"), "{said}");
+        assert!(!file.exists());
     }
 }

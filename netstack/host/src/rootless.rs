@@ -70,6 +70,7 @@ impl Place for Rootless {
             crypto: Some(self.config.tuning.crypto),
             fallback: None,
             resolver: Owner::Off,
+            resolver_trouble: None,
         }
     }
 
@@ -123,7 +124,7 @@ mod tests {
     use model::PrivateKey;
 
     use super::*;
-    use crate::resolver::ResolverMode;
+    use crate::resolver::{ResolverConfig, ResolverMode};
     use crate::wireguard::{Backend, Mode, Tuning};
 
     fn rootless(directory: &std::path::Path, stack: &Stack) -> Rootless {
@@ -132,8 +133,11 @@ mod tests {
             key: PrivateKey::from_bytes([3; 32]),
             mode: Mode::Auto,
             forwards: false,
-            resolver: ResolverMode::Auto,
-            resolv_conf: directory.join("resolv.conf"),
+            resolver: ResolverConfig {
+                mode: ResolverMode::Auto,
+                file: directory.join("resolv.conf"),
+                ..ResolverConfig::off()
+            },
             state: directory.into(),
             uapi_directory: None,
             tuning: Tuning::default(),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::thread;
 
 use engine::{Change, Input, ObservedPeer, PeerSetting, Subject};
-use host::resolver::{RESOLV_CONF, ResolverMode};
+use host::resolver::ResolverConfig;
 use host::wireguard::{Mode, Tuning};
 use host::{Host, HostConfig};
 use model::wire::Decoder;
@@ -115,8 +115,7 @@ fn host_config() -> HostConfig {
         key: PrivateKey::from_bytes([77; 32]),
         mode: Mode::Userspace,
         forwards: false,
-        resolver: ResolverMode::Off,
-        resolv_conf: RESOLV_CONF.into(),
+        resolver: ResolverConfig::off(),
         state: std::env::temp_dir(),
         uapi_directory: None,
         stack: None,

@@ -1,17 +1,16 @@
-//! `/etc/resolv.conf` itself: our lines before the original ones, the original kept in the state directory.
+//! `/etc/resolv.conf` itself: our lines before those of others, taken away again later.
 //!
 //! ```text
-//! original ──set──▶ ours (the original is in the state directory) ──restore──▶ original
+//! original ──set──▶ ours, then the original ──restore──▶ original, with what was edited meanwhile
 //!                     │ a crash of ours: still ours; the next start sets or restores
-//!                     └ another writer: its file becomes the original; after REWRITES_MAX it is left alone
+//!                     └ another writer: its file is the original now; one that is back each time is left alone
 //! ```
 //!
 //! The file has room for one mesh: our lines name their interface, and those of another one are left alone.
-//! Three name servers are read at most (`resolv.conf(5)`), so ours takes one place.
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -19,26 +18,28 @@ use engine::ResolverSetting;
 use nix::errno::Errno;
 
 use super::ResolverError;
+use super::conf::{self, Wish};
+use super::kept::{Form, Kept};
+use super::writer::writer;
 use crate::files::{self, FileError, PUBLIC};
 use crate::interface::InterfaceName;
 
-const BEGIN: &str = "# Warren: begin. Taken away again when Warren stops; edit what is below the end.";
-const END: &str = "# Warren: end.";
-const REMARK: &str = "# warren";
-const HOLDER: &str = "# Warren: interface ";
-/// A DHCP lease or a changed network rewrites the file now and then; more often within [`QUIET`] is a program
-/// that means it.
+/// A person or a lease rewrites the file now and then; more often within [`QUIET`] is a program that means it...
 const REWRITES_MAX: u32 = 3;
+/// ... unless it is known to write when the network changes, and only then. A laptop changes networks, and each time
+/// the file is written for IPv4, for IPv6 and for a name.
+const REWRITES_MAX_PATIENT: u32 = 30;
 /// After so long without a rewrite the counting starts anew.
 const QUIET: Duration = Duration::from_secs(600);
+/// The permission bits of a mode.
+const PERMISSIONS: u32 = 0o7777;
 
 /// The file and its original.
 pub(crate) struct ResolvConf {
     interface: InterfaceName,
     path: PathBuf,
-    original: PathBuf,
-    /// The target, where the original was a symbolic link.
-    original_link: PathBuf,
+    alone: bool,
+    kept: Kept,
     /// Whether the file is ours, as far as this process knows.
     held: bool,
     rewrites: u32,
@@ -46,12 +47,13 @@ pub(crate) struct ResolvConf {
 }
 
 impl ResolvConf {
-    pub(crate) fn new(interface: &InterfaceName, path: &Path, state: &Path) -> Self {
+    /// `alone`: our server answers every question, and no other is to be asked.
+    pub(crate) fn new(interface: &InterfaceName, path: &Path, state: &Path, alone: bool) -> Self {
         Self {
             interface: interface.clone(),
             path: path.into(),
-            original: state.join("resolv.conf.original"),
-            original_link: state.join("resolv.conf.link"),
+            alone,
+            kept: Kept::new(state),
             held: false,
             rewrites: 0,
             rewritten_at: None,
@@ -62,13 +64,22 @@ impl ResolvConf {
         &self.path
     }
 
-    /// Our setting, if the file holds all of our lines.
+    /// Where the file would lead, and what it would say, without ours.
+    pub(crate) fn without_ours(&self) -> Result<(PathBuf, Vec<u8>), FileError> {
+        let text = self.text()?;
+        let leads_to = match self.kept.form()? {
+            Form::Link(target) if conf::has_ours(&text) => self.beside(&target),
+            _ => self.path.clone(),
+        };
+        Ok((leads_to, self.original(&text)?))
+    }
+
+    /// Our setting, if the file says just that.
     pub(crate) fn read(&mut self) -> Result<Option<ResolverSetting>, FileError> {
         let text = self.text()?;
-        let setting =
-            text.lines().find_map(parse_remark).filter(|_| is_ours(&text) && self.other(&text).is_none());
-        let whole = setting.filter(|setting| text.starts_with(&head(setting, &[])));
-        if self.held && whole.is_none() {
+        let original = self.original(&text)?;
+        let whole = conf::setting(&text).filter(|setting| text == self.render(setting, &original));
+        if self.held && !conf::begins_with_ours(&text) {
             self.note_rewrite();
         }
         self.held = whole.is_some();
@@ -76,68 +87,110 @@ impl ResolvConf {
     }
 
     pub(crate) fn set(&mut self, setting: &ResolverSetting) -> Result<(), ResolverError> {
-        if self.rewrites >= REWRITES_MAX && self.rewritten_at.is_some_and(|at| at.elapsed() < QUIET) {
-            return Err(ResolverError::Contested { path: self.path.clone(), times: self.rewrites });
-        }
         let text = self.text()?;
-        if let Some(other) = self.other(&text) {
-            return Err(ResolverError::Taken { path: self.path.clone(), interface: other.to_owned() });
+        self.yield_to_rival(&text)?;
+        if let Some(interface) = self.other(&text) {
+            return Err(ResolverError::Taken { path: self.path.clone(), interface });
         }
-        let original =
-            if is_ours(&text) { self.kept()?.unwrap_or_else(|| below_end(&text)) } else { self.keep(&text)? };
-        let wanted = render(&self.interface, setting, &original);
+        let original = self.original(&text)?;
+        if conf::has_ours(&text) {
+            self.kept.keep_bytes(&original)?;
+        } else {
+            self.kept.keep(&self.form(&text)?, &original)?;
+        }
+        let wanted = self.render(setting, &original);
         if text != wanted {
-            self.write(wanted.as_bytes())?;
+            self.write(&wanted)?;
         }
         self.held = true;
         Ok(())
     }
 
-    /// Puts the original back where the file is still ours; a file of somebody else stays.
+    /// Takes our lines away where the file has them; what others wrote stays.
     pub(crate) fn restore(&mut self) -> Result<(), FileError> {
         let text = self.text()?;
         if self.other(&text).is_some() {
             // What is kept may be that one's: meshes may share a state directory.
             return Ok(());
         }
-        if is_ours(&text) {
-            let link = files::read(&self.original_link)?.and_then(|bytes| String::from_utf8(bytes).ok());
-            match (link, self.kept()?) {
-                (Some(target), _) if self.relink(&target).is_ok() => {}
-                (_, Some(original)) => self.write(original.as_bytes())?,
-                (_, None) => self.write(below_end(&text).as_bytes())?,
-            }
+        if conf::has_ours(&text) {
+            self.put_back(&self.original(&text)?)?;
         }
-        files::remove(&self.original)?;
-        files::remove(&self.original_link)?;
+        self.kept.forget()?;
         self.held = false;
         Ok(())
     }
 
-    fn text(&self) -> Result<String, FileError> {
-        Ok(files::read(&self.path)?
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            .unwrap_or_default())
+    fn put_back(&self, original: &[u8]) -> Result<(), FileError> {
+        match self.kept.form()? {
+            Form::Absent if original.is_empty() => match files::remove(&self.path) {
+                Err(error) if must_stay_in_place(error.io()) => self.write(original),
+                other => other,
+            },
+            Form::Link(target) => {
+                let led_to = self.beside(&target);
+                let kept = self.kept.bytes()?;
+                // What was edited here goes where it would have gone, unless its owner wrote there meanwhile.
+                if kept.as_deref() != Some(original) && files::read(&led_to)? == kept && kept.is_some() {
+                    files::overwrite(&led_to, original)?;
+                }
+                self.relink(&target).or_else(|_| self.write(original))
+            }
+            Form::File | Form::Absent => self.write(original),
+        }
+    }
+
+    fn text(&self) -> Result<Vec<u8>, FileError> {
+        Ok(files::read(&self.path)?.unwrap_or_default())
+    }
+
+    /// What the file is without us: what a link led to, if its owner wrote there meanwhile; what is kept, if our lines are
+    /// damaged; else what is around our lines.
+    fn original(&self, text: &[u8]) -> Result<Vec<u8>, FileError> {
+        if !conf::has_ours(text) {
+            return Ok(text.to_vec());
+        }
+        let kept = self.kept.bytes()?;
+        if let Form::Link(target) = self.kept.form()?
+            && let Some(there) = files::read(&self.beside(&target))?
+            && kept.as_ref() != Some(&there)
+        {
+            return Ok(there);
+        }
+        Ok(kept.filter(|_| !conf::is_whole(text)).unwrap_or_else(|| conf::original(text)))
+    }
+
+    fn render(&self, setting: &ResolverSetting, original: &[u8]) -> Vec<u8> {
+        let implied = own_domain();
+        let interface = self.interface.as_str();
+        Wish { interface, setting, alone: self.alone, implied: implied.as_deref() }.render(original)
+    }
+
+    /// How a file of somebody else is there. One that took the place of ours stands where a link was, if it says
+    /// what the link leads to: its owner writes both.
+    fn form(&self, text: &[u8]) -> Result<Form, FileError> {
+        match fs::symlink_metadata(&self.path) {
+            Ok(found) if found.is_symlink() => Ok(fs::read_link(&self.path).map_or(Form::File, Form::Link)),
+            Ok(_) => Ok(match self.kept.form()? {
+                Form::Link(target) if self.says_the_same(&target, text)? => Form::Link(target),
+                _ => Form::File,
+            }),
+            Err(_) => Ok(Form::Absent),
+        }
+    }
+
+    fn says_the_same(&self, target: &Path, text: &[u8]) -> Result<bool, FileError> {
+        Ok(files::read(&self.beside(target))?.is_some_and(|there| there == text))
+    }
+
+    /// The target of a link in the file's place.
+    fn beside(&self, target: &Path) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new("/")).join(target)
     }
 
     /// The interface of another mesh whose lines these are.
-    fn other<'a>(&self, text: &'a str) -> Option<&'a str> {
-        let mut ours = text.lines().take_while(|line| is_ours(text) && *line != END);
-        ours.find_map(|line| line.strip_prefix(HOLDER)).filter(|holder| *holder != self.interface.as_str())
-    }
-
-    fn kept(&self) -> Result<Option<String>, FileError> {
-        Ok(files::read(&self.original)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
-    }
-
-    /// Keeps the file of somebody else as the original, before ours takes its place.
-    fn keep(&self, text: &str) -> Result<String, FileError> {
-        match fs::read_link(&self.path) {
-            Ok(target) => files::replace(&self.original_link, target.to_string_lossy().as_bytes(), PUBLIC)?,
-            Err(_) => files::remove(&self.original_link)?,
-        }
-        files::replace(&self.original, text.as_bytes(), PUBLIC)?;
-        Ok(text.to_owned())
+    fn other(&self, text: &[u8]) -> Option<String> {
+        conf::holder(text).filter(|holder| *holder != self.interface.as_str())
     }
 
     fn note_rewrite(&mut self) {
@@ -148,15 +201,30 @@ impl ResolvConf {
         self.rewritten_at = Some(Instant::now());
     }
 
+    /// Nobody is fought.
+    fn yield_to_rival(&self, text: &[u8]) -> Result<(), ResolverError> {
+        let writer = writer(&conf::original(text));
+        let bearable = match &writer {
+            Some(writer) if writer.patient => REWRITES_MAX_PATIENT,
+            _ => REWRITES_MAX,
+        };
+        if self.rewrites < bearable || self.rewritten_at.is_none_or(|at| at.elapsed() >= QUIET) {
+            return Ok(());
+        }
+        let by = writer.map_or_else(|| "another program".to_owned(), |writer| writer.name);
+        Err(ResolverError::Contested { path: self.path.clone(), times: self.rewrites, by })
+    }
+
     /// Atomically; in place where the file is a mount point (EBUSY) or its directory is not ours to write.
     fn write(&self, content: &[u8]) -> Result<(), FileError> {
-        match files::replace(&self.path, content, PUBLIC) {
+        let mode = fs::metadata(&self.path).map_or(PUBLIC, |found| found.permissions().mode() & PERMISSIONS);
+        match files::replace(&self.path, content, mode) {
             Err(error) if must_stay_in_place(error.io()) => files::overwrite(&self.path, content),
             other => other,
         }
     }
 
-    fn relink(&self, target: &str) -> io::Result<()> {
+    fn relink(&self, target: &Path) -> io::Result<()> {
         let temporary = self.path.with_file_name(format!(".resolv.conf.{}", std::process::id()));
         let _ = fs::remove_file(&temporary);
         symlink(target, &temporary)?;
@@ -166,68 +234,16 @@ impl ResolvConf {
     }
 }
 
+/// What the C library searches without being told (`resolv.conf(5)`): what follows the first dot of the machine's name.
+pub(crate) fn own_domain() -> Option<String> {
+    let name = nix::unistd::gethostname().ok()?.into_string().ok()?;
+    let (_, domain) = name.split_once('.')?;
+    (!domain.is_empty()).then(|| domain.to_owned())
+}
+
 fn must_stay_in_place(error: &io::Error) -> bool {
     let here = [Errno::EBUSY, Errno::EROFS, Errno::EACCES, Errno::EPERM, Errno::EXDEV];
     here.iter().any(|errno| error.raw_os_error() == Some(*errno as i32))
-}
-
-fn is_ours(text: &str) -> bool {
-    text.starts_with(BEGIN)
-}
-
-fn below_end(text: &str) -> String {
-    text.split_once(END).map_or("", |(_, below)| below.trim_start_matches('\n')).to_owned()
-}
-
-/// The setting as a comment, so that it reads back whole.
-fn remark(setting: &ResolverSetting) -> String {
-    let join = |values: Vec<String>| values.join(",");
-    let servers = join(setting.servers.iter().map(ToString::to_string).collect());
-    let reverse = join(setting.reverse.iter().map(ToString::to_string).collect());
-    format!("{REMARK} servers={servers} domain={} reverse={reverse}\n", setting.domain)
-}
-
-/// The inverse of [`remark`].
-fn parse_remark(line: &str) -> Option<ResolverSetting> {
-    let mut words = line.strip_prefix(REMARK)?.split(' ').filter(|word| !word.is_empty());
-    fn list<T: std::str::FromStr>(word: Option<&str>, key: &str) -> Option<Vec<T>> {
-        let values = word?.strip_prefix(key)?;
-        values.split(',').filter(|v| !v.is_empty()).map(|v| v.parse().ok()).collect()
-    }
-    let servers = list(words.next(), "servers=")?;
-    let domain = words.next()?.strip_prefix("domain=")?.parse().ok()?;
-    let reverse = list(words.next(), "reverse=")?;
-    Some(ResolverSetting { servers, domain, reverse })
-}
-
-/// Our lines up to the search list, which goes on with `searched`.
-fn head(setting: &ResolverSetting, searched: &[&str]) -> String {
-    let mut text = format!("{BEGIN}\n{}", remark(setting));
-    if let Some(server) = setting.servers.first() {
-        text.push_str(&format!("nameserver {server}\n"));
-    }
-    text.push_str(&format!("search {}", setting.domain));
-    for domain in searched {
-        text.push(' ');
-        text.push_str(domain);
-    }
-    text
-}
-
-/// The whole file: ours, then the original without its search list, which ours continues (the last one of a
-/// file wins).
-fn render(interface: &InterfaceName, setting: &ResolverSetting, original: &str) -> String {
-    let is_search = |line: &&str| matches!(line.split_whitespace().next(), Some("search" | "domain"));
-    let last_search = original.lines().rfind(is_search).unwrap_or_default();
-    let searched: Vec<&str> =
-        last_search.split_whitespace().skip(1).filter(|d| *d != setting.domain.as_str()).collect();
-    let mut text = head(setting, &searched);
-    text.push_str(&format!("\n{HOLDER}{interface}\n{END}\n"));
-    for line in original.lines().filter(|line| !is_search(line)) {
-        text.push_str(line);
-        text.push('\n');
-    }
-    text
 }
 
 #[cfg(test)]
@@ -253,32 +269,37 @@ mod tests {
         fn new(original: &str) -> Self {
             let place = Self { directory: tempfile::tempdir().unwrap() };
             fs::create_dir(place.directory.path().join("state")).unwrap();
-            fs::write(place.path(), original).unwrap();
+            place.write(original);
             place
         }
         fn path(&self) -> PathBuf {
             self.directory.path().join("resolv.conf")
+        }
+        fn elsewhere(&self) -> PathBuf {
+            self.directory.path().join("elsewhere")
+        }
+        /// The file becomes a link to another one.
+        fn link(&self, original: &str) {
+            fs::write(self.elsewhere(), original).unwrap();
+            let _ = fs::remove_file(self.path());
+            symlink("elsewhere", self.path()).unwrap();
         }
         fn open(&self) -> ResolvConf {
             self.open_for("wg0")
         }
         fn open_for(&self, interface: &str) -> ResolvConf {
             let state = self.directory.path().join("state");
-            ResolvConf::new(&interface.parse().unwrap(), &self.path(), &state)
+            ResolvConf::new(&interface.parse().unwrap(), &self.path(), &state, false)
+        }
+        fn write(&self, text: impl AsRef<[u8]>) {
+            fs::write(self.path(), text).unwrap();
+        }
+        fn append(&self, text: &str) {
+            self.write(self.text() + text);
         }
         fn text(&self) -> String {
             fs::read_to_string(self.path()).unwrap()
         }
-    }
-
-    #[test]
-    fn our_server_comes_first_and_the_original_stays_below() {
-        let text = render(&"wg0".parse().unwrap(), &setting("home.internal"), ORIGINAL);
-        let servers: Vec<_> = text.lines().filter(|l| l.starts_with("nameserver")).collect();
-        assert_eq!(servers, ["nameserver 100.64.0.2", "nameserver 192.0.2.1", "nameserver 192.0.2.2"]);
-        let searches: Vec<_> = text.lines().filter(|l| l.starts_with("search")).collect();
-        assert_eq!(searches, ["search home.internal corp.example lan"]);
-        assert!(text.contains("options edns0"));
     }
 
     #[test]
@@ -311,6 +332,58 @@ mod tests {
     }
 
     #[test]
+    fn without_its_state_directory_it_is_restored_all_the_same() {
+        let place = Place::new(ORIGINAL);
+        place.open().set(&setting("a.internal")).unwrap();
+        fs::remove_dir_all(place.directory.path().join("state")).unwrap();
+        fs::create_dir(place.directory.path().join("state")).unwrap();
+        place.open().restore().unwrap();
+        assert_eq!(place.text(), ORIGINAL);
+    }
+
+    #[test]
+    fn what_an_administrator_edits_below_our_end_stays() {
+        let place = Place::new(ORIGINAL);
+        let mut file = place.open();
+        file.set(&setting("a.internal")).unwrap();
+        place.append("nameserver 198.51.100.7\n# a remark\n");
+        assert_eq!(file.read().unwrap(), Some(setting("a.internal")), "nothing of ours is missing");
+        place.append("search theirs.test\n");
+        assert_eq!(file.read().unwrap(), None, "short names of the mesh are no longer found");
+        file.set(&setting("a.internal")).unwrap();
+        assert_eq!(conf::said(place.text().as_bytes()).search, ["a.internal", "theirs.test"]);
+        assert_eq!(file.rewrites, 0, "an edit is no rewrite");
+        place.write(place.text().replace("nameserver 192.0.2.2\n", ""));
+        file.restore().unwrap();
+        let edited = ORIGINAL.replace("nameserver 192.0.2.2\n", "");
+        assert_eq!(place.text(), edited + "nameserver 198.51.100.7\n# a remark\nsearch theirs.test\n");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_survive() {
+        let place = Place::new("");
+        let original = b"# \xff\xfe\nnameserver 192.0.2.1\n\x80";
+        place.write(original);
+        let mut file = place.open();
+        file.set(&setting("a.internal")).unwrap();
+        assert_eq!(file.read().unwrap(), Some(setting("a.internal")));
+        file.restore().unwrap();
+        assert_eq!(fs::read(place.path()).unwrap(), original);
+    }
+
+    #[test]
+    fn its_mode_stays() {
+        let place = Place::new(ORIGINAL);
+        fs::set_permissions(place.path(), fs::Permissions::from_mode(0o640)).unwrap();
+        let mode = || fs::metadata(place.path()).unwrap().permissions().mode() & PERMISSIONS;
+        let mut file = place.open();
+        file.set(&setting("a.internal")).unwrap();
+        assert_eq!(mode(), 0o640);
+        file.restore().unwrap();
+        assert_eq!(mode(), 0o640);
+    }
+
+    #[test]
     fn a_second_mesh_is_refused_and_touches_nothing() {
         let place = Place::new(ORIGINAL);
         let (mut first, mut second) = (place.open(), place.open_for("wg1"));
@@ -330,15 +403,66 @@ mod tests {
     #[test]
     fn a_symbolic_link_comes_back_as_one() {
         let place = Place::new("");
-        let target = place.directory.path().join("elsewhere");
-        fs::write(&target, ORIGINAL).unwrap();
-        fs::remove_file(place.path()).unwrap();
-        symlink(&target, place.path()).unwrap();
+        place.link(ORIGINAL);
         place.open().set(&setting("a.internal")).unwrap();
         assert!(place.text().contains("192.0.2.1"));
-        assert_eq!(fs::read_to_string(&target).unwrap(), ORIGINAL, "what others own is not written");
+        assert_eq!(
+            fs::read_to_string(place.elsewhere()).unwrap(),
+            ORIGINAL,
+            "what others own is not written"
+        );
         place.open().restore().unwrap();
-        assert_eq!(fs::read_link(place.path()).unwrap(), target);
+        assert_eq!(fs::read_link(place.path()).unwrap(), Path::new("elsewhere"));
+        assert_eq!(place.text(), ORIGINAL);
+    }
+
+    #[test]
+    fn edits_go_where_the_link_led_unless_its_owner_was_there() {
+        for owner_wrote in [false, true] {
+            let place = Place::new("");
+            place.link(ORIGINAL);
+            let mut file = place.open();
+            file.set(&setting("a.internal")).unwrap();
+            place.append("nameserver 198.51.100.7\n");
+            if owner_wrote {
+                fs::write(place.elsewhere(), "nameserver 198.51.100.8\n").unwrap();
+            }
+            file.restore().unwrap();
+            assert!(place.path().is_symlink());
+            let edited = ORIGINAL.to_owned() + "nameserver 198.51.100.7\n";
+            assert_eq!(place.text(), if owner_wrote { "nameserver 198.51.100.8\n" } else { &edited });
+        }
+    }
+
+    #[test]
+    fn a_link_whose_owner_writes_the_file_and_what_it_led_to_comes_back() {
+        let place = Place::new("");
+        place.link("# Generated by NetworkManager\nnameserver 192.0.2.1\n");
+        let mut file = place.open();
+        file.set(&setting("a.internal")).unwrap();
+        let next = "# Generated by NetworkManager\nnameserver 192.0.2.2\n";
+        fs::write(place.elsewhere(), next).unwrap();
+        place.write(next);
+        assert_eq!(file.read().unwrap(), None);
+        file.set(&setting("a.internal")).unwrap();
+        file.restore().unwrap();
+        assert!(place.path().is_symlink());
+        assert_eq!(place.text(), next);
+    }
+
+    #[test]
+    fn what_a_link_leads_to_is_followed() {
+        let place = Place::new("");
+        place.link("nameserver 192.0.2.1\n");
+        let mut file = place.open();
+        file.set(&setting("a.internal")).unwrap();
+        fs::write(place.elsewhere(), "nameserver 192.0.2.2\n").unwrap();
+        assert_eq!(file.read().unwrap(), None, "its owner has other servers now");
+        file.set(&setting("a.internal")).unwrap();
+        assert!(place.text().ends_with("nameserver 192.0.2.2\n"));
+        assert_eq!(file.read().unwrap(), Some(setting("a.internal")));
+        file.restore().unwrap();
+        assert_eq!((place.path().is_symlink(), place.text().as_str()), (true, "nameserver 192.0.2.2\n"));
     }
 
     #[test]
@@ -347,44 +471,60 @@ mod tests {
         let mut file = place.open();
         file.set(&setting("a.internal")).unwrap();
         for round in 0..REWRITES_MAX {
-            let theirs = format!("nameserver 198.51.100.{round}\n");
-            fs::write(place.path(), &theirs).unwrap();
+            let theirs = format!("# Generated by acme-vpn\nnameserver 198.51.100.{round}\n");
+            place.write(&theirs);
             assert_eq!(file.read().unwrap(), None);
             let result = file.set(&setting("a.internal"));
             if round + 1 < REWRITES_MAX {
                 result.unwrap();
                 assert!(place.text().ends_with(&theirs));
             } else {
-                assert!(matches!(result, Err(ResolverError::Contested { times: REWRITES_MAX, .. })));
+                let said = result.unwrap_err();
+                assert!(matches!(said, ResolverError::Contested { times: REWRITES_MAX, .. }), "{said}");
+                assert!(said.to_string().contains("acme-vpn"), "{said}");
                 assert_eq!(place.text(), theirs);
             }
         }
         file.restore().unwrap();
-        assert_eq!(place.text(), "nameserver 198.51.100.2\n", "their file stays when we leave");
+        assert!(place.text().ends_with("nameserver 198.51.100.2\n"), "their file stays when we leave");
     }
 
     #[test]
-    fn a_missing_file_is_an_empty_original() {
+    fn who_writes_at_each_new_network_is_no_rival() {
+        let place = Place::new(ORIGINAL);
+        let mut file = place.open();
+        for network in 0..REWRITES_MAX_PATIENT {
+            file.set(&setting("a.internal")).unwrap();
+            place.write(format!("# Generated by NetworkManager\nnameserver 198.51.100.{network}\n"));
+            assert_eq!(file.read().unwrap(), None);
+        }
+        let said = file.set(&setting("a.internal")).unwrap_err().to_string();
+        assert!(said.contains("NetworkManager"), "even that has an end: {said}");
+    }
+
+    #[test]
+    fn a_missing_file_is_missing_again() {
         let place = Place::new("");
         fs::remove_file(place.path()).unwrap();
         let mut file = place.open();
         file.set(&setting("a.internal")).unwrap();
         assert_eq!(file.read().unwrap(), Some(setting("a.internal")));
         file.restore().unwrap();
-        assert_eq!(place.text(), "");
+        assert!(!place.path().exists());
+        file.set(&setting("a.internal")).unwrap();
+        place.append("nameserver 192.0.2.1\n");
+        file.restore().unwrap();
+        assert_eq!(place.text(), "nameserver 192.0.2.1\n", "but an edit is kept");
     }
 
     #[test]
-    fn a_damaged_remark_is_no_setting() {
-        let whole = remark(&setting("a.internal"));
-        assert_eq!(parse_remark(whole.trim_end()), Some(setting("a.internal")));
-        for bad in [
-            "# warren",
-            "# warren servers=x domain=a reverse=",
-            "# warren servers= domain= reverse=",
-            "nameserver 1",
-        ] {
-            assert_eq!(parse_remark(bad), None, "{bad}");
-        }
+    fn a_file_that_was_cut_comes_back_from_what_is_kept() {
+        let place = Place::new(ORIGINAL);
+        let mut file = place.open();
+        file.set(&setting("a.internal")).unwrap();
+        let text = place.text();
+        place.write(&text[..text.find("# Warren: interface").unwrap()]);
+        file.restore().unwrap();
+        assert_eq!(place.text(), ORIGINAL);
     }
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use engine::{Change, Firewall, Observed, PeerSetting, ResolverSetting};
-use host::resolver::ResolverMode;
+use host::resolver::{ResolverConfig, ResolverMode};
 use host::wireguard::{Backend, Mode, Tuning};
 use host::{Host, HostConfig};
 use ipnet::IpNet;
@@ -38,8 +38,7 @@ pub fn config(directory: &Path) -> HostConfig {
         key: PrivateKey::from_bytes([1; 32]),
         mode: mode(),
         forwards: true,
-        resolver: ResolverMode::File,
-        resolv_conf,
+        resolver: ResolverConfig { mode: ResolverMode::File, file: resolv_conf, ..ResolverConfig::off() },
         state: directory.into(),
         uapi_directory: Some("/var/run/wireguard".into()),
         stack: None,
@@ -60,7 +59,7 @@ pub fn peer(number: u8, allowed: &[&str]) -> PeerSetting {
     }
 }
 
-fn resolver() -> ResolverSetting {
+pub fn resolver() -> ResolverSetting {
     let servers: Vec<IpAddr> = vec!["100.64.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
     ResolverSetting {
         servers,
@@ -213,7 +212,7 @@ fn a_resolver_that_cannot_be_read_hides_nothing_else() {
     }
     let directory = tempfile::tempdir().unwrap();
     let config = config(directory.path());
-    let path = config.resolv_conf.clone();
+    let path = config.resolver.file.clone();
     let mut host = Host::open(config).unwrap();
     for change in [Change::CreateInterface, Change::SetUp, Change::SetResolver(resolver())] {
         host.apply(&change).unwrap();
@@ -281,7 +280,7 @@ fn a_bind_mounted_resolv_conf_is_written_in_place() {
     }
     let directory = tempfile::tempdir().unwrap();
     let config = config(directory.path());
-    let path = config.resolv_conf.clone();
+    let path = config.resolver.file.clone();
     let original = fs::read(&path).unwrap();
     bind_mount(&path);
     let mut host = Host::open(config).unwrap();

@@ -19,8 +19,8 @@ use crate::changes::{backend, config};
 use crate::server::{Server, Tenant, device_id};
 
 /// What the scenarios promise.
-const REPAIR_TIME_MAX: Duration = Duration::from_secs(2);
-const SETTLE_TIME_MAX: Duration = Duration::from_secs(10);
+pub const REPAIR_TIME_MAX: Duration = Duration::from_secs(2);
+pub const SETTLE_TIME_MAX: Duration = Duration::from_secs(10);
 
 fn setup(directory: &Path, role: Role) -> Setup {
     let forwards = matches!(role, Role::Hub { .. });
@@ -40,17 +40,17 @@ fn hub(directory: &Path) -> Setup {
     setup(directory, Role::Hub { listen_port: 51820, guard })
 }
 
-fn device(directory: &Path) -> Setup {
+pub fn device(directory: &Path) -> Setup {
     let identity = IdentitySecret::from_seed([6; 32]);
     setup(directory, Role::Device { identity, instance: Nonce::from_bytes([7; 32]), listen_port: None })
 }
 
-struct Running {
-    handle: Handle,
+pub struct Running {
+    pub handle: Handle,
     task: JoinHandle<(Result<(), DriveError>, Vec<Moment>)>,
 }
 
-fn start(setup: Setup) -> Running {
+pub fn start(setup: Setup) -> Running {
     let (handle, commands) = channel();
     let task = tokio::spawn(async move {
         let mut moments = Vec::new();
@@ -65,7 +65,7 @@ fn start(setup: Setup) -> Running {
 }
 
 impl Running {
-    async fn until(&self, what: &str, mut condition: impl FnMut(&Report) -> bool) -> Arc<Report> {
+    pub async fn until(&self, what: &str, mut condition: impl FnMut(&Report) -> bool) -> Arc<Report> {
         let mut reports = self.handle.reports();
         let found = reports.wait_for(|report| report.as_deref().is_some_and(&mut condition));
         let found = tokio::time::timeout(SETTLE_TIME_MAX, found).await.map(|r| r.unwrap().clone().unwrap());
@@ -75,11 +75,11 @@ impl Running {
         }
     }
 
-    async fn settled(&self) -> Arc<Report> {
+    pub async fn settled(&self) -> Arc<Report> {
         self.until("settled", |report| report.node.settled && !report.node.tenants.is_empty()).await
     }
 
-    async fn stop(self) -> Vec<Moment> {
+    pub async fn stop(self) -> Vec<Moment> {
         self.handle.stop();
         let (ended, moments) = self.task.await.unwrap();
         ended.unwrap();
@@ -88,7 +88,7 @@ impl Running {
 }
 
 /// Runs an async test body on a runtime of the kind that the binaries use.
-fn inside(test: &str, body: impl AsyncFnOnce(&Path)) {
+pub fn inside(test: &str, body: impl AsyncFnOnce(&Path)) {
     if alone(test) {
         let directory = tempfile::tempdir().unwrap();
         let runtime =

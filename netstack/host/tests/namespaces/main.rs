@@ -9,10 +9,12 @@
 )]
 
 mod alone;
+mod bus;
 mod capabilities;
 mod changes;
 mod drive;
 mod endpoints;
 mod firewall;
 mod peers;
+mod resolver;
 mod server;

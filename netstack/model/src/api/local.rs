@@ -79,10 +79,13 @@ pub enum Request {
         /// Give up after so long.
         timeout_millis: u64,
     },
-    /// Why a name resolves or does not.
+    /// Why names resolve or do not.
     DoctorDns {
         /// Which profile.
         profile: Label,
+        /// Who is asked for this one. If absent: what is wrong with names at all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
     },
     /// Forget the identity.
     Logout {
@@ -195,10 +198,13 @@ pub struct Pong {
 /// Something that a doctor found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
+    /// What it is about, in one word that stays: `owner`, `told`, `server`, `port`, `route`, …
+    #[serde(default)]
+    pub about: String,
     /// Whether it is well; a doctor lists what it looked at, too.
     pub ok: bool,
     /// What was looked at and what was found.
     pub what: String,
-    /// The command that mends it; empty when it is well.
+    /// The command that mends it, or makes it better; empty when there is nothing to do.
     pub remedy: String,
 }

@@ -1,0 +1,180 @@
+//! Who is asked for a name on this machine, and what comes of it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use host::resolver::Owner;
+use host::resolver::conf::SERVERS_MAX;
+use host::resolver::survey::Survey;
+use model::Name;
+use model::api::local::Finding;
+use tokio::net::lookup_host;
+use tokio::time::timeout;
+
+use crate::query::{self, Said};
+
+use super::{Own, bad, good, remedy};
+
+/// The machine's resolver tries each of its servers twice for 5 s by default; somebody waits at a terminal.
+const RESOLVE_PATIENCE: Duration = Duration::from_secs(8);
+/// For one server.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
+/// Whom programs ask beyond what is looked at, at most.
+const CANDIDATES_MAX: usize = 6;
+const HOSTS: &str = "/etc/hosts";
+
+/// The way of a name, step by step.
+pub(super) async fn of(own: &Own, survey: &Survey, owner: Owner, name: &str) -> Vec<Finding> {
+    let Ok(asked) = name.trim_end_matches('.').parse::<Name>() else {
+        return vec![bad("name", &format!("{name:?} is no name"), "letters, digits, hyphens, dots")];
+    };
+    let mut findings = Vec::new();
+    let hosts = std::fs::read_to_string(HOSTS).unwrap_or_default();
+    if let Some(address) = in_hosts(&hosts, asked.as_str()) {
+        let what = format!("{HOSTS} says that {asked} is {address}: no server is asked");
+        findings.push(match asked.is_within(&own.zone) {
+            true => bad("hosts", &what, &format!("take it out: sed -i '/{asked}/d' {HOSTS}")),
+            false => good("hosts", &what),
+        });
+    }
+    let search = searched(own, survey, owner);
+    for candidate in candidates(&asked, name.ends_with('.'), &search) {
+        let servers = servers(survey, owner, candidate.as_str());
+        if servers.is_empty() {
+            let what = format!("nobody is asked for {candidate}: this machine has no name server for it");
+            findings.push(bad("route", &what, remedy(owner)));
+            continue;
+        }
+        let by: Vec<String> = servers.iter().map(|(server, by)| format!("{server}{by}")).collect();
+        let (first, _) = servers[0];
+        let found = query::ask(first, &candidate, ANSWER_PATIENCE).await;
+        let what = format!("{candidate} is asked at {}: {}", by.join(", then "), said(&found));
+        findings.push(match found {
+            Ok(Said::Nothing) | Err(_) => bad("route", &what, remedy(owner)),
+            Ok(_) => good("route", &what),
+        });
+        if matches!(found, Ok(Said::Found)) {
+            break;
+        }
+    }
+    let expected = if asked == own.name { own.addresses.both().to_vec() } else { Vec::new() };
+    findings.push(found(&asked, &expected, remedy(owner)).await);
+    findings
+}
+
+/// The way of every program: getaddrinfo(3).
+pub(super) async fn found(name: &Name, addresses: &[IpAddr], remedy: &str) -> Finding {
+    let answer = timeout(RESOLVE_PATIENCE, lookup_host((name.as_str(), 0))).await;
+    match answer {
+        Err(_) => bad("found", &format!("the machine's resolver does not answer for {name} in time"), remedy),
+        Ok(Err(error)) => {
+            bad("found", &format!("the machine's resolver does not find {name}: {error}"), remedy)
+        }
+        Ok(Ok(found)) => {
+            let mut found: Vec<IpAddr> = found.map(|address| address.ip()).collect();
+            found.dedup();
+            let text: Vec<String> = found.iter().map(ToString::to_string).collect();
+            let text = text.join(" and ");
+            if addresses.is_empty() || found.iter().any(|address| addresses.contains(address)) {
+                good("found", &format!("the machine's resolver finds {name}: {text}"))
+            } else {
+                let what = format!("the machine's resolver finds something else for {name}: {text}");
+                bad("found", &what, "look into /etc/hosts")
+            }
+        }
+    }
+}
+
+fn said(found: &std::io::Result<Said>) -> String {
+    match found {
+        Ok(Said::Found) => "it has an address".into(),
+        Ok(Said::Code(0)) => "there is such a name, without an IPv4 address".into(),
+        Ok(Said::Code(3)) => "there is no such name".into(),
+        Ok(Said::Code(5)) => "refused, so the next one is asked".into(),
+        Ok(Said::Code(code)) => format!("it fails (code {code})"),
+        Ok(Said::Nothing) => "no answer".into(),
+        Err(error) => format!("no answer: {error}"),
+    }
+}
+
+/// What is appended to short names.
+fn searched(own: &Own, survey: &Survey, owner: Owner) -> Vec<String> {
+    match (&survey.resolved, owner) {
+        (Some(view), Owner::Resolved) => {
+            let links = view.links.iter().filter(|link| link.default_route || link.name == own.interface);
+            let domains = std::iter::once(&view.global).chain(links).flat_map(|link| &link.domains);
+            domains.filter(|(_, only_routes)| !only_routes).map(|(domain, _)| domain.clone()).collect()
+        }
+        _ => survey.file.said.search.clone(),
+    }
+}
+
+/// The names that are asked for in turn: a name without a dot is a short one, and one with a dot at its end is whole.
+fn candidates(name: &Name, whole: bool, search: &[String]) -> Vec<Name> {
+    let short = name.labels().count() == 1;
+    let appended = search.iter().filter_map(|domain| domain.parse::<Name>().ok()?.below(name).ok());
+    let mut all: Vec<Name> = if whole { Vec::new() } else { appended.collect() };
+    all.truncate(CANDIDATES_MAX);
+    if !short || whole {
+        all.insert(0, name.clone());
+    }
+    all
+}
+
+/// Who is asked for a whole name, in this order, with the reason.
+fn servers(survey: &Survey, owner: Owner, name: &str) -> Vec<(SocketAddr, String)> {
+    if let (Some(view), Owner::Resolved) = (&survey.resolved, owner) {
+        let asked = view.asked(name);
+        return asked
+            .iter()
+            .filter_map(|asked| {
+                let on = if asked.link.name.is_empty() {
+                    String::new()
+                } else {
+                    format!(" on {}", asked.link.name)
+                };
+                let by = asked
+                    .domain
+                    .map_or_else(|| ", by the default route".into(), |d| format!(", by its domain {d}"));
+                Some((*asked.link.servers.first()?, format!("{on}{by}")))
+            })
+            .collect();
+    }
+    let servers = survey.file.said.servers.iter().take(SERVERS_MAX);
+    servers.map(|server| (SocketAddr::new(*server, 53), String::new())).collect()
+}
+
+/// What `hosts(5)` says of a name.
+fn in_hosts(text: &str, name: &str) -> Option<IpAddr> {
+    text.lines().find_map(|line| {
+        let mut words = line.split('#').next()?.split_whitespace();
+        let address = words.next()?.parse().ok()?;
+        words.any(|word| word.eq_ignore_ascii_case(name)).then_some(address)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_names_are_searched_and_whole_ones_asked_first() {
+        let check = |name: &str, whole, expect: &[&str]| {
+            let search = ["home.internal".to_owned(), "lan".to_owned(), "not a name".to_owned()];
+            let found = candidates(&name.parse().expect("a name"), whole, &search);
+            let found: Vec<&str> = found.iter().map(Name::as_str).collect();
+            assert_eq!(found, expect, "{name}");
+        };
+        check("beta", false, &["beta.home.internal", "beta.lan"]);
+        check("beta", true, &["beta"]);
+        check("a.b", false, &["a.b", "a.b.home.internal", "a.b.lan"]);
+    }
+
+    #[test]
+    fn hosts_are_read_without_remarks() {
+        let text =
+            "127.0.0.1 localhost\n# 192.0.2.9 beta.home.internal\n192.0.2.1\tx Beta.home.internal # why\n";
+        assert_eq!(in_hosts(text, "beta.home.internal"), Some("192.0.2.1".parse().expect("an address")));
+        assert_eq!(in_hosts(text, "gamma"), None);
+    }
+}
