@@ -1,8 +1,8 @@
 //! Magic DNS: answers questions about each tenant's zone, by who asks.
 //!
 //! The core ([`Names`]) knows no socket, file or clock: bytes and a source address in, bytes out. The feature
-//! `serve` adds the shell that puts it on UDP and TCP. Neither forwards nor recurses: what is of no zone that the
-//! asker sees is refused, or given to whom it may concern.
+//! `serve` adds the shell that puts it on UDP and TCP. What is of no zone that the asker sees is refused, or with the
+//! feature `forward` asked of others.
 //!
 //! ```text
 //!            Sight: which zones the asker sees        View: one zone, compiled
@@ -14,6 +14,8 @@ mod answer;
 mod arpa;
 mod authority;
 mod explain;
+#[cfg(feature = "forward")]
+pub mod forward;
 mod hash;
 mod hot;
 pub mod limits;

@@ -9,6 +9,7 @@ mod engine;
 mod frames;
 mod names;
 mod packets;
+mod responses;
 mod tokens;
 mod uapi;
 
@@ -23,6 +24,7 @@ pub const TARGETS: &[(&str, Fuzzed)] = &[
     ("frames", frames::check),
     ("names", names::check),
     ("packets", packets::check),
+    ("responses", responses::check),
     ("tokens", tokens::check),
     ("uapi", uapi::check),
 ];

@@ -18,6 +18,7 @@ const WAITING: &[(&str, &str)] = &[
     ),
     ("netstack/tunnel/tests/device/lab.rs", "polls a condition until its deadline"),
     ("agent/tests/wg.rs", "polls a condition until its deadline"),
+    ("dns/tests/forward/wait.rs", "polls a condition until its deadline"),
 ];
 
 /// Where `unsafe` may stand.
