@@ -28,6 +28,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("lab", 6),
     ("tidy", 6),
     ("fuzzed", 6),
+    ("conformance", 6),
     ("bench", 7),
 ];
 
@@ -52,6 +53,7 @@ const ONLY: &[(&str, &[&str], &str)] = &[
     ("shell", &[], "it is what every daemon's main does alike; it knows nothing of meshes"),
     ("store", &["model", "control"], "it keeps facts; it neither acts nor talks"),
     ("sim", &["model", "engine", "control", "dns"], "it drives the cores alone, under virtual time"),
+    ("conformance", &["model", "dns"], "it compares answers with those of other servers"),
     ("lab", &[], "it judges from outside"),
     ("tidy", &[], "it reads the tree, it does not link it"),
 ];
