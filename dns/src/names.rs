@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use ipnet::IpNet;
 use model::patch::ZonePatch;
 use model::{Block, Generation, Name, TenantId, Zone};
 
@@ -93,8 +94,14 @@ impl Names {
         self.change(|tenants| tenants.see(tenant, also));
     }
 
+    /// Networks of this machine's own guests, such as its containers: on a node with a single tenant they see what the
+    /// machine sees. Each question from outside the mesh is compared with all of them.
+    pub fn guests(&self, networks: impl IntoIterator<Item = IpNet>) {
+        self.change(|tenants| tenants.set_guests(networks.into_iter().collect()));
+    }
+
     /// Answers one query. The tenant is chosen by the source address alone: one inside its block, or, on a node with
-    /// a single tenant, loopback. Everybody else is refused. Never panics, whatever the bytes.
+    /// a single tenant, loopback and [`Self::guests`]. Everybody else is refused. Never panics, whatever the bytes.
     pub fn answer(&self, query: &[u8], source: IpAddr, transport: Transport) -> Answer {
         answer(self.tenants.load().sight(source), query, transport)
     }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
+use ipnet::IpNet;
 use model::{Block, TenantId};
 
 use crate::arpa;
@@ -20,6 +21,8 @@ pub(crate) struct Tenants {
     by_v6: BTreeMap<Ipv6Addr, Arc<Tenant>>,
     /// Whose names the askers of a tenant see besides their own.
     also: BTreeMap<TenantId, Vec<TenantId>>,
+    /// Networks whose askers are this machine's own, as loopback is.
+    guests: Vec<IpNet>,
 }
 
 #[derive(Debug)]
@@ -84,18 +87,30 @@ impl Tenants {
         }
     }
 
-    /// What an asker sees: one inside a tenant's block, or, where there is a single tenant, loopback.
+    /// Who asks as this machine itself does.
+    pub(crate) fn set_guests(&mut self, guests: Vec<IpNet>) {
+        self.guests = guests;
+    }
+
+    /// What an asker sees: one inside a tenant's block, or, where there is a single tenant, loopback and guests.
     pub(crate) fn sight(&self, source: IpAddr) -> Option<Sight<'_>> {
         let source = source.to_canonical();
-        if source.is_loopback() && self.by_id.len() == 1 {
-            return self.by_id.values().next().map(|asker| Sight { tenants: self, asker });
-        }
+        self.in_a_block(source)
+            .or_else(|| self.of_this_machine(source))
+            .map(|asker| Sight { tenants: self, asker })
+    }
+
+    fn in_a_block(&self, source: IpAddr) -> Option<&Arc<Tenant>> {
         let nearest = match source {
             IpAddr::V4(source) => self.by_v4.range(..=source).next_back().map(|(_, tenant)| tenant),
             IpAddr::V6(source) => self.by_v6.range(..=source).next_back().map(|(_, tenant)| tenant),
         };
-        let asker = nearest.filter(|tenant| tenant.block.contains(source))?;
-        Some(Sight { tenants: self, asker })
+        nearest.filter(|tenant| tenant.block.contains(source))
+    }
+
+    fn of_this_machine(&self, source: IpAddr) -> Option<&Arc<Tenant>> {
+        let is_here = || source.is_loopback() || self.guests.iter().any(|net| net.contains(&source));
+        if self.by_id.len() == 1 && is_here() { self.by_id.values().next() } else { None }
     }
 }
 

@@ -62,6 +62,27 @@ fn strangers_and_other_tenants_see_nothing() {
 }
 
 #[test]
+fn guests_of_a_machine_see_what_it_sees_unless_it_is_a_hub_of_many() {
+    let names = names();
+    let check = |source: &str, expect: &str| {
+        let source: IpAddr = source.parse().expect("an address");
+        let answer = text(&ask(&names, &query("laptop.home.internal A"), source, Transport::Udp));
+        assert_eq!(answer, expect, "from {source}");
+    };
+    let (laptop, refused) = ("noerror aa: laptop.home.internal. 30 A 100.64.0.2 / ", "refused:  / ");
+    check("172.17.0.2", refused);
+    names.guests(["172.17.0.0/16", "fd42::/64"].map(|net| net.parse().expect("a net")));
+    check("172.17.0.2", laptop);
+    check("fd42::2", laptop);
+    check("172.18.0.2", refused);
+    names.whole(OTHER, Generation(3), &work("work.internal", other_block(65))).expect("the block is free");
+    check("172.17.0.2", refused);
+    names.gone(OTHER);
+    names.guests([]);
+    check("172.17.0.2", refused);
+}
+
+#[test]
 fn blocks_may_not_overlap() {
     let names = names();
     let taken = Err(NamesError::BlockTaken { tenant: OTHER, other: TENANT });

@@ -302,6 +302,9 @@ impl Driver {
         if before.engine() != self.host.engine() {
             self.tell_engine();
         }
+        if before.guests != self.host.guests {
+            self.names.guests(&self.host.guests);
+        }
     }
 
     fn tell_engine(&mut self) {

@@ -38,6 +38,8 @@ const DATAGRAM_BYTES_MAX: usize = 64 * 1024;
 pub(crate) struct Events {
     interface: InterfaceName,
     index: Option<u32>,
+    /// Addresses of other interfaces matter, too: who is behind this machine is seen by them.
+    others: bool,
     route: RouteEvents,
     netfilter: Option<AsyncFd<Socket>>,
 }
@@ -61,7 +63,8 @@ impl RouteEvents {
 }
 
 impl Events {
-    /// Subscribes in the network namespace of this thread; to the firewall's events where there is a firewall.
+    /// Subscribes in the network namespace of this thread; to the firewall's events where there is a firewall, as on a
+    /// hub.
     pub(crate) async fn open(interface: &InterfaceName, firewall: bool) -> io::Result<Self> {
         let (mut connection, handle, messages) = rtnetlink::new_multicast_connection(&ROUTE_GROUPS)?;
         connection.socket_mut().socket_mut().set_rx_buf_sz(BUFFER_BYTES)?;
@@ -71,7 +74,8 @@ impl Events {
             () = &mut connection => return Err(closed()),
         };
         let route = RouteEvents { connection, messages: messages.map(|(message, _)| message).boxed() };
-        Ok(Self { interface: interface.clone(), index: found.map(|link| link.index), route, netfilter })
+        let (interface, index) = (interface.clone(), found.map(|link| link.index));
+        Ok(Self { interface, index, others: !firewall, route, netfilter })
     }
 
     /// Notifies until a socket fails.
@@ -82,7 +86,7 @@ impl Events {
             let about = tokio::select! {
                 message = self.route.next() => message.map(|message| match message.payload {
                     NetlinkPayload::InnerMessage(event) => {
-                        links::event_is_about(&event, &mut self.index, &self.interface)
+                        links::event_is_about(&event, &mut self.index, &self.interface, self.others)
                     }
                     // Events were lost: any of them may have been ours.
                     NetlinkPayload::Overrun(_) => true,

@@ -15,6 +15,7 @@ use crate::chain::chain;
 use crate::endpoints::Endpoints;
 use crate::firewall::{Firewall, Pair};
 use crate::forwarding::{self, ForwardingError};
+use crate::guests;
 use crate::interface::InterfaceName;
 use crate::links::{Kind, Link, Links};
 use crate::netlink::NetlinkError;
@@ -117,6 +118,8 @@ pub struct HostReport {
     pub resolver: Owner,
     /// Why it could not be told of the mesh's the last time.
     pub resolver_trouble: Option<Trouble>,
+    /// Networks of containers and virtual machines here, which resolve names as this machine does. None on a hub.
+    pub guests: BTreeSet<IpNet>,
 }
 
 impl HostReport {
@@ -139,6 +142,7 @@ pub struct Host {
     links: Links,
     firewall: Option<Firewall>,
     resolver: Resolver,
+    guests: BTreeSet<IpNet>,
     engine: Box<dyn Wireguard>,
     fallback: Option<String>,
     /// Why the resolver could not be read the last time.
@@ -161,8 +165,19 @@ impl Host {
         // A device is told where its peers are; a hub only ever hears it from them.
         let endpoints = Endpoints::open(config.forwards.then(|| config.state.join("endpoints")));
         let pointed = Pointed::default();
-        let resolver_problem = None;
-        Ok(Self { config, links, firewall, resolver, engine, fallback, resolver_problem, endpoints, pointed })
+        let (resolver_problem, guests) = (None, BTreeSet::new());
+        Ok(Self {
+            config,
+            links,
+            firewall,
+            resolver,
+            guests,
+            engine,
+            fallback,
+            resolver_problem,
+            endpoints,
+            pointed,
+        })
     }
 
     /// What is in use.
@@ -173,6 +188,7 @@ impl Host {
             fallback: self.fallback.clone(),
             resolver: self.resolver.owner(),
             resolver_trouble: self.resolver.trouble(),
+            guests: self.guests.clone(),
         }
     }
 
@@ -191,6 +207,10 @@ impl Host {
                 (table.map(to_blocks), forwarding::read(&self.config.interface)?)
             }
         };
+        if !self.config.forwards {
+            // A kernel that does not say has no guests that matter: what the node is to do is known.
+            self.guests = guests::networks(&self.links).unwrap_or_default();
+        }
         Ok(Observed { interface, firewall, forwarding, resolver: self.observe_resolver() })
     }
 

@@ -9,6 +9,7 @@ mod events;
 pub mod files;
 mod firewall;
 mod forwarding;
+mod guests;
 mod hands;
 mod host;
 pub mod interface;

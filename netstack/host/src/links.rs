@@ -91,6 +91,17 @@ impl Links {
         self.converse(async |handle| find(handle, name).await)
     }
 
+    /// All interfaces, as the kernel tells of them.
+    pub(crate) fn all(&self) -> Result<Vec<LinkMessage>, NetlinkError> {
+        let message = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let answers = self.converse(async |handle| dump(handle, message).await)?;
+        let links = answers.into_iter().filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewLink(link) => Some(link),
+            _ => None,
+        });
+        Ok(links.collect())
+    }
+
     /// Creates a kernel WireGuard interface; one that exists is fine.
     pub(crate) fn create_wireguard(&self, name: &InterfaceName) -> Result<(), NetlinkError> {
         let message = LinkWireguard::new(name.as_str()).build();
@@ -332,11 +343,13 @@ fn read_route(message: &RouteMessage, index: u32) -> Option<IpNet> {
     IpNet::new(destination.unwrap_or(any), message.header.destination_prefix_length).ok()
 }
 
-/// Whether an event is about an interface: by index, or by name where it has just appeared. Keeps the index.
+/// Whether an event is about an interface: by index, or by name where it has just appeared. Keeps the index. With
+/// `others`, addresses of other interfaces count, too.
 pub(crate) fn event_is_about(
     event: &RouteNetlinkMessage,
     index: &mut Option<u32>,
     name: &InterfaceName,
+    others: bool,
 ) -> bool {
     let is_ours = |number: u32, index: &Option<u32>| *index == Some(number);
     match event {
@@ -360,6 +373,7 @@ pub(crate) fn event_is_about(
         }
         RouteNetlinkMessage::NewAddress(m) | RouteNetlinkMessage::DelAddress(m) => {
             is_ours(m.header.index, index)
+                || others && read_address(m).is_some_and(|net| !is_link_local(&net))
         }
         RouteNetlinkMessage::NewRoute(m) | RouteNetlinkMessage::DelRoute(m) => {
             m.attributes.iter().any(|a| matches!(a, RouteAttribute::Oif(oif) if is_ours(*oif, index)))

@@ -1,7 +1,7 @@
 //! A host without any privilege: the engine's packets go to a stack in this process, and of the rest there is only what
 //! the node was told. Interface, routes, resolver and firewall of the machine are neither read nor changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use engine::{Change, Observed};
@@ -71,6 +71,7 @@ impl Place for Rootless {
             fallback: None,
             resolver: Owner::Off,
             resolver_trouble: None,
+            guests: BTreeSet::new(),
         }
     }
 

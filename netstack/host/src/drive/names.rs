@@ -1,6 +1,6 @@
 //! Magic DNS of the node, on a task of its own: zones as they come, sockets on the node's own mesh addresses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use dns::Names;
 use dns::serve::{Counters, Server};
 use engine::NamesUpdate;
+use ipnet::IpNet;
 use model::{Digest, MeshAddresses, TenantId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -22,6 +23,7 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The task, from the loop's side.
 pub(crate) struct NamesTask {
+    names: Arc<Names>,
     updates: mpsc::Sender<NamesUpdate>,
     reports: watch::Receiver<NamesReport>,
     counters: Arc<Counters>,
@@ -37,14 +39,14 @@ impl NamesTask {
         let server = Server::new(Arc::clone(&names), port.unwrap_or_default());
         let counters = server.counters();
         let task = Serving {
-            names,
+            names: Arc::clone(&names),
             server,
             answers: port.is_some(),
             listen: BTreeMap::new(),
             problems: BTreeMap::new(),
             failed: Vec::new(),
         };
-        Self { updates, reports, counters, task: tokio::spawn(task.run(taken, published)) }
+        Self { names, updates, reports, counters, task: tokio::spawn(task.run(taken, published)) }
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -56,6 +58,11 @@ impl NamesTask {
         if self.updates.try_send(update).is_err() {
             tracing::error!(code = "names-died", "the task that serves names has ended");
         }
+    }
+
+    /// Whose containers and virtual machines see the names that this machine sees.
+    pub(crate) fn guests(&self, networks: &BTreeSet<IpNet>) {
+        self.names.guests(networks.iter().copied());
     }
 
     /// Returns when the report has changed, or there is room again. Cancel-safe.

@@ -15,6 +15,7 @@ mod changes;
 mod drive;
 mod endpoints;
 mod firewall;
+mod guests;
 mod peers;
 mod resolver;
 mod server;
