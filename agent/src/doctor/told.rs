@@ -29,6 +29,9 @@ const WRITERS: [&str; 14] = [
     "cloud-init",
 ];
 
+/// What resolvconf and openresolv put before every record.
+const PUT_FIRST: &str = "take name_servers= out of /etc/resolvconf.conf, and nameserver out of /etc/resolvconf/resolv.conf.d/head; then: resolvconf -u";
+
 /// What the node cannot do about names, and what is wrong besides.
 pub(super) fn failing(report: &Report, survey: &Survey) -> Vec<Finding> {
     let resolver = report.node.failing.iter().find(|failing| failing.change.subject() == Subject::Resolver);
@@ -136,7 +139,8 @@ fn by_file(own: &Own, survey: &Survey, owner: Owner) -> Vec<Finding> {
         Some(_) => {
             let what =
                 format!("{file}: {} is asked first, and says that there are no such names", said.servers[0]);
-            findings.push(bad("told", &what, remedy(owner)));
+            let mends = if owner == Owner::Resolvconf { PUT_FIRST } else { remedy(owner) };
+            findings.push(bad("told", &what, mends));
         }
     }
     if said.servers.len() > SERVERS_MAX {
@@ -222,6 +226,10 @@ mod tests {
             &["192.0.2.1 is asked first"],
         );
         check("nameserver 100.64.0.2\nsearch lan\n", &["is not searched"]);
+        let by_resolvconf =
+            survey("nameserver 192.0.2.1\nnameserver 100.64.0.2\nsearch home.internal\n", None);
+        let findings = told(&own(), &by_resolvconf, Owner::Resolvconf);
+        assert!(findings[0].remedy.contains("name_servers="), "{findings:?}");
         check(
             "nameserver 100.64.0.2\nnameserver 192.0.2.1\nsearch home.internal\noptions rotate\n",
             &["options rotate"],

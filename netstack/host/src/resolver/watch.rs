@@ -159,6 +159,20 @@ mod tests {
         assert!(rules.iter().all(|rule| rule.contains("type='signal'") && rule.contains("sender=")));
     }
 
+    #[test]
+    fn news_are_a_new_owner_the_end_of_a_sleep_and_other_settings() {
+        fn check(member: &str, body: &(impl serde::Serialize + zbus::Type), expect: bool) {
+            let signal = Message::signal("/a", "a.b", member.to_owned()).build(body).unwrap();
+            assert_eq!(is_news(&signal), expect, "{member}");
+        }
+        check("NameOwnerChanged", &("a.b", ":1.1", ":1.2"), true);
+        check("NameOwnerChanged", &("a.b", ":1.1", ""), false);
+        check("PrepareForSleep", &true, false);
+        check("PrepareForSleep", &false, true);
+        check("PropertiesChanged", &(), true);
+        check("NameLost", &(), false);
+    }
+
     #[tokio::test]
     async fn whoever_writes_the_file_is_noticed() {
         let directory = tempfile::tempdir().unwrap();
