@@ -1,5 +1,6 @@
 //! The invariants, checked at every step. Watches; changes nothing and is asked by nobody but the world.
 
+mod answers;
 mod frames;
 mod nodes;
 mod pace;

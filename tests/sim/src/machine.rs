@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use dns::Names;
 use engine::{Guard, Ledger, LedgerError, NamesUpdate, Node, NodeConfig, Role};
 use model::token::OnboardingToken;
 use model::wire::Remark;
@@ -18,6 +19,9 @@ use std::time::Duration;
 
 /// The UDP port of every hub.
 pub const HUB_PORT: u16 = 51_820;
+
+/// Nobody here chooses names that are slow to find.
+const NAMES_SEED: [u8; 32] = [7; 32];
 
 /// When a machine asked to be woken. Wake-ups with an older stamp are not for it any more.
 #[derive(Debug, Clone, Copy, Default)]
@@ -85,6 +89,10 @@ pub struct Machine {
     pub announced: BTreeMap<TenantId, Version>,
     /// The names that it serves.
     pub zones: BTreeMap<TenantId, Zone>,
+    /// They answer.
+    pub names: Names,
+    /// They keep what a change of some names takes away.
+    pub names_lag: bool,
     /// Its wish to be a device.
     pub wish: Wish,
     /// Somebody threw it away.
@@ -120,6 +128,8 @@ impl Machine {
             accepted: BTreeMap::new(),
             announced: BTreeMap::new(),
             zones: BTreeMap::new(),
+            names: Names::new(NAMES_SEED),
+            names_lag: false,
             wish: Wish::None,
             gone: false,
             crash_after: None,
@@ -205,6 +215,7 @@ impl Machine {
         self.timer = Timer { stamp: self.timer.stamp + 1, at: None };
         (self.link, self.dialing, self.crash_after) = (None, false, None);
         self.zones.clear();
+        self.names = Names::new(NAMES_SEED);
     }
 
     /// What it reads on its clocks.
@@ -224,14 +235,21 @@ impl Machine {
     /// Serves other names. Says what is wrong with what it was told.
     pub fn serve(&mut self, update: NamesUpdate) -> Result<(), String> {
         match update {
-            NamesUpdate::Whole { tenant, zone, .. } => {
+            NamesUpdate::Whole { tenant, generation, zone, .. } => {
+                self.names.whole(tenant, generation, &zone).map_err(|e| e.to_string())?;
                 self.zones.insert(tenant, zone);
             }
-            NamesUpdate::Patch { tenant, patch, .. } => {
+            NamesUpdate::Patch { tenant, generation, mut patch } => {
                 let zone = self.zones.get_mut(&tenant);
-                patch.apply(zone.ok_or_else(|| format!("a patch of {tenant}, which is not served"))?);
+                let zone = zone.ok_or_else(|| format!("a patch of {tenant}, which is not served"))?;
+                patch.clone().apply(zone);
+                if self.names_lag {
+                    patch.gone.clear();
+                }
+                self.names.patch(tenant, generation, &patch).map_err(|e| e.to_string())?;
             }
             NamesUpdate::Gone { tenant } => {
+                self.names.gone(tenant);
                 self.zones.remove(&tenant);
             }
         }

@@ -14,6 +14,8 @@ pub enum Sabotage {
     HostDropsPeers,
     /// The hub's firewall lacks a tenant, and its host says that it does not.
     FirewallLacksTenant,
+    /// Names that a snapshot no longer has are answered on and on.
+    NamesLag,
     /// Disks say that they synced, and did not.
     DisksLie,
     /// A private key is in a frame.

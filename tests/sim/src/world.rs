@@ -276,6 +276,7 @@ impl World {
             let mut machine = Machine::new(name, index == 0, tenant, skew, &mut self.dice.keys);
             machine.host.forgets_tenants = index == 0 && self.is_sabotaged(Sabotage::FirewallLacksTenant);
             machine.host.drops_peers = index == 0 && self.is_sabotaged(Sabotage::HostDropsPeers);
+            machine.names_lag = self.is_sabotaged(Sabotage::NamesLag);
             machine.disk.lies = self.is_sabotaged(Sabotage::DisksLie);
             machine.secrets().into_iter().for_each(|key| self.judge.keep_secret(key));
             self.seen_keys.push(machine.wireguard.public());

@@ -78,6 +78,11 @@ fn a_firewall_that_lacks_a_tenant_is_found() {
 }
 
 #[test]
+fn names_that_outlive_their_device_are_found() {
+    check(Sabotage::NamesLag, &["nothing-is-answered-for-the-revoked"]);
+}
+
+#[test]
 fn a_disk_that_lies_is_found() {
     check(Sabotage::DisksLie, &["acknowledged-is-on-disk"]);
 }

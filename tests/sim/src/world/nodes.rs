@@ -245,6 +245,10 @@ impl World {
             return self.judge.accuse(self.at, "acknowledged-is-on-disk", detail);
         }
         machine.announced.insert(*tenant, held.version);
+        if let Some(zone) = machine.zones.get(tenant) {
+            let held = (*tenant, held.version);
+            self.judge.answers(self.at, &machine.name, held, &zone.origin, &machine.names);
+        }
         if let Some(node) = machine.node_id() {
             self.judge.holding(self.at, &machine.name, *tenant, node, *held);
         }
