@@ -1,86 +1,88 @@
-//! One TCP listener and its connections: a query at a time on each, the next when the answer is out.
+//! One TCP listener and its connections. Knows no message.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use futures_util::StreamExt;
-use hickory_server::net::DnsStreamHandle;
-use hickory_server::net::runtime::iocompat::AsyncIoTokioAsStd;
-use hickory_server::net::tcp::TcpStream as Framed;
-use hickory_server::proto::op::SerialMessage;
-use hickory_server::server::TimeoutStream;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{self, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use super::answerer::Answerer;
+use super::closing::Closing;
+use super::conversation::converse;
 use super::counters::Counters;
-use super::limits::{RETRY_DELAY, TCP_CONNECTIONS_MAX, TCP_CONNECTIONS_PER_SOURCE_MAX, TCP_IDLE_MAX};
-use crate::answer::Transport;
-use crate::names::Names;
+use super::limits::{RETRY_DELAY, TCP_CONNECTIONS_MAX, TCP_CONNECTIONS_PER_SOURCE_MAX};
+use super::places::Places;
 
-/// Answers until dropped, which closes the connections too.
-pub(super) async fn serve(listener: TcpListener, names: Arc<Names>, counters: Arc<Counters>) {
-    let mut connections = Connections::default();
+/// Answers until `closing`, and then what the kernel had accepted and received by then. Dropping it closes all at once.
+pub(super) async fn serve(listener: TcpListener, answerer: Arc<Answerer>, mut closing: Closing) {
+    let mut connections = Connections {
+        places: Places::new(TCP_CONNECTIONS_MAX, TCP_CONNECTIONS_PER_SOURCE_MAX),
+        tasks: JoinSet::new(),
+        answerer,
+        closing: closing.clone(),
+    };
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, asker)) if connections.has_room(asker.ip()) => {
-                    let (names, counters) = (Arc::clone(&names), Arc::clone(&counters));
-                    connections.start(asker.ip(), converse(stream, asker, names, counters));
-                }
-                Ok(_) => counters.count_turned_away(),
+                Ok((stream, asker)) => connections.open(stream, asker),
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept connections");
                     sleep(RETRY_DELAY).await;
                 }
             },
-            () = connections.ended(), if !connections.open.is_empty() => {}
+            Some(_) = connections.tasks.join_next() => {}
+            () = closing.heard() => break,
         }
     }
+    // Accepted by the kernel, not by us yet; the runtime may not have heard of them.
+    if let Ok(listener) = listener.into_std() {
+        while let Ok((stream, asker)) = listener.accept() {
+            if stream.set_nonblocking(true).is_ok()
+                && let Ok(stream) = TcpStream::from_std(stream)
+            {
+                connections.open(stream, asker);
+            }
+        }
+    }
+    while connections.tasks.join_next().await.is_some() {}
 }
 
-/// The open connections and where they come from.
-#[derive(Default)]
 struct Connections {
+    places: Arc<Places>,
     tasks: JoinSet<()>,
-    open: Vec<(task::Id, IpAddr)>,
+    answerer: Arc<Answerer>,
+    closing: Closing,
 }
 
 impl Connections {
-    fn has_room(&self, source: IpAddr) -> bool {
-        let of_source = self.open.iter().filter(|(_, other)| *other == source).count();
-        self.open.len() < TCP_CONNECTIONS_MAX && of_source < TCP_CONNECTIONS_PER_SOURCE_MAX
-    }
-
-    fn start(&mut self, source: IpAddr, connection: impl Future<Output = ()> + Send + 'static) {
-        let id = self.tasks.spawn(connection).id();
-        self.open.push((id, source));
-    }
-
-    async fn ended(&mut self) {
-        let id = match self.tasks.join_next_with_id().await {
-            Some(Ok((id, ()))) => id,
-            Some(Err(error)) => error.id(),
-            None => return,
+    /// Serves a connection, if there is a place for it.
+    fn open(&mut self, stream: TcpStream, asker: SocketAddr) {
+        let Some(place) = self.places.take(asker.ip()) else {
+            self.answerer.counters.count_turned_away();
+            return;
         };
-        self.open.retain(|(other, _)| *other != id);
+        let (answerer, closing) = (Arc::clone(&self.answerer), self.closing.clone());
+        let open = Open::new(Arc::clone(&answerer.counters));
+        self.tasks.spawn(async move {
+            let _held = (place, open);
+            converse(stream, asker, answerer, closing).await;
+        });
     }
 }
 
-async fn converse(stream: TcpStream, asker: SocketAddr, names: Arc<Names>, counters: Arc<Counters>) {
-    // One answer at a time is under way: the stream is not read before the last one is out.
-    let (stream, mut answers) = Framed::from_stream_with_buffer_size(AsyncIoTokioAsStd(stream), asker, 1);
-    let mut queries = TimeoutStream::new(stream, TCP_IDLE_MAX);
-    while let Some(Ok(query)) = queries.next().await {
-        let answer = names.answer(query.bytes(), asker.ip(), Transport::Tcp);
-        let Some((bytes, code)) = answer.into_reply() else {
-            counters.count_dropped();
-            return;
-        };
-        counters.count_answer(code);
-        if answers.send(SerialMessage::new(bytes, asker)).is_err() {
-            counters.count_unsent();
-            return;
-        }
+/// Counts a connection as open, until dropped.
+struct Open(Arc<Counters>);
+
+impl Open {
+    fn new(counters: Arc<Counters>) -> Self {
+        counters.count_opened();
+        Self(counters)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.count_closed();
     }
 }

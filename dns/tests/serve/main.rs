@@ -1,25 +1,46 @@
 //! The shell on loopback, asked by dig and by clients that behave badly.
-#![allow(clippy::disallowed_types, reason = "clients need sockets")]
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "clients need sockets, clocks and threads"
+)]
 
+mod client;
+mod datagrams;
 mod dig;
+mod endings;
+mod forwarding;
 #[path = "../support/home.rs"]
 mod home;
+mod logged;
 mod sockets;
+mod strangers;
+mod streams;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use dns::Names;
-use dns::serve::Server;
+use dns::serve::{Options, Server};
 use model::Generation;
 
 const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
-/// The names of the fixture, served on a free port of 127.0.0.1.
-async fn start() -> (Arc<Names>, Server, SocketAddr) {
+/// The names of the fixture.
+fn home_names() -> Arc<Names> {
     let names = Arc::new(Names::new(home::SEED));
     names.whole(home::TENANT, Generation(7), &home::zone()).expect("alone");
-    let mut server = Server::new(Arc::clone(&names), 0);
+    names
+}
+
+/// The names of the fixture, served on a free port of 127.0.0.1.
+async fn start() -> (Arc<Names>, Server, SocketAddr) {
+    start_with(Options::default()).await
+}
+
+async fn start_with(options: Options) -> (Arc<Names>, Server, SocketAddr) {
+    let names = home_names();
+    let mut server = Server::with(Arc::clone(&names), 0, options);
     // Port 0 is chosen for TCP and may be taken for UDP.
     for _ in 0..20 {
         if server.listen(&[LOOPBACK]).await.is_empty() {
@@ -28,4 +49,9 @@ async fn start() -> (Arc<Names>, Server, SocketAddr) {
     }
     let address = server.listening().next().expect("a port of 20 is free for both");
     (names, server, address)
+}
+
+/// Another address of this machine.
+fn neighbour(number: u8) -> IpAddr {
+    IpAddr::from([127, 0, 0, number])
 }

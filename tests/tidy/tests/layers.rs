@@ -10,6 +10,7 @@ use tidy::graph::{arrows, closure, workspace};
 const LAYERS: &[(&str, u8)] = &[
     ("model", 1),
     ("chacha", 1),
+    ("datagrams", 2),
     ("engine", 3),
     ("control", 3),
     ("dns", 3),
@@ -47,6 +48,7 @@ const BESIDE: &[(&str, &str, &str)] = &[
 const ONLY: &[(&str, &[&str], &str)] = &[
     ("model", &[], "it is the ground"),
     ("chacha", &[], "it seals bytes and knows nothing of packets; what is dangerous in it stays small"),
+    ("datagrams", &[], "it moves bytes of anybody; what is dangerous in it stays small"),
     ("wireguard", &["model", "chacha"], "it is the protocol of the paper, whatever mesh speaks it"),
     ("stack", &[], "it carries packets of anybody; meshes, keys and names are its owner's"),
     ("ctl", &["model", "link"], "it speaks only the API"),

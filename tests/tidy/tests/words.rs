@@ -22,7 +22,7 @@ const WAITING: &[(&str, &str)] = &[
 ];
 
 /// Where `unsafe` may stand.
-const UNSAFE: &[&str] = &["netstack/tunnel/", "netstack/host/", "netstack/chacha/"];
+const UNSAFE: &[&str] = &["netstack/tunnel/", "netstack/host/", "netstack/chacha/", "netstack/datagrams/"];
 
 /// Domains that belong to nobody: an address there is no person's.
 const NOBODYS_DOMAINS: &[&str] =
