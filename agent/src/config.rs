@@ -1,12 +1,13 @@
 //! The settings of `warren-agent`.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Parser, ValueEnum};
 use host::InterfaceName;
-use host::drive::Server;
+use host::drive::{LIMIT_PER_SECOND_DEFAULT, NamesLimit, NamesOptions, Server};
 use host::resolver::ResolverMode;
 use host::wireguard::Crypto;
 use link::{PreferCarrier, ServerAddress, Trust};
@@ -71,6 +72,16 @@ pub struct Settings {
     /// UDP and TCP port of names, on this device's mesh addresses only.
     #[arg(long, env = "WARREN_DNS_PORT", default_value = "53", value_parser = clap::value_parser!(u16).range(1..))]
     pub dns_port: u16,
+    /// Threads that answer names on each address; more than one helps where one cannot keep up.
+    #[arg(long, env = "WARREN_DNS_THREADS", default_value = "1", value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub dns_threads: u8,
+    /// Answers to one address in a second over UDP, other than this device's own; who asks more is told to come by TCP.
+    /// 0: no limit.
+    #[arg(long, env = "WARREN_DNS_LIMIT", default_value_t = LIMIT_PER_SECOND_DEFAULT)]
+    pub dns_limit: u32,
+    /// Log one of so many questions; 0: none.
+    #[arg(long, env = "WARREN_DNS_LOG_SAMPLE", default_value = "0")]
+    pub dns_log_sample: u32,
     /// The server's TLS ends at a proxy: its certificate is verified, and the link is a WebSocket.
     #[arg(long, env = "WARREN_PROXIED")]
     pub proxied: bool,
@@ -86,6 +97,8 @@ pub struct Settings {
     /// Put back how names were resolved before, if an agent that is gone left it changed, and end.
     #[arg(long)]
     pub restore_resolver: bool,
+    #[command(flatten)]
+    pub metrics: shell::metrics::Settings,
     #[command(flatten)]
     pub log: shell::log::Settings,
 }
@@ -187,6 +200,16 @@ impl From<Carrier> for PreferCarrier {
 }
 
 impl Settings {
+    /// How names are answered.
+    pub fn names(&self) -> NamesOptions {
+        NamesOptions {
+            threads: self.dns_threads.into(),
+            limit: NonZeroU32::new(self.dns_limit).map(NamesLimit::per_second),
+            log_sample: self.dns_log_sample,
+            shared: false,
+        }
+    }
+
     /// Where the proxies listen, if anywhere.
     ///
     /// # Errors
@@ -274,6 +297,14 @@ mod tests {
         assert!(settings(&["--proxy", "none"]).admits(1055));
         let named = settings(&["--inbound", "80,443"]);
         assert!(named.admits(443) && !named.admits(22));
+    }
+
+    #[test]
+    fn names_are_answered_as_usual_unless_told_otherwise() {
+        let names = |args: &[&str]| parse(args).expect("settings").names();
+        assert_eq!(names(&[]), NamesOptions::default());
+        let told = names(&["--dns-threads", "3", "--dns-limit", "0", "--dns-log-sample", "100"]);
+        assert_eq!((told.threads, told.limit, told.log_sample), (3, None, 100));
     }
 
     #[test]

@@ -26,7 +26,9 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use host::capabilities::{self, Missing, Needed};
+use host::metrics::Node;
 use shell::service::{self, Wish, Wishes};
+use tokio::net::TcpListener;
 
 use crate::config::{Mode, Settings};
 use crate::profiles::Profiles;
@@ -73,7 +75,9 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         Some(address) => Some(proxy::Listener::bind(address, settings.proxy_outside).await?),
         None => None,
     };
+    let metrics = shell::metrics::listen(&settings.metrics).await.context("metrics cannot be served")?;
     let profiles = Arc::new(Profiles::start(Arc::new(settings), store)?);
+    let scraped = metrics.map(|listener| tokio::spawn(scraped(listener, Arc::clone(&profiles))));
     let proxying = proxy.map(|proxy| tokio::spawn(proxy.serve(Arc::clone(&profiles))));
     let listener =
         socket::listen(&path, group).await.with_context(|| format!("cannot listen on {}", path.display()))?;
@@ -87,12 +91,32 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     }
     service::stopping();
     serving.abort();
-    if let Some(proxying) = proxying {
-        proxying.abort();
+    for task in [proxying, scraped].into_iter().flatten() {
+        task.abort();
     }
     // The socket is ours; a leftover one would be replaced by the next start.
     let _ = std::fs::remove_file(&path);
     profiles.stop().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Shows figures of every profile to whoever scrapes them.
+async fn scraped(listener: TcpListener, profiles: Arc<Profiles>) {
+    let figures = move || {
+        let profiles = Arc::clone(&profiles);
+        async move {
+            let mut nodes = Vec::new();
+            for profile in profiles.all_running().await {
+                // One that failed has no figures now.
+                if let Ok(handle) = profile.handle()
+                    && let Ok(node) = Node::look(profile.interface(), &handle).await
+                {
+                    nodes.push(node);
+                }
+            }
+            host::metrics::text(nodes)
+        }
+    };
+    shell::metrics::serve(listener, figures).await;
 }

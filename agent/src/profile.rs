@@ -267,6 +267,7 @@ impl Runner {
             ledger: ledger(&self.kept),
             server: Some(self.settings.server(server)),
             names_port: self.settings.dns_port,
+            names: self.settings.names(),
             seed: random()?,
         })
     }

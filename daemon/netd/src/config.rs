@@ -1,9 +1,11 @@
 //! The settings of `warren-netd`: what no server can make it leave.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::Parser;
 use host::InterfaceName;
+use host::drive::{LIMIT_PER_SECOND_DEFAULT, NamesLimit, NamesOptions};
 use host::wireguard::{Crypto, Mode};
 use ipnet::IpNet;
 use model::Name;
@@ -45,11 +47,34 @@ pub struct Settings {
     /// UDP and TCP port of names, on the hub's mesh addresses only.
     #[arg(long, env = "WARREN_DNS_PORT", default_value = "53", value_parser = clap::value_parser!(u16).range(1..))]
     pub dns_port: u16,
+    /// Threads that answer names on each address; more than one helps where one cannot keep up.
+    #[arg(long, env = "WARREN_DNS_THREADS", default_value = "1", value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub dns_threads: u8,
+    /// Answers to one address in a second over UDP; who asks more is told to come by TCP. 0: no limit.
+    #[arg(long, env = "WARREN_DNS_LIMIT", default_value_t = LIMIT_PER_SECOND_DEFAULT)]
+    pub dns_limit: u32,
+    /// Log one of so many questions; 0: none.
+    #[arg(long, env = "WARREN_DNS_LOG_SAMPLE", default_value = "0")]
+    pub dns_log_sample: u32,
     /// Print the settings in force and end.
     #[arg(long)]
     pub print_config: bool,
     #[command(flatten)]
+    pub metrics: shell::metrics::Settings,
+    #[command(flatten)]
     pub log: shell::log::Settings,
+}
+
+impl Settings {
+    /// How names are answered.
+    pub fn names(&self) -> NamesOptions {
+        NamesOptions {
+            threads: self.dns_threads.into(),
+            limit: NonZeroU32::new(self.dns_limit).map(NamesLimit::per_second),
+            log_sample: self.dns_log_sample,
+            shared: false,
+        }
+    }
 }
 
 impl shell::service::Daemon for Settings {
@@ -99,6 +124,14 @@ mod tests {
     }
 
     #[test]
+    fn names_are_answered_as_usual_unless_told_otherwise() {
+        let names = |args: &[&str]| parse(args).expect("settings").names();
+        assert_eq!(names(&[]), NamesOptions::default());
+        let told = names(&["--dns-threads", "3", "--dns-limit", "0", "--dns-log-sample", "100"]);
+        assert_eq!((told.threads, told.limit, told.log_sample), (3, None, 100));
+    }
+
+    #[test]
     fn nonsense_is_refused() {
         for bad in [
             ["--interface", "../x"],
@@ -109,6 +142,10 @@ mod tests {
             ["--mesh-blocks", "10.0.0.0/33"],
             ["--zone-suffixes", "a b"],
             ["--dns-port", "65536"],
+            ["--dns-threads", "0"],
+            ["--dns-threads", "17"],
+            ["--dns-limit", "-1"],
+            ["--metrics-listen", "0.0.0.0:8081"],
         ] {
             assert!(parse(&bad).is_err(), "{bad:?}");
         }

@@ -1,6 +1,7 @@
 //! `warren-netd`, the privileged network daemon: keeps the hub's interface, firewall and names as its snapshots say.
 //!
-//! Has two capabilities and no more; knows no database, no certificate and no TCP listener but the one for names.
+//! Has two capabilities and no more; knows no database, no certificate and no TCP listener but the one for names and,
+//! if asked for, one on loopback for metrics.
 
 mod config;
 mod owned;
@@ -12,12 +13,14 @@ use engine::{Guard, NodeConfig, Role};
 use host::capabilities;
 use host::drive::{Commands, Handle, Moment, Server, Setup, channel};
 use host::files::StateDirectory;
+use host::metrics::Node;
 use host::resolver::ResolverConfig;
 use host::wireguard::Tuning;
-use host::{HostConfig, keyfile};
+use host::{HostConfig, InterfaceName, keyfile};
 use model::PrivateKey;
 use model::wire::Remark;
 use shell::service::{self, Watchdog, Wish, Wishes};
+use tokio::net::TcpListener;
 
 use crate::config::Settings;
 
@@ -71,9 +74,14 @@ async fn keep(settings: Settings, apid: u32) -> anyhow::Result<()> {
     );
     let setup = setup(&settings, apid, key, &state)?;
     let (handle, commands) = channel();
+    let metrics = shell::metrics::listen(&settings.metrics).await.context("metrics cannot be served")?;
+    let scraped = metrics.map(|listener| tokio::spawn(scraped(listener, settings.interface, handle.clone())));
     let obeying = tokio::spawn(obey(wishes, handle));
     let ended = run(setup, commands).await;
     obeying.abort();
+    if let Some(scraped) = scraped {
+        scraped.abort();
+    }
     ended?;
     tracing::info!("stopped; what the kernel keeps stays");
     Ok(())
@@ -88,6 +96,15 @@ async fn run(setup: Setup, commands: Commands) -> Result<(), host::drive::DriveE
         Moment::Stopping => service::stopping(),
     })
     .await
+}
+
+/// Shows figures to whoever scrapes them.
+async fn scraped(listener: TcpListener, interface: InterfaceName, handle: Handle) {
+    let figures = move || {
+        let (interface, handle) = (interface.clone(), handle.clone());
+        async move { host::metrics::text(Node::look(&interface, &handle).await.into_iter().collect()) }
+    };
+    shell::metrics::serve(listener, figures).await;
 }
 
 /// Ends when the operator wants the node to end.
@@ -124,6 +141,7 @@ fn setup(settings: &Settings, apid: u32, key: PrivateKey, state: &StateDirectory
         ledger: state.file("ledger"),
         server: Some(Server::Unix { path: settings.socket.clone(), owner: Some(apid) }),
         names_port: settings.dns_port,
+        names: settings.names(),
         seed,
     })
 }

@@ -46,6 +46,7 @@ use self::report::Publisher;
 pub use self::carrier::Server;
 pub use self::handle::{Commands, Gone, Handle, channel};
 pub use self::report::{Counters, LinkReport, NamesReport, Report};
+pub use dns::serve::{LIMIT_PER_SECOND_DEFAULT, Limit as NamesLimit, Options as NamesOptions};
 
 /// Names being resolved at once. A node has few endpoints with names; the rest waits its turn.
 const RESOLVES_MAX: usize = 16;
@@ -71,6 +72,8 @@ pub struct Setup {
     pub server: Option<Server>,
     /// Where Magic DNS answers: [`dns::serve::DNS_PORT`] but in tests.
     pub names_port: u16,
+    /// How Magic DNS answers.
+    pub names: NamesOptions,
     /// Randomness for the engine and for the table of names, fresh at each start.
     pub seed: [u8; 32],
 }
@@ -173,7 +176,7 @@ impl Driver {
             hands,
             host,
             link: Link::new(setup.server),
-            names: NamesTask::start(names_port, &setup.seed),
+            names: NamesTask::start(names_port, setup.names, &setup.seed),
             changed,
             events,
             ledger: setup.ledger,

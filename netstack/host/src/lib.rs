@@ -15,6 +15,7 @@ mod host;
 pub mod interface;
 pub mod keyfile;
 mod links;
+pub mod metrics;
 mod netlink;
 mod place;
 mod pointed;

@@ -4,5 +4,6 @@
 
 pub mod config;
 pub mod log;
+pub mod metrics;
 pub mod service;
 pub mod users;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dns::Names;
-use dns::serve::{Counters, Server};
+use dns::serve::{Counters, Options, Server};
 use engine::NamesUpdate;
 use ipnet::IpNet;
 use model::{Digest, MeshAddresses, TenantId};
@@ -32,11 +32,11 @@ pub(crate) struct NamesTask {
 
 impl NamesTask {
     /// Without a port, names are held but answered nowhere. The seed is the node's.
-    pub(crate) fn start(port: Option<u16>, seed: &[u8; 32]) -> Self {
+    pub(crate) fn start(port: Option<u16>, options: Options, seed: &[u8; 32]) -> Self {
         let (updates, taken) = mpsc::channel(UPDATES_MAX);
         let (published, reports) = watch::channel(NamesReport::default());
         let names = Arc::new(Names::new(*Digest::of("warren names seed 1", &[seed]).as_bytes()));
-        let server = Server::new(Arc::clone(&names), port.unwrap_or_default());
+        let server = Server::with(Arc::clone(&names), port.unwrap_or_default(), options);
         let counters = server.counters();
         let task = Serving {
             names: Arc::clone(&names),
@@ -115,6 +115,7 @@ impl Serving {
                     None => break,
                 },
                 () = tokio::time::sleep(RETRY_INTERVAL), if retry => {}
+                () = self.server.ended() => {}
             }
             self.listen().await;
             reports.send_if_modified(|shown| {

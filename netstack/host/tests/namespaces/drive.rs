@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::{Guard, Ledger, LedgerError, NodeConfig, Role};
-use host::drive::{DriveError, Handle, Moment, Report, Server as ServerAt, Setup, channel, drive};
+use host::drive::{
+    DriveError, Handle, Moment, NamesOptions, Report, Server as ServerAt, Setup, channel, drive,
+};
 use host::wireguard::Backend;
 use model::wire::Remark;
 use model::{IdentitySecret, NodeId, Nonce};
@@ -29,7 +31,15 @@ fn setup(directory: &Path, role: Role) -> Setup {
     let node = NodeConfig { role, wireguard: host.key.clone(), software: Remark::new("test") };
     let server = ServerAt::Unix { path: directory.join("server.sock"), owner: Some(0) };
     let ledger = directory.join("ledger");
-    Setup { node, host, ledger, server: Some(server), names_port: 53, seed: [4; 32] }
+    Setup {
+        node,
+        host,
+        ledger,
+        server: Some(server),
+        names_port: 53,
+        names: NamesOptions::default(),
+        seed: [4; 32],
+    }
 }
 
 fn hub(directory: &Path) -> Setup {

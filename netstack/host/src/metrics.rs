@@ -1,0 +1,168 @@
+//! What Prometheus scrapes of the nodes of a program. Counts nothing itself.
+
+use std::fmt;
+use std::sync::Arc;
+
+use dns::serve::{BUCKETS_MICROS, Counters as Names, Way};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, MetricEncoder, NoLabelSet, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use crate::drive::{Counters, Gone, Handle};
+use crate::interface::InterfaceName;
+
+/// A node at the moment of a scrape.
+#[derive(Debug, Clone)]
+pub struct Node {
+    interface: String,
+    done: Counters,
+    names: Arc<Names>,
+}
+
+/// Labels of one series; the interface comes first.
+type Labels<'a> = Vec<(&'static str, &'a str)>;
+
+impl Node {
+    /// Asks a node for its figures.
+    ///
+    /// # Errors
+    /// It has stopped.
+    pub async fn look(interface: &InterfaceName, handle: &Handle) -> Result<Self, Gone> {
+        let (report, names) = (handle.report().await?, handle.names().await?);
+        Ok(Self { interface: interface.to_string(), done: report.counters, names })
+    }
+
+    fn labels<'a>(&'a self, more: &[(&'static str, &'a str)]) -> Labels<'a> {
+        [&[("interface", &*self.interface)], more].concat()
+    }
+}
+
+/// All series in the text format of OpenMetrics 1.0.
+pub fn text(nodes: Vec<Node>) -> String {
+    let mut registry = Registry::with_prefix("warren");
+    registry.register_collector(Box::new(Nodes(nodes)));
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = text::encode(&mut text, &registry);
+    text
+}
+
+#[derive(Debug)]
+struct Nodes(Vec<Node>);
+
+/// A family of counters with one series a node: name, help, figure.
+type NodeCounter = (&'static str, &'static str, fn(&Node) -> u64);
+
+const NODE_COUNTERS: [NodeCounter; 8] = [
+    ("node_changes", "Changes made to the host", |node| node.done.changes_total),
+    ("node_changes_failed", "Changes that could not be made", |node| node.done.changes_failed_total),
+    ("node_observations", "Looks at the whole host", |node| node.done.observations_total),
+    ("node_dials", "Attempts to reach the server", |node| node.done.dials_total),
+    ("dns_slipped", "Queries over their source's limit, told to come by TCP", |node| node.names.slipped()),
+    ("dns_crowded", "Queries that got SERVFAIL because too many were under way", |node| node.names.crowded()),
+    ("dns_tcp_turned_away", "TCP connections that there was no place for", |node| node.names.turned_away()),
+    ("dns_tcp_cut_off", "TCP connections of askers too slow or without a query", |node| node.names.cut_off()),
+];
+
+/// Why there was no answer: reason, figure.
+type Silence = (&'static str, fn(&Names) -> u64);
+
+const SILENCES: [Silence; 5] = [
+    ("no_query", Names::dropped),
+    ("malformed", Names::malformed),
+    ("limited", Names::limited),
+    ("overflowed", Names::overflowed),
+    ("unsent", Names::unsent),
+];
+
+impl Collector for Nodes {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for (name, help, figure) in NODE_COUNTERS {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for node in &self.0 {
+                count(&mut family, &node.labels(&[]), figure(node))?;
+            }
+        }
+        let help = "Queries without an answer, by reason";
+        let mut family = encoder.encode_descriptor("dns_unanswered", help, None, MetricType::Counter)?;
+        for node in &self.0 {
+            for (reason, figure) in SILENCES {
+                count(&mut family, &node.labels(&[("reason", reason)]), figure(&node.names))?;
+            }
+        }
+        let help = "Answers, by how the question came, how the answer came about, and code";
+        let mut family = encoder.encode_descriptor("dns_answers", help, None, MetricType::Counter)?;
+        for (node, way) in self.ways() {
+            for (code, figure) in node.names.answered_by(way) {
+                let labels = [&of(way)[..], &[("rcode", code)]].concat();
+                count(&mut family, &node.labels(&labels), figure)?;
+            }
+        }
+        let help = "Time from a question's arrival to its answer";
+        let mut family =
+            encoder.encode_descriptor("dns_answer_duration_seconds", help, None, MetricType::Histogram)?;
+        for (node, way) in self.ways() {
+            durations(&mut family, &node.labels(&of(way)), &node.names, way)?;
+        }
+        let help = "TCP connections that are open";
+        let mut family = encoder.encode_descriptor("dns_tcp_connections", help, None, MetricType::Gauge)?;
+        for node in &self.0 {
+            ConstGauge::new(i64::try_from(node.names.connections()).unwrap_or(i64::MAX))
+                .encode(family.encode_family(&node.labels(&[]))?)?;
+        }
+        Ok(())
+    }
+}
+
+impl Nodes {
+    fn ways(&self) -> impl Iterator<Item = (&Node, Way)> {
+        self.0.iter().flat_map(|node| Way::all().map(move |way| (node, way)))
+    }
+}
+
+fn of(way: Way) -> [(&'static str, &'static str); 2] {
+    [("transport", way.transport_str()), ("path", way.path.as_str())]
+}
+
+fn count(family: &mut MetricEncoder<'_>, labels: &Labels<'_>, figure: u64) -> fmt::Result {
+    ConstCounter::new(figure).encode(family.encode_family(labels)?)
+}
+
+fn durations(family: &mut MetricEncoder<'_>, labels: &Labels<'_>, names: &Names, way: Way) -> fmt::Result {
+    let took = names.took(way);
+    let counts = took.counts();
+    let ends = BUCKETS_MICROS.iter().map(|micros| std::time::Duration::from_micros(*micros).as_secs_f64());
+    let buckets: Vec<(f64, u64)> = ends.chain([f64::INFINITY]).zip(counts).collect();
+    let mut series = family.encode_family(labels)?;
+    series.encode_histogram::<NoLabelSet>(took.sum().as_secs_f64(), counts.iter().sum(), &buckets, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_promised_names_are_there() {
+        let node = |interface: &str| Node {
+            interface: interface.into(),
+            done: Counters { changes_total: 3, ..Counters::default() },
+            names: Arc::default(),
+        };
+        let text = text(vec![node("wg0"), node("wg1")]);
+        for line in [
+            "warren_node_changes_total{interface=\"wg0\"} 3",
+            "warren_dns_answers_total{interface=\"wg1\",transport=\"udp\",path=\"hot\",rcode=\"nxdomain\"} 0",
+            "warren_dns_answer_duration_seconds_bucket{le=\"0.00001\",interface=\"wg0\",transport=\"tcp\",path=\"slow\"} 0",
+            "warren_dns_answer_duration_seconds_bucket{le=\"+Inf\",interface=\"wg0\",transport=\"udp\",path=\"forwarded\"} 0",
+            "warren_dns_unanswered_total{interface=\"wg0\",reason=\"limited\"} 0",
+            "warren_dns_slipped_total{interface=\"wg0\"} 0",
+            "warren_dns_tcp_connections{interface=\"wg0\"} 0",
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line} is missing in\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+    }
+}
