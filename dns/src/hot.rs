@@ -20,6 +20,7 @@ use crate::rcode::Rcode;
 use crate::tenants::{Part, Sight, Spot};
 use crate::view::{Found, View};
 use asked::Asked;
+pub(crate) use asked::HEADER_BYTES;
 use compose::composed;
 use reply::{Reply, head};
 
@@ -47,7 +48,7 @@ pub(crate) fn answer_in_place(sight: Option<Sight<'_>>, buffer: &mut [u8], lengt
     let Some(query) = buffer.get(..length).filter(|_| buffer.len() >= HOT_BUFFER_BYTES) else {
         return Hot::Slow;
     };
-    if query.get(2).is_none_or(|flags| flags & 0x80 != 0) || query.len() < asked::HEADER_BYTES {
+    if query.get(2).is_none_or(|flags| flags & 0x80 != 0) || query.len() < HEADER_BYTES {
         return Hot::Drop;
     }
     let Some(asked) = Asked::read(query) else { return Hot::Slow };

@@ -10,6 +10,7 @@
 //!              └─ not certain ──▶ answer: hickory-proto ──▶ reply
 //! ```
 
+mod ahead;
 mod answer;
 mod arpa;
 mod authority;

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use ipnet::IpNet;
 use model::patch::ZonePatch;
 use model::{Block, Generation, Name, TenantId, Zone};
@@ -116,6 +116,10 @@ impl Names {
     /// What [`Self::answer`] says to a question of a type, and why.
     pub fn explain(&self, name: &Name, kind: u16, source: IpAddr) -> Explanation {
         explain(self.tenants.load().sight(source), name, kind)
+    }
+
+    pub(crate) fn tenants(&self) -> Guard<Arc<Tenants>> {
+        self.tenants.load()
     }
 
     fn change(&self, change: impl FnOnce(&mut Tenants)) {

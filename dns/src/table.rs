@@ -34,6 +34,12 @@ impl Table {
         self.groups[group][shard].get(tag, key)
     }
 
+    /// Reads something of where a key with this hash would be.
+    pub(crate) fn touch(&self, hash: u64) -> u8 {
+        let (group, shard, tag) = place(hash);
+        self.groups[group][shard].touch(tag)
+    }
+
     /// Sets the value of a key, or removes it.
     pub(crate) fn set(&mut self, hash: u64, key: &[u8], value: Option<&[u8]>) {
         let (group, shard, tag) = place(hash);

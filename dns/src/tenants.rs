@@ -119,6 +119,11 @@ impl Sight<'_> {
         self.asker.id == tenant
     }
 
+    /// The asker's own zone.
+    pub(crate) fn own(&self) -> Guard<Arc<View>> {
+        self.asker.view.load()
+    }
+
     /// Where a name belongs: to the asker's own zone or block, else to the nearest of the other zones that they see.
     pub(crate) fn spot(&self, name: &Sought) -> Option<Spot> {
         let (tenant, view) = (self.asker.id, self.asker.view.load());

@@ -176,12 +176,24 @@ impl View {
     pub(crate) fn find(&self, name: &Sought) -> Found<'_> {
         let depth = name.labels() - self.origin.labels;
         let below = &name.as_bytes()[..name.start(depth)];
-        let hash =
-            (0..depth).rev().fold(self.seed.start(), |above, at| self.seed.below(above, name.label(at)));
-        match self.names.get(hash, below) {
+        match self.names.get(self.hash_below(name, depth), below) {
             Some(value) => Found::Exact(Node::read(value)),
             None => self.covering(name, depth),
         }
+    }
+
+    fn hash_below(&self, name: &Sought, depth: usize) -> u64 {
+        (0..depth).rev().fold(self.seed.start(), |above, at| self.seed.below(above, name.label(at)))
+    }
+
+    /// By what a name is found. `None` if it is not within the origin.
+    pub(crate) fn hash(&self, name: &Sought) -> Option<u64> {
+        name.is_within(&self.origin).then(|| self.hash_below(name, name.labels() - self.origin.labels))
+    }
+
+    /// Reads something of where a name with this hash would be.
+    pub(crate) fn touch(&self, hash: u64) -> u8 {
+        self.names.touch(hash)
     }
 
     /// What answers for a name that does not exist. Looks from the origin down, so that a name of many labels costs

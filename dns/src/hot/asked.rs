@@ -5,7 +5,7 @@ use crate::opt::{Opt, options_fit};
 use crate::wire::Sought;
 
 /// Of a message (RFC 1035, section 4.1.1).
-pub(super) const HEADER_BYTES: usize = 12;
+pub(crate) const HEADER_BYTES: usize = 12;
 /// Type, class, TTL and length of an OPT record, and its owner, the root.
 const OPT_HEAD_BYTES: usize = 11;
 /// Names with more labels are not compressed by everybody alike; an address of IPv6 has 34.

@@ -12,6 +12,8 @@ pub(super) const UDP_RECEIVE_BUFFER_BYTES: usize = 1024 * 1024;
 pub const UDP_THREADS_MAX: usize = 16;
 /// After this many full batches in a row it is looked whether the kernel dropped something.
 pub(super) const UDP_FULL_BATCHES: u32 = 64;
+/// Fewer queries than this at once wait for memory one after the other: what they need is not looked for before.
+pub(super) const UDP_AHEAD_MIN: usize = 3;
 /// Pause after a socket failed to receive or accept: out of memory or descriptors, which trying at once worsens.
 pub(super) const RETRY_DELAY: Duration = Duration::from_millis(100);
 

@@ -19,13 +19,13 @@ use super::answerer::Answerer;
 use super::closing::{Ends, Life};
 use super::counters::{Code, Path, Tally, Way};
 use super::limiter::{Limit, Limiter, Verdict};
-use super::limits::{RETRY_DELAY, UDP_FULL_BATCHES, UDP_QUERY_BYTES_MAX, UDP_SEND_WAIT_MAX};
+use super::limits::{RETRY_DELAY, UDP_AHEAD_MIN, UDP_FULL_BATCHES, UDP_QUERY_BYTES_MAX, UDP_SEND_WAIT_MAX};
 use super::querylog;
 use super::question::{Brief, write_brief};
 use super::slow::Queue;
 use crate::answer::Transport;
-use crate::limits::HOT_BUFFER_BYTES;
 use crate::hot::Hot;
+use crate::limits::HOT_BUFFER_BYTES;
 use crate::rcode::Rcode;
 
 const SLOT_BYTES: usize =
@@ -165,6 +165,9 @@ impl Worker {
     fn answer(&mut self, count: usize) {
         let came = Instant::now();
         let mut tally = Tally::default();
+        if count >= UDP_AHEAD_MIN {
+            self.answerer.names.bring_near(self.batch.came().map(|(asker, query)| (query, asker.ip())));
+        }
         for slot in 0..count {
             if let Some(length) = self.answer_one(slot, came, &mut tally) {
                 self.batch.reply(slot, length);

@@ -44,6 +44,12 @@ impl Shard {
         Some(&self.arena[self.entry(self.slots[slot].at).value])
     }
 
+    /// Reads the first slot that a tag's search looks at, and the first byte of its entry.
+    pub(super) fn touch(&self, tag: u32) -> u8 {
+        let slot = self.slots.get(self.home(tag));
+        slot.and_then(|slot| self.arena.get(slot.at as usize)).copied().unwrap_or_default()
+    }
+
     /// Sets the value of a key.
     pub(super) fn set(&mut self, tag: u32, key: &[u8], value: &[u8]) {
         if let Some(slot) = self.find(tag, key) {

@@ -93,6 +93,12 @@ impl Batch {
         Some(Datagram { source, length: came.length, whole: came.whole, slot: bytes })
     }
 
+    /// Who sent what, as far as it fitted, in order.
+    pub fn came(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
+        let slots = self.arena.chunks_exact(self.slot_bytes).zip(&self.came[..self.count]);
+        slots.filter_map(|(slot, came)| Some((came.source.read()?, &slot[..came.length])))
+    }
+
     /// The first `length` bytes of a slot in use go to whom it came from, after those said before.
     ///
     /// # Panics
