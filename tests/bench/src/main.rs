@@ -2,6 +2,7 @@
 //! a figure belongs to one machine and one hour, so no test runs this. Started by `scripts/bench`.
 
 mod agent;
+mod dns;
 mod echo;
 mod edit;
 mod enrolment;
@@ -47,6 +48,11 @@ enum What {
     },
     /// What WireGuard engines do beside each other, and whether ours is as fast as it must be.
     Tunnel(tunnel::Args),
+    /// What a name server answers, costs and holds beside those of others, and whether ours is as good as it must be.
+    Dns(dns::Args),
+    /// One of the processes of the above.
+    #[command(hide = true, subcommand)]
+    DnsProcess(dns::Process),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -88,6 +94,11 @@ fn main() -> ExitCode {
     let (figures, check, results, revision) = match Args::parse().what {
         What::Mesh { figures, check, results, revision } => (figures, check, results, revision),
         What::Tunnel(args) => return if tunnel::run(&args) { ExitCode::SUCCESS } else { ExitCode::FAILURE },
+        What::Dns(args) => return if dns::run(&args) { ExitCode::SUCCESS } else { ExitCode::FAILURE },
+        What::DnsProcess(process) => {
+            process.run();
+            return ExitCode::SUCCESS;
+        }
     };
     let figures = if figures.is_empty() { ALL.to_vec() } else { figures };
     let mut report = Report::new(&results, &revision, check);

@@ -80,27 +80,14 @@ impl Report {
 
     fn table(&self) -> String {
         let head = ["figure", "measured", "n", "median", "p99", "max", "bound", "holds"];
-        let mut lines: Vec<[String; 8]> = vec![head.map(str::to_owned)];
+        let mut lines = vec![head.map(str::to_owned).to_vec()];
         for part in &self.parts {
             lines.extend(part.series.iter().map(|series| self.line(part.name, series)));
         }
-        let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..head.len()).map(width).collect();
-        let mut table = String::new();
-        for (number, line) in lines.iter().enumerate() {
-            for (cell, width) in line.iter().zip(&widths) {
-                let _ = write!(table, "| {cell:width$} ");
-            }
-            table.push_str("|\n");
-            if number == 0 {
-                widths.iter().for_each(|width| table.push_str(&format!("|{}", "-".repeat(width + 2))));
-                table.push_str("|\n");
-            }
-        }
-        table
+        markdown(&lines)
     }
 
-    fn line(&self, figure: &str, series: &Series) -> [String; 8] {
+    fn line(&self, figure: &str, series: &Series) -> Vec<String> {
         let unit = series.unit;
         let verdict = match series.holds() {
             None => "",
@@ -108,7 +95,7 @@ impl Report {
             Some(true) => "yes",
             Some(false) => "NO",
         };
-        [
+        vec![
             figure.into(),
             series.what.clone(),
             series.values.len().to_string(),
@@ -138,6 +125,34 @@ pub fn head(revision: &str) -> String {
     format!("{}, revision {revision}, {}", now(), machine())
 }
 
+/// Lines of equally many cells as a table in Markdown; the first is its head.
+pub fn markdown(lines: &[Vec<String>]) -> String {
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..lines[0].len()).map(width).collect();
+    let mut text = String::new();
+    for (number, line) in lines.iter().enumerate() {
+        for (cell, width) in line.iter().zip(&widths) {
+            let _ = write!(text, "| {cell:width$} ");
+        }
+        text.push_str("|\n");
+        if number == 0 {
+            widths.iter().for_each(|width| text.push_str(&format!("|{}", "-".repeat(width + 2))));
+            text.push_str("|\n");
+        }
+    }
+    text
+}
+
+/// Three digits, as nobody reads more.
+pub fn short(value: f64) -> String {
+    match value {
+        v if v >= 100.0 => format!("{v:.0}"),
+        v if v >= 10.0 => format!("{v:.1}"),
+        v if v >= 1.0 => format!("{v:.2}"),
+        v => format!("{v:.3}"),
+    }
+}
+
 fn bound_text(bound: Bound, unit: Unit) -> String {
     match bound {
         Bound::P99Below(limit) => format!("p99 < {limit} {unit}"),
@@ -146,14 +161,8 @@ fn bound_text(bound: Bound, unit: Unit) -> String {
     }
 }
 
-/// Three digits or so, as nobody reads more.
 fn number(value: f64, unit: Unit) -> String {
-    let text = match value {
-        v if unit == Unit::Count || v >= 100.0 => format!("{v:.0}"),
-        v if v >= 10.0 => format!("{v:.1}"),
-        v if v >= 1.0 => format!("{v:.2}"),
-        v => format!("{v:.3}"),
-    };
+    let text = if unit == Unit::Count { format!("{value:.0}") } else { short(value) };
     format!("{text} {unit}").trim_end().to_owned()
 }
 

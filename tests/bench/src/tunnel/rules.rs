@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::OTHERS;
 use super::rows::{Row, Rows};
+use crate::report::short;
 
 const OURS: &str = "warren";
 const REFERENCE: &str = "warren reference";
@@ -111,16 +112,6 @@ impl Rule {
 
 fn words(factor: f64, other: &str) -> String {
     format!("{} × {other}", short(factor))
-}
-
-/// Three digits, as nobody reads more.
-pub(crate) fn short(value: f64) -> String {
-    match value {
-        v if v >= 100.0 => format!("{v:.0}"),
-        v if v >= 10.0 => format!("{v:.1}"),
-        v if v >= 1.0 => format!("{v:.2}"),
-        v => format!("{v:.3}"),
-    }
 }
 
 /// Every rule for which our engine or its reference has a figure.

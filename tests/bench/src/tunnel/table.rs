@@ -1,9 +1,7 @@
 //! The medians of all contenders beside each other, as Markdown.
 
-use std::fmt::Write as _;
-
 use super::rows::{Row, Rows};
-use super::rules::short;
+use crate::report::{markdown, short};
 
 /// Lines of equally many cells; the first is the head.
 #[derive(Debug)]
@@ -27,19 +25,6 @@ impl Table {
 
     pub(crate) fn text(&self) -> String {
         let Self(lines) = self;
-        let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..lines[0].len()).map(width).collect();
-        let mut text = String::new();
-        for (number, line) in lines.iter().enumerate() {
-            for (cell, width) in line.iter().zip(&widths) {
-                let _ = write!(text, "| {cell:width$} ");
-            }
-            text.push_str("|\n");
-            if number == 0 {
-                widths.iter().for_each(|width| text.push_str(&format!("|{}", "-".repeat(width + 2))));
-                text.push_str("|\n");
-            }
-        }
-        text
+        markdown(lines)
     }
 }
