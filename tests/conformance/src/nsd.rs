@@ -36,8 +36,16 @@ impl Nsd {
         let conf = folder.path().join("nsd.conf");
         fs::write(&conf, configuration(home, &folder, address)).expect("the folder is ours");
         let said = fs::File::create(folder.path().join("said")).expect("the folder is ours");
-        let child =
-            Command::new("nsd").arg("-d").arg("-c").arg(&conf).stdin(Stdio::null()).stderr(said).spawn();
+        // Where Debian has it, and not everybody looks.
+        let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
+        let child = Command::new("nsd")
+            .env("PATH", path)
+            .arg("-d")
+            .arg("-c")
+            .arg(&conf)
+            .stdin(Stdio::null())
+            .stderr(said)
+            .spawn();
         let mut child = child.expect("nsd is installed (scripts/dns-conformance installs it)");
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
         socket.connect(address).expect("loopback is there");
