@@ -16,6 +16,11 @@ pub fn group(text: &str) -> Option<u32> {
     text.parse().ok().or_else(found)
 }
 
+/// The name of a user, or its number if the machine knows none.
+pub fn name(uid: u32) -> String {
+    User::from_uid(Uid::from_raw(uid)).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
+}
+
 /// Whether a user, whose process has this group, is a member of another group (getgrouplist(3)).
 pub fn is_member(uid: u32, gid: u32, of_group: u32) -> bool {
     if gid == of_group {
@@ -37,6 +42,7 @@ mod tests {
         assert_eq!(group("root"), Some(0));
         assert_eq!(user("no such user"), None);
         assert_eq!(group(""), None);
+        assert_eq!((name(0).as_str(), name(64_101).as_str()), ("root", "64101"));
     }
 
     #[test]
