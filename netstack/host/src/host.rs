@@ -242,7 +242,14 @@ impl Host {
             }
             Change::SetUp => {
                 let index = self.index()?;
-                self.links.set_up(index).map_err(link_error("state"))
+                match self.links.set_up(index) {
+                    // The kernel's WireGuard takes its port when the interface comes up.
+                    Err(error) if error.errno() == Some(Errno::EADDRINUSE as i32) => {
+                        let port = self.read_engine()?.map_or(0, |state| state.listen_port);
+                        Err(wireguard(WireguardError::PortTaken { port }))
+                    }
+                    done => done.map_err(link_error("state")),
+                }
             }
             Change::AddAddress(net) => {
                 let index = self.index()?;

@@ -82,6 +82,18 @@ impl Default for Tuning {
     }
 }
 
+impl Tuning {
+    /// What of it is set and means nothing in a mode, as it is of our own engine.
+    pub fn idle(&self, mode: Mode) -> Option<&'static str> {
+        let default = Self::default();
+        match mode {
+            Mode::Kernel if self.crypto != default.crypto => Some("crypto"),
+            Mode::Kernel if self.offload != default.offload => Some("offload"),
+            _ => None,
+        }
+    }
+}
+
 /// A WireGuard device as its engine sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DeviceState {
@@ -125,6 +137,14 @@ pub enum WireguardError {
     /// The process has no descriptor left for the packets.
     #[error("a wire inside this process")]
     Descriptors(#[source] std::io::Error),
+    /// Another program listens there.
+    #[error(
+        "udp port {port} is taken: `ss -lunp sport = :{port}` says by whom; end that, or set another --listen-port"
+    )]
+    PortTaken {
+        /// As asked for.
+        port: u16,
+    },
     /// There is no interface to work on.
     #[error("there is no interface")]
     NoInterface,

@@ -41,6 +41,8 @@ pub struct Config {
     pub fwmark: u32,
     /// Where `wg` finds the device's socket, see [`crate::UAPI_DIRECTORY`]. `None`: nowhere.
     pub uapi_directory: Option<PathBuf>,
+    /// Whether that socket is made again when somebody removes it.
+    pub uapi_returns: bool,
     /// What seals and opens packets.
     pub cipher: Cipher,
     /// Whether the kernel cuts and joins packets for us, as far as it can.
@@ -56,6 +58,7 @@ impl Default for Config {
             listen_port: 0,
             fwmark: 0,
             uapi_directory: None,
+            uapi_returns: false,
             cipher: Cipher::fastest(),
             offload: true,
             probe: None,
@@ -152,7 +155,7 @@ impl Device {
         let mut worker = Worker::new(shared);
         device.start("wg-work", move || worker.run(&to_do))?;
         if let Some(path) = socket {
-            let server = Server::start(&path, Arc::clone(&device.shared));
+            let server = Server::start(&path, config.uapi_returns, Arc::clone(&device.shared));
             device.server = Some(server.map_err(|source| DeviceError::Uapi { path, source })?);
         }
         Ok(device)

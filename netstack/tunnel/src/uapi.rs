@@ -4,6 +4,7 @@
 //! with a fault is read to its end, so that the answer finds a client that listens, and nothing of it is applied.
 
 pub(crate) mod server;
+mod socket;
 
 use std::fmt::{self, Write};
 use std::net::{SocketAddr, SocketAddrV6};

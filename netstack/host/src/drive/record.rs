@@ -44,7 +44,9 @@ pub(crate) fn record(event: &Event) {
         Event::PeerTwice { key, kept, refused } => line!(event, "peer-twice", %key, %kept, %refused),
         Event::Drift { changes, first } => line!(event, "drift", changes, %first),
         Event::ChangeFailed { change, reason, retry_after } => {
-            line!(event, "change-failed", %change, reason, retry_after_seconds = retry_after.as_secs_f32());
+            // In tenths: nobody waits for less.
+            let retry_after_seconds = format_args!("{:.1}", retry_after.as_secs_f32());
+            line!(event, "change-failed", %change, reason, %retry_after_seconds);
         }
         Event::ObserveFailed { reason } => line!(event, "observe-failed", reason),
         Event::PersistFailed { reason } => line!(event, "persist-failed", reason),

@@ -93,6 +93,10 @@ impl Wireguard for Kernel {
         message.set_resolved_family_id(family(&mut netlink)?);
         match netlink.request(message) {
             Err(error) if error.errno() == Some(Errno::ENODEV as i32) => Err(WireguardError::NoInterface),
+            Err(error) if error.errno() == Some(Errno::EADDRINUSE as i32) => {
+                Err(listen_port
+                    .map_or(WireguardError::Netlink(error), |port| WireguardError::PortTaken { port }))
+            }
             other => Ok(other.map(|_| ())?),
         }
     }

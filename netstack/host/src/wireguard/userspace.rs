@@ -1,5 +1,6 @@
 //! Our own engine in this process, with the socket that `wg` reads. Ends with the process.
 
+use std::io;
 use std::path::PathBuf;
 
 use engine::PeerSetting;
@@ -44,6 +45,9 @@ impl Userspace {
                 self.device = None;
                 Err(WireguardError::NoInterface)
             }
+            Err(ApplyError::Port { port, source }) if source.kind() == io::ErrorKind::AddrInUse => {
+                Err(WireguardError::PortTaken { port })
+            }
             other => Ok(other?),
         }
     }
@@ -54,6 +58,7 @@ impl Wireguard for Userspace {
         if self.device().is_none() {
             let config = Config {
                 uapi_directory: self.uapi_directory.clone(),
+                uapi_returns: true,
                 cipher: self.tuning.crypto.cipher(),
                 offload: self.tuning.offload,
                 ..Config::default()

@@ -121,6 +121,24 @@ fn every_change_is_observed_and_done_twice_is_as_done_once() {
     assert_eq!(host.report().backend, backend());
 }
 
+#[test]
+fn a_port_that_is_taken_is_named_with_what_to_do() {
+    if !alone("changes::a_port_that_is_taken_is_named_with_what_to_do") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mut host = Host::open(config(directory.path())).unwrap();
+    let taken = std::net::UdpSocket::bind("0.0.0.0:51820").unwrap();
+    host.apply(&Change::CreateInterface).unwrap();
+    // Our own engine takes the port at once, the kernel's when the interface comes up.
+    let steps = [Change::SetDevice { listen_port: Some(51820) }, Change::SetUp];
+    let refused = steps.iter().find_map(|change| host.apply(change).err()).expect("nobody gets it");
+    let said = host::chain(&refused);
+    assert!(said.contains("udp port 51820 is taken") && said.contains("--listen-port"), "{said}");
+    drop(taken);
+    steps.iter().for_each(|change| host.apply(change).unwrap());
+}
+
 /// The model cannot know the first MTU and port, nor that switches live and die with the interface.
 fn settle_what_the_kernel_chooses(expect: &mut Observed, observed: &mut Observed) {
     match (&mut expect.interface, &observed.interface) {

@@ -4,18 +4,18 @@
 
 use std::io::{self, BufRead, BufReader, Read as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use std::{fmt, fs, str};
+use std::{fmt, str};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use zeroize::Zeroizing;
 
+use super::socket::SocketFile;
 use super::{LINE_BYTES_MAX, Parser, Refused, Request, print_state};
 use crate::shared::Shared;
 
@@ -25,6 +25,8 @@ const CLIENTS_MAX: usize = 4;
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long to wait when no client can be taken, because descriptors are used up.
 const ACCEPT_PAUSE_MS: u16 = 200;
+/// A socket that could not be made again is tried again after so long.
+const LOST_PAUSE_MS: u16 = 10_000;
 /// How much of an answer is made before it is sent.
 const CHUNK_BYTES: usize = 16 * 1024;
 /// Stack of a client's thread: a line, and what serves it.
@@ -37,15 +39,16 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Listens on the path; what a dead process left there is replaced.
+    /// Listens on the path; what a dead process left there is replaced. Whether it `returns` when somebody removed it, is
+    /// the device's wish.
     ///
     /// # Errors
     /// `AddrInUse` if a living process listens there.
-    pub(crate) fn start(path: &Path, shared: Arc<Shared>) -> io::Result<Self> {
-        let socket = SocketFile::listen(path)?;
+    pub(crate) fn start(path: &Path, returns: bool, shared: Arc<Shared>) -> io::Result<Self> {
+        let socket = SocketFile::listen(path, returns)?;
         let of_thread = Arc::clone(&shared);
         let builder = thread::Builder::new().name("wg-uapi".to_owned()).stack_size(STACK_BYTES);
-        let thread = builder.spawn(move || accept(&socket, &of_thread))?;
+        let thread = builder.spawn(move || accept(socket, &of_thread))?;
         Ok(Self { shared, thread: Some(thread) })
     }
 }
@@ -55,40 +58,6 @@ impl Drop for Server {
         self.shared.halt();
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!(interface = self.shared.name, "the thread of wg's socket panicked");
-        }
-    }
-}
-
-/// A listener whose file goes with it.
-struct SocketFile {
-    listener: UnixListener,
-    path: PathBuf,
-}
-
-impl SocketFile {
-    fn listen(path: &Path) -> io::Result<Self> {
-        if let Some(directory) = path.parent() {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        }
-        if fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket()) {
-            match UnixStream::connect(path) {
-                Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)?,
-                Err(error) => return Err(error),
-            }
-        }
-        let listener = UnixListener::bind(path)?;
-        let socket = Self { listener, path: path.to_owned() };
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-        socket.listener.set_nonblocking(true)?;
-        Ok(socket)
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.path) {
-            tracing::debug!(path = %self.path.display(), %error, "socket was removed by somebody else");
         }
     }
 }
@@ -113,14 +82,13 @@ impl Seats {
 }
 
 /// Until the device is halted. Every client is served by a thread that ends in bounded time.
-fn accept(socket: &SocketFile, shared: &Shared) {
+fn accept(mut socket: SocketFile, shared: &Shared) {
     let seats = Seats { free: Mutex::new(CLIENTS_MAX), freed: Condvar::new() };
     thread::scope(|scope| {
         while !shared.is_halted() {
-            if wait(shared, socket.listener.as_fd(), PollFlags::POLLIN, PollTimeout::NONE).is_err() {
-                continue;
-            }
-            let stream = match socket.listener.accept() {
+            await_client(shared, &socket);
+            socket.look();
+            let stream = match socket.listener().accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(error) => {
@@ -143,6 +111,18 @@ fn accept(socket: &SocketFile, shared: &Shared) {
             }
         }
     });
+}
+
+/// Until there is a client, the file is gone or the device is halted.
+fn await_client(shared: &Shared, socket: &SocketFile) {
+    let listener = socket.listener().as_fd();
+    let fds = [Some(listener), Some(shared.halted.as_fd()), socket.gone()];
+    let mut fds: Vec<PollFd<'_>> =
+        fds.into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+    let patience = if socket.is_lost() { PollTimeout::from(LOST_PAUSE_MS) } else { PollTimeout::NONE };
+    if let Err(error) = poll(&mut fds, patience) {
+        tracing::debug!(%error, "the wait for a client was cut short");
+    }
 }
 
 /// Gives descriptors time to come back, unless the device is halted.
