@@ -1,6 +1,7 @@
 //! `warren doctor dns [NAME]`: why a name resolves on this machine, or does not. Mends nothing; says what would.
 
 mod clock;
+mod interface;
 mod machine;
 mod route;
 mod servers;
@@ -46,6 +47,12 @@ pub async fn dns(profile: &Profile, name: Option<&str>) -> Result<Vec<Finding>, 
         port: profile.settings().dns_port,
     };
     let survey = survey(&ResolverConfig { port: own.port, ..ResolverConfig::off() }).await;
+    if let Some(groundless) = interface::missing(&report.node.failing, profile.settings().mode) {
+        let mut findings = vec![machine::owner(profile, report.host.resolver, &survey)];
+        findings.extend(machine::sources(&survey));
+        findings.extend(groundless);
+        return Ok(findings);
+    }
     if let Some(name) = name {
         return Ok(route::of(&own, &survey, report.host.resolver, name).await);
     }
@@ -55,10 +62,15 @@ pub async fn dns(profile: &Profile, name: Option<&str>) -> Result<Vec<Finding>, 
     findings.extend(told::failing(&report, &survey));
     findings.extend(told::told(&own, &survey, report.host.resolver));
     findings.extend(servers::port(&own, &report));
-    findings.extend(servers::agent(&own, &report).await);
+    if !report.names.listening.is_empty() {
+        findings.extend(servers::agent(&own, &report).await);
+    }
     findings.push(servers::hub(&own).await);
     findings.extend(clock::behind(profile.ledger()));
-    findings.push(route::found(&own.name, &own.addresses.both(), remedy(report.host.resolver)).await);
+    // What is wrong before explains why nothing is found.
+    let remedy =
+        if findings.iter().all(|f| f.ok) { remedy(report.host.resolver) } else { "mend the above first" };
+    findings.push(route::found(&own.name, &own.addresses.both(), remedy).await);
     Ok(findings)
 }
 
@@ -105,9 +117,14 @@ fn remedy(owner: Owner) -> &'static str {
 const LOG: &str = "see why: journalctl -u warren-agent";
 
 fn good(about: &str, what: &str) -> Finding {
-    Finding { about: about.into(), ok: true, what: what.into(), remedy: String::new() }
+    Finding { about: about.into(), ok: true, unchecked: false, what: what.into(), remedy: String::new() }
 }
 
 fn bad(about: &str, what: &str, remedy: &str) -> Finding {
-    Finding { about: about.into(), ok: false, what: what.into(), remedy: remedy.into() }
+    Finding { ok: false, remedy: remedy.into(), ..good(about, what) }
+}
+
+/// What is not known because of something that is said already.
+fn unchecked(about: &str, what: &str) -> Finding {
+    Finding { unchecked: true, ..good(about, &format!("not checked: {what}")) }
 }

@@ -21,6 +21,7 @@ const RESOLVE_PATIENCE: Duration = Duration::from_secs(8);
 const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
 /// Whom programs ask beyond what is looked at, at most.
 const CANDIDATES_MAX: usize = 6;
+const NO_NAME: &str = "nobody has such a name: `warren status` shows those of the mesh";
 const HOSTS: &str = "/etc/hosts";
 
 /// The way of a name, step by step.
@@ -58,7 +59,9 @@ pub(super) async fn of(own: &Own, survey: &Survey, owner: Owner, name: &str) -> 
         }
     }
     let expected = if asked == own.name { own.addresses.both().to_vec() } else { Vec::new() };
-    findings.push(found(&asked, &expected, remedy(owner)).await);
+    // Where every server that is asked answers, it is the name that there is none of.
+    let mends = if findings.iter().all(|f| f.ok) { NO_NAME } else { remedy(owner) };
+    findings.push(found(&asked, &expected, mends).await);
     findings
 }
 

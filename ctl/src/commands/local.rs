@@ -244,7 +244,12 @@ fn findings(answer: Answer, output: &Output) -> Result<Exit, Failure> {
         output.json_line(&model::api::Page::whole(findings));
     } else {
         for finding in &findings {
-            output.line(&format!("{} {}", if finding.ok { "ok  " } else { "BAD " }, finding.what));
+            let mark = match (finding.ok, finding.unchecked) {
+                (_, true) => "--  ",
+                (true, _) => "ok  ",
+                (false, _) => "BAD ",
+            };
+            output.line(&format!("{mark} {}", finding.what));
             if !finding.remedy.is_empty() {
                 output.line(&format!("     → {}", finding.remedy));
             }

@@ -203,6 +203,9 @@ pub struct Finding {
     pub about: String,
     /// Whether it is well; a doctor lists what it looked at, too.
     pub ok: bool,
+    /// Nobody could look, because of something else that is not well.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unchecked: bool,
     /// What was looked at and what was found.
     pub what: String,
     /// The command that mends it, or makes it better; empty when there is nothing to do.
