@@ -9,8 +9,9 @@ use clap::{Parser, ValueEnum};
 use host::InterfaceName;
 use host::drive::{LIMIT_PER_SECOND_DEFAULT, NamesLimit, NamesOptions, Server};
 use host::resolver::ResolverMode;
-use host::wireguard::Crypto;
+use host::wireguard::{Crypto, Tuning};
 use link::{PreferCarrier, ServerAddress, Trust};
+use shell::config::WithoutEffect;
 use stack::Inbound;
 
 /// Where the proxies listen in mode netstack.
@@ -231,6 +232,11 @@ impl Settings {
         self.inbound.admits(port) && !is_proxy
     }
 
+    /// How our own engine works.
+    pub const fn tuning(&self) -> Tuning {
+        Tuning { crypto: self.crypto, offload: self.offload }
+    }
+
     /// How a server is dialled.
     pub fn server(&self, address: ServerAddress) -> Server {
         let trust = if self.proxied || self.ca_file.is_some() {
@@ -249,6 +255,37 @@ impl shell::service::Daemon for Settings {
 
     fn print_config(&self) -> bool {
         self.print_config
+    }
+
+    fn check(&self) -> Result<(), WithoutEffect> {
+        let refuse = |setting, because, instead| Err(WithoutEffect { setting, because, instead });
+        let has_proxy = match self.proxy {
+            Some(proxy) => proxy != Proxy::None,
+            None => self.mode == Mode::Netstack,
+        };
+        let with_proxy = "choose where proxies listen: --proxy ADDRESS:PORT";
+        match self.mode {
+            Mode::Interface(mode) => {
+                if let Some(setting) = self.tuning().idle(mode) {
+                    return refuse(setting, "in mode kernel", "choose --mode userspace");
+                }
+                if self.inbound != Inbound::All {
+                    return refuse("inbound", "in a mode with an interface", "choose --mode netstack");
+                }
+            }
+            Mode::Netstack => {
+                if !matches!(self.resolver, Resolver::Auto | Resolver::None) {
+                    return refuse("resolver", "in mode netstack", "choose a mode with an interface");
+                }
+            }
+        }
+        if self.proxy_open && !has_proxy {
+            return refuse("proxy-open", "without a proxy", with_proxy);
+        }
+        if self.proxy_outside && !has_proxy {
+            return refuse("proxy-outside", "without a proxy", with_proxy);
+        }
+        Ok(())
     }
 }
 
@@ -305,6 +342,35 @@ mod tests {
         assert_eq!(names(&[]), NamesOptions::default());
         let told = names(&["--dns-threads", "3", "--dns-limit", "0", "--dns-log-sample", "100"]);
         assert_eq!((told.threads, told.limit, told.log_sample), (3, None, 100));
+    }
+
+    #[test]
+    fn what_would_do_nothing_is_refused() {
+        use shell::service::Daemon as _;
+        let check = |args: &str, refused: Option<&str>| {
+            let args: Vec<&str> = args.split_whitespace().collect();
+            let found = parse(&args).expect("settings").check().err();
+            assert_eq!(found.map(|found| found.setting), refused, "{args:?}");
+        };
+        check("", None);
+        check("--mode kernel --crypto avx2", Some("crypto"));
+        check("--mode kernel --offload false", Some("offload"));
+        check("--mode auto --crypto avx2 --offload false", None);
+        check("--mode netstack --crypto avx2", None);
+        check("--mode userspace --inbound none", Some("inbound"));
+        check("--mode netstack --inbound none", None);
+        check("--mode netstack --resolver file", Some("resolver"));
+        check("--mode netstack --resolver none", None);
+        check("--proxy-outside", Some("proxy-outside"));
+        check("--mode netstack --proxy none --proxy-outside", Some("proxy-outside"));
+        check("--mode netstack --proxy none --proxy-open", Some("proxy-open"));
+        check("--mode netstack --proxy-outside", None);
+        check("--proxy 0.0.0.0:1055 --proxy-open --proxy-outside", None);
+        let said = parse(&["--proxy-open"]).expect("settings").check().expect_err("no proxy").to_string();
+        assert!(
+            said.starts_with("setting-without-effect: --proxy-open") && said.contains("--proxy A"),
+            "{said}"
+        );
     }
 
     #[test]

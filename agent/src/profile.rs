@@ -7,7 +7,7 @@ use std::time::Duration;
 use engine::{NodeConfig, Role};
 use host::drive::{DriveError, Handle, Report, Setup, channel};
 use host::resolver::{Owner, RESOLV_CONF, ResolverConfig, ResolverMode, detect};
-use host::wireguard::{self, Tuning};
+use host::wireguard;
 use host::{HostConfig, InterfaceName};
 use link::ServerAddress;
 use model::wire::Remark;
@@ -262,7 +262,7 @@ impl Runner {
                 state: self.kept.folder.clone(),
                 uapi_directory: Some(UAPI_DIRECTORY.into()),
                 stack: self.stack.clone(),
-                tuning: Tuning { crypto: self.settings.crypto, offload: self.settings.offload },
+                tuning: self.settings.tuning(),
             },
             ledger: ledger(&self.kept),
             server: Some(self.settings.server(server)),

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::Context as _;
-use clap::Parser;
+use clap::{Parser, ValueEnum as _};
 use host::capabilities::{self, Needed};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -46,12 +46,29 @@ struct Wish {
     /// Let the kernel neither cut nor join packets.
     #[arg(long)]
     no_offload: bool,
-    /// silent, error or verbose, on standard error.
-    #[arg(long, env = "LOG_LEVEL", default_value = "error")]
-    log_level: String,
+    /// What is said on standard error; without it as LOG_LEVEL says, else errors.
+    #[arg(long)]
+    log_level: Option<Level>,
     /// The program was started by itself: its standard output leads to the one that waits.
     #[arg(long, hide = true)]
     awaited: bool,
+}
+
+/// How much is said; wireguard-go's words, as scripts that start it set them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Level {
+    Silent,
+    Error,
+    #[value(alias = "debug")]
+    Verbose,
+}
+
+impl Wish {
+    /// As asked for, or as the environment says where it says one of ours: other programs read it, too.
+    fn level(&self, environment: Option<&str>) -> Level {
+        let said = || Level::from_str(environment?, true).ok();
+        self.log_level.or_else(said).unwrap_or(Level::Error)
+    }
 }
 
 /// The arguments of this command, if it is the one that was called: by its word, or by the name of the program.
@@ -110,7 +127,8 @@ fn serve(wish: &Wish) -> anyhow::Result<ExitCode> {
     }
     // The program was started by a link of /proc.
     nix::sys::prctl::set_name(c"warren-wg").context("no name")?;
-    start_log(&wish.log_level)?;
+    let level = wish.level(std::env::var("LOG_LEVEL").ok().as_deref());
+    start_log(level)?;
     // Before the first thread: threads inherit mask and capabilities from who starts them.
     let mut ending = SigSet::empty();
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().for_each(|signal| ending.add(signal));
@@ -130,7 +148,7 @@ fn serve(wish: &Wish) -> anyhow::Result<ExitCode> {
     let device = Device::create(&wish.interface, config)?;
     let socket = Socket::watch(&wish.interface).context("the socket cannot be watched")?;
     if wish.awaited {
-        report(keeps_standard_error(&wish.log_level)).context("nobody waits any more")?;
+        report(keeps_standard_error(level)).context("nobody waits any more")?;
     }
     tracing::debug!(interface = wish.interface, cipher = %wish.crypto.cipher(), "serving");
     wait(&device, &socket, &ending)?;
@@ -201,15 +219,15 @@ fn report(keeps_standard_error: bool) -> io::Result<()> {
 }
 
 /// Whoever asks for more than errors wants to read them.
-fn keeps_standard_error(level: &str) -> bool {
-    matches!(level, "verbose" | "debug")
+fn keeps_standard_error(level: Level) -> bool {
+    level == Level::Verbose
 }
 
-fn start_log(level: &str) -> anyhow::Result<()> {
+fn start_log(level: Level) -> anyhow::Result<()> {
     let log_level = match level {
-        "silent" => "off",
-        "verbose" | "debug" => "debug",
-        _ => "warn",
+        Level::Silent => "off",
+        Level::Verbose => "debug",
+        Level::Error => "warn",
     };
     let settings = shell::log::Settings { log_format: shell::log::Format::Text, log_level: log_level.into() };
     shell::log::start(&settings).context("no log")
@@ -277,5 +295,17 @@ mod tests {
         assert!(wish.foreground && wish.no_offload && !wish.awaited);
         assert!(parse("wg0 --state-dir /tmp").is_err());
         assert!(parse("--crypto rot13 wg0").is_err());
+    }
+
+    #[test]
+    fn a_level_that_is_none_is_refused_but_in_the_environment_of_all() {
+        let level = |line, environment| {
+            Wish::try_parse_from(arguments(line)).map(|wish| wish.level(environment)).ok()
+        };
+        assert_eq!(level("wg0", None), Some(Level::Error));
+        assert_eq!(level("wg0", Some("verbose")), Some(Level::Verbose));
+        assert_eq!(level("wg0", Some("info")), Some(Level::Error));
+        assert_eq!(level("--log-level debug wg0", Some("silent")), Some(Level::Verbose));
+        assert_eq!(level("--log-level foo wg0", None), None);
     }
 }

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use clap::Parser;
 use host::InterfaceName;
 use host::drive::{LIMIT_PER_SECOND_DEFAULT, NamesLimit, NamesOptions};
-use host::wireguard::{Crypto, Mode};
+use host::wireguard::{Crypto, Mode, Tuning};
 use ipnet::IpNet;
 use model::Name;
+use shell::config::WithoutEffect;
 
 /// The privileged network daemon: keeps the hub's WireGuard interface, firewall and names as the directory says.
 #[derive(Debug, Parser)]
@@ -75,6 +76,11 @@ impl Settings {
             shared: false,
         }
     }
+
+    /// How our own engine works.
+    pub const fn tuning(&self) -> Tuning {
+        Tuning { crypto: self.crypto, offload: self.offload }
+    }
 }
 
 impl shell::service::Daemon for Settings {
@@ -84,6 +90,12 @@ impl shell::service::Daemon for Settings {
 
     fn print_config(&self) -> bool {
         self.print_config
+    }
+
+    fn check(&self) -> Result<(), WithoutEffect> {
+        let idle = self.tuning().idle(self.mode);
+        let instead = "choose --mode userspace";
+        idle.map_or(Ok(()), |setting| Err(WithoutEffect { setting, because: "in mode kernel", instead }))
     }
 }
 
@@ -129,6 +141,15 @@ mod tests {
         assert_eq!(names(&[]), NamesOptions::default());
         let told = names(&["--dns-threads", "3", "--dns-limit", "0", "--dns-log-sample", "100"]);
         assert_eq!((told.threads, told.limit, told.log_sample), (3, None, 100));
+    }
+
+    #[test]
+    fn what_would_do_nothing_is_refused() {
+        use shell::service::Daemon as _;
+        let refused = |args: &[&str]| parse(args).expect("settings").check().err().map(|found| found.setting);
+        assert_eq!(refused(&["--mode", "kernel", "--crypto", "avx2"]), Some("crypto"));
+        assert_eq!(refused(&["--mode", "kernel", "--offload", "false"]), Some("offload"));
+        assert_eq!(refused(&["--crypto", "avx2", "--offload", "false"]), None);
     }
 
     #[test]

@@ -15,7 +15,6 @@ use host::drive::{Commands, Handle, Moment, Server, Setup, channel};
 use host::files::StateDirectory;
 use host::metrics::Node;
 use host::resolver::ResolverConfig;
-use host::wireguard::Tuning;
 use host::{HostConfig, InterfaceName, keyfile};
 use model::PrivateKey;
 use model::wire::Remark;
@@ -136,7 +135,7 @@ fn setup(settings: &Settings, apid: u32, key: PrivateKey, state: &StateDirectory
             state: state.path().into(),
             uapi_directory: Some(UAPI_DIRECTORY.into()),
             stack: None,
-            tuning: Tuning { crypto: settings.crypto, offload: settings.offload },
+            tuning: settings.tuning(),
         },
         ledger: state.file("ledger"),
         server: Some(Server::Unix { path: settings.socket.clone(), owner: Some(apid) }),

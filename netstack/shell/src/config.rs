@@ -43,9 +43,24 @@ pub enum ConfigError {
         /// The key.
         key: String,
     },
+    /// A setting does nothing beside another one.
+    #[error(transparent)]
+    WithoutEffect(#[from] WithoutEffect),
     /// The command line, the environment or a value in the file is wrong, or only help was asked for.
     #[error(transparent)]
     Usage(#[from] clap::Error),
+}
+
+/// A setting that would be passed over in silence: whoever sets it wants something else than they get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("setting-without-effect: --{setting} does nothing {because}: leave it out, or {instead}")]
+pub struct WithoutEffect {
+    /// Its name, as a flag without dashes.
+    pub setting: &'static str,
+    /// Beside what: `in mode kernel`.
+    pub because: &'static str,
+    /// What would give it an effect, as an order.
+    pub instead: &'static str,
 }
 
 impl ConfigError {

@@ -118,6 +118,14 @@ pub trait Daemon: clap::Parser {
 
     /// Whether it is to print its settings and end.
     fn print_config(&self) -> bool;
+
+    /// Refuses a setting that does nothing beside the others.
+    ///
+    /// # Errors
+    /// [`WithoutEffect`](config::WithoutEffect).
+    fn check(&self) -> Result<(), config::WithoutEffect> {
+        Ok(())
+    }
 }
 
 /// How every daemon begins: reads its settings, prints them if that was asked for, and starts logging.
@@ -129,6 +137,7 @@ pub fn begin<D: Daemon>(default_file: &str) -> Result<D, ExitCode> {
     if settings.print_config() {
         return Err(print(&printed));
     }
+    settings.check().map_err(|error| config::ConfigError::from(error).report())?;
     log::start(settings.log()).map_err(|error| refuse(&error.to_string()))?;
     Ok(settings)
 }
