@@ -7,10 +7,12 @@ use std::str::FromStr;
 
 use clap::{Parser, ValueEnum};
 use host::InterfaceName;
-use host::drive::{LIMIT_PER_SECOND_DEFAULT, NamesLimit, NamesOptions, Server};
+use host::drive::{BadForward, ForwardMode, ForwardSetup, ForwardWishes, Rule, Server};
+use host::drive::{LIMIT_PER_SECOND_DEFAULT, NamesLimit, NamesOptions};
 use host::resolver::ResolverMode;
 use host::wireguard::{Crypto, Tuning};
 use link::{PreferCarrier, ServerAddress, Trust};
+use model::Name;
 use shell::config::WithoutEffect;
 use stack::Inbound;
 
@@ -83,6 +85,20 @@ pub struct Settings {
     /// Log one of so many questions; 0: none.
     #[arg(long, env = "WARREN_DNS_LOG_SAMPLE", default_value = "0")]
     pub dns_log_sample: u32,
+    /// Names outside the mesh: off refuses them; auto asks the resolvers that this machine had before, where its resolver
+    /// file is ours, and the servers of --dns-upstream; on does so always.
+    #[arg(long, env = "WARREN_DNS_FORWARD", default_value = "auto")]
+    pub dns_forward: ForwardMode,
+    /// Who knows names outside the mesh: [SUFFIX=]ADDRESS, tls://ADDRESS#NAME or https://ADDRESS/PATH#NAME; without SUFFIX
+    /// instead of the machine's own. Repeat it, or separate by commas.
+    #[arg(long, env = "WARREN_DNS_UPSTREAM", value_delimiter = ',')]
+    pub dns_upstream: Vec<Rule>,
+    /// Domains outside the mesh whose names may lead to private addresses. Repeat it, or separate by commas.
+    #[arg(long, env = "WARREN_DNS_REBIND_ALLOW", value_delimiter = ',')]
+    pub dns_rebind_allow: Vec<Name>,
+    /// Verify encrypted servers of names by these authorities [PEM] besides the public ones.
+    #[arg(long, env = "WARREN_DNS_CA_FILE")]
+    pub dns_ca_file: Option<PathBuf>,
     /// The server's TLS ends at a proxy: its certificate is verified, and the link is a WebSocket.
     #[arg(long, env = "WARREN_PROXIED")]
     pub proxied: bool,
@@ -237,6 +253,20 @@ impl Settings {
         Tuning { crypto: self.crypto, offload: self.offload }
     }
 
+    /// How names outside the mesh are looked up.
+    ///
+    /// # Errors
+    /// The settings contradict each other, or the file of authorities is none.
+    pub fn forward(&self) -> Result<ForwardSetup, BadForward> {
+        let wishes = ForwardWishes {
+            mode: self.dns_forward,
+            upstreams: &self.dns_upstream,
+            rebind_allow: &self.dns_rebind_allow,
+            ca_file: self.dns_ca_file.as_deref(),
+        };
+        wishes.setup()
+    }
+
     /// How a server is dialled.
     pub fn server(&self, address: ServerAddress) -> Server {
         let trust = if self.proxied || self.ca_file.is_some() {
@@ -371,6 +401,25 @@ mod tests {
             said.starts_with("setting-without-effect: --proxy-open") && said.contains("--proxy A"),
             "{said}"
         );
+    }
+
+    #[test]
+    fn names_outside_the_mesh_are_looked_up_as_wished() {
+        let forward = |args: &[&str]| {
+            let setup = parse(args).expect("settings").forward();
+            setup.map(|setup| (setup.mode, setup.config.upstreams.len())).map_err(|error| error.to_string())
+        };
+        assert_eq!(forward(&[]), Ok((ForwardMode::Auto, 0)));
+        let servers = "corp.example=10.0.0.53,tls://9.9.9.9#dns.quad9.net";
+        assert_eq!(forward(&["--dns-forward", "on", "--dns-upstream", servers]), Ok((ForwardMode::On, 2)));
+        assert!(forward(&["--dns-forward", "off", "--dns-upstream", servers]).is_err());
+        let allowed = parse(&["--dns-rebind-allow", "plex.direct,corp.example"]).expect("settings");
+        assert_eq!(allowed.dns_rebind_allow.len(), 2);
+        for bad in
+            [["--dns-forward", "perhaps"], ["--dns-upstream", "dns.quad9.net"], ["--dns-rebind-allow", "a b"]]
+        {
+            assert!(parse(&bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod restore;
 mod socket;
 mod store;
 mod stream;
+mod told;
 mod view;
 mod wg;
 
@@ -75,6 +76,8 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         Some(address) => Some(proxy::Listener::bind(address, settings.proxy_outside).await?),
         None => None,
     };
+    // Each profile reads them again; here they are refused in time.
+    settings.forward()?;
     let metrics = shell::metrics::listen(&settings.metrics).await.context("metrics cannot be served")?;
     let profiles = Arc::new(Profiles::start(Arc::new(settings), store)?);
     let scraped = metrics.map(|listener| tokio::spawn(scraped(listener, Arc::clone(&profiles))));

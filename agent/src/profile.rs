@@ -268,6 +268,7 @@ impl Runner {
             server: Some(self.settings.server(server)),
             names_port: self.settings.dns_port,
             names: self.settings.names(),
+            forward: self.settings.forward().map_err(|error| failed(&error))?,
             seed: random()?,
         })
     }

@@ -167,7 +167,7 @@ pub enum Command {
     /// Enrolled devices.
     #[command(subcommand)]
     Device(Device),
-    /// Names of your own in the zone.
+    /// Names: records of your own in the zone, and what this device is told.
     #[command(subcommand)]
     Dns(Dns),
     /// The server itself.
@@ -318,6 +318,21 @@ pub enum Device {
 /// `warren dns`.
 #[derive(Debug, Subcommand)]
 pub enum Dns {
+    /// What this device's programs are told about a name.
+    ///
+    /// Ends with 0 if there are records, 5 if there are none, 3 if the name is refused, and 4 if nobody could be asked.
+    Query {
+        /// A name, short or whole (a dot at its end says that it is whole), or an address.
+        name: String,
+        /// A, AAAA, TXT, SRV, PTR and the like, or a number as in TYPE65.
+        #[arg(long = "type", value_name = "TYPE")]
+        kind: Option<String>,
+        /// Say by which rules, too.
+        #[arg(long)]
+        explain: bool,
+        #[command(flatten)]
+        profile: Profile,
+    },
     /// Records of your own.
     List,
     /// Add one.

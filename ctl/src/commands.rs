@@ -5,6 +5,7 @@ mod dns;
 mod local;
 mod login;
 mod nc;
+mod query;
 mod server;
 mod tenant;
 mod token;
@@ -14,7 +15,7 @@ use std::io::{IsTerminal as _, Write as _};
 use clap::CommandFactory as _;
 
 use crate::admin::Admin;
-use crate::args::{Args, Command};
+use crate::args::{Args, Command, Dns};
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 
@@ -37,6 +38,10 @@ pub async fn run(args: &Args, output: &Output) -> Result<Exit, Failure> {
         Command::Tenant(command) => tenant::run(&Admin::new(args)?, command, output).await,
         Command::Token(command) => token::run(&Admin::new(args)?, command, output).await,
         Command::Device(command) => device::run(&Admin::new(args)?, command, output).await,
+        Command::Dns(Dns::Query { name, kind, explain, profile }) => {
+            let asked = query::Asked { name, kind: kind.as_deref(), explain: *explain };
+            query::run(&args.agent_socket, &profile.profile, &asked, output).await
+        }
         Command::Dns(command) => dns::run(&Admin::new(args)?, command, output).await,
         Command::Server(command) => server::run(&Admin::new(args)?, command, output).await,
         Command::Completions { shell } => {

@@ -16,6 +16,7 @@ mod cache;
 mod clock;
 mod config;
 mod counters;
+mod explain;
 mod flights;
 mod group;
 mod health;
@@ -35,6 +36,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use model::Name;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -43,18 +45,20 @@ use crate::answer::Transport;
 use crate::serve::Forward;
 
 use self::cache::Cache;
+use self::explain::Source;
 use self::flights::{Boarded, Flights, Outcome, Pilot, Seat};
 use self::group::Group;
 use self::kept::{Age, EDE_NETWORK_ERROR, EDE_NO_REACHABLE_AUTHORITY, Kept};
 use self::limits::{ANSWER_TIME_MAX, PREFETCH_QUEUE, PROBE_DELAY_MAX, STALE_WAIT, UNREACHED_SECONDS};
 use self::policy::Reach;
-use self::question::{Asked, Key};
+use self::question::{Asked, Key, wire_name};
 use self::response::Read;
 use self::routes::{Ground, Routes, Way};
 
 pub use self::cache::CacheReport;
 pub use self::config::{BadRule, CacheBytes, ForwardConfig, Rule, Target};
 pub use self::counters::{Count, ForwardCounters};
+pub use self::explain::Origin;
 pub use self::health::Condition;
 pub use self::limits::{CACHE_BYTES, UPSTREAMS_MAX};
 pub use self::routes::{Machine, Mesh};
@@ -129,7 +133,7 @@ impl ForwardConfig {
         if self.upstreams.len() > UPSTREAMS_MAX {
             return Err(ForwardError::TooMany(self.upstreams.len()));
         }
-        Ok(stream::client_config(&self.authorities)?)
+        Ok(stream::client_config(self.authorities.as_deref())?)
     }
 
     /// Says early what [`Forwarder::start`] would.
@@ -190,45 +194,54 @@ impl Forwarder {
     /// All servers.
     pub fn upstreams(&self) -> Vec<UpstreamReport> {
         let routes = self.inner.routes.load();
-        let named = routes.named_groups().flat_map(|(suffix, group)| {
-            let servers = group.upstreams.iter().zip(group.conditions());
-            servers.map(move |(upstream, (condition, round_trip))| UpstreamReport {
-                suffix: suffix.map(question::text),
-                target: upstream.target().clone(),
-                condition,
-                round_trip,
-            })
-        });
-        named.collect()
+        routes.named_groups().flat_map(|(suffix, group)| reports(suffix, group)).collect()
     }
 
-    async fn answer(&self, query: &[u8], transport: Transport) -> Option<Vec<u8>> {
+    /// Whom it would ask about a name, best first. Nobody, if it is not forwarded.
+    pub fn servers_for(&self, name: &Name) -> Vec<UpstreamReport> {
+        let routes = self.inner.routes.load();
+        let Way::Ask(group) = routes.of(&self.inner.ground, &wire_name(name)) else { return Vec::new() };
+        let named = routes.named_groups().find(|(_, other)| Arc::ptr_eq(other, &group));
+        named.map(|(suffix, group)| reports(suffix, group)).unwrap_or_default()
+    }
+
+    /// Answers as for a program that asks over TCP, and says where the answer comes from. `None`: it is refused.
+    pub async fn explain(&self, query: &[u8]) -> (Option<Vec<u8>>, Origin) {
+        let (answer, source) = self.answer(query, Transport::Tcp).await;
+        (answer, self.inner.origin(source))
+    }
+
+    async fn answer(&self, query: &[u8], transport: Transport) -> (Option<Vec<u8>>, Source) {
         let inner = &self.inner;
-        let Some(asked) = Asked::read(query) else {
+        let refused = || {
             inner.counters.refused.add();
-            return None;
+            (None, Source::Refused)
         };
+        let Some(asked) = Asked::read(query) else { return refused() };
         let limit = match transport {
             Transport::Udp => asked.datagram_bytes_max(),
             Transport::Tcp => u16::MAX.into(),
         };
         let reply = |kept: &Kept, age: Age| kept.reply(query, &asked, age, limit);
+        let now = |kept: &Kept, source| (reply(kept, Age::Seconds(0)), source);
+        let failed = |error, source| now(&failure(&asked.key, error), source);
+        let known = |kept: &Kept, age| match kept.is_answer() {
+            true => (reply(kept, age), Source::Kept(kept.server, age)),
+            false => (reply(kept, age), Source::Nobody),
+        };
         let group = match inner.routes.load().of(&inner.ground, asked.key.name()) {
-            Way::Refuse => {
-                inner.counters.refused.add();
-                return None;
-            }
+            Way::Refuse => return refused(),
             Way::Here(place) => {
                 inner.counters.local.add();
-                return reply(&place.answer(&asked.key), Age::Seconds(0));
+                return now(&place.answer(&asked.key), Source::Here);
             }
             Way::Looped(number) => {
                 inner.looped(number);
-                return reply(&failure(&asked.key, EDE_NETWORK_ERROR), Age::Seconds(0));
+                return failed(EDE_NETWORK_ERROR, Source::Loop);
             }
             Way::Ask(group) => group,
         };
-        if let Some(given) = inner.given(&asked.key, reply) {
+        if let Some(given) = inner.given(&asked.key, known) {
             return given;
         }
         let is_known = || inner.cache.has_fresh(asked.key.as_bytes(), inner.ground.clock.now());
@@ -243,7 +256,7 @@ impl Forwarder {
             }
             Boarded::Looped => {
                 inner.counters.looped.add();
-                return reply(&failure(&asked.key, EDE_NETWORK_ERROR), Age::Seconds(0));
+                return failed(EDE_NETWORK_ERROR, Source::Loop);
             }
             Boarded::Known => None,
             Boarded::Full => {
@@ -252,12 +265,12 @@ impl Forwarder {
             }
         };
         match inner.wait(&asked.key, seat).await {
-            Some(outcome) if !outcome.is_failure => reply(&outcome.kept, Age::Seconds(0)),
+            Some(outcome) if !outcome.is_failure => now(&outcome.kept, Source::Server(outcome.kept.server)),
             outcome => {
                 inner.cache.settle_for_stale(asked.key.as_bytes(), inner.ground.clock.now());
-                inner.given(&asked.key, reply).unwrap_or_else(|| match outcome {
-                    Some(outcome) => reply(&outcome.kept, Age::Seconds(0)),
-                    None => reply(&failure(&asked.key, EDE_NO_REACHABLE_AUTHORITY), Age::Seconds(0)),
+                inner.given(&asked.key, known).unwrap_or_else(|| match outcome {
+                    Some(outcome) => now(&outcome.kept, Source::Nobody),
+                    None => failed(EDE_NO_REACHABLE_AUTHORITY, Source::Nobody),
                 })
             }
         }
@@ -268,6 +281,17 @@ impl Forwarder {
         tasks.spawn(task);
         while tasks.try_join_next().is_some() {}
     }
+}
+
+fn reports(suffix: Option<&[u8]>, group: &Group) -> Vec<UpstreamReport> {
+    let servers = group.upstreams.iter().zip(group.conditions());
+    let reports = servers.map(|(upstream, (condition, round_trip))| UpstreamReport {
+        suffix: suffix.map(question::text),
+        target: upstream.target().clone(),
+        condition,
+        round_trip,
+    });
+    reports.collect()
 }
 
 /// What is said when no server has a part in it.
@@ -283,7 +307,7 @@ impl Forward for Forwarder {
     }
 
     fn forward(&self, query: Vec<u8>, transport: Transport) -> BoxFuture<'_, Option<Vec<u8>>> {
-        async move { self.answer(&query, transport).await }.boxed()
+        async move { self.answer(&query, transport).await.0 }.boxed()
     }
 }
 

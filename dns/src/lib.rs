@@ -31,6 +31,7 @@ mod rule;
 pub mod serve;
 mod table;
 mod tenants;
+pub mod text;
 mod view;
 mod wire;
 

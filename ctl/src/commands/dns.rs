@@ -1,4 +1,4 @@
-//! `warren dns`.
+//! `warren dns list|add|remove`.
 
 use model::api::admin::Record;
 
@@ -34,6 +34,7 @@ pub(super) async fn run(admin: &Admin, command: &Command, output: &Output) -> Re
             }
             output.say(format!("{} {} {}", added.name, added.kind, added.value));
         }
+        Command::Query { .. } => return Err(Failure::bug("this command is for the agent")),
         Command::Remove { record } => {
             let removed: Record =
                 admin.post(&admin.of_tenant("/api/v1/dns/remove"), &form(record, None)).await?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use host::InterfaceName;
+use host::drive::{BadForward, ForwardMode, ForwardSetup, ForwardWishes, Rule};
 use host::drive::{LIMIT_PER_SECOND_DEFAULT, NamesLimit, NamesOptions};
 use host::wireguard::{Crypto, Mode, Tuning};
 use ipnet::IpNet;
@@ -57,6 +58,20 @@ pub struct Settings {
     /// Log one of so many questions; 0: none.
     #[arg(long, env = "WARREN_DNS_LOG_SAMPLE", default_value = "0")]
     pub dns_log_sample: u32,
+    /// Names outside the mesh: off refuses them; auto asks the servers of --dns-upstream if there are any; on asks this
+    /// machine's own resolvers besides. For devices of the mesh only.
+    #[arg(long, env = "WARREN_DNS_FORWARD", default_value = "off")]
+    pub dns_forward: ForwardMode,
+    /// Who knows names outside the mesh: [SUFFIX=]ADDRESS, tls://ADDRESS#NAME or https://ADDRESS/PATH#NAME; without SUFFIX
+    /// instead of the machine's own. Repeat it, or separate by commas.
+    #[arg(long, env = "WARREN_DNS_UPSTREAM", value_delimiter = ',')]
+    pub dns_upstream: Vec<Rule>,
+    /// Domains outside the mesh whose names may lead to private addresses. Repeat it, or separate by commas.
+    #[arg(long, env = "WARREN_DNS_REBIND_ALLOW", value_delimiter = ',')]
+    pub dns_rebind_allow: Vec<Name>,
+    /// Verify encrypted servers of names by these authorities [PEM] besides the public ones.
+    #[arg(long, env = "WARREN_DNS_CA_FILE")]
+    pub dns_ca_file: Option<PathBuf>,
     /// Print the settings in force and end.
     #[arg(long)]
     pub print_config: bool,
@@ -80,6 +95,20 @@ impl Settings {
     /// How our own engine works.
     pub const fn tuning(&self) -> Tuning {
         Tuning { crypto: self.crypto, offload: self.offload }
+    }
+
+    /// How names outside the mesh are looked up, for every device of it.
+    ///
+    /// # Errors
+    /// The settings contradict each other, or the file of authorities is none.
+    pub fn forward(&self) -> Result<ForwardSetup, BadForward> {
+        let wishes = ForwardWishes {
+            mode: self.dns_forward,
+            upstreams: &self.dns_upstream,
+            rebind_allow: &self.dns_rebind_allow,
+            ca_file: self.dns_ca_file.as_deref(),
+        };
+        Ok(ForwardSetup { for_mesh: true, zones: self.zone_suffixes.clone(), ..wishes.setup()? })
     }
 }
 
@@ -150,6 +179,16 @@ mod tests {
         assert_eq!(refused(&["--mode", "kernel", "--crypto", "avx2"]), Some("crypto"));
         assert_eq!(refused(&["--mode", "kernel", "--offload", "false"]), Some("offload"));
         assert_eq!(refused(&["--crypto", "avx2", "--offload", "false"]), None);
+    }
+
+    #[test]
+    fn the_hub_forwards_only_if_it_is_told_to_and_never_what_may_be_the_meshs() {
+        let forward = |args: &[&str]| parse(args).expect("settings").forward();
+        assert_eq!(forward(&[]).expect("settings").mode, ForwardMode::Off);
+        let on = forward(&["--dns-forward", "on", "--dns-upstream", "tls://9.9.9.9"]).expect("settings");
+        assert_eq!((on.mode, on.for_mesh, on.config.upstreams.len()), (ForwardMode::On, true, 1));
+        assert_eq!(on.zones, ["internal".parse().expect("a name")]);
+        assert!(forward(&["--dns-upstream", "10.0.0.53"]).is_err(), "nobody would ask it");
     }
 
     #[test]

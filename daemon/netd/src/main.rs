@@ -141,6 +141,7 @@ fn setup(settings: &Settings, apid: u32, key: PrivateKey, state: &StateDirectory
         server: Some(Server::Unix { path: settings.socket.clone(), owner: Some(apid) }),
         names_port: settings.dns_port,
         names: settings.names(),
+        forward: settings.forward()?,
         seed,
     })
 }

@@ -28,8 +28,8 @@ pub struct ForwardConfig {
     pub mixed_case: bool,
     /// Memory of the cache.
     pub cache: CacheBytes,
-    /// Authorities besides the public ones that may vouch for encrypted servers [PEM].
-    pub authorities: Vec<u8>,
+    /// Authorities besides the public ones that may vouch for encrypted servers [PEM], one at least.
+    pub authorities: Option<Vec<u8>>,
 }
 
 /// Memory, in bytes.

@@ -146,8 +146,9 @@ impl Group {
     fn judge(&self, attempt: Attempt, tally: &mut Tally) -> Option<Read> {
         let Attempt { server, began, result } = attempt;
         let trouble = match result {
-            Ok(read) => {
+            Ok(mut read) => {
                 self.answered(server, began);
+                read.kept_mut().server = self.upstreams[server].number;
                 return Some(read);
             }
             Err(trouble) => trouble,

@@ -31,6 +31,8 @@ pub(super) struct Kept {
     pub(super) seconds: u32,
     /// What it says of itself beyond its code (RFC 8914).
     extended_error: Option<u16>,
+    /// The number of the server that said it; 0: nobody did.
+    pub(super) server: u32,
 }
 
 /// What makes an answer.
@@ -69,6 +71,7 @@ impl Kept {
             code: parts.code,
             seconds: parts.seconds,
             extended_error: parts.extended_error,
+            server: 0,
         }
     }
 

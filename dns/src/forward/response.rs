@@ -37,6 +37,14 @@ pub(super) enum Read {
     Blocked(Kept),
 }
 
+impl Read {
+    pub(super) fn kept_mut(&mut self) -> &mut Kept {
+        match self {
+            Self::Good(kept) | Self::Blocked(kept) => kept,
+        }
+    }
+}
+
 /// Reads the answer to a question. `forbidden` says which addresses its name may not lead to.
 pub(super) fn read(
     response: &[u8],

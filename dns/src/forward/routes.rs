@@ -71,7 +71,8 @@ const PROBES: &[u8] = b"\x04test\x00";
 
 impl Ground {
     pub(super) fn new(config: ForwardConfig, tls: Arc<rustls::ClientConfig>, secret: u64) -> Self {
-        let numbers = AtomicU32::new(0);
+        // 0 is nobody's, as in `Kept`.
+        let numbers = AtomicU32::new(1);
         Self { config, tls, places: Places::new(), clock: Clock, secret, numbers }
     }
 
@@ -172,7 +173,7 @@ mod tests {
     fn ground(rules: &[&str]) -> Ground {
         let upstreams = rules.iter().map(|rule| rule.parse().unwrap()).collect();
         let config = ForwardConfig { upstreams, ..ForwardConfig::default() };
-        Ground::new(config, client_config(&[]).unwrap(), 0xfeed)
+        Ground::new(config, client_config(None).unwrap(), 0xfeed)
     }
 
     fn machine(resolvers: &[&str]) -> Machine {

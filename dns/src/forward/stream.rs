@@ -53,9 +53,9 @@ pub enum BadAuthorities {
 }
 
 /// Trusts the public authorities and those of `more` [PEM].
-pub(super) fn client_config(more: &[u8]) -> Result<Arc<ClientConfig>, BadAuthorities> {
+pub(super) fn client_config(more: Option<&[u8]>) -> Result<Arc<ClientConfig>, BadAuthorities> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    if !more.is_empty() {
+    if let Some(more) = more {
         let before = roots.len();
         for certificate in CertificateDer::pem_slice_iter(more) {
             let certificate = certificate.map_err(BadAuthorities::Pem)?;

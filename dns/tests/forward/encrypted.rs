@@ -15,7 +15,11 @@ fn rule(safe: &Safe, kind: Kind, name: &str) -> String {
 
 fn forwarder(safe: &Safe, kind: Kind, name: &str) -> Forwarder {
     let upstreams = vec![parse(&rule(safe, kind, name))];
-    forwarder_with(ForwardConfig { upstreams, authorities: safe.authority.clone(), ..Default::default() })
+    forwarder_with(ForwardConfig {
+        upstreams,
+        authorities: Some(safe.authority.clone()),
+        ..Default::default()
+    })
 }
 
 const KINDS: [Kind; 2] = [Kind::Tls, Kind::Https];
@@ -78,7 +82,7 @@ async fn a_connection_that_ends_is_made_anew() {
 #[test]
 fn authorities_that_are_none_are_refused() {
     let start = |authorities: &[u8]| {
-        let config = ForwardConfig { authorities: authorities.to_vec(), ..Default::default() };
+        let config = ForwardConfig { authorities: Some(authorities.to_vec()), ..Default::default() };
         Forwarder::start(config).map(|_| ()).expect_err("no forwarder").to_string()
     };
     assert!(start(b"nonsense").contains("holds no certificate"), "{}", start(b"nonsense"));

@@ -13,6 +13,7 @@ mod encrypted;
 mod failing;
 mod fake;
 mod loops;
+mod origins;
 mod plain;
 mod policy;
 mod safe;

@@ -13,7 +13,10 @@
 
 mod carrier;
 mod clock;
+mod endpoint;
+mod forward;
 mod handle;
+pub mod lookup;
 mod names;
 mod record;
 mod report;
@@ -27,7 +30,7 @@ use std::time::Duration;
 
 use engine::{Event, Input, Ledger, LedgerError, Node, NodeConfig, Output};
 use model::wire::Remark;
-use model::{Endpoint, EndpointHost, Refusal};
+use model::{Endpoint, Refusal};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -40,18 +43,20 @@ use crate::resolver;
 
 use self::carrier::Link;
 use self::clock::Clock;
+use self::endpoint::resolve;
+use self::forward::Forwarding;
 use self::names::NamesTask;
 use self::report::Publisher;
 
 pub use self::carrier::Server;
+pub use self::forward::{BadForward, BadForwardMode, ForwardMode, ForwardSetup, ForwardWishes};
 pub use self::handle::{Commands, Gone, Handle, channel};
 pub use self::report::{Counters, LinkReport, NamesReport, Report};
+pub use dns::forward::Rule;
 pub use dns::serve::{LIMIT_PER_SECOND_DEFAULT, Limit as NamesLimit, Options as NamesOptions};
 
 /// Names being resolved at once. A node has few endpoints with names; the rest waits its turn.
 const RESOLVES_MAX: usize = 16;
-/// The machine's resolver tries its servers within this time, or there is no network.
-const RESOLVE_TIME_MAX: Duration = Duration::from_secs(10);
 /// The loop wakes at least so often: a suspended machine's timers stand still, and a watchdog wants a sign.
 const WAKE_INTERVAL: Duration = Duration::from_secs(5);
 /// Signs of life come at most so often, however busy the loop is.
@@ -74,6 +79,8 @@ pub struct Setup {
     pub names_port: u16,
     /// How Magic DNS answers.
     pub names: NamesOptions,
+    /// Whether and how names of no zone are asked of others.
+    pub forward: ForwardSetup,
     /// Randomness for the engine and for the table of names, fresh at each start.
     pub seed: [u8; 32],
 }
@@ -108,6 +115,9 @@ pub enum DriveError {
     /// The host.
     #[error(transparent)]
     Hands(#[from] HandsError),
+    /// Forwarding.
+    #[error("forwarding of names")]
+    Forward(#[from] dns::forward::ForwardError),
     /// The kernel's events.
     #[error("events of the kernel")]
     Events(#[source] io::Error),
@@ -169,14 +179,20 @@ impl Driver {
         let changed = Arc::new(Notify::new());
         // Subscribed before the first look, so that nothing between the two is missed.
         let events = watch(&setup.host, &changed).await.map_err(DriveError::Events)?;
+        let forwarding = match names_port {
+            Some(_) => Forwarding::start(setup.forward, &setup.host.resolver.file)?,
+            None => None,
+        };
         let (hands, host) = Hands::start(setup.host).await?;
+        let names = NamesTask::start(names_port, setup.names, forwarding, &setup.seed);
+        names.set_owner(host.resolver);
         Ok(Self {
             clock: Clock::new(),
             node: Node::new(setup.node, ledger, setup.seed),
             hands,
             host,
             link: Link::new(setup.server),
-            names: NamesTask::start(names_port, setup.names, &setup.seed),
+            names,
             changed,
             events,
             ledger: setup.ledger,
@@ -308,6 +324,9 @@ impl Driver {
         if before.guests != self.host.guests {
             self.names.guests(&self.host.guests);
         }
+        if before.resolver != self.host.resolver {
+            self.names.set_owner(self.host.resolver);
+        }
     }
 
     fn tell_engine(&mut self) {
@@ -366,6 +385,7 @@ impl Driver {
                 let _ = asked.send(self.node.zones().cloned().collect());
             }
             Command::Names(asked) => drop(asked.send(self.names.counters())),
+            Command::Lookup(asked) => drop(asked.send(self.names.lookup())),
             Command::Report(asked) => {
                 let _ = asked.send(Arc::new(self.report()));
             }
@@ -476,19 +496,4 @@ async fn finished(task: &mut Option<JoinHandle<Result<(), FileError>>>) -> Resul
         Some(task) => task.await.expect("writing a file does not panic"),
         None => std::future::pending().await,
     }
-}
-
-async fn resolve(endpoint: Endpoint) -> (Endpoint, Option<SocketAddr>) {
-    let address = match &endpoint.host {
-        EndpointHost::Address(ip) => Some(SocketAddr::new(*ip, endpoint.port)),
-        EndpointHost::Name(name) => {
-            let lookup = tokio::net::lookup_host((name.to_string(), endpoint.port));
-            timeout(RESOLVE_TIME_MAX, lookup)
-                .await
-                .ok()
-                .and_then(Result::ok)
-                .and_then(|mut found| found.next())
-        }
-    };
-    (endpoint, address)
 }

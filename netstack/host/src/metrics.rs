@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use dns::forward::{CacheReport, ForwardCounters};
 use dns::serve::{BUCKETS_MICROS, Counters as Names, Way};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, MetricEncoder, NoLabelSet, text};
@@ -20,6 +21,7 @@ pub struct Node {
     interface: String,
     done: Counters,
     names: Arc<Names>,
+    forwarder: Option<(Arc<ForwardCounters>, CacheReport)>,
 }
 
 /// Labels of one series; the interface comes first.
@@ -32,7 +34,8 @@ impl Node {
     /// It has stopped.
     pub async fn look(interface: &InterfaceName, handle: &Handle) -> Result<Self, Gone> {
         let (report, names) = (handle.report().await?, handle.names().await?);
-        Ok(Self { interface: interface.to_string(), done: report.counters, names })
+        let forwarder = handle.lookup().await?.forwarder();
+        Ok(Self { interface: interface.to_string(), done: report.counters, names, forwarder })
     }
 
     fn labels<'a>(&'a self, more: &[(&'static str, &'a str)]) -> Labels<'a> {
@@ -78,6 +81,23 @@ const SILENCES: [Silence; 5] = [
     ("unsent", Names::unsent),
 ];
 
+/// What became of questions about names outside the mesh: outcome, figure.
+type Outcome = (&'static str, fn(&ForwardCounters, &CacheReport) -> u64);
+
+const OUTCOMES: [Outcome; 11] = [
+    ("kept", |_, cache| cache.hits),
+    ("stale", |_, cache| cache.stale),
+    ("asked", |done, _| done.asked.total()),
+    ("shared", |done, _| done.shared.total()),
+    ("refreshed", |done, _| done.refreshed.total()),
+    ("failed", |done, _| done.failed.total()),
+    ("local", |done, _| done.local.total()),
+    ("refused", |done, _| done.refused.total()),
+    ("blocked", |done, _| done.blocked.total()),
+    ("looped", |done, _| done.looped.total()),
+    ("crowded", |done, _| done.crowded.total()),
+];
+
 impl Collector for Nodes {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         for (name, help, figure) in NODE_COUNTERS {
@@ -93,6 +113,7 @@ impl Collector for Nodes {
                 count(&mut family, &node.labels(&[("reason", reason)]), figure(&node.names))?;
             }
         }
+        self.encode_forwarders(&mut encoder)?;
         let help = "Answers, by how the question came, how the answer came about, and code";
         let mut family = encoder.encode_descriptor("dns_answers", help, None, MetricType::Counter)?;
         for (node, way) in self.ways() {
@@ -118,6 +139,29 @@ impl Collector for Nodes {
 }
 
 impl Nodes {
+    fn encode_forwarders(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let forwarders = || self.0.iter().filter_map(|node| Some((node, node.forwarder.as_ref()?)));
+        let help = "What was done about names outside the mesh; one question may count more than once";
+        let mut family = encoder.encode_descriptor("dns_forwarding", help, None, MetricType::Counter)?;
+        for (node, (done, cache)) in forwarders() {
+            for (outcome, figure) in OUTCOMES {
+                count(&mut family, &node.labels(&[("outcome", outcome)]), figure(done, cache))?;
+            }
+        }
+        let help = "Answers about names outside the mesh that had to go before they ended, for want of room";
+        let mut family = encoder.encode_descriptor("dns_cache_evicted", help, None, MetricType::Counter)?;
+        for (node, (_, cache)) in forwarders() {
+            count(&mut family, &node.labels(&[]), cache.evicted)?;
+        }
+        let help = "Memory of answers about names outside the mesh";
+        let mut family = encoder.encode_descriptor("dns_cache_bytes", help, None, MetricType::Gauge)?;
+        for (node, (_, cache)) in forwarders() {
+            ConstGauge::new(i64::try_from(cache.bytes).unwrap_or(i64::MAX))
+                .encode(family.encode_family(&node.labels(&[]))?)?;
+        }
+        Ok(())
+    }
+
     fn ways(&self) -> impl Iterator<Item = (&Node, Way)> {
         self.0.iter().flat_map(|node| Way::all().map(move |way| (node, way)))
     }
@@ -150,6 +194,7 @@ mod tests {
             interface: interface.into(),
             done: Counters { changes_total: 3, ..Counters::default() },
             names: Arc::default(),
+            forwarder: Some(Default::default()),
         };
         let text = text(vec![node("wg0"), node("wg1")]);
         for line in [
@@ -158,6 +203,8 @@ mod tests {
             "warren_dns_answer_duration_seconds_bucket{le=\"0.00001\",interface=\"wg0\",transport=\"tcp\",path=\"slow\"} 0",
             "warren_dns_answer_duration_seconds_bucket{le=\"+Inf\",interface=\"wg0\",transport=\"udp\",path=\"forwarded\"} 0",
             "warren_dns_unanswered_total{interface=\"wg0\",reason=\"limited\"} 0",
+            "warren_dns_forwarding_total{interface=\"wg0\",outcome=\"stale\"} 0",
+            "warren_dns_cache_bytes{interface=\"wg0\"} 0",
             "warren_dns_slipped_total{interface=\"wg0\"} 0",
             "warren_dns_tcp_connections{interface=\"wg0\"} 0",
         ] {

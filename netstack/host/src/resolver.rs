@@ -15,6 +15,7 @@ pub mod conf;
 mod file;
 mod kept;
 pub mod listeners;
+pub(crate) mod machine;
 pub mod networkmanager;
 pub mod nss;
 mod resolvconf;

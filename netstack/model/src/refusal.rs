@@ -82,6 +82,7 @@ codes! {
     44 ConnectionRefused "connection-refused" "start the service on that device, and let it listen on the mesh address or on all of them";
     45 ConnectionTimedOut "connection-timed-out" "see `warren ping NAME` for whether the device answers, and its firewall for the port";
     46 OutsideMesh "outside-mesh" "name a device of the mesh: see `warren status`; a proxy reaches others with --proxy-outside";
+    47 TypeUnknown "type-unknown" "name a type such as A, AAAA, TXT, SRV or PTR, or its number as in TYPE65";
 }
 
 impl<C> Encode<C> for Code {

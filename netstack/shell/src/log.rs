@@ -33,11 +33,12 @@ pub struct BadLevel {
     source: tracing_subscriber::filter::ParseError,
 }
 
-/// Calls every retried handshake an error; heard only if --log-level names it.
-const NOISY: &str = "boringtun";
+/// Heard less, unless --log-level names it: boringtun calls every retried handshake an error, and hickory warns of every
+/// connection that a server of names closes.
+const NOISY: [(&str, &str); 2] = [("boringtun", "boringtun=off"), ("hickory_net", "hickory_net=error")];
 
-fn quiet() -> Directive {
-    format!("{NOISY}=off").parse().expect("a directive")
+fn quiet(directive: &str) -> Directive {
+    directive.parse().expect("a directive")
 }
 
 /// Starts logging for the whole process. Call it once.
@@ -45,8 +46,8 @@ pub fn start(settings: &Settings) -> Result<(), BadLevel> {
     let filter = EnvFilter::builder()
         .parse(&settings.log_level)
         .map_err(|source| BadLevel { level: settings.log_level.clone(), source })?;
-    let heard = settings.log_level.contains(NOISY);
-    let filter = if heard { filter } else { filter.add_directive(quiet()) };
+    let noisy = NOISY.iter().filter(|(crate_name, _)| !settings.log_level.contains(crate_name));
+    let filter = noisy.fold(filter, |filter, (_, directive)| filter.add_directive(quiet(directive)));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match settings.log_format {
         Format::Text => {

@@ -9,6 +9,7 @@ use model::{PublicKey, Zone};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::drive::carrier::Server;
+use crate::drive::lookup::Lookup;
 use crate::drive::report::{Publisher, Report};
 use crate::wireguard::PeerState;
 
@@ -24,6 +25,7 @@ pub(crate) enum Command {
     Peers(oneshot::Sender<Result<BTreeMap<PublicKey, PeerState>, String>>),
     Zones(oneshot::Sender<Vec<Zone>>),
     Names(oneshot::Sender<Arc<dns::serve::Counters>>),
+    Lookup(oneshot::Sender<Lookup>),
     Report(oneshot::Sender<Arc<Report>>),
 }
 
@@ -107,6 +109,13 @@ impl Handle {
     pub async fn names(&self) -> Result<Arc<dns::serve::Counters>, Gone> {
         let (asked, answer) = oneshot::channel();
         self.send(Command::Names(asked)).await?;
+        answer.await.map_err(|_| Gone)
+    }
+
+    /// What answers names, to be asked why.
+    pub async fn lookup(&self) -> Result<Lookup, Gone> {
+        let (asked, answer) = oneshot::channel();
+        self.send(Command::Lookup(asked)).await?;
         answer.await.map_err(|_| Gone)
     }
 

@@ -6,20 +6,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dns::Names;
-use dns::serve::{Counters, Options, Server};
+use dns::serve::{Counters, Forward, Options, Server};
 use engine::NamesUpdate;
 use ipnet::IpNet;
 use model::{Digest, MeshAddresses, TenantId};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::chain::chain;
+use crate::drive::forward::{Forwarding, Tenants};
+use crate::drive::lookup::Lookup;
 use crate::drive::report::NamesReport;
+use crate::resolver::Owner;
 
 /// Updates that wait at most; a whole zone may be large.
 const UPDATES_MAX: usize = 8;
 /// An address that could not be opened is tried again: whoever has the port may leave.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
+/// While names are forwarded: how soon another network's resolvers are asked. Reading two small files costs nothing.
+const LOOK_INTERVAL: Duration = Duration::from_secs(3);
 
 /// The task, from the loop's side.
 pub(crate) struct NamesTask {
@@ -27,26 +33,38 @@ pub(crate) struct NamesTask {
     updates: mpsc::Sender<NamesUpdate>,
     reports: watch::Receiver<NamesReport>,
     counters: Arc<Counters>,
+    forwarding: Option<Arc<Forwarding>>,
     task: JoinHandle<()>,
 }
 
 impl NamesTask {
     /// Without a port, names are held but answered nowhere. The seed is the node's.
-    pub(crate) fn start(port: Option<u16>, options: Options, seed: &[u8; 32]) -> Self {
+    pub(crate) fn start(
+        port: Option<u16>,
+        options: Options,
+        forwarding: Option<Forwarding>,
+        seed: &[u8; 32],
+    ) -> Self {
         let (updates, taken) = mpsc::channel(UPDATES_MAX);
         let (published, reports) = watch::channel(NamesReport::default());
         let names = Arc::new(Names::new(*Digest::of("warren names seed 1", &[seed]).as_bytes()));
         let server = Server::with(Arc::clone(&names), port.unwrap_or_default(), options);
         let counters = server.counters();
+        let forwarding = forwarding.map(Arc::new);
+        if let Some(forwarding) = &forwarding {
+            server.forward(Arc::clone(forwarding) as Arc<dyn Forward>);
+        }
         let task = Serving {
             names: Arc::clone(&names),
             server,
+            forwarding: forwarding.clone(),
+            tenants: Tenants::default(),
             answers: port.is_some(),
             listen: BTreeMap::new(),
             problems: BTreeMap::new(),
             failed: Vec::new(),
         };
-        Self { names, updates, reports, counters, task: tokio::spawn(task.run(taken, published)) }
+        Self { names, updates, reports, counters, forwarding, task: tokio::spawn(task.run(taken, published)) }
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -63,6 +81,9 @@ impl NamesTask {
     /// Whose containers and virtual machines see the names that this machine sees.
     pub(crate) fn guests(&self, networks: &BTreeSet<IpNet>) {
         self.names.guests(networks.iter().copied());
+        if let Some(forwarding) = &self.forwarding {
+            forwarding.set_guests(networks);
+        }
     }
 
     /// Returns when the report has changed, or there is room again. Cancel-safe.
@@ -82,6 +103,17 @@ impl NamesTask {
         Arc::clone(&self.counters)
     }
 
+    pub(crate) fn lookup(&self) -> Lookup {
+        Lookup::new(Arc::clone(&self.names), self.forwarding.clone())
+    }
+
+    /// The machine's resolver has this owner now.
+    pub(crate) fn set_owner(&self, owner: Owner) {
+        if let Some(forwarding) = &self.forwarding {
+            forwarding.set_owner(owner);
+        }
+    }
+
     pub(crate) fn report(&self) -> NamesReport {
         self.reports.borrow().clone()
     }
@@ -97,6 +129,8 @@ impl NamesTask {
 struct Serving {
     names: Arc<Names>,
     server: Server,
+    forwarding: Option<Arc<Forwarding>>,
+    tenants: Tenants,
     answers: bool,
     listen: BTreeMap<TenantId, MeshAddresses>,
     /// What is wrong with a tenant's names.
@@ -107,14 +141,27 @@ struct Serving {
 
 impl Serving {
     async fn run(mut self, mut updates: mpsc::Receiver<NamesUpdate>, reports: watch::Sender<NamesReport>) {
+        let mut look = interval(LOOK_INTERVAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut retry = interval(RETRY_INTERVAL);
+        retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let retry = !self.failed.is_empty();
+            let looks = self.forwarding.as_ref().is_some_and(|forwarding| forwarding.is_open());
+            let failed = !self.failed.is_empty();
             tokio::select! {
                 update = updates.recv() => match update {
                     Some(update) => self.take(update),
                     None => break,
                 },
-                () = tokio::time::sleep(RETRY_INTERVAL), if retry => {}
+                () = turned(self.forwarding.as_deref()) => {
+                    look.reset_immediately();
+                    continue;
+                }
+                _ = look.tick(), if looks => {
+                    self.look().await;
+                    continue;
+                }
+                _ = retry.tick(), if failed => {}
                 () = self.server.ended() => {}
             }
             self.listen().await;
@@ -128,7 +175,19 @@ impl Serving {
         self.server.close().await;
     }
 
+    /// Looks at what the machine says of its network.
+    async fn look(&self) {
+        if let Some(forwarding) = self.forwarding.clone() {
+            let _ = spawn_blocking(move || forwarding.look()).await;
+        }
+    }
+
     fn take(&mut self, update: NamesUpdate) {
+        if self.tenants.take(&update)
+            && let Some(forwarding) = &self.forwarding
+        {
+            forwarding.set_tenants(&self.tenants);
+        }
         let (tenant, result) = match update {
             NamesUpdate::Whole { tenant, generation, zone, listen } => {
                 self.listen.insert(tenant, listen);
@@ -171,5 +230,13 @@ impl Serving {
             problems: self.problems.values().chain(&self.failed).cloned().collect(),
             tenants: self.listen.len(),
         }
+    }
+}
+
+/// When forwarding begins or ends; never, if there is none.
+async fn turned(forwarding: Option<&Forwarding>) {
+    match forwarding {
+        Some(forwarding) => forwarding.turned().await,
+        None => std::future::pending().await,
     }
 }

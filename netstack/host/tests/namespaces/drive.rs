@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use engine::{Guard, Ledger, LedgerError, NodeConfig, Role};
 use host::drive::{
-    DriveError, Handle, Moment, NamesOptions, Report, Server as ServerAt, Setup, channel, drive,
+    DriveError, ForwardSetup, Handle, Moment, NamesOptions, Report, Server as ServerAt, Setup, channel, drive,
 };
 use host::wireguard::Backend;
 use model::wire::Remark;
@@ -38,6 +38,7 @@ fn setup(directory: &Path, role: Role) -> Setup {
         server: Some(server),
         names_port: 53,
         names: NamesOptions::default(),
+        forward: ForwardSetup::default(),
         seed: [4; 32],
     }
 }

@@ -87,6 +87,16 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         name: Option<String>,
     },
+    /// What programs of this device are told about a name, and why.
+    DnsQuery {
+        /// Which profile.
+        profile: Label,
+        /// A name, short or whole, or an address.
+        name: String,
+        /// A type by name or number; `A`, or `PTR` for an address, if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kind: Option<String>,
+    },
     /// Forget the identity.
     Logout {
         /// Which profile.
@@ -114,8 +124,53 @@ pub enum Answer {
         /// In the order of importance; empty when all is well.
         findings: Vec<Finding>,
     },
+    /// To `DnsQuery`.
+    Told(Box<DnsTold>),
     /// Not done.
     Refused(super::Problem),
+}
+
+/// What programs are told about a name, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsTold {
+    /// [`super::SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// The whole name whose answer it is.
+    pub name: String,
+    /// Its type, such as `AAAA`.
+    pub kind: String,
+    /// `NOERROR`, `NXDOMAIN`, `SERVFAIL`, `REFUSED` and the like.
+    pub code: String,
+    /// What the answer says beyond its code (RFC 8914).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extended_error: Option<u16>,
+    /// The answer.
+    pub records: Vec<DnsToldRecord>,
+    /// Where it comes from: `zone`, `server`, `kept`, `stale`, `here`, `refused`, `loop` or `nobody`.
+    pub source: String,
+    /// The zone, or the server that said it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// How long ago a kept answer came [seconds].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_seconds: Option<u32>,
+    /// How long it took to make the answer.
+    pub micros: u64,
+    /// By which rules, in their order, for people.
+    pub rules: Vec<String>,
+}
+
+/// A record of an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsToldRecord {
+    /// Whose.
+    pub name: String,
+    /// In seconds.
+    pub ttl: u32,
+    /// Its type.
+    pub kind: String,
+    /// Its value as zone files have it.
+    pub value: String,
 }
 
 /// A device as its agent sees it.
