@@ -26,6 +26,7 @@ const OWNERS: [&str; 13] = [
 ];
 
 fn check(names: &Names, query: &[u8], transport: Transport) -> Result<(), TestCaseError> {
+    names.bring_near([(query, v4(2)), (query, v4(3))].into_iter());
     both(names, query, v4(2)).map_err(TestCaseError::fail)?;
     let Some((code, bytes)) = reply(names, query, v4(2), transport) else {
         prop_assert!(query.len() < 12 || query[2] & 0x80 != 0, "a query was dropped");

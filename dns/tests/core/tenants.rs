@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use dns::{Answer, Names, NamesError, Transport};
+use dns::{Answer, Names, NamesError, Rcode, Transport};
 use model::patch::ZonePatch;
 use model::{Block, Generation, RecordSet, TenantId, Zone};
 
@@ -186,4 +186,31 @@ fn what_is_foreign_may_be_asked_elsewhere() {
     // Nothing is asked elsewhere for a stranger, and no transfer for anybody.
     check("www.example.org A", IpAddr::from([192, 0, 2, 1]), false);
     check("example.org AXFR", v4(2), false);
+}
+
+#[test]
+fn looking_ahead_changes_no_answer_whoever_asks_at_once() {
+    let names = names();
+    let zones: Vec<u8> = (65..75).collect();
+    for &third in &zones {
+        let zone = work(&format!("work{third}.internal"), other_block(third));
+        names.whole(TenantId::from_bytes([third; 16]), Generation(1), &zone).expect("the block is free");
+    }
+    let query = |third: &u8| bytes(&query(&format!("desk.work{third}.internal A")));
+    let asker = |third: &u8| IpAddr::from([100, *third, 0, 2]);
+    // More zones and more queries than it looks after, and a stranger's.
+    let all: Vec<(Vec<u8>, IpAddr)> =
+        (0..8).flat_map(|_| zones.iter().map(|third| (query(third), asker(third)))).collect();
+    let stranger = (query(&65), IpAddr::from([192, 0, 2, 1]));
+    names.bring_near([&stranger].into_iter().chain(&all).map(|(query, asker)| (query.as_slice(), *asker)));
+    for (query, asker) in &all {
+        assert!(matches!(
+            names.answer(query, *asker, Transport::Udp),
+            Answer::Reply { code: Rcode::NoError, .. }
+        ));
+    }
+    assert!(matches!(
+        names.answer(&stranger.0, stranger.1, Transport::Udp),
+        Answer::Reply { code: Rcode::Refused, .. }
+    ));
 }
