@@ -263,6 +263,7 @@ impl Driver {
 
     /// Carries out what the engine wants, as far as there is room.
     fn drain(&mut self) {
+        self.names.tell(&mut self.hands);
         while self.has_room() {
             let Some(output) = self.node.poll_output() else { return };
             self.carry_out(output);
@@ -353,7 +354,7 @@ impl Driver {
                 }
                 self.tell(Input::Applied { change, result });
             }
-            Answer::Changed => self.tell(Input::HostChanged),
+            Answer::Changed | Answer::Served => self.tell(Input::HostChanged),
             // Only asked for when the loop has ended.
             Answer::Left(_) => {}
         }

@@ -1,8 +1,9 @@
 //! The thread on which a [`Host`] works: one task after the other, answers in that order, and a glance now and
 //! then at what gives no event: it tells when that differs from the last look or the last glance. Chooses no task.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::IpAddr;
 use std::sync::mpsc as std_mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -29,6 +30,8 @@ const GLANCE_INTERVAL_MAX: Duration = Duration::from_millis(1500);
 pub(crate) enum Task {
     Observe,
     Apply(Change),
+    /// Names are answered at these addresses now.
+    Serve(BTreeSet<IpAddr>),
     Peers(oneshot::Sender<Result<BTreeMap<PublicKey, PeerState>, String>>),
     /// The last: leave the host as it should be without this process.
     Leave,
@@ -38,6 +41,8 @@ pub(crate) enum Answer {
     Observed(Result<Observed, String>, HostReport),
     /// With what is in use, if the change may have decided it.
     Applied(Change, Result<(), String>, Option<HostReport>),
+    /// The resolver was told where names are answered, or could not be: another look says which.
+    Served,
     /// A glance saw something else than before.
     Changed,
     Left(Result<(), String>),
@@ -70,6 +75,8 @@ impl Hands {
         let (opened, opening) = oneshot::channel();
         let work = move || match open(config) {
             Ok(mut host) => {
+                // Before any change: names are answered nowhere yet, and nobody was told so far.
+                let _ = host.serve(BTreeSet::new());
                 let _ = opened.send(Ok(host.report()));
                 run(&mut *host, &todo, &done);
             }
@@ -159,6 +166,13 @@ fn work(host: &mut dyn Place, task: Task) -> Option<Answer> {
             let decides =
                 matches!(change, Change::CreateInterface | Change::SetResolver(_) | Change::ClearResolver);
             Answer::Applied(change, result, decides.then(|| host.report()))
+        }
+        Task::Serve(served) => {
+            if let Err(error) = host.serve(served) {
+                let reason = chain(&error);
+                tracing::debug!(reason, "the machine's resolver was not told where names are answered");
+            }
+            Answer::Served
         }
         Task::Peers(asked) => {
             // Whoever asked may have gone away.

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
@@ -287,6 +288,12 @@ impl Host {
     /// The peers with what is volatile, for people and metrics.
     pub fn peers(&mut self) -> Result<BTreeMap<PublicKey, PeerState>, HostError> {
         Ok(self.read_engine()?.map(|state| state.peers).unwrap_or_default())
+    }
+
+    /// Names are answered at these addresses now: the machine's resolver is told of no others. Until the first call
+    /// whoever applies a setting vouches for all of its servers.
+    pub fn serve(&mut self, served: BTreeSet<IpAddr>) -> Result<(), HostError> {
+        Ok(self.resolver.serve(served)?)
     }
 
     /// A number that differs when somebody changed what gives no event: peers, forwarding, the resolver. Says

@@ -1,6 +1,7 @@
 //! Where a node's changes are made, as the thread that makes them sees it. Chooses no change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use engine::{Change, Observed};
 use model::PublicKey;
@@ -14,6 +15,8 @@ pub(crate) trait Place {
     fn observe(&mut self) -> Result<Observed, HostError>;
     fn apply(&mut self, change: &Change) -> Result<(), HostError>;
     fn peers(&mut self) -> Result<BTreeMap<PublicKey, PeerState>, HostError>;
+    /// Names are answered at these addresses of the node now, and at no others.
+    fn serve(&mut self, served: BTreeSet<IpAddr>) -> Result<(), HostError>;
     fn glance(&mut self) -> u64;
     fn leave(&mut self) -> Result<(), HostError>;
 }
@@ -33,6 +36,10 @@ impl Place for Host {
 
     fn peers(&mut self) -> Result<BTreeMap<PublicKey, PeerState>, HostError> {
         self.peers()
+    }
+
+    fn serve(&mut self, served: BTreeSet<IpAddr>) -> Result<(), HostError> {
+        self.serve(served)
     }
 
     fn glance(&mut self) -> u64 {

@@ -25,9 +25,11 @@ pub mod tool;
 mod watch;
 pub mod writer;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -54,14 +56,12 @@ pub struct ResolverConfig {
     pub file: PathBuf,
     /// Where our server answers, on the node's mesh addresses; [`crate::drive()`] puts its own here.
     pub port: u16,
-    /// Our server answers every question, also those that are not the mesh's: it stands alone in the file then.
-    pub alone: bool,
 }
 
 impl ResolverConfig {
     /// For a node that leaves the machine's resolver alone.
     pub fn off() -> Self {
-        Self { mode: ResolverMode::Off, file: RESOLV_CONF.into(), port: PORT, alone: false }
+        Self { mode: ResolverMode::Off, file: RESOLV_CONF.into(), port: PORT }
     }
 }
 
@@ -148,7 +148,7 @@ pub enum ResolverError {
     },
     /// Another mesh of this machine has the file.
     #[error(
-        "{} has room for one mesh, and that of {interface} has it; start this one with the resolver off",
+        "{} has room for one mesh, and that of {interface} has it; start this one with --resolver none",
         path.display()
     )]
     Taken {
@@ -159,7 +159,7 @@ pub enum ResolverError {
     },
     /// Somebody else keeps writing the file; Warren does not fight.
     #[error(
-        "{} was rewritten {times} times by {by}; switch that off, or start Warren with the resolver off",
+        "{} was rewritten {times} times by {by}; switch that off, or start warren-agent with --resolver none",
         path.display()
     )]
     Contested {
@@ -215,15 +215,26 @@ pub(crate) struct Resolver {
     told: Option<Owner>,
     /// What was asked for last.
     asked: Option<ResolverSetting>,
+    /// Where names are answered; `None`: whoever asks vouches for it.
+    served: Option<BTreeSet<IpAddr>>,
     /// Why nobody could be told the last time.
     trouble: Option<Trouble>,
 }
 
 impl Resolver {
     pub(crate) fn new(config: &ResolverConfig, interface: &InterfaceName, state: &Path) -> Self {
-        let file = file::ResolvConf::new(interface, &config.file, state, config.alone);
+        let file = file::ResolvConf::new(interface, &config.file, state);
         let (mode, port) = (config.mode, config.port);
-        Self { mode, interface: interface.clone(), port, file, told: None, asked: None, trouble: None }
+        Self {
+            mode,
+            interface: interface.clone(),
+            port,
+            file,
+            told: None,
+            asked: None,
+            served: None,
+            trouble: None,
+        }
     }
 
     /// Who owns it now.
@@ -241,7 +252,8 @@ impl Resolver {
         }
     }
 
-    /// What is set now for this interface. Switched off it says what was asked, as nothing is ever missing then.
+    /// What is set now for this interface. Switched off it says what was asked, as nothing is ever missing then; and so
+    /// it does where as much of it is set as is answered.
     pub(crate) fn read(&mut self) -> Result<Option<ResolverSetting>, ResolverError> {
         let file = self.file.read()?;
         let owner = self.owner();
@@ -252,16 +264,40 @@ impl Resolver {
         if self.told.is_some_and(|told| told != owner) {
             return Ok(self.asked.clone().map(to_be_set_again));
         }
+        let wanted = self.asked.as_ref().and_then(|asked| self.answered(asked));
         let setting = match owner {
-            Owner::Off => self.asked.clone(),
+            Owner::Off => return Ok(self.asked.clone()),
             Owner::File => file,
             Owner::Resolved => resolved::read(&self.interface, self.port)?,
-            Owner::Resolvconf => resolvconf::read(&self.interface, self.asked.as_ref()),
+            Owner::Resolvconf => resolvconf::read(&self.interface, wanted.as_ref()),
         };
         match setting {
             Some(setting) if !self.is_known_beside(owner, &setting)? => Ok(Some(to_be_set_again(setting))),
+            setting if self.asked.is_some() && setting == wanted => Ok(self.asked.clone()),
+            // A crash of ours left it, and nobody answers there yet.
+            Some(setting) if self.answered(&setting).as_ref() != Some(&setting) => {
+                Ok(Some(to_be_set_again(setting)))
+            }
             setting => Ok(setting),
         }
+    }
+
+    /// Names are answered at these addresses now, and the machine's resolver is to ask at no others: each question to
+    /// one that is not served takes as long as its asker has patience.
+    pub(crate) fn serve(&mut self, served: BTreeSet<IpAddr>) -> Result<(), ResolverError> {
+        let before = self.asked.as_ref().and_then(|asked| self.answered(asked));
+        self.served = Some(served);
+        match self.asked.clone() {
+            Some(asked) if self.answered(&asked) != before => self.set(&asked),
+            _ => Ok(()),
+        }
+    }
+
+    /// As much of a setting as is answered; `None`: nothing.
+    fn answered(&self, setting: &ResolverSetting) -> Option<ResolverSetting> {
+        let is_served = |server: &&IpAddr| self.served.as_ref().is_none_or(|served| served.contains(server));
+        let servers: Vec<IpAddr> = setting.servers.iter().filter(is_served).copied().collect();
+        (!servers.is_empty()).then(|| ResolverSetting { servers, ..setting.clone() })
     }
 
     /// Why nobody could be told the last time.
@@ -286,6 +322,18 @@ impl Resolver {
         if matches!(owner, Owner::File | Owner::Resolvconf) && self.port != PORT {
             return Err(ResolverError::Port { owner, port: self.port });
         }
+        match self.answered(setting) {
+            Some(answered) => {
+                self.tell_owner(owner, &answered)?;
+                self.told = Some(owner);
+            }
+            None => self.take_back()?,
+        }
+        self.asked = Some(setting.clone());
+        Ok(())
+    }
+
+    fn tell_owner(&mut self, owner: Owner, setting: &ResolverSetting) -> Result<(), ResolverError> {
         match owner {
             Owner::Off => {}
             Owner::File => self.file.set(setting)?,
@@ -295,14 +343,16 @@ impl Resolver {
         if self.has_resolved_beside(owner) {
             unless_unreachable(resolved::set(&self.interface, setting, self.port))?;
         }
-        self.told = Some(owner);
-        self.asked = Some(setting.clone());
         Ok(())
     }
 
     /// Leaves the machine's resolver as it was before.
     pub(crate) fn clear(&mut self) -> Result<(), ResolverError> {
         (self.asked, self.trouble) = (None, None);
+        self.take_back()
+    }
+
+    fn take_back(&mut self) -> Result<(), ResolverError> {
         self.file.restore()?;
         let owner = self.told.take().unwrap_or_else(|| self.owner());
         match owner {
@@ -450,8 +500,7 @@ mod tests {
     fn a_file_has_no_ports() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("resolv.conf");
-        let config =
-            ResolverConfig { mode: ResolverMode::File, file: file.clone(), port: 5353, alone: false };
+        let config = ResolverConfig { mode: ResolverMode::File, file: file.clone(), port: 5353 };
         let setting = ResolverSetting {
             servers: vec!["100.64.0.2".parse().unwrap()],
             domain: "home.internal".parse().unwrap(),
@@ -461,5 +510,48 @@ mod tests {
         let said = resolver.set(&setting).unwrap_err().to_string();
         assert!(said.contains("--dns-port 53"), "{said}");
         assert!(!file.exists());
+    }
+
+    #[test]
+    fn only_servers_that_answer_are_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("resolv.conf");
+        let original = "nameserver 192.0.2.1\n";
+        fs::write(&file, original).unwrap();
+        let config = ResolverConfig { mode: ResolverMode::File, file: file.clone(), port: PORT };
+        let [v4, v6] = ["100.64.0.2", "fd00::2"].map(|server| server.parse::<IpAddr>().unwrap());
+        let setting = ResolverSetting {
+            servers: vec![v4, v6],
+            domain: "home.internal".parse().unwrap(),
+            reverse: vec!["100.64.0.0/16".parse().unwrap()],
+        };
+        let open = || Resolver::new(&config, &"wg0".parse().unwrap(), directory.path());
+        let text = || fs::read_to_string(&file).unwrap();
+        let mut resolver = open();
+        resolver.serve(BTreeSet::new()).unwrap();
+        assert_eq!(resolver.read().unwrap(), None, "nobody asked for anything");
+        resolver.set(&setting).unwrap();
+        assert_eq!((resolver.read().unwrap().as_ref(), text().as_str()), (Some(&setting), original));
+        for served in [BTreeSet::from([v6]), BTreeSet::from([v4, v6]), BTreeSet::new(), BTreeSet::from([v4])]
+        {
+            resolver.serve(served.clone()).unwrap();
+            let said = conf::said(text().as_bytes()).servers;
+            assert_eq!(said.first().filter(|first| served.contains(first)), served.first(), "{served:?}");
+            assert_eq!(text() == original, served.is_empty());
+            assert_eq!(resolver.read().unwrap().as_ref(), Some(&setting), "{served:?}: nothing is missing");
+        }
+        fs::write(&file, original).unwrap();
+        assert_eq!(resolver.read().unwrap(), None, "somebody took it away");
+        resolver.set(&setting).unwrap();
+
+        // What a crash left is taken away until somebody answers.
+        let mut next = open();
+        next.serve(BTreeSet::new()).unwrap();
+        assert_ne!(next.read().unwrap().as_ref(), Some(&setting));
+        next.set(&setting).unwrap();
+        assert_eq!((next.read().unwrap().as_ref(), text().as_str()), (Some(&setting), original));
+        next.clear().unwrap();
+        next.serve(BTreeSet::from([v4, v6])).unwrap();
+        assert_eq!((next.read().unwrap(), text().as_str()), (None, original), "nobody asks for it any more");
     }
 }

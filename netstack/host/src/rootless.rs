@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::net::IpAddr;
 
 use engine::{Change, Observed};
 use ipnet::IpNet;
@@ -106,6 +107,10 @@ impl Place for Rootless {
         Ok(state.map(|state| state.peers).unwrap_or_default())
     }
 
+    fn serve(&mut self, _served: BTreeSet<IpAddr>) -> Result<(), HostError> {
+        Ok(())
+    }
+
     fn glance(&mut self) -> u64 {
         let mut hasher = DefaultHasher::new();
         matches!(self.engine.read(), Ok(Some(_))).hash(&mut hasher);
@@ -119,8 +124,6 @@ impl Place for Rootless {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
-
     use engine::{PeerSetting, ResolverSetting};
     use model::PrivateKey;
 

@@ -1,7 +1,7 @@
 //! Magic DNS of the node, on a task of its own: zones as they come, sockets on the node's own mesh addresses.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use crate::chain::chain;
 use crate::drive::forward::{Forwarding, Tenants};
 use crate::drive::lookup::Lookup;
 use crate::drive::report::NamesReport;
+use crate::hands::{Hands, Task};
 use crate::resolver::Owner;
 
 /// Updates that wait at most; a whole zone may be large.
@@ -32,6 +33,8 @@ pub(crate) struct NamesTask {
     names: Arc<Names>,
     updates: mpsc::Sender<NamesUpdate>,
     reports: watch::Receiver<NamesReport>,
+    /// The same, seen by whoever tells the machine's resolver.
+    served: watch::Receiver<NamesReport>,
     counters: Arc<Counters>,
     forwarding: Option<Arc<Forwarding>>,
     task: JoinHandle<()>,
@@ -64,7 +67,8 @@ impl NamesTask {
             problems: BTreeMap::new(),
             failed: Vec::new(),
         };
-        Self { names, updates, reports, counters, forwarding, task: tokio::spawn(task.run(taken, published)) }
+        let (served, task) = (reports.clone(), tokio::spawn(task.run(taken, published)));
+        Self { names, updates, reports, served, counters, forwarding, task }
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -111,6 +115,14 @@ impl NamesTask {
     pub(crate) fn set_owner(&self, owner: Owner) {
         if let Some(forwarding) = &self.forwarding {
             forwarding.set_owner(owner);
+        }
+    }
+
+    /// Says where names are answered, if that is otherwise than it was: nowhere else the machine may ask for them.
+    pub(crate) fn tell(&mut self, hands: &mut Hands) {
+        if hands.has_room() && self.served.has_changed().is_ok_and(|changed| changed) {
+            let report = self.served.borrow_and_update();
+            hands.give(Task::Serve(report.listening.iter().map(SocketAddr::ip).collect()));
         }
     }
 

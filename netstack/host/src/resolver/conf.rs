@@ -64,8 +64,6 @@ pub fn said(text: &[u8]) -> Said {
 pub(crate) struct Wish<'a> {
     pub(crate) interface: &'a str,
     pub(crate) setting: &'a ResolverSetting,
-    /// Our server answers every question, and asks the others itself: see [`Self::stands_alone`].
-    pub(crate) alone: bool,
     /// What the C library searches when no line says it: the domain of the machine's own name.
     pub(crate) implied: Option<&'a str>,
 }
@@ -74,7 +72,6 @@ impl Wish<'_> {
     /// The whole file, from what it was without us. The inverse of [`original`].
     pub(crate) fn render(&self, original: &[u8]) -> Vec<u8> {
         let said = said(original);
-        let alone = self.stands_alone(&said);
         let mut text = BEGIN.to_vec();
         text.extend_from_slice(format!("\n{}", remark(self.setting)).as_bytes());
         if let Some(server) = self.setting.servers.first() {
@@ -85,7 +82,7 @@ impl Wish<'_> {
             text.extend_from_slice(format!("nameserver {}\n", Ipv4Addr::LOCALHOST).as_bytes());
         }
         text.extend_from_slice(&self.search(original));
-        if said.rotates() && !alone {
+        if said.rotates() {
             let kept: Vec<&str> =
                 said.options.iter().map(String::as_str).filter(|option| *option != "rotate").collect();
             if !kept.is_empty() {
@@ -96,7 +93,7 @@ impl Wish<'_> {
         text.extend_from_slice(END);
         text.push(b'\n');
         for line in lines(original) {
-            if undoes(line, alone, said.rotates()) {
+            if undoes(line, said.rotates()) {
                 text.extend_from_slice(MARK);
             }
             text.extend_from_slice(line);
@@ -118,22 +115,14 @@ impl Wish<'_> {
         line.push(b'\n');
         line
     }
-
-    /// Whether no other server is named beside ours: some programs ask all at once and take the first answer, which may
-    /// be that there is no such name. But a server on this machine may ask ours in turn, and is named all the same: where
-    /// that leads in a circle, ours says so at once and the other is asked.
-    fn stands_alone(&self, said: &Said) -> bool {
-        self.alone && !said.servers.is_empty() && !said.servers.iter().any(IpAddr::is_loopback)
-    }
 }
 
 /// A second search list takes the place of ours; options of several lines add up; a line with our mark would lose it
 /// on the way back.
-fn undoes(line: &[u8], alone: bool, rotates: bool) -> bool {
+fn undoes(line: &[u8], rotates: bool) -> bool {
     let undone = match keyword(line) {
         Some((b"search" | b"domain", _)) => true,
-        Some((b"nameserver", _)) => alone,
-        Some((b"options", _)) => rotates && !alone,
+        Some((b"options", _)) => rotates,
         _ => false,
     };
     undone || line.starts_with(MARK)
@@ -236,6 +225,7 @@ fn searched(text: &[u8]) -> Option<Vec<&[u8]>> {
 /// The keyword and what follows it; a keyword begins its line, and without values it says nothing.
 fn keyword(line: &[u8]) -> Option<(&[u8], Vec<&[u8]>)> {
     let line = trimmed(line);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
     if matches!(line.first(), None | Some(b'#' | b';' | b' ' | b'\t')) {
         return None;
     }
@@ -279,12 +269,12 @@ mod tests {
         }
     }
 
-    fn render(original: &[u8], alone: bool, implied: Option<&str>) -> Vec<u8> {
-        Wish { interface: "wg0", setting: &setting_of("home.internal"), alone, implied }.render(original)
+    fn render(original: &[u8], implied: Option<&str>) -> Vec<u8> {
+        Wish { interface: "wg0", setting: &setting_of("home.internal"), implied }.render(original)
     }
 
-    fn check(original: &[u8], alone: bool, servers: &[&str], search: &[&str], options: &[&str]) {
-        let text = render(original, alone, Some("implied.test"));
+    fn check(original: &[u8], servers: &[&str], search: &[&str], options: &[&str]) {
+        let text = render(original, Some("implied.test"));
         let said = said(&text);
         let parsed: Vec<IpAddr> = servers.iter().map(|s| s.parse().unwrap()).collect();
         assert_eq!(
@@ -304,41 +294,24 @@ mod tests {
     fn our_server_comes_first_and_the_original_stays_below() {
         let (own, home) = ("100.64.0.2", "home.internal");
         let all = [own, "192.0.2.1", "192.0.2.2"];
-        check(ORIGINAL, false, &all, &[home, "corp.example", "lan"], &["edns0"]);
-        check(b"", false, &[own, "127.0.0.1"], &[home, "implied.test"], &[]);
-        check(b"nameserver 192.0.2.1", false, &[own, "192.0.2.1"], &[home, "implied.test"], &[]);
-        check(b"domain a.test\ndomain b.test c.test\n", false, &[own, "127.0.0.1"], &[home, "b.test"], &[]);
-        check(b"search HOME.internal x.test\n", false, &[own, "127.0.0.1"], &[home, "x.test"], &[]);
-    }
-
-    #[test]
-    fn alone_no_other_server_is_asked() {
-        check(ORIGINAL, true, &["100.64.0.2"], &["home.internal", "corp.example", "lan"], &["edns0"]);
-        let (own, local) = ("100.64.0.2", "127.0.0.1");
-        check(b"", true, &[own, local], &["home.internal", "implied.test"], &[]);
-        let asks_us = b"nameserver 192.0.2.1\nnameserver 127.0.0.1\n";
-        check(asks_us, true, &[own, "192.0.2.1", local], &["home.internal", "implied.test"], &[]);
-        let rotating = b"nameserver 192.0.2.1\noptions rotate\n";
-        check(rotating, true, &["100.64.0.2"], &["home.internal", "implied.test"], &["rotate"]);
+        check(ORIGINAL, &all, &[home, "corp.example", "lan"], &["edns0"]);
+        check(b"", &[own, "127.0.0.1"], &[home, "implied.test"], &[]);
+        check(b"nameserver 192.0.2.1", &[own, "192.0.2.1"], &[home, "implied.test"], &[]);
+        check(b"domain a.test\ndomain b.test c.test\n", &[own, "127.0.0.1"], &[home, "b.test"], &[]);
+        check(b"search HOME.internal x.test\n", &[own, "127.0.0.1"], &[home, "x.test"], &[]);
     }
 
     #[test]
     fn servers_in_turn_would_pass_ours_by() {
         let text = b"options rotate timeout:1\nnameserver 192.0.2.1\noptions edns0\n";
         let servers = ["100.64.0.2", "192.0.2.1"];
-        check(text, false, &servers, &["home.internal", "implied.test"], &["timeout:1", "edns0"]);
-        check(
-            b"options rotate\nnameserver 192.0.2.1\n",
-            false,
-            &servers,
-            &["home.internal", "implied.test"],
-            &[],
-        );
+        check(text, &servers, &["home.internal", "implied.test"], &["timeout:1", "edns0"]);
+        check(b"options rotate\nnameserver 192.0.2.1\n", &servers, &["home.internal", "implied.test"], &[]);
     }
 
     #[test]
     fn what_others_write_around_ours_is_kept() {
-        let text = render(ORIGINAL, false, None);
+        let text = render(ORIGINAL, None);
         let edited = [b"nameserver 198.51.100.1\n".as_slice(), &text, b"search theirs.test\n"].concat();
         assert!(has_ours(&edited) && !begins_with_ours(&edited) && begins_with_ours(&text));
         let rest = original(&edited);
@@ -346,7 +319,7 @@ mod tests {
             rest,
             [b"nameserver 198.51.100.1\n".as_slice(), ORIGINAL, b"search theirs.test\n"].concat()
         );
-        let again = said(&render(&rest, false, None));
+        let again = said(&render(&rest, None));
         assert_eq!(
             again.search,
             ["home.internal", "theirs.test"],
@@ -356,7 +329,7 @@ mod tests {
 
     #[test]
     fn a_file_whose_end_was_taken_away_loses_only_what_is_ours() {
-        let text = render(b"nameserver 192.0.2.1\nsearch lan\n", false, None);
+        let text = render(b"nameserver 192.0.2.1\nsearch lan\n", None);
         let cut: Vec<&[u8]> = lines(&text).filter(|line| trimmed(line) != END).collect();
         assert!(!is_whole(&cut.concat()));
         assert_eq!(original(&cut.concat()), b"nameserver 192.0.2.1\nsearch lan\n");
@@ -374,6 +347,18 @@ mod tests {
         ] {
             assert_eq!(parse_remark(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn lines_that_end_as_on_windows_are_read_and_come_back_to_the_byte() {
+        let text = b"nameserver 203.0.113.53\r\nsearch corp.example lan\r\noptions rotate\r\n\r\n";
+        let read = said(text);
+        assert_eq!(read.servers, ["203.0.113.53".parse::<IpAddr>().unwrap()]);
+        assert_eq!(
+            (read.search.as_slice(), read.rotates()),
+            (["corp.example", "lan"].map(String::from).as_slice(), true)
+        );
+        check(text, &["100.64.0.2", "203.0.113.53"], &["home.internal", "corp.example", "lan"], &[]);
     }
 
     #[test]
@@ -402,14 +387,11 @@ mod tests {
                 0..12,
             ),
             newlines in any::<bool>(),
-            alone in any::<bool>(),
         ) {
             let was = parts.join(if newlines { b"\n".as_slice() } else { b"" });
             prop_assume!(!has_ours(&was));
-            let text = render(&was, alone, None);
+            let text = render(&was, None);
             prop_assert_eq!(&original(&text), &was);
-            // Another setting over ours is as if there had been none.
-            prop_assert_eq!(render(&original(&text), !alone, None), render(&was, !alone, None));
         }
     }
 }

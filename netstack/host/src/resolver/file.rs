@@ -38,7 +38,6 @@ const PERMISSIONS: u32 = 0o7777;
 pub(crate) struct ResolvConf {
     interface: InterfaceName,
     path: PathBuf,
-    alone: bool,
     kept: Kept,
     /// Whether the file is ours, as far as this process knows.
     held: bool,
@@ -47,12 +46,10 @@ pub(crate) struct ResolvConf {
 }
 
 impl ResolvConf {
-    /// `alone`: our server answers every question, and no other is to be asked.
-    pub(crate) fn new(interface: &InterfaceName, path: &Path, state: &Path, alone: bool) -> Self {
+    pub(crate) fn new(interface: &InterfaceName, path: &Path, state: &Path) -> Self {
         Self {
             interface: interface.clone(),
             path: path.into(),
-            alone,
             kept: Kept::new(state),
             held: false,
             rewrites: 0,
@@ -163,7 +160,7 @@ impl ResolvConf {
     fn render(&self, setting: &ResolverSetting, original: &[u8]) -> Vec<u8> {
         let implied = own_domain();
         let interface = self.interface.as_str();
-        Wish { interface, setting, alone: self.alone, implied: implied.as_deref() }.render(original)
+        Wish { interface, setting, implied: implied.as_deref() }.render(original)
     }
 
     /// How a file of somebody else is there. One that took the place of ours stands where a link was, if it says
@@ -289,7 +286,7 @@ mod tests {
         }
         fn open_for(&self, interface: &str) -> ResolvConf {
             let state = self.directory.path().join("state");
-            ResolvConf::new(&interface.parse().unwrap(), &self.path(), &state, false)
+            ResolvConf::new(&interface.parse().unwrap(), &self.path(), &state)
         }
         fn write(&self, text: impl AsRef<[u8]>) {
             fs::write(self.path(), text).unwrap();

@@ -271,8 +271,10 @@ fn a_device_joins_serves_names_and_leaves_the_resolver_as_it_was() {
             node.handle.join(token, Remark::new("laptop"), Remark::new("linux")).await.unwrap();
             node.settled().await;
             node.until("names", |report| report.names.listening.len() == 2).await;
-            let ours = fs::read_to_string(&resolv_conf).unwrap();
-            assert!(ours.contains("nameserver 100.64.0.2\nsearch home.internal example\n"), "{ours}");
+            wait_for("the resolver is told", REPAIR_TIME_MAX, || {
+                let text = fs::read_to_string(&resolv_conf).unwrap();
+                text.contains("nameserver 100.64.0.2\nsearch home.internal example\n")
+            });
             assert!(ask("laptop.home.internal").ends_with(&[100, 64, 0, 2]));
             assert_eq!(ask("example.org")[3] & 0xf, 5, "REFUSED, and the next server is asked");
 
@@ -298,6 +300,54 @@ fn a_device_joins_serves_names_and_leaves_the_resolver_as_it_was() {
             node.settled().await;
             node.stop().await;
             assert_eq!(fs::read_to_string(&resolv_conf).unwrap(), original);
+            server.stop().await;
+        },
+    );
+}
+
+#[test]
+fn a_name_server_that_has_the_port_leaves_the_machine_its_resolver() {
+    inside(
+        "drive::a_name_server_that_has_the_port_leaves_the_machine_its_resolver",
+        async |directory: &Path| {
+            let mut tenant = Tenant::new(NodeId::Device(device_id()));
+            tenant.add_hub("127.0.0.1:51899");
+            let token = tenant.token.clone();
+            let server = Server::start(directory, tenant).await;
+            let holder = UdpSocket::bind("0.0.0.0:53").unwrap();
+            let node = start(device(directory));
+            let resolv_conf = directory.join("resolv.conf");
+            let original = fs::read_to_string(&resolv_conf).unwrap();
+            node.handle.join(token, Remark::new("laptop"), Remark::new("linux")).await.unwrap();
+            node.settled().await;
+            // IPv6 is nobody's, and answers.
+            let report = node.until("IPv6 answers", |report| report.names.listening.len() == 1).await;
+            let [problem] = report.names.problems.as_slice() else { panic!("{report:#?}") };
+            assert!(
+                problem.contains("100.64.0.2:53 is taken by") && problem.contains("stop it"),
+                "{problem}"
+            );
+            let text = || fs::read_to_string(&resolv_conf).unwrap();
+            wait_for("the other address is told", REPAIR_TIME_MAX, || text() != original);
+            assert!(!text().contains("nameserver 100.64.0.2"), "{}", text());
+            node.stop().await;
+            assert_eq!(text(), original);
+
+            drop(holder);
+            let both = UdpSocket::bind("[::]:53").unwrap();
+            let node = start(device_of(directory));
+            node.settled().await;
+            node.until("nothing answers", |report| report.names.problems.len() == 2).await;
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let report = node.settled().await;
+            assert!(report.node.problems.is_empty(), "said once: {report:#?}");
+            assert_eq!(text(), original, "who is not answered is not asked");
+            drop(both);
+            wait_for("the port is free, and the resolver told", SETTLE_TIME_MAX, || {
+                text().contains("nameserver 100.64.0.2\nsearch home.internal example\n")
+            });
+            node.stop().await;
+            assert_eq!(text(), original);
             server.stop().await;
         },
     );
