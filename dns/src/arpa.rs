@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use model::Block;
+#[cfg(feature = "forward")]
+use model::Name;
 
 use crate::wire::Sought;
 
@@ -32,6 +34,30 @@ pub(crate) fn place(name: &Sought, block: &Block) -> Option<(Place, usize)> {
         b"ip6" => SIX.place(name, units, IpNet::V6(block.v6())),
         _ => None,
     }
+}
+
+/// The names under which the addresses of a net stand, and no others: one if it ends with a whole octet or nibble.
+#[cfg(feature = "forward")]
+pub(crate) fn names(net: &IpNet) -> Vec<Name> {
+    let unit_bits = if net.addr().is_ipv4() { FOUR.unit_bits } else { SIX.unit_bits };
+    let whole = net.prefix_len().next_multiple_of(unit_bits);
+    let nets = net.subnets(whole).expect("neither shorter than the net nor longer than an address");
+    nets.map(|net| name(&net)).collect()
+}
+
+/// The name of a net of whole octets or nibbles.
+#[cfg(feature = "forward")]
+fn name(net: &IpNet) -> Name {
+    let (units, root): (Vec<String>, _) = match net.network() {
+        IpAddr::V4(four) => (four.octets().iter().map(u8::to_string).collect(), "in-addr.arpa"),
+        IpAddr::V6(six) => {
+            let nibbles = six.octets().into_iter().flat_map(|octet| [octet >> 4, octet & 15]);
+            (nibbles.map(|nibble| format!("{nibble:x}")).collect(), "ip6.arpa")
+        }
+    };
+    let count = units.len() * usize::from(net.prefix_len()) / usize::from(net.max_prefix_len());
+    let labels = units[..count].iter().rev().map(String::as_str).chain([root]);
+    labels.collect::<Vec<_>>().join(".").parse().expect("numbers below a name")
 }
 
 /// How one family writes addresses in the reverse tree.
@@ -155,5 +181,28 @@ mod tests {
         check(&format!("g.2.{zeros}{apex}"), Some((Place::Nowhere, 14)));
         check("9.8.7.6.5.4.3.2.1.d.f.ip6.arpa", None);
         check("b.9.8.7.6.5.4.3.2.1.d.f.ip6.arpa", None);
+    }
+
+    #[test]
+    #[cfg(feature = "forward")]
+    fn a_net_has_the_names_of_its_addresses_and_no_others() {
+        let check = |net: &str, expect: &[&str]| {
+            let names = names(&net.parse().expect("a net"));
+            assert_eq!(names.iter().map(Name::as_str).collect::<Vec<_>>(), expect, "{net}");
+        };
+        check("100.64.0.0/16", &["64.100.in-addr.arpa"]);
+        check(
+            "10.1.16.0/22",
+            &["16.1.10", "17.1.10", "18.1.10", "19.1.10"]
+                .map(|name| format!("{name}.in-addr.arpa"))
+                .each_ref()
+                .map(String::as_str),
+        );
+        check("10.1.2.3/32", &["3.2.1.10.in-addr.arpa"]);
+        check("fd12:3456:789a::/48", &["a.9.8.7.6.5.4.3.2.1.d.f.ip6.arpa"]);
+        check(
+            "fd12:3456:789a::/47",
+            &["a.9.8.7.6.5.4.3.2.1.d.f.ip6.arpa", "b.9.8.7.6.5.4.3.2.1.d.f.ip6.arpa"],
+        );
     }
 }

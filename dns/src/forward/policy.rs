@@ -10,7 +10,7 @@ use model::Name;
 use super::local::{Place, Places};
 use super::question::{suffixes, wire_name};
 
-/// Names in wire form; each stands for all below it too.
+/// Names in wire form; each stands for all below it too, whether or not it begins with `*.`.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Suffixes(BTreeSet<Box<[u8]>>);
 
@@ -22,7 +22,15 @@ impl Suffixes {
 
 impl<'a> FromIterator<&'a Name> for Suffixes {
     fn from_iter<T: IntoIterator<Item = &'a Name>>(names: T) -> Self {
-        Self(names.into_iter().map(wire_name).collect())
+        Self(names.into_iter().map(|name| without_stars(&wire_name(name)).into()).collect())
+    }
+}
+
+/// The name behind `*.`. A star alone stays one: nobody means all names by it.
+fn without_stars(name: &[u8]) -> &[u8] {
+    match name.strip_prefix(b"\x01*") {
+        Some(rest) if rest != b"\x00" => without_stars(rest),
+        _ => name,
     }
 }
 
@@ -117,7 +125,7 @@ mod tests {
         };
         Policy {
             blocks: vec!["100.64.0.0/16".parse().unwrap(), "fd12:3456:789a::/48".parse().unwrap()],
-            allowed: names(&["plex.direct"]),
+            allowed: names(&["plex.direct", "*.starred.example", "*"]),
             of_site: names(&["lan.example.org"]),
         }
     }
@@ -130,6 +138,8 @@ mod tests {
         };
         check("a.b.plex.direct", Reach::Everywhere);
         check("notplex.direct", Reach::World);
+        check("a.b.starred.example", Reach::Everywhere);
+        check("notstarred.example", Reach::World);
         check("nas.lan.example.org", Reach::Site);
         check("example.org", Reach::World);
         check("printer", Reach::Site);

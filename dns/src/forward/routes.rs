@@ -15,6 +15,7 @@ use super::local::{Place, Places};
 use super::policy::{Policy, Suffixes, is_private};
 use super::question::{Key, suffixes, wire_name};
 use super::upstream::Upstream;
+use crate::arpa;
 
 /// What the machine says of the network that it is in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,7 +29,7 @@ pub struct Machine {
 /// What the node says of the mesh.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mesh {
-    /// Zones and suffixes of zones: nothing in them is ever asked for outside.
+    /// Zones and suffixes of zones: nothing in them is ever asked for outside, nor who has an address of the mesh.
     pub zones: Vec<Name>,
     /// The blocks of its addresses.
     pub blocks: Vec<IpNet>,
@@ -122,7 +123,8 @@ impl Routes {
         let by_suffix = targets
             .into_iter()
             .filter_map(|(suffix, targets)| Some((suffix?, ground.group(&targets, true, mesh))));
-        let ours = Suffixes::from_iter(&mesh.zones);
+        let reverse: Vec<Name> = mesh.blocks.iter().flat_map(arpa::names).collect();
+        let ours: Suffixes = mesh.zones.iter().chain(&reverse).collect();
         let foreign = machine.domains.iter().filter(|domain| !ours.contain(&wire_name(domain)));
         Self {
             by_suffix: by_suffix.collect(),
@@ -214,6 +216,8 @@ mod tests {
         check("corpxexample", "192.0.2.53");
         check("example.org", "192.0.2.53");
         check("laptop.home.internal", "refuse");
+        check("9.7.64.100.in-addr.arpa", "refuse");
+        check("9.7.65.101.in-addr.arpa", "192.0.2.53");
     }
 
     #[test]

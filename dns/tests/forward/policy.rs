@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dns::Transport;
-use dns::forward::{ForwardConfig, Machine};
+use dns::forward::{ForwardConfig, Machine, Mesh};
 use dns::serve::Forward as _;
 use hickory_proto::op::{Message, OpCode, ResponseCode};
 use hickory_proto::rr::rdata::A;
@@ -38,6 +38,39 @@ async fn names_of_the_mesh_and_odd_questions_go_nowhere() {
     }
     assert!(fake.heard().is_empty());
     assert_eq!(forwarder.counters().refused.total(), 9);
+}
+
+#[tokio::test]
+async fn who_has_an_address_of_the_mesh_is_nobody_elses_to_say() {
+    let fake = Fake::with_address(60, [192, 0, 2, 1]).await;
+    let forwarder = forwarder(&[fake.rule_for("100.in-addr.arpa")]);
+    forwarder.set_mesh(Mesh {
+        zones: Vec::new(),
+        blocks: ["100.64.0.0/16", "100.70.16.0/20", "fd12:3456:789a::/48"]
+            .map(|net| net.parse().unwrap())
+            .into(),
+        own: Vec::new(),
+    });
+    forwarder.set_machine(machine(&[fake.address]));
+    let six = "a.9.8.7.6.5.4.3.2.1.d.f.ip6.arpa.";
+    for name in [
+        "64.100.in-addr.arpa.",
+        "4.3.64.100.IN-ADDR.arpa.",
+        "x.4.3.64.100.in-addr.arpa.",
+        "4.31.70.100.in-addr.arpa.",
+        six,
+        &format!("1.{}{six}", "0.".repeat(19)),
+    ] {
+        for kind in [RecordType::PTR, RecordType::SOA] {
+            assert!(try_ask(&forwarder, &query(name, kind)).await.is_none(), "{name}");
+        }
+    }
+    assert!(fake.heard().is_empty());
+    for name in
+        ["4.3.65.100.in-addr.arpa.", "4.32.70.100.in-addr.arpa.", "1.b.9.8.7.6.5.4.3.2.1.d.f.ip6.arpa."]
+    {
+        assert_eq!(said(&ask(&forwarder, name).await), "192.0.2.1", "the site's own");
+    }
 }
 
 #[tokio::test]
@@ -89,7 +122,7 @@ async fn names_of_strangers_lead_only_into_the_world() {
     let fake = Arc::new(Fake::start(|heard| Act::Say(as_named(&heard.query))).await);
     let config = ForwardConfig {
         upstreams: vec![parse(&fake.rule_for("corp.example"))],
-        rebind_allow: vec!["plex.direct".parse().unwrap()],
+        rebind_allow: vec!["plex.direct".parse().unwrap(), "*.starred.example".parse().unwrap()],
         ..Default::default()
     };
     let forwarder = forwarder_with(config);
@@ -105,6 +138,7 @@ async fn names_of_strangers_lead_only_into_the_world() {
         check(&format!("a-{address}.evil.example."), "").await;
         check(&format!("a-{address}.corp.example."), &address.replace('-', ".")).await;
         check(&format!("a-{address}.plex.direct."), &address.replace('-', ".")).await;
+        check(&format!("a-{address}.starred.example."), &address.replace('-', ".")).await;
     }
     check("a-192-168-1-9.lan.example.", "192.168.1.9").await;
     check("a-100-64-3-4.lan.example.", "").await;
