@@ -46,6 +46,8 @@ pub use counters::{BUCKETS_MICROS, Counters, Histogram, Path, Way};
 pub use forward::Forward;
 pub use holder::Holder;
 pub use limiter::Limit;
+#[cfg(feature = "forward")]
+pub(crate) use limits::FORWARDED_PER_SOURCE_MAX;
 pub use limits::{LIMIT_PER_SECOND_DEFAULT, UDP_THREADS_MAX};
 pub use socket::ListenError;
 

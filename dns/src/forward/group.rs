@@ -57,6 +57,8 @@ impl Failure {
 struct Tally {
     /// Servers that are not asked again about this: they said no, or cannot be reached.
     given_up: Vec<usize>,
+    /// Servers that are blamed already: each is once, however often it was asked.
+    blamed: Vec<usize>,
     refused: bool,
     extended_error: Option<u16>,
     network: bool,
@@ -91,7 +93,7 @@ impl Group {
         forbidden: &(dyn Fn(IpAddr) -> bool + Sync),
     ) -> Result<Read, Failure> {
         let began = Instant::now();
-        let mut plan = Plan::new(self.health().order());
+        let mut plan = Plan::new(self.health().order(self.clock.now()));
         let mut tally = Tally::default();
         let mut open: Vec<(usize, Mono)> = Vec::new();
         let mut attempts = FuturesUnordered::new();
@@ -115,13 +117,13 @@ impl Group {
                 Some(attempt) = attempts.next() => {
                     open.retain(|(server, began)| (*server, *began) != (attempt.server, attempt.began));
                     if let Some(read) = self.judge(attempt, &mut tally) {
-                        self.note_late(&open);
+                        self.note_late(&open, &mut tally);
                         return Ok(read);
                     }
                 }
                 () = sleep_until(next_at.min(deadline)) => if Instant::now() >= deadline {
                     tally.silent = true;
-                    open.iter().for_each(|&(server, began)| self.failed(server, began));
+                    open.iter().for_each(|&(server, began)| self.blame(server, began, &mut tally));
                     break;
                 }
             }
@@ -162,22 +164,22 @@ impl Group {
                 tally.extended_error = tally.extended_error.or(why);
                 self.answered(server, began);
             }
-            Trouble::Strange => self.failed(server, began),
+            Trouble::Strange => self.blame(server, began, tally),
             Trouble::Io(_) | Trouble::Stream(_) => {
                 tally.network = true;
-                self.failed(server, began);
+                self.blame(server, began, tally);
             }
         }
         None
     }
 
     /// Somebody else answered while these had the time to.
-    fn note_late(&self, open: &[(usize, Mono)]) {
+    fn note_late(&self, open: &[(usize, Mono)], tally: &mut Tally) {
         let now = self.clock.now();
         for &(server, began) in open.iter().filter(|(_, began)| now.since(*began) >= ATTEMPTS_AT[1]) {
             let waited = now.since(began);
             tracing::debug!(upstream = %self.upstreams[server].target(), ?waited, "a server is late");
-            self.failed(server, began);
+            self.blame(server, began, tally);
         }
     }
 
@@ -248,6 +250,14 @@ impl Group {
     fn answered(&self, server: usize, began: Mono) {
         let now = self.clock.now();
         self.health().answered(server, now.since(began), now);
+    }
+
+    /// The server did not answer this question.
+    fn blame(&self, server: usize, began: Mono, tally: &mut Tally) {
+        if !tally.blamed.contains(&server) {
+            tally.blamed.push(server);
+            self.failed(server, began);
+        }
     }
 
     fn failed(&self, server: usize, began: Mono) {

@@ -2,8 +2,9 @@
 //! nobody.
 //!
 //! ```text
-//! good ──an attempt fails──▶ doubtful ──three in a row──▶ dead ──probe answered──▶ good
-//!   ▲                           │ after the good ones       │ never asked but by probes, in doubling steps
+//! good ──a question fails──▶ doubtful ──three in a row──▶ dead ──probe answered──▶ good
+//!   ▲                           │ after the good ones       │ asked by probes, in doubling steps, and if there is no
+//!   │                           │                           │ other and it answered a moment ago
 //!   └────────── answers ────────┴───────────────────────────┘
 //! looping: like dead, as its answers would be our own questions
 //! ```
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use model::Mono;
 
-use super::limits::{FAILURES_MAX, PROBE_DELAY_MAX, PROBE_DELAY_MIN, ROUND_TRIP_UNKNOWN};
+use super::limits::{ALIVE_RECENTLY, FAILURES_MAX, PROBE_DELAY_MAX, PROBE_DELAY_MIN, ROUND_TRIP_UNKNOWN};
 
 /// How some servers are, by number.
 #[derive(Debug, Clone)]
@@ -57,6 +58,12 @@ impl Server {
             _ => Condition::Dead,
         }
     }
+
+    /// It counts as dead, and answered so lately that the names may be what is wrong.
+    fn may_be_alive(&self, now: Mono) -> bool {
+        let is_recent = |at: Mono| now.since(at) <= ALIVE_RECENTLY;
+        self.condition() == Condition::Dead && self.answered_at.is_some_and(is_recent)
+    }
 }
 
 impl Health {
@@ -76,10 +83,13 @@ impl Health {
 
     /// Whom to ask, best first. Empty: nobody is worth it. The others come nearer each time, so that a server that was
     /// slow once gets another chance.
-    pub(super) fn order(&mut self) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.servers.len())
-            .filter(|&at| self.servers[at].condition() <= Condition::Doubtful)
-            .collect();
+    pub(super) fn order(&mut self, now: Mono) -> Vec<usize> {
+        let all = 0..self.servers.len();
+        let mut order: Vec<usize> =
+            all.clone().filter(|&at| self.servers[at].condition() <= Condition::Doubtful).collect();
+        if order.is_empty() {
+            order.extend(all.filter(|&at| self.servers[at].may_be_alive(now)));
+        }
         order.sort_by_key(|&at| (self.servers[at].condition(), self.servers[at].round_trip));
         for &at in order.iter().skip(1) {
             let server = &mut self.servers[at];
@@ -114,7 +124,7 @@ impl Health {
         }
     }
 
-    /// It did not answer an attempt that began then.
+    /// It did not answer a question that it was first asked then. To be told once of each question.
     pub(super) fn failed(&mut self, at: usize, began: Mono, now: Mono) {
         let server = &mut self.servers[at];
         if server.answered_at.is_some_and(|answered_at| answered_at > began) {
@@ -185,8 +195,8 @@ mod tests {
     fn the_fastest_is_first_and_the_others_are_not_forgotten() {
         let mut health = good(2);
         health.answered(0, SLOW, at(0));
-        assert_eq!(health.order(), [1, 0]);
-        let turns = (0..1_000).position(|_| health.order()[0] == 0).expect("it gets another chance");
+        assert_eq!(health.order(at(0)), [1, 0]);
+        let turns = (0..1_000).position(|_| health.order(at(0))[0] == 0).expect("it gets another chance");
         assert!(turns > 50, "but not at once: {turns}");
     }
 
@@ -194,10 +204,10 @@ mod tests {
     fn who_fails_comes_last_then_not_at_all_and_is_probed_in_doubling_steps() {
         let mut health = good(2);
         health.failed(0, at(0), at(0));
-        assert_eq!((health.condition(0), health.order()), (Condition::Doubtful, vec![1, 0]));
+        assert_eq!((health.condition(0), health.order(at(0))), (Condition::Doubtful, vec![1, 0]));
         health.failed(0, at(0), at(0));
         health.failed(0, at(0), at(0));
-        assert_eq!((health.condition(0), health.order()), (Condition::Dead, vec![1]));
+        assert_eq!((health.condition(0), health.order(at(0))), (Condition::Dead, vec![1]));
         let mut probes = Vec::new();
         while probes.len() < 9 {
             let next = health.probe_at().expect("it is probed for ever");
@@ -207,7 +217,7 @@ mod tests {
         }
         assert_eq!(probes, [1, 2, 4, 8, 16, 32, 64, 124, 184]);
         health.answered(0, FAST, at(0));
-        assert_eq!((health.order().len(), health.probe_at()), (2, None));
+        assert_eq!((health.order(at(0)).len(), health.probe_at()), (2, None));
     }
 
     #[test]
@@ -228,7 +238,8 @@ mod tests {
         for _ in 0..3 {
             health.failed(0, at(0), at(0));
         }
-        assert!(health.order().is_empty());
+        assert_eq!(health.order(at(30_000)), [0], "it answered a moment ago");
+        assert!(health.order(at(30_001)).is_empty());
         for second in [1, 2, 4, 8, 16] {
             assert_eq!(health.probe(at(second * 1_000)), Some(0));
         }
@@ -243,15 +254,15 @@ mod tests {
     fn a_loop_is_not_asked_until_a_probe_stays_away() {
         let mut health = good(2);
         health.looped(1, at(0));
-        assert_eq!((health.condition(1), health.order()), (Condition::Looping, vec![0]));
+        assert_eq!((health.condition(1), health.order(at(0))), (Condition::Looping, vec![0]));
         health.answered(1, FAST, at(0));
         assert_eq!(health.condition(1), Condition::Looping, "our own answer proves nothing");
         assert_eq!(health.probe(at(59_999)), None);
         assert_eq!(health.probe(at(60_000)), Some(1));
         health.looped(1, at(60_001));
-        assert_eq!(health.order(), [0]);
+        assert_eq!(health.order(at(0)), [0]);
         assert_eq!(health.probe(at(120_001)), Some(1));
         health.answered(1, FAST, at(0));
-        assert_eq!(health.order().len(), 2);
+        assert_eq!(health.order(at(0)).len(), 2);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::serve::FORWARDED_PER_SOURCE_MAX;
+
 /// Memory of the cache where nothing else is said: some twenty thousand answers, less than the program itself.
 pub const CACHE_BYTES: usize = 8 * 1024 * 1024;
 /// Parts of the cache with a lock each: a few threads that answer rarely meet in one of them.
@@ -46,8 +48,11 @@ pub(super) const ATTEMPTS_AT: [Duration; 4] =
 pub(super) const ANSWER_TIME_MAX: Duration = Duration::from_millis(2_800);
 /// Servers asked about one question.
 pub(super) const ATTEMPTS_MAX: usize = 8;
-/// Questions under way. Each may hold some sockets, and a service has 1 024 descriptors.
-pub(super) const FLIGHTS_MAX: usize = 192;
+/// Questions under way. Each holds a socket for each attempt, four as a rule; the daemons raise their open files to the
+/// hard limit, which service managers set to half a million.
+pub(super) const FLIGHTS_MAX: usize = 512;
+// Who asks for nothing but names that nobody answers leaves the forwarder to everybody else.
+const _: () = assert!(FORWARDED_PER_SOURCE_MAX * 8 <= FLIGHTS_MAX);
 
 /// Largest datagram that is read. We announce less; some servers do not care.
 pub(super) const DATAGRAM_BYTES_MAX: usize = 4096;
@@ -60,8 +65,11 @@ pub(super) const STREAM_QUESTIONS_MAX: usize = 128;
 /// How long a connection may take to be made, and an answer on it to come: as long as an asker waits.
 pub(super) const STREAM_TIME_MAX: Duration = ANSWER_TIME_MAX;
 
-/// Attempts that fail in a row until a server counts as dead and is left to the probes.
+/// Questions that a server leaves unanswered in a row until it counts as dead and is left to the probes.
 pub(super) const FAILURES_MAX: u32 = 3;
+/// While it is no longer since a dead server answered, it is asked nevertheless if there is no other: names that nobody
+/// answers look like a server that does not. As long as three of them take that are asked for in turn, and some more.
+pub(super) const ALIVE_RECENTLY: Duration = Duration::from_secs(30);
 /// A dead server is tried again so soon, by a question of ours ...
 pub(super) const PROBE_DELAY_MIN: Duration = Duration::from_secs(1);
 /// ... and then in doubling steps up to this: often enough to notice by itself that a network is back.

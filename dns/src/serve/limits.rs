@@ -25,8 +25,8 @@ pub(super) const SLOW_PER_SOURCE_MAX: usize = 256;
 pub(super) const SLOW_BATCH: usize = 32;
 /// Questions that are forwarded at the same time, of all addresses: each may hold a socket.
 pub(super) const FORWARDED_MAX: usize = 1024;
-/// Of them, from one source. On a device all programs are one source, and a browser asks for a hundred names at once.
-pub(super) const FORWARDED_PER_SOURCE_MAX: usize = 256;
+/// Of them, from one source. On a device all programs are one source, and a browser asks for some sixty names at once.
+pub(crate) const FORWARDED_PER_SOURCE_MAX: usize = 64;
 /// Nobody waits longer for a forwarded answer: the resolver of the C library gives up then.
 pub(super) const FORWARD_TIME_MAX: Duration = Duration::from_secs(5);
 

@@ -105,7 +105,7 @@ struct Worker {
     began: Instant,
     batch: Batch,
     /// Answers of this batch that are to be logged.
-    drawn: Vec<(SocketAddr, usize, Code)>,
+    drawn: Vec<(SocketAddr, usize, Code, Path)>,
     full_batches: u32,
     overflowed: u32,
 }
@@ -180,9 +180,9 @@ impl Worker {
         self.send();
         let took = came.elapsed();
         self.answerer.counters.batch_took(&tally, took);
-        for (asker, slot, code) in self.drawn.drain(..) {
+        for (asker, slot, code, path) in self.drawn.drain(..) {
             if let Some(answer) = self.batch.datagram(slot) {
-                let way = Way { transport: Transport::Udp, path: Path::Hot };
+                let way = Way { transport: Transport::Udp, path };
                 querylog::write(asker, answer.slot, code, way, took);
             }
         }
@@ -218,7 +218,7 @@ impl Worker {
                 let code = Code::from(code);
                 tally.hot[code.index()] += 1;
                 if self.answerer.log.draws() {
-                    self.drawn.push((asker, slot, code));
+                    self.drawn.push((asker, slot, code, Path::Hot));
                 }
                 return Some(length);
             }
@@ -228,7 +228,11 @@ impl Worker {
             }
             Hot::Foreign => {
                 if let Some(length) = self.answerer.cached(buffer, length, asker.ip()) {
-                    tally.cached[Code::of_message(buffer).index()] += 1;
+                    let code = Code::of_message(buffer);
+                    tally.cached[code.index()] += 1;
+                    if self.answerer.log.draws() {
+                        self.drawn.push((asker, slot, code, Path::Forwarded));
+                    }
                     return Some(length);
                 }
             }

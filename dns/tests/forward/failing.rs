@@ -51,7 +51,11 @@ async fn silence_ends_in_failure_then_failure_is_known_and_then_the_server_is_ba
     let fake = Fake::start(|_| Act::Nothing).await;
     let forwarder = forwarder(&[fake.rule()]);
     let began = Instant::now();
-    let failed = ask(&forwarder, "first.example.").await;
+    let (failed, _, _) = tokio::join!(
+        ask(&forwarder, "first.example."),
+        ask(&forwarder, "second.example."),
+        ask(&forwarder, "third.example.")
+    );
     assert!(began.elapsed() < Duration::from_millis(3_500), "{:?}", began.elapsed());
     assert_eq!((said(&failed).as_str(), extended_error(&failed)), ("ServFail", Some(22)));
     assert_eq!(condition(&forwarder, &fake), Condition::Dead);
@@ -87,6 +91,30 @@ async fn a_name_that_a_server_cannot_find_takes_no_other_name_with_it() {
     }
     assert_eq!(broken.await.expect("no asker panics"), "ServFail");
     assert_eq!(condition(&forwarder, &fake), Condition::Good, "after {others} others");
+}
+
+#[tokio::test]
+async fn names_that_nobody_answers_do_not_take_the_only_server_away() {
+    // Its silence about probes is what some filters make of names of `test`.
+    let fake = Fake::start(|heard| match heard.query.queries[0].name().to_ascii() {
+        name if name.starts_with("good") => Act::Say(with_address(&heard.query, 60, [192, 0, 2, 1])),
+        _ => Act::Nothing,
+    })
+    .await;
+    let forwarder = forwarder(&[fake.rule()]);
+    assert_eq!(said(&ask(&forwarder, "good0.example.").await), "192.0.2.1");
+    assert_eq!(said(&ask(&forwarder, "silent0.example.").await), "ServFail");
+    assert_eq!(condition(&forwarder, &fake), Condition::Doubtful, "one question is one failure");
+    assert_eq!(said(&ask(&forwarder, "good1.example.").await), "192.0.2.1");
+    // As programs ask: addresses of both families, and more.
+    tokio::join!(
+        ask(&forwarder, "silent1.example."),
+        ask(&forwarder, "silent2.example."),
+        ask(&forwarder, "silent3.example.")
+    );
+    assert_eq!(condition(&forwarder, &fake), Condition::Dead);
+    assert_eq!(said(&ask(&forwarder, "good2.example.").await), "192.0.2.1", "it answered a moment ago");
+    assert_eq!(condition(&forwarder, &fake), Condition::Good);
 }
 
 #[tokio::test]

@@ -9,9 +9,13 @@
 
 mod ask;
 mod bounds;
+mod crowds;
 mod encrypted;
 mod failing;
 mod fake;
+#[allow(dead_code, reason = "shared with tests that use all of it")]
+#[path = "../support/home.rs"]
+mod home;
 mod loops;
 mod origins;
 mod plain;

@@ -9,6 +9,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
 use crate::client::{ask_udp, client_from, connect_from, framed, query, read_tcp};
+use crate::forwarding::Led;
 use crate::{neighbour, start, start_with};
 
 /// Lines as `field=value …`, of everything in this process.
@@ -73,6 +74,9 @@ async fn questions_are_logged_when_it_is_wished_and_in_one_line_each() {
     ask_udp(&client, 1, "Laptop.home.internal").await;
     ask_udp(&client, 2, "example.org").await;
     ask_udp(&client, 3, "new\nline.home.internal").await;
+    server.forward(Led::new());
+    ask_udp(&client, 5, "known.test").await;
+    ask_udp(&client, 6, "at-once.test").await;
     let mut stream = connect_from(neighbour(78), at).await;
     stream.write_all(&framed(&query(4, "missing.home.internal"))).await.expect("sent");
     read_tcp(&mut stream).await;
@@ -89,7 +93,9 @@ async fn questions_are_logged_when_it_is_wished_and_in_one_line_each() {
         logged,
         [
             line("Laptop.home.internal.", "noerror", "udp", "hot"),
+            line("at-once.test.", "noerror", "udp", "forwarded"),
             line("example.org.", "refused", "udp", "slow"),
+            line("known.test.", "noerror", "udp", "forwarded"),
             line("missing.home.internal.", "nxdomain", "tcp", "hot"),
             line("new\\010line.home.internal.", "nxdomain", "udp", "hot"),
         ]
