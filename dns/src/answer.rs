@@ -4,6 +4,7 @@ use hickory_proto::op::{Edns, Header, Message, MessageType, Metadata, OpCode, Qu
 use hickory_proto::rr::{DNSClass, Name as WireName, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
+use crate::away::Away;
 use crate::limits::UDP_PAYLOAD_BYTES_MAX;
 use crate::lookup::{Outcome, look_up};
 use crate::node::kind;
@@ -11,6 +12,7 @@ use crate::opt::{Opt, datagram_bytes_max, options_fit};
 use crate::rcode::Rcode;
 use crate::tenants::Sight;
 use crate::wire::Sought;
+use crate::written::{is_cut, write};
 
 /// How a query came, which bounds the size of its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +39,9 @@ pub enum Answer {
         /// What to send back if nobody does.
         refusal: Vec<u8>,
     },
+    /// The name is an alias that leads to one of no zone that they see, and they want it followed: somebody else may
+    /// say what is there. Only where somebody does, see [`crate::Names::hand_over_aliases`].
+    Away(Away),
     /// Say nothing: it was itself a response, or too short to have an id.
     Drop,
 }
@@ -47,6 +52,7 @@ impl Answer {
         match self {
             Self::Reply { bytes, code } => Some((bytes, code)),
             Self::Foreign { refusal } => Some((refusal, Rcode::Refused)),
+            Self::Away(away) => Some((away.into_bare(), Rcode::NoError)),
             Self::Drop => None,
         }
     }
@@ -85,11 +91,19 @@ pub(crate) fn answer(sight: Option<Sight<'_>>, query: &[u8], transport: Transpor
         _ => Err(Rcode::FormErr),
     };
     let foreign = matches!(outcome, Ok(None));
-    let outcome = outcome.and_then(|outcome| outcome.ok_or(Rcode::Refused));
+    let mut outcome = outcome.and_then(|outcome| outcome.ok_or(Rcode::Refused));
+    let outside = outcome.as_mut().ok().and_then(|outcome| outcome.outside.take());
+    let outside = outside.filter(|_| header.metadata.recursion_desired);
     let (code, message) = message(&header.metadata, question, opt, outcome);
-    match encode(code, &message, limit(opt, transport)) {
-        Answer::Reply { bytes, .. } if foreign => Answer::Foreign { refusal: bytes },
-        answer => answer,
+    let limit = limit(opt, transport);
+    match (encode(code, &message, limit), outside) {
+        (Answer::Reply { bytes, .. }, _) if foreign => Answer::Foreign { refusal: bytes },
+        // Aliases that do not fit do not fit with more behind them.
+        (Answer::Reply { bytes, code }, Some(target)) if !is_cut(&bytes) => {
+            let away = Away::new(&message, bytes.clone(), target, opt, limit);
+            away.map_or(Answer::Reply { bytes, code }, Answer::Away)
+        }
+        (answer, _) => answer,
     }
 }
 
@@ -97,7 +111,11 @@ pub(crate) fn answer(sight: Option<Sight<'_>>, query: &[u8], transport: Transpor
 fn find(sight: Sight<'_>, question: &Query) -> Option<Outcome> {
     let name = Sought::of_question(question.name());
     let spot = sight.spot(&name)?;
-    Some(look_up(&spot, question, name, None))
+    let mut outcome = look_up(&spot, question, name, None);
+    outcome.outside = outcome
+        .outside
+        .filter(|target| sight.hands_over_aliases() && sight.spot(&Sought::of_question(target)).is_none());
+    Some(outcome)
 }
 
 /// What follows the question.
@@ -179,10 +197,9 @@ fn limit(opt: Option<Opt>, transport: Transport) -> usize {
     }
 }
 
-/// Writes a message. One that is too long is sent without records and with TC: the asker comes back over TCP.
+/// Writes a message, or that it cannot be written.
 fn encode(code: Rcode, message: &Message, limit: usize) -> Answer {
-    let whole = message.to_vec().ok().filter(|bytes| bytes.len() <= limit);
-    if let Some(bytes) = whole.or_else(|| message.truncate().to_vec().ok()) {
+    if let Some(bytes) = write(message, limit) {
         return Answer::Reply { bytes, code };
     }
     let failed = Message::error_msg(message.metadata.id, message.metadata.op_code, ResponseCode::ServFail);

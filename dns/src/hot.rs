@@ -54,19 +54,19 @@ pub(crate) fn answer_in_place(sight: Option<Sight<'_>>, buffer: &mut [u8], lengt
     let Some(asked) = Asked::read(query) else { return Hot::Slow };
     let Some(sight) = sight else { return Reply::over(buffer, &asked).refuse() };
     let Some(spot) = sight.spot(&asked.name) else { return Hot::Foreign };
-    answer(&spot, &asked, buffer).unwrap_or(Hot::Slow)
+    answer(sight, &spot, &asked, buffer).unwrap_or(Hot::Slow)
 }
 
 /// `None` leaves the buffer as it was.
-fn answer(spot: &Spot, asked: &Asked, buffer: &mut [u8]) -> Option<Hot> {
+fn answer(sight: Sight<'_>, spot: &Spot, asked: &Asked, buffer: &mut [u8]) -> Option<Hot> {
     let view = &**spot.view;
     match spot.part {
-        Part::Names => names(view, asked, buffer),
+        Part::Names => names(sight, view, asked, buffer),
         Part::Addresses(place, apex_labels) => addresses(view, asked, buffer, place, apex_labels),
     }
 }
 
-fn names(view: &View, asked: &Asked, buffer: &mut [u8]) -> Option<Hot> {
+fn names(sight: Sight<'_>, view: &View, asked: &Asked, buffer: &mut [u8]) -> Option<Hot> {
     let apex = asked.name.labels() - view.origin().labels;
     let found = view.find(&asked.name);
     let node = match found {
@@ -74,7 +74,8 @@ fn names(view: &View, asked: &Asked, buffer: &mut [u8]) -> Option<Hot> {
         Found::Missing(_) => return below_origin(view, asked, buffer, apex, Rcode::NxDomain),
     };
     if node.alias().is_some() || (apex == 0 && matches!(asked.kind, kind::SOA | kind::NS | kind::ANY)) {
-        return composed(view, asked, buffer, |composer| composer.chain(asked, node));
+        let follows = asked.recursion_desired && sight.hands_over_aliases();
+        return composed(view, asked, buffer, |composer| composer.chain(asked, node, follows));
     }
     positive(asked, buffer, node).or_else(|| below_origin(view, asked, buffer, apex, Rcode::NoError))
 }

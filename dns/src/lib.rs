@@ -14,6 +14,7 @@ mod ahead;
 mod answer;
 mod arpa;
 mod authority;
+mod away;
 mod explain;
 #[cfg(feature = "forward")]
 pub mod forward;
@@ -34,8 +35,10 @@ mod tenants;
 pub mod text;
 mod view;
 mod wire;
+mod written;
 
 pub use answer::{Answer, Transport};
+pub use away::Away;
 pub use explain::Explanation;
 pub use hot::Hot;
 pub use limits::HOT_BUFFER_BYTES;

@@ -21,6 +21,8 @@ pub(crate) struct Outcome {
     pub(crate) code: Rcode,
     pub(crate) answers: Vec<WireRecord>,
     pub(crate) authority: Option<WireRecord>,
+    /// The name outside of the zone where the aliases end.
+    pub(crate) outside: Option<WireName>,
 }
 
 /// Answers a question of class IN for a name of this spot. Writes down by which rules, if somebody wants to know.
@@ -82,7 +84,7 @@ impl Answering<'_> {
             (owner, name) = (self.writer.name(alias.target()), target);
             if !name.is_within(view.origin()) {
                 self.tell(|| Rule::Outside { name: name.text(0) });
-                return positive(answers);
+                return Outcome { outside: Some(owner), ..positive(answers) };
             }
             if answers.iter().any(|link| link.name == owner) {
                 break;
@@ -159,10 +161,10 @@ impl Answering<'_> {
 
     fn negative(&self, code: Rcode, answers: Vec<WireRecord>, apex: &WireName) -> Outcome {
         let authority = Some(self.writer.negative_soa(apex, self.view.authority()));
-        Outcome { code, answers, authority }
+        Outcome { code, answers, authority, outside: None }
     }
 }
 
 const fn positive(answers: Vec<WireRecord>) -> Outcome {
-    Outcome { code: Rcode::NoError, answers, authority: None }
+    Outcome { code: Rcode::NoError, answers, authority: None, outside: None }
 }

@@ -100,6 +100,11 @@ impl Names {
         self.change(|tenants| tenants.set_guests(networks.into_iter().collect()));
     }
 
+    /// Somebody else is asked where aliases lead out of the zones, from now on: such answers are [`Answer::Away`].
+    pub fn hand_over_aliases(&self) {
+        self.change(Tenants::hand_over_aliases);
+    }
+
     /// Answers one query. The tenant is chosen by the source address alone: one inside its block, or, on a node with
     /// a single tenant, loopback and [`Self::guests`]. Everybody else is refused. Never panics, whatever the bytes.
     pub fn answer(&self, query: &[u8], source: IpAddr, transport: Transport) -> Answer {

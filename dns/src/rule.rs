@@ -38,7 +38,7 @@ pub enum Rule {
         /// What is asked for next.
         target: String,
     },
-    /// The alias leads out of the zone: the asker goes on.
+    /// The alias leads out of the zone: others are asked, or the asker goes on.
     Outside {
         /// Where to.
         name: String,
@@ -81,7 +81,9 @@ impl fmt::Display for Rule {
                 write!(f, "{name} does not exist; *.{encloser} answers for it")
             }
             Self::Alias { name, target } => write!(f, "{name} is an alias of {target}"),
-            Self::Outside { name } => write!(f, "{name} is outside of the zone: the asker goes on"),
+            Self::Outside { name } => {
+                write!(f, "{name} is outside of the zone: asked of others, or by the asker")
+            }
             Self::Endless { name } => write!(f, "the aliases do not end: given up at {name}"),
             Self::Records { name, count: 1 } => write!(f, "{name} has a record of this type"),
             Self::Records { name, count } => write!(f, "{name} has {count} records of this type"),

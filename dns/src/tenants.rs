@@ -23,6 +23,8 @@ pub(crate) struct Tenants {
     also: BTreeMap<TenantId, Vec<TenantId>>,
     /// Networks whose askers are this machine's own, as loopback is.
     guests: Vec<IpNet>,
+    /// Somebody else is asked where aliases lead to.
+    hands_over_aliases: bool,
 }
 
 #[derive(Debug)]
@@ -92,6 +94,10 @@ impl Tenants {
         self.guests = guests;
     }
 
+    pub(crate) const fn hand_over_aliases(&mut self) {
+        self.hands_over_aliases = true;
+    }
+
     /// What an asker sees: one inside a tenant's block, or, where there is a single tenant, loopback and guests.
     pub(crate) fn sight(&self, source: IpAddr) -> Option<Sight<'_>> {
         let source = source.to_canonical();
@@ -117,6 +123,11 @@ impl Tenants {
 impl Sight<'_> {
     pub(crate) fn is_own(&self, tenant: TenantId) -> bool {
         self.asker.id == tenant
+    }
+
+    /// Whether somebody else is asked where aliases lead to.
+    pub(crate) const fn hands_over_aliases(&self) -> bool {
+        self.tenants.hands_over_aliases
     }
 
     /// The asker's own zone.

@@ -15,6 +15,7 @@ const LABELS_MAX: usize = 40;
 pub(super) struct Asked {
     pub(super) name: Sought,
     pub(super) kind: u16,
+    pub(super) recursion_desired: bool,
     /// Where the question ends.
     pub(super) end: usize,
     pub(super) opt: Option<Opt>,
@@ -40,7 +41,7 @@ impl Asked {
             0 => return None,
             _ => Some(read_opt(rest)?),
         };
-        Some(Self { name, kind, end: end + 4, opt })
+        Some(Self { name, kind, recursion_desired: flags & 0x01 != 0, end: end + 4, opt })
     }
 
     /// A pointer to the question's name without its first labels.

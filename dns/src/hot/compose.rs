@@ -79,8 +79,9 @@ impl<'n> Composer<'n> {
         }
     }
 
-    /// Follows aliases from the name asked for, which this node is, as [`crate::lookup`] does.
-    pub(super) fn chain(&mut self, asked: &'n Asked, node: Node<'n>) -> Option<Rcode> {
+    /// Follows aliases from the name asked for, which this node is, as [`crate::lookup`] does. Those that lead out of
+    /// the zone are for the slow path where they are followed there too.
+    pub(super) fn chain(&mut self, asked: &'n Asked, node: Node<'n>, follows: bool) -> Option<Rcode> {
         let view = self.view;
         let apex = asked.name.labels() - view.origin().labels;
         let mut owners: [&[u8]; _] = [&[]; CNAME_CHAIN_MAX + 1];
@@ -97,7 +98,10 @@ impl<'n> Composer<'n> {
             owners[link] = owner;
             owner = alias.target();
             let next = Sought::of_wire(owner);
-            if !next.is_within(view.origin()) || owners[..=link].contains(&owner) {
+            if !next.is_within(view.origin()) {
+                return (!follows).then_some(Rcode::NoError);
+            }
+            if owners[..=link].contains(&owner) {
                 return Some(Rcode::NoError);
             }
             node = match view.find(&next) {

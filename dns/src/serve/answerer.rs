@@ -17,6 +17,7 @@ use super::places::Places;
 use super::querylog::{self, QueryLog};
 use super::question::{Brief, write_brief};
 use crate::answer::{Answer, Transport};
+use crate::away::Away;
 use crate::limits::UDP_PAYLOAD_BYTES_MAX;
 use crate::names::Names;
 use crate::rcode::Rcode;
@@ -66,6 +67,7 @@ impl Answerer {
 
     pub(super) fn set_forward(&self, forward: Arc<dyn Forward>) {
         *self.forward.write().unwrap_or_else(PoisonError::into_inner) = Some(forward);
+        self.names.hand_over_aliases();
     }
 
     /// What a forwarder has at hand for the query in the first `length` bytes, written over it.
@@ -79,15 +81,14 @@ impl Answerer {
         match self.names.answer(query, asker, transport) {
             Answer::Reply { bytes, code } => Told::Now(Reply { bytes, code: code.into(), path: Path::Slow }),
             Answer::Foreign { refusal } => self.forward(query, refusal, asker, transport),
+            Answer::Away(away) => self.complete(query, away, asker),
             Answer::Drop => Told::Nothing,
         }
     }
 
     fn forward(&self, query: &[u8], refusal: Vec<u8>, asker: IpAddr, transport: Transport) -> Told {
-        let forward = self.forward.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let forward = forward.filter(|forward| forward.serves(asker));
         let refused = |path| Reply { bytes: refusal, code: Rcode::Refused.into(), path };
-        let Some(forward) = forward else { return Told::Now(refused(Path::Slow)) };
+        let Some(forward) = self.forwarder(asker) else { return Told::Now(refused(Path::Slow)) };
         let Some(place) = self.forwarded.take(asker) else { return self.crowded(query) };
         let query = query.to_vec();
         Told::Later(
@@ -103,6 +104,32 @@ impl Answerer {
             }
             .boxed(),
         )
+    }
+
+    /// Has it looked up where aliases lead to. They are given alone where nobody is to be asked.
+    fn complete(&self, query: &[u8], away: Away, asker: IpAddr) -> Told {
+        let bare = |away: Away, path| Reply { bytes: away.into_bare(), code: Rcode::NoError.into(), path };
+        let Some(forward) = self.forwarder(asker) else { return Told::Now(bare(away, Path::Slow)) };
+        let Some(place) = self.forwarded.take(asker) else { return self.crowded(query) };
+        Told::Later(
+            async move {
+                let _place = place;
+                // Whole: it is cut, if at all, with what stands before it.
+                let answer = forward.forward(away.question().to_vec(), Transport::Tcp);
+                match timeout(FORWARD_TIME_MAX, answer).await {
+                    Ok(Some(bytes)) => forwarded(away.complete(&bytes)),
+                    Ok(None) => bare(away, Path::Forwarded),
+                    Err(_) => forwarded(away.fail()),
+                }
+            }
+            .boxed(),
+        )
+    }
+
+    /// Who forwards for this asker, if anybody does.
+    fn forwarder(&self, asker: IpAddr) -> Option<Arc<dyn Forward>> {
+        let forward = self.forward.read().unwrap_or_else(PoisonError::into_inner).clone();
+        forward.filter(|forward| forward.serves(asker))
     }
 
     /// What a question gets for which there is no room: SERVFAIL at once, so that the asker tries elsewhere.

@@ -19,9 +19,9 @@ use super::closing::Closing;
 use super::counters::{Code, Path, Way};
 use super::framing::{Answers, Queries};
 use super::limits::{FORWARD_TIME_MAX, TCP_IDLE_MAX, TCP_SEND_MAX};
-use super::question::is_cut;
 use crate::answer::Transport;
 use crate::hot::Hot;
+use crate::written::is_cut;
 
 /// Answers until either side has said all, or is too slow. After `closing`, what the kernel has received is answered.
 pub(super) async fn converse(

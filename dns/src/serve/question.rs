@@ -110,14 +110,10 @@ pub(super) fn write_brief(message: &mut [u8], length: usize, brief: Brief) -> Op
     Some(end.unwrap_or(HEADER_BYTES))
 }
 
-/// Whether an answer says that it is cut.
-pub(super) fn is_cut(answer: &[u8]) -> bool {
-    answer.get(2).is_some_and(|third| third & TRUNCATED != 0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::written::is_cut;
 
     fn query(name: &[u8], kind: u16) -> Vec<u8> {
         let header = [0x12, 0x34, 0x01, 0x30, 0, 1, 0, 0, 0, 0, 0, 1];

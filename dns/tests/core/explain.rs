@@ -51,7 +51,7 @@ fn wildcards_and_aliases_are_told_in_their_order() {
     let away = [
         OWN,
         "away.home.internal is an alias of www.example.org",
-        "www.example.org is outside of the zone: the asker goes on",
+        "www.example.org is outside of the zone: asked of others, or by the asker",
     ];
     check("away.home.internal", RecordType::A, Rcode::NoError, &away);
     let round = [

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use dns::{HOT_BUFFER_BYTES, Hot, Names};
+use dns::{Answer, HOT_BUFFER_BYTES, Hot, Names, Transport};
 use hickory_proto::op::Edns;
 use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::{Name as WireName, RecordType};
@@ -113,6 +113,42 @@ fn what_is_foreign_is_told_at_once() {
 }
 
 #[test]
+fn aliases_that_lead_outside_are_left_to_the_slow_path_where_they_are_followed() {
+    let mut zone = crate::home::zone();
+    zone.names.insert(name("far.home.internal"), set(&["CNAME away.home.internal"]));
+    zone.names.insert(name("near.home.internal"), set(&["CNAME 2.0.64.100.in-addr.arpa"]));
+    let names = names(&zone);
+    let target = |question: &str, desired: bool| {
+        let mut message = query(question);
+        message.metadata.recursion_desired = desired;
+        let asked = bytes(&message);
+        let is_hot = both(&names, &asked, v4(2)).expect("both paths agree").is_some();
+        match names.answer(&asked, v4(2), Transport::Udp) {
+            Answer::Away(away) => {
+                assert!(!is_hot, "{question}");
+                Some(away.target().expect("a name").to_string())
+            }
+            _ => None,
+        }
+    };
+    assert_eq!(target("away.home.internal A", true), None, "nobody follows them");
+    names.hand_over_aliases();
+    let check = |question, desired, expect: Option<&str>| {
+        assert_eq!(target(question, desired).as_deref(), expect, "{question}");
+    };
+    check("away.home.internal A", true, Some("www.example.org"));
+    check("FAR.home.internal HTTPS", true, Some("www.example.org"));
+    check("away.home.internal A", false, None);
+    check("away.home.internal CNAME", true, None);
+    check("away.home.internal ANY", true, None);
+    check("near.home.internal PTR", true, None);
+    check("alias.home.internal A", true, None);
+    check("dangling.home.internal A", true, None);
+    check("round.home.internal A", true, None);
+    check("link0.home.internal A", true, None);
+}
+
+#[test]
 fn a_buffer_without_room_is_left_as_it_is() {
     let names = names(&crate::home::zone());
     let asked = bytes(&query("laptop.home.internal A"));
@@ -204,9 +240,13 @@ proptest! {
         asked_for in prop::collection::vec(questions(), 1..20),
         mutations in prop::collection::vec((0..4_u8, any::<prop::sample::Index>(), any::<u8>()), 0..4),
         stranger in prop::bool::weighted(0.05),
+        follows in any::<bool>(),
     ) {
         let zone = zone(&plan);
         let names = names(&zone);
+        if follows {
+            names.hand_over_aliases();
+        }
         let source = if stranger { IpAddr::from([192, 0, 2, 1]) } else { zone.block.hub().v6.into() };
         for question in &asked_for {
             let asked = asked(&zone, question);

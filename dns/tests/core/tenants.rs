@@ -189,6 +189,21 @@ fn what_is_foreign_may_be_asked_elsewhere() {
 }
 
 #[test]
+fn aliases_into_a_zone_that_the_asker_sees_are_asked_of_nobody() {
+    let names = names();
+    names.hand_over_aliases();
+    let mut zone = zone();
+    zone.names.insert(name("theirs.home.internal"), set(&["CNAME desk.work.internal"]));
+    names.whole(TENANT, Generation(8), &zone).expect("as before");
+    names.whole(OTHER, Generation(3), &work("work.internal", other_block(65))).expect("the block is free");
+    let asked = bytes(&query("theirs.home.internal A"));
+    let is_away = || matches!(names.answer(&asked, v4(2), Transport::Tcp), Answer::Away(_));
+    assert!(is_away(), "it is of no zone that they see");
+    names.see(TENANT, &[OTHER]);
+    assert!(!is_away());
+}
+
+#[test]
 fn looking_ahead_changes_no_answer_whoever_asks_at_once() {
     let names = names();
     let zones: Vec<u8> = (65..75).collect();

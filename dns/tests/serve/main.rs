@@ -5,6 +5,7 @@
     reason = "clients need sockets, clocks and threads"
 )]
 
+mod aliases;
 mod client;
 mod datagrams;
 mod dig;

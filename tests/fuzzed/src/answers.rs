@@ -37,6 +37,7 @@ pub(crate) fn check(bytes: &[u8]) {
             Answer::Reply { bytes, .. } | Answer::Foreign { refusal: bytes } => {
                 assert_eq!((&bytes[..2], bytes[2] & 0xf8), (&query[..2], query[2] & 0x78 | 0x80));
             }
+            Answer::Away(away) => assert_eq!(away.into_bare()[..2], query[..2]),
             Answer::Drop => assert!(query.len() < 12 || query[2] & 0x80 != 0),
         }
     }

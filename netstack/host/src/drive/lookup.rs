@@ -33,7 +33,7 @@ pub struct Looked {
     pub took: Duration,
     /// What the zones have to do with it.
     pub zones: Explanation,
-    /// Where it comes from, if it is of no zone.
+    /// Where it comes from, if it is of no zone, or where the end of it comes from, if its aliases lead out of them.
     pub outside: Option<Outside>,
 }
 
@@ -71,6 +71,17 @@ impl Lookup {
                     (answer.unwrap_or(refusal), Some(Outside::Forwarded { origin, servers }))
                 }
             },
+            Answer::Away(away) => match self.open_to(asker) {
+                None => (away.into_bare(), None),
+                Some(forwarding) => match forwarding.forwarder().explain(away.question()).await {
+                    (Some(answer), origin) => {
+                        let servers = away.target().map(|target| forwarding.forwarder().servers_for(&target));
+                        let outside = Outside::Forwarded { origin, servers: servers.unwrap_or_default() };
+                        (away.complete(&answer), Some(outside))
+                    }
+                    (None, _) => (away.into_bare(), None),
+                },
+            },
             Answer::Drop => return None,
         };
         Some(Looked { shown: text::show(&bytes)?, took: began.elapsed(), zones, outside })
@@ -97,7 +108,7 @@ impl fmt::Debug for Lookup {
 mod tests {
     use std::path::Path;
 
-    use model::{Block, Generation, RecordSet, TenantId, Zone};
+    use model::{Block, Generation, Record, RecordData, RecordSet, TenantId, Zone};
 
     use super::*;
     use crate::drive::forward::{ForwardMode, ForwardSetup};
@@ -109,7 +120,11 @@ mod tests {
         let block = Block::new("100.64.0.0/16".parse().unwrap(), tenant).unwrap();
         let mut zone = Zone::new("home.internal".parse().unwrap(), block);
         zone.names.insert("beta.home.internal".parse().unwrap(), RecordSet::of_node(block.host(3).unwrap()));
+        let data = RecordData::parse("CNAME", "www.invalid").unwrap();
+        let alias = RecordSet { records: vec![Record { data, ttl: 60 }], reverse: false };
+        zone.names.insert("out.home.internal".parse().unwrap(), alias);
         let names = Names::new([1; 32]);
+        names.hand_over_aliases();
         names.whole(tenant, Generation(1), &zone).unwrap();
         Arc::new(names)
     }
@@ -129,13 +144,18 @@ mod tests {
         assert_eq!((beta.outside, beta.zones.rules.len()), (None, 2));
         let foreign = ask(&closed, "www.example.org").await;
         assert_eq!((foreign.shown.code.as_str(), foreign.outside), ("REFUSED", Some(Outside::Closed)));
+        let bare = ask(&closed, "out.home.internal").await;
+        assert_eq!((bare.shown.code.as_str(), bare.outside), ("NOERROR", None));
 
         let setup = ForwardSetup { mode: ForwardMode::On, for_mesh: true, ..ForwardSetup::default() };
         let forwarding = Forwarding::start(setup, Path::new("/nowhere")).unwrap().map(Arc::new);
         let open = Lookup::new(names(), forwarding);
         let here = ask(&open, "www.invalid").await;
         let expect = Outside::Forwarded { origin: Origin::Here, servers: Vec::new() };
-        assert_eq!((here.shown.code.as_str(), here.outside), ("NXDOMAIN", Some(expect)));
+        assert_eq!((here.shown.code.as_str(), here.outside.as_ref()), ("NXDOMAIN", Some(&expect)));
+        let out = ask(&open, "out.home.internal").await;
+        assert_eq!((out.shown.code.as_str(), out.outside), ("NXDOMAIN", Some(expect)));
+        assert_eq!(out.shown.records[0].value, "www.invalid");
         let nobody = ask(&open, "www.example.org").await;
         assert_eq!(nobody.shown.code, "SERVFAIL");
         assert_eq!(nobody.shown.extended_error, Some((22, "no reachable authority")));
