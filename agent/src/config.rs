@@ -85,6 +85,10 @@ pub struct Settings {
     /// Log one of so many questions; 0: none.
     #[arg(long, env = "WARREN_DNS_LOG_SAMPLE", default_value = "0")]
     pub dns_log_sample: u32,
+    /// Domains that this machine searches for names besides its zone, such as internal: then db.office is found as
+    /// db.office.internal, if this machine is in that mesh too or its hub shows it. Repeat it, or separate by commas.
+    #[arg(long, env = "WARREN_DNS_SEARCH", value_delimiter = ',')]
+    pub dns_search: Vec<Name>,
     /// Names outside the mesh: off refuses them; auto asks the resolvers that this machine had before, where its resolver
     /// file is ours, and the servers of --dns-upstream; on does so always.
     #[arg(long, env = "WARREN_DNS_FORWARD", default_value = "auto")]

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use engine::{NodeConfig, Role};
-use host::drive::{DriveError, Handle, Report, Setup, channel};
+use host::drive::{DriveError, Handle, NamesSetup, Report, Setup, channel};
 use host::resolver::{Owner, RESOLV_CONF, ResolverConfig, ResolverMode, detect};
 use host::wireguard;
 use host::{HostConfig, InterfaceName};
@@ -246,6 +246,7 @@ impl Runner {
                     identity,
                     instance: Nonce::from_bytes(random()?),
                     listen_port: self.listen_port(),
+                    search: self.settings.dns_search.clone(),
                 },
                 wireguard: self.kept.wireguard.clone(),
                 software: Remark::new(concat!("warren-agent ", env!("CARGO_PKG_VERSION"))),
@@ -267,8 +268,11 @@ impl Runner {
             ledger: ledger(&self.kept),
             server: Some(self.settings.server(server)),
             names_port: self.settings.dns_port,
-            names: self.settings.names(),
-            forward: self.settings.forward().map_err(|error| failed(&error))?,
+            names: NamesSetup {
+                options: self.settings.names(),
+                forward: self.settings.forward().map_err(|error| failed(&error))?,
+                sees: Vec::new(),
+            },
             seed: random()?,
         })
     }

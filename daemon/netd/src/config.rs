@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use host::InterfaceName;
-use host::drive::{BadForward, ForwardMode, ForwardSetup, ForwardWishes, Rule};
+use host::drive::{BadForward, ForwardMode, ForwardSetup, ForwardWishes, Rule, Sees};
 use host::drive::{LIMIT_PER_SECOND_DEFAULT, NamesLimit, NamesOptions};
 use host::wireguard::{Crypto, Mode, Tuning};
 use ipnet::IpNet;
@@ -58,6 +58,10 @@ pub struct Settings {
     /// Log one of so many questions; 0: none.
     #[arg(long, env = "WARREN_DNS_LOG_SAMPLE", default_value = "0")]
     pub dns_log_sample: u32,
+    /// Tenants whose devices see the names of another tenant at the hub, by their whole names: TENANT=OTHER. Packets do not
+    /// pass between them for it. Repeat it, or separate by commas.
+    #[arg(long, env = "WARREN_DNS_SEES", value_delimiter = ',')]
+    pub dns_sees: Vec<Sees>,
     /// Names outside the mesh: off refuses them; auto asks the servers of --dns-upstream if there are any; on asks this
     /// machine's own resolvers besides. For devices of the mesh only.
     #[arg(long, env = "WARREN_DNS_FORWARD", default_value = "off")]
@@ -204,6 +208,9 @@ mod tests {
             ["--dns-port", "65536"],
             ["--dns-threads", "0"],
             ["--dns-threads", "17"],
+            ["--dns-sees", "home"],
+            ["--dns-sees", "home=home"],
+            ["--dns-sees", "=office"],
             ["--dns-limit", "-1"],
             ["--metrics-listen", "0.0.0.0:8081"],
         ] {

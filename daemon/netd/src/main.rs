@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use engine::{Guard, NodeConfig, Role};
 use host::capabilities;
-use host::drive::{Commands, Handle, Moment, Server, Setup, channel};
+use host::drive::{Commands, Handle, Moment, NamesSetup, Server, Setup, channel};
 use host::files::StateDirectory;
 use host::metrics::Node;
 use host::resolver::ResolverConfig;
@@ -140,8 +140,11 @@ fn setup(settings: &Settings, apid: u32, key: PrivateKey, state: &StateDirectory
         ledger: state.file("ledger"),
         server: Some(Server::Unix { path: settings.socket.clone(), owner: Some(apid) }),
         names_port: settings.dns_port,
-        names: settings.names(),
-        forward: settings.forward()?,
+        names: NamesSetup {
+            options: settings.names(),
+            forward: settings.forward()?,
+            sees: settings.dns_sees.clone(),
+        },
         seed,
     })
 }

@@ -75,6 +75,8 @@ pub struct ResolverSetting {
     pub servers: Vec<IpAddr>,
     /// Searched for short names, and routed to the servers.
     pub domain: Name,
+    /// Searched after it, and routed to the servers: what the administrator of the machine adds.
+    pub search: Vec<Name>,
     /// The tenant's block: PTR questions for it are routed to the servers.
     pub reverse: Vec<IpNet>,
 }

@@ -1,7 +1,7 @@
 //! What a node is told once: its role, its keys, its name for itself. Read by binaries, not here.
 
 use model::wire::Remark;
-use model::{IdentitySecret, Nonce, PrivateKey};
+use model::{IdentitySecret, Name, Nonce, PrivateKey};
 
 use crate::guard::Guard;
 
@@ -28,6 +28,8 @@ pub enum Role {
         instance: Nonce,
         /// UDP port of its WireGuard; any free one if absent.
         listen_port: Option<u16>,
+        /// Searched for names besides the tenant's zone, such as what the zones of several tenants end in.
+        search: Vec<Name>,
     },
     /// The server end, for all tenants at once.
     Hub {

@@ -20,6 +20,8 @@ pub(crate) struct Merge {
     is_hub: bool,
     /// `None`: any.
     listen_port: Option<u16>,
+    /// Searched besides the zone.
+    search: Vec<Name>,
     /// What each tenant gives to the interface besides peers, while the node is active in it.
     shares: BTreeMap<TenantId, Share>,
     /// Whose peer a key is.
@@ -60,14 +62,15 @@ impl Touched {
 
 impl Merge {
     pub(crate) fn new(config: &NodeConfig, up: bool) -> Self {
-        let (is_hub, listen_port) = match config.role {
-            Role::Hub { listen_port, .. } => (true, Some(listen_port)),
-            Role::Device { listen_port, .. } => (false, listen_port),
+        let (is_hub, listen_port, search) = match &config.role {
+            Role::Hub { listen_port, .. } => (true, Some(*listen_port), Vec::new()),
+            Role::Device { listen_port, search, .. } => (false, *listen_port, search.clone()),
         };
         let mut merge = Self {
             own: config.wireguard.public(),
             is_hub,
             listen_port,
+            search,
             shares: BTreeMap::new(),
             owners: BTreeMap::new(),
             rivals: BTreeMap::new(),
@@ -241,7 +244,7 @@ impl Merge {
             }),
             firewall: is_hub.then(|| Firewall { blocks: shares().map(|s| s.block.nets()).collect() }),
             forwarding: is_hub && !self.shares.is_empty(),
-            resolver: if is_hub { None } else { shares().next().map(Share::resolver) },
+            resolver: if is_hub { None } else { shares().next().map(|share| share.resolver(&self.search)) },
             spoken_for: self.desired.spoken_for.take(),
         };
     }
@@ -254,10 +257,11 @@ impl Share {
         Some(Self { addresses, block: own.block, mtu: own.mtu, origin: snapshot.zone.origin.clone() })
     }
 
-    fn resolver(&self) -> ResolverSetting {
+    fn resolver(&self, search: &[Name]) -> ResolverSetting {
         ResolverSetting {
             servers: self.addresses.both().into(),
             domain: self.origin.clone(),
+            search: search.iter().filter(|name| **name != self.origin).cloned().collect(),
             reverse: self.block.nets().into(),
         }
     }

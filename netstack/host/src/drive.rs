@@ -20,6 +20,7 @@ pub mod lookup;
 mod names;
 mod record;
 mod report;
+mod sees;
 
 use std::collections::VecDeque;
 use std::io;
@@ -44,13 +45,13 @@ use crate::resolver;
 use self::carrier::Link;
 use self::clock::Clock;
 use self::endpoint::resolve;
-use self::forward::Forwarding;
 use self::names::NamesTask;
 use self::report::Publisher;
 
 pub use self::carrier::Server;
 pub use self::forward::{BadForward, BadForwardMode, ForwardMode, ForwardSetup, ForwardWishes};
 pub use self::handle::{Commands, Gone, Handle, channel};
+pub use self::names::{NamesSetup, Sees};
 pub use self::report::{Counters, LinkReport, NamesReport, Report};
 pub use dns::forward::Rule;
 pub use dns::serve::{LIMIT_PER_SECOND_DEFAULT, Limit as NamesLimit, Options as NamesOptions};
@@ -77,10 +78,8 @@ pub struct Setup {
     pub server: Option<Server>,
     /// Where Magic DNS answers: [`dns::serve::DNS_PORT`] but in tests.
     pub names_port: u16,
-    /// How Magic DNS answers.
-    pub names: NamesOptions,
-    /// Whether and how names of no zone are asked of others.
-    pub forward: ForwardSetup,
+    /// How Magic DNS answers, and whom.
+    pub names: NamesSetup,
     /// Randomness for the engine and for the table of names, fresh at each start.
     pub seed: [u8; 32],
 }
@@ -179,12 +178,8 @@ impl Driver {
         let changed = Arc::new(Notify::new());
         // Subscribed before the first look, so that nothing between the two is missed.
         let events = watch(&setup.host, &changed).await.map_err(DriveError::Events)?;
-        let forwarding = match names_port {
-            Some(_) => Forwarding::start(setup.forward, &setup.host.resolver.file)?,
-            None => None,
-        };
+        let names = NamesTask::start(names_port, setup.names, &setup.host.resolver.file, &setup.seed)?;
         let (hands, host) = Hands::start(setup.host).await?;
-        let names = NamesTask::start(names_port, setup.names, forwarding, &setup.seed);
         names.set_owner(host.resolver);
         Ok(Self {
             clock: Clock::new(),

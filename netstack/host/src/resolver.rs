@@ -475,6 +475,7 @@ mod tests {
         let setting = ResolverSetting {
             servers: vec!["100.64.0.2".parse().unwrap()],
             domain: "home.internal".parse().unwrap(),
+            search: Vec::new(),
             reverse: Vec::new(),
         };
         assert_eq!(resolver.read().unwrap(), None);
@@ -504,6 +505,7 @@ mod tests {
         let setting = ResolverSetting {
             servers: vec!["100.64.0.2".parse().unwrap()],
             domain: "home.internal".parse().unwrap(),
+            search: Vec::new(),
             reverse: Vec::new(),
         };
         let mut resolver = Resolver::new(&config, &"wg0".parse().unwrap(), directory.path());
@@ -523,6 +525,7 @@ mod tests {
         let setting = ResolverSetting {
             servers: vec![v4, v6],
             domain: "home.internal".parse().unwrap(),
+            search: Vec::new(),
             reverse: vec!["100.64.0.0/16".parse().unwrap()],
         };
         let open = || Resolver::new(&config, &"wg0".parse().unwrap(), directory.path());

@@ -166,6 +166,7 @@ mod tests {
         let resolver = ResolverSetting {
             servers: vec!["100.64.0.2".parse().unwrap()],
             domain: "home.internal".parse().unwrap(),
+            search: Vec::new(),
             reverse: Vec::new(),
         };
         let key = host.config.key.public();

@@ -220,6 +220,7 @@ fn start_agent(number: usize, token: &str, ledgers: &Path, news: mpsc::Sender<Ne
     let secret = |what: &str| *Digest::of(what, &[&number.to_be_bytes()]).as_bytes();
     let config = NodeConfig {
         role: Role::Device {
+            search: Vec::new(),
             identity: IdentitySecret::from_seed(secret("bench identity")),
             instance: Nonce::from_bytes(secret("bench instance")),
             listen_port: None,

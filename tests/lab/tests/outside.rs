@@ -172,3 +172,35 @@ fn a_server_that_asks_us_is_left_out() {
     let asked = circle.output().lines().filter(|line| line.contains(" query[")).count();
     assert!(asked < 100, "{asked} questions went round");
 }
+
+/// An administrator's device of one tenant, whose hub shows it the names of another.
+#[test]
+fn names_of_another_tenant_are_found_by_name_dot_tenant() {
+    let mesh = Mesh::new(&["alpha", "beta", "gamma"]);
+    mesh.netd.kill();
+    mesh.daemon("server", "netd", &["--dns-sees", "home=office"]);
+    mesh.server_is_ready(SOON);
+    mesh.on("server").ok(&["warren", "tenant", "create", "office"]);
+    let flags = ["--dns-search", "internal", "--dns-upstream", "office.internal=100.64.0.1"];
+    mesh.daemon("alpha", "agent", &flags);
+    let live = ["warren", "status", "--check", "live"];
+    mesh.on("alpha").wait("the agent answers", SOON, &live, |done| done.code == 0);
+    mesh.join("alpha", &mesh.token(&[]));
+    for (device, tenant) in [("beta", "home"), ("gamma", "office")] {
+        mesh.agent(device);
+        mesh.join(device, &mesh.token(&["--tenant", tenant]));
+    }
+    for device in ["alpha", "beta", "gamma"] {
+        mesh.ready(device, SOON);
+    }
+    let found = |name: &'static str, whole: &'static str| {
+        let lookup = ["getent", "ahostsv4", name];
+        mesh.on("alpha").wait(whole, SOON, &lookup, |done| done.out.contains(whole));
+    };
+    found("beta", "beta.home.internal");
+    found("beta.home", "beta.home.internal");
+    found("gamma.office", "gamma.office.internal");
+    says(&ask(&mesh, "gamma", Some("100.65.0.1"), "alpha.home.internal"), &["status: REFUSED"]);
+    let through = mesh.on("alpha").run(&["ping", "-c1", "-W1", "gamma.office.internal"]);
+    assert_ne!(through.code, 0, "names are shown, and nothing else: {}", through.tell());
+}

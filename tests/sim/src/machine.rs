@@ -194,6 +194,7 @@ impl Machine {
             Role::Hub { listen_port: HUB_PORT, guard: guard.clone() }
         } else {
             Role::Device {
+                search: Vec::new(),
                 identity: self.identity.clone(),
                 instance: Nonce::from_bytes(dice.bytes()),
                 listen_port: None,

@@ -41,6 +41,7 @@ fn resolver() -> impl Strategy<Value = Option<ResolverSetting>> {
     prop::option::of((0u8..3).prop_map(|n| ResolverSetting {
         servers: vec![[100, 64, 0, n].into()],
         domain: "home.internal".parse().expect("a name"),
+        search: Vec::new(),
         reverse: vec![net(n)],
     }))
 }

@@ -47,6 +47,7 @@ pub(crate) fn device_config() -> NodeConfig {
             identity: IdentitySecret::from_seed([42; 32]),
             instance: Nonce::from_bytes([43; 32]),
             listen_port: None,
+            search: Vec::new(),
         },
         wireguard: PrivateKey::from_bytes([44; 32]),
         software: Remark::new("test 1"),

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dns::Names;
+use dns::forward::ForwardError;
 use dns::serve::{Counters, Forward, Options, Server};
 use engine::NamesUpdate;
 use ipnet::IpNet;
@@ -15,9 +17,10 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::chain::chain;
-use crate::drive::forward::{Forwarding, Tenants};
+use crate::drive::forward::{ForwardSetup, Forwarding, Tenants};
 use crate::drive::lookup::Lookup;
 use crate::drive::report::NamesReport;
+use crate::drive::sees::Sights;
 use crate::hands::{Hands, Task};
 use crate::resolver::Owner;
 
@@ -27,6 +30,19 @@ const UPDATES_MAX: usize = 8;
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// While names are forwarded: how soon another network's resolvers are asked. Reading two small files costs nothing.
 const LOOK_INTERVAL: Duration = Duration::from_secs(3);
+
+pub use crate::drive::sees::Sees;
+
+/// How Magic DNS answers on a node, and whom.
+#[derive(Debug, Clone, Default)]
+pub struct NamesSetup {
+    /// How it answers.
+    pub options: Options,
+    /// Whether and how names of no zone are asked of others.
+    pub forward: ForwardSetup,
+    /// Whose names the devices of other tenants see here.
+    pub sees: Vec<Sees>,
+}
 
 /// The task, from the loop's side.
 pub(crate) struct NamesTask {
@@ -42,18 +58,25 @@ pub(crate) struct NamesTask {
 
 impl NamesTask {
     /// Without a port, names are held but answered nowhere. The seed is the node's.
+    ///
+    /// # Errors
+    /// The forwarder's settings do not fit each other.
     pub(crate) fn start(
         port: Option<u16>,
-        options: Options,
-        forwarding: Option<Forwarding>,
+        setup: NamesSetup,
+        resolv_conf: &Path,
         seed: &[u8; 32],
-    ) -> Self {
+    ) -> Result<Self, ForwardError> {
+        let NamesSetup { options, forward, sees } = setup;
+        let forwarding = match port {
+            Some(_) => Forwarding::start(forward, resolv_conf)?.map(Arc::new),
+            None => None,
+        };
         let (updates, taken) = mpsc::channel(UPDATES_MAX);
         let (published, reports) = watch::channel(NamesReport::default());
         let names = Arc::new(Names::new(*Digest::of("warren names seed 1", &[seed]).as_bytes()));
         let server = Server::with(Arc::clone(&names), port.unwrap_or_default(), options);
         let counters = server.counters();
-        let forwarding = forwarding.map(Arc::new);
         if let Some(forwarding) = &forwarding {
             server.forward(Arc::clone(forwarding) as Arc<dyn Forward>);
         }
@@ -62,13 +85,14 @@ impl NamesTask {
             server,
             forwarding: forwarding.clone(),
             tenants: Tenants::default(),
+            sights: Sights::new(sees),
             answers: port.is_some(),
             listen: BTreeMap::new(),
             problems: BTreeMap::new(),
             failed: Vec::new(),
         };
         let (served, task) = (reports.clone(), tokio::spawn(task.run(taken, published)));
-        Self { names, updates, reports, served, counters, forwarding, task }
+        Ok(Self { names, updates, reports, served, counters, forwarding, task })
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -143,6 +167,7 @@ struct Serving {
     server: Server,
     forwarding: Option<Arc<Forwarding>>,
     tenants: Tenants,
+    sights: Sights,
     answers: bool,
     listen: BTreeMap<TenantId, MeshAddresses>,
     /// What is wrong with a tenant's names.
@@ -203,7 +228,9 @@ impl Serving {
         let (tenant, result) = match update {
             NamesUpdate::Whole { tenant, generation, zone, listen } => {
                 self.listen.insert(tenant, listen);
-                (tenant, self.names.whole(tenant, generation, &zone))
+                let taken = self.names.whole(tenant, generation, &zone);
+                self.sights.come(tenant, &zone, &self.names);
+                (tenant, taken)
             }
             NamesUpdate::Patch { tenant, generation, patch } => {
                 (tenant, self.names.patch(tenant, generation, &patch))
@@ -211,6 +238,7 @@ impl Serving {
             NamesUpdate::Gone { tenant } => {
                 self.listen.remove(&tenant);
                 self.names.gone(tenant);
+                self.sights.go(tenant, &self.names);
                 (tenant, Ok(()))
             }
         };

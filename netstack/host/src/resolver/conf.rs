@@ -15,6 +15,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 use engine::ResolverSetting;
+use model::Name;
 
 const BEGIN: &[u8] = b"# Warren: begin. Taken away again when Warren stops; edit what is below the end.";
 const END: &[u8] = b"# Warren: end.";
@@ -102,12 +103,13 @@ impl Wish<'_> {
     }
 
     fn search(&self, original: &[u8]) -> Vec<u8> {
-        let mut line = format!("search {}", self.setting.domain).into_bytes();
-        let own = self.setting.domain.as_str();
+        let own: Vec<&str> =
+            std::iter::once(&self.setting.domain).chain(&self.setting.search).map(Name::as_str).collect();
+        let mut line = format!("search {}", own.join(" ")).into_bytes();
         for domain in
             searched(original).unwrap_or_else(|| self.implied.map(str::as_bytes).into_iter().collect())
         {
-            if !domain.eq_ignore_ascii_case(own.as_bytes()) {
+            if !own.iter().any(|own| domain.eq_ignore_ascii_case(own.as_bytes())) {
                 line.push(b' ');
                 line.extend_from_slice(domain);
             }
@@ -197,7 +199,8 @@ fn remark(setting: &ResolverSetting) -> String {
     let join = |values: Vec<String>| values.join(",");
     let servers = join(setting.servers.iter().map(ToString::to_string).collect());
     let reverse = join(setting.reverse.iter().map(ToString::to_string).collect());
-    format!("{REMARK}servers={servers} domain={} reverse={reverse}\n", setting.domain)
+    let search = join(setting.search.iter().map(ToString::to_string).collect());
+    format!("{REMARK}servers={servers} domain={} reverse={reverse} search={search}\n", setting.domain)
 }
 
 /// The inverse of [`remark`].
@@ -210,7 +213,9 @@ fn parse_remark(line: &str) -> Option<ResolverSetting> {
     let servers = list(words.next(), "servers=")?;
     let domain = words.next()?.strip_prefix("domain=")?.parse().ok()?;
     let reverse = list(words.next(), "reverse=")?;
-    Some(ResolverSetting { servers, domain, reverse })
+    // What an agent before this one wrote has no more words.
+    let search = words.next().map_or(Some(Vec::new()), |word| list(Some(word), "search="))?;
+    Some(ResolverSetting { servers, domain, search, reverse })
 }
 
 /// The domains of the last line that has any. `None`: no line says it.
@@ -265,6 +270,7 @@ mod tests {
         ResolverSetting {
             servers: vec!["100.64.0.2".parse().unwrap(), "fd00::2".parse().unwrap()],
             domain: domain.parse().unwrap(),
+            search: Vec::new(),
             reverse: vec!["100.64.0.0/16".parse().unwrap(), "fd00::/48".parse().unwrap()],
         }
     }

@@ -254,6 +254,7 @@ mod tests {
         ResolverSetting {
             servers: vec!["100.64.0.2".parse().unwrap(), "fd00::2".parse().unwrap()],
             domain: domain.parse().unwrap(),
+            search: Vec::new(),
             reverse: vec!["100.64.0.0/16".parse().unwrap(), "fd00::/48".parse().unwrap()],
         }
     }

@@ -53,7 +53,9 @@ pub(crate) fn read(interface: &InterfaceName, asked: Option<&ResolverSetting>) -
 
 fn render(setting: &ResolverSetting) -> String {
     let mut text: String = setting.servers.iter().map(|server| format!("nameserver {server}\n")).collect();
-    text.push_str(&format!("search {}\n", setting.domain));
+    let searched: Vec<&str> =
+        std::iter::once(&setting.domain).chain(&setting.search).map(Name::as_str).collect();
+    text.push_str(&format!("search {}\n", searched.join(" ")));
     text
 }
 
@@ -62,10 +64,14 @@ fn parse(record: &str, asked: Option<&ResolverSetting>) -> Option<ResolverSettin
         record.lines().filter_map(move |line| line.split_once(' ').filter(|(k, _)| *k == key).map(|(_, v)| v))
     };
     let servers: Vec<IpAddr> = values("nameserver").filter_map(|value| value.trim().parse().ok()).collect();
-    let domain: Name = values("search").next()?.trim().parse().ok()?;
-    let said = |asked: &&ResolverSetting| asked.servers == servers && asked.domain == domain;
+    let mut searched = values("search").next()?.split_whitespace().map(str::parse);
+    let domain: Name = searched.next()?.ok()?;
+    let search: Vec<Name> = searched.collect::<Result<_, _>>().ok()?;
+    let said = |asked: &&ResolverSetting| {
+        asked.servers == servers && asked.domain == domain && asked.search == search
+    };
     let reverse = asked.filter(said).map(|asked| asked.reverse.clone()).unwrap_or_default();
-    Some(ResolverSetting { servers, domain, reverse })
+    Some(ResolverSetting { servers, domain, search, reverse })
 }
 
 #[cfg(test)]
@@ -77,10 +83,11 @@ mod tests {
         let setting = ResolverSetting {
             servers: vec!["100.64.0.2".parse().unwrap(), "fd00::2".parse().unwrap()],
             domain: "home.internal".parse().unwrap(),
+            search: vec!["internal".parse().unwrap()],
             reverse: vec!["100.64.0.0/16".parse().unwrap()],
         };
         let text = render(&setting);
-        assert_eq!(text, "nameserver 100.64.0.2\nnameserver fd00::2\nsearch home.internal\n");
+        assert_eq!(text, "nameserver 100.64.0.2\nnameserver fd00::2\nsearch home.internal internal\n");
         assert_eq!(parse(&text, Some(&setting)), Some(setting.clone()));
         let left = parse(&text, None).unwrap();
         assert!(

@@ -245,10 +245,11 @@ impl Resolve1 {
     }
 }
 
-/// The zone, for search and routing, then the reverse zones, for routing only.
+/// The zone and what is searched besides, for search and routing, then the reverse zones, for routing only.
 fn domains(setting: &ResolverSetting) -> Vec<WireDomain> {
     let reverse = setting.reverse.iter().flat_map(|net| arpa::zones(*net)).map(|zone| (zone, true));
-    std::iter::once((setting.domain.to_string(), false)).chain(reverse).collect()
+    let searched = std::iter::once(&setting.domain).chain(&setting.search);
+    searched.map(|zone| (zone.to_string(), false)).chain(reverse).collect()
 }
 
 /// The inverse, if everything is as we tell it.
@@ -256,11 +257,13 @@ fn setting_of(link: &LinkView, port: u16) -> Option<ResolverSetting> {
     let ours =
         !link.default_route && !link.servers.is_empty() && link.servers.iter().all(|s| s.port() == port);
     let (searched, routed): (Vec<_>, Vec<_>) = link.domains.iter().partition(|(_, only_routes)| !only_routes);
-    let [(domain, _)] = searched[..] else { return None };
+    let mut searched = searched.into_iter().map(|(zone, _)| zone.parse());
+    let domain = searched.next()?.ok()?;
     let reverse = arpa::nets(routed.iter().map(|(zone, _)| zone.as_str()));
     ours.then_some(ResolverSetting {
         servers: link.servers.iter().map(SocketAddr::ip).collect(),
-        domain: domain.parse().ok()?,
+        domain,
+        search: searched.collect::<Result<_, _>>().ok()?,
         reverse,
     })
 }
@@ -301,6 +304,7 @@ mod tests {
         let setting = ResolverSetting {
             servers: vec!["100.64.0.2".parse().unwrap(), "fd00::2".parse().unwrap()],
             domain: "home.internal".parse().unwrap(),
+            search: vec!["internal".parse().unwrap()],
             reverse: vec!["100.64.0.0/16".parse().unwrap(), "fd00::/48".parse().unwrap()],
         };
         let servers = setting.servers.iter().map(|server| socket(&bytes(*server), 0).unwrap()).collect();
@@ -310,7 +314,8 @@ mod tests {
         assert_eq!(setting_of(&LinkView { default_route: true, ..link.clone() }, PORT), None);
         assert_eq!(setting_of(&LinkView { servers: Vec::new(), ..link.clone() }, PORT), None);
         let more = [link.domains.clone(), vec![("else.test".into(), false)]].concat();
-        assert_eq!(setting_of(&LinkView { domains: more, ..link }, PORT), None);
+        let told = setting_of(&LinkView { domains: more, ..link }, PORT);
+        assert_eq!(told.map(|told| told.search.len()), Some(2), "somebody added one");
     }
 
     #[test]

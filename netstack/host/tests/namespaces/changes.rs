@@ -64,6 +64,7 @@ pub fn resolver() -> ResolverSetting {
     ResolverSetting {
         servers,
         domain: "home.internal".parse().unwrap(),
+        search: Vec::new(),
         reverse: vec![net("100.64.0.0/16"), net("fd00::/48")],
     }
 }

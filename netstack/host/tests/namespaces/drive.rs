@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use engine::{Guard, Ledger, LedgerError, NodeConfig, Role};
 use host::drive::{
-    DriveError, ForwardSetup, Handle, Moment, NamesOptions, Report, Server as ServerAt, Setup, channel, drive,
+    DriveError, Handle, Moment, NamesSetup, Report, Server as ServerAt, Setup, channel, drive,
 };
 use host::wireguard::Backend;
 use model::wire::Remark;
@@ -37,8 +37,7 @@ fn setup(directory: &Path, role: Role) -> Setup {
         ledger,
         server: Some(server),
         names_port: 53,
-        names: NamesOptions::default(),
-        forward: ForwardSetup::default(),
+        names: NamesSetup::default(),
         seed: [4; 32],
     }
 }
@@ -53,7 +52,15 @@ fn hub(directory: &Path) -> Setup {
 
 pub fn device(directory: &Path) -> Setup {
     let identity = IdentitySecret::from_seed([6; 32]);
-    setup(directory, Role::Device { identity, instance: Nonce::from_bytes([7; 32]), listen_port: None })
+    setup(
+        directory,
+        Role::Device {
+            identity,
+            instance: Nonce::from_bytes([7; 32]),
+            listen_port: None,
+            search: Vec::new(),
+        },
+    )
 }
 
 pub struct Running {
