@@ -155,7 +155,7 @@ mod tests {
         assert_eq!((here.shown.code.as_str(), here.outside.as_ref()), ("NXDOMAIN", Some(&expect)));
         let out = ask(&open, "out.home.internal").await;
         assert_eq!((out.shown.code.as_str(), out.outside), ("NXDOMAIN", Some(expect)));
-        assert_eq!(out.shown.records[0].value, "www.invalid");
+        assert_eq!(out.shown.records[0].value, "www.invalid.");
         let nobody = ask(&open, "www.example.org").await;
         assert_eq!(nobody.shown.code, "SERVFAIL");
         assert_eq!(nobody.shown.extended_error, Some((22, "no reachable authority")));
