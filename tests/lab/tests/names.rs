@@ -176,6 +176,7 @@ fn both_families_asked_for_at_once_get_both_answers() {
 fn the_letters_of_a_question_come_back_as_they_went() {
     let mesh = Mesh::new(&["alpha"]);
     mesh.enrol(["alpha"]);
+    mesh.on("alpha").reaches(HUB, SOON);
     let own = mesh.device_field("alpha", "address_v4");
     let own_v6 = mesh.device_field("alpha", "address_v6");
     for server in [HUB, own.as_str(), own_v6.as_str()] {

@@ -185,7 +185,7 @@ fn names_of_another_tenant_are_found_by_name_dot_tenant() {
     mesh.daemon("alpha", "agent", &flags);
     let live = ["warren", "status", "--check", "live"];
     mesh.on("alpha").wait("the agent answers", SOON, &live, |done| done.code == 0);
-    mesh.join("alpha", &mesh.token(&[]));
+    mesh.join("alpha", &mesh.token(&["--tenant", "home"]));
     for (device, tenant) in [("beta", "home"), ("gamma", "office")] {
         mesh.agent(device);
         mesh.join(device, &mesh.token(&["--tenant", tenant]));
