@@ -69,13 +69,14 @@ impl Threads {
 
     /// Takes nothing more in. What the sockets have is answered, and then the threads end.
     pub(super) fn stop(&self) {
-        self.stopping.store(true, Ordering::SeqCst);
         for socket in &self.sockets {
             if let Err(error) = datagrams::turn_away(socket) {
                 tracing::debug!(%error, "the address is not this machine's");
             }
-            datagrams::wake(socket);
         }
+        // Only now: a thread that is told before its socket takes nothing more would leave what still comes.
+        self.stopping.store(true, Ordering::SeqCst);
+        self.sockets.iter().for_each(|socket| datagrams::wake(socket));
     }
 
     /// Stops, and returns when the threads have ended. Blocks for some milliseconds.
