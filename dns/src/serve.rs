@@ -44,7 +44,7 @@ use crate::names::Names;
 
 pub use counters::{BUCKETS_MICROS, Counters, Histogram, Path, Way};
 pub use forward::Forward;
-pub use holder::Holder;
+pub use holder::{Held, Holder, holders};
 pub use limiter::Limit;
 #[cfg(feature = "forward")]
 pub(crate) use limits::FORWARDED_PER_SOURCE_MAX;

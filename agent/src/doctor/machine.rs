@@ -1,7 +1,7 @@
 //! Who resolves names on this machine, and what of that is in the way.
 
 use host::resolver::survey::Survey;
-use host::resolver::{Owner, listeners, resolved};
+use host::resolver::{Owner, programs, resolved};
 use model::api::local::Finding;
 
 use crate::profile::Profile;
@@ -94,7 +94,7 @@ fn passes_resolved_by(survey: &Survey) -> bool {
 pub(super) fn advice(own: &Own, survey: &Survey, owner: Owner) -> Option<Finding> {
     let managed = survey.network_manager.as_ref().is_some_and(|manager| manager.mode == "dnsmasq");
     let local = survey.file.original.servers.iter().any(|s| s.is_loopback() && !resolved::STUBS.contains(s));
-    let answers = || managed || local && !listeners::running(&["dnsmasq"]).is_empty();
+    let answers = || managed || local && !programs::running(&["dnsmasq"]).is_empty();
     if owner != Owner::File || !answers() {
         return None;
     }

@@ -3,8 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use dns::serve::{Held, Holder};
 use host::drive::Report;
-use host::resolver::listeners::{self, Listener};
+use host::resolver::programs;
 use model::api::local::Finding;
 
 use crate::query::{self, Said};
@@ -39,28 +40,25 @@ pub(super) fn port(own: &Own, report: &Report) -> Vec<Finding> {
     if unserved.is_empty() {
         return report.names.problems.iter().map(|problem| bad("server", problem, LOG)).collect();
     }
-    let holders = listeners::at_port(own.port);
-    unserved.iter().map(|address| taken(own, *address, &holders)).collect()
+    let all = dns::serve::holders(own.port);
+    unserved.iter().map(|address| taken(own, *address, &all)).collect()
 }
 
-fn taken(own: &Own, address: IpAddr, holders: &[Listener]) -> Finding {
-    let holds = |listener: &&Listener| {
-        listener.address == address
-            || listener.address.is_unspecified() && (listener.address.is_ipv6() || address.is_ipv4())
-    };
-    let Some(holder) = holders.iter().find(holds) else {
+fn taken(own: &Own, address: IpAddr, all: &[Held]) -> Finding {
+    let Some(held) = all.iter().find(|held| held.excludes(address)) else {
         return bad(
             "port",
             &format!("the agent does not answer at {address}, and nobody else has the port"),
             LOG,
         );
     };
-    let known = holder.program.clone().map_or_else(|| listeners::running(&KNOWN), |program| vec![program]);
+    let known = match &held.holder {
+        Holder::Process { name, .. } => vec![name.clone()],
+        Holder::User { .. } | Holder::Unknown => programs::running(&KNOWN),
+    };
     let by = known.first().map_or("another program", String::as_str);
-    let what = format!(
-        "port {} of {address} is taken by {by} ({} at {})",
-        own.port, holder.transport, holder.address
-    );
+    let what =
+        format!("port {} of {address} is taken by {by} ({} at {})", own.port, held.transport, held.address);
     bad("port", &what, &leaves_port(by, own))
 }
 
@@ -133,19 +131,19 @@ mod tests {
             interface: "wg0".into(),
             port: 53,
         };
-        let listener = |address: &str, program: Option<&str>| Listener {
+        let held = |address: &str, program: &str| Held {
             transport: "udp",
             address: address.parse().expect("an address"),
-            program: program.map(Into::into),
+            holder: Holder::Process { name: program.into(), pid: 2 },
         };
-        let check = |holders: &[Listener], parts: &[&str]| {
-            let finding = taken(&own, own.addresses.v4.into(), holders);
+        let check = |all: &[Held], parts: &[&str]| {
+            let finding = taken(&own, own.addresses.v4.into(), all);
             let said = format!("{} {}", finding.what, finding.remedy);
             assert!(!finding.ok && parts.iter().all(|part| said.contains(part)), "{said}");
         };
-        check(&[listener("0.0.0.0", Some("dnsmasq"))], &["taken by dnsmasq", "except-interface=wg0"]);
-        check(&[listener("::", Some("named"))], &["taken by named", "listen-on"]);
-        check(&[listener("100.64.0.2", Some("acme"))], &["taken by acme", "sport = 53"]);
-        check(&[listener("127.0.0.53", Some("systemd-resolve"))], &["nobody else has the port"]);
+        check(&[held("0.0.0.0", "dnsmasq")], &["taken by dnsmasq", "except-interface=wg0"]);
+        check(&[held("::", "named")], &["taken by named", "listen-on"]);
+        check(&[held("100.64.0.2", "acme")], &["taken by acme", "sport = 53"]);
+        check(&[held("127.0.0.53", "systemd-resolve")], &["nobody else has the port"]);
     }
 }

@@ -6,7 +6,7 @@ use engine::Subject;
 use host::drive::Report;
 use host::resolver::conf::SERVERS_MAX;
 use host::resolver::survey::Survey;
-use host::resolver::{Owner, Trouble, listeners};
+use host::resolver::{Owner, Trouble, programs};
 use model::api::local::Finding;
 
 use super::{LOG, Own, bad, good, remedy};
@@ -65,8 +65,8 @@ fn rival(survey: &Survey) -> String {
     if let Some(writer) = &survey.file.writer {
         return format!("{} wrote it: switch off that it sets name servers", writer.name);
     }
-    let mut suspects = listeners::with_open(&survey.file.path);
-    suspects.extend(listeners::running(&WRITERS));
+    let mut suspects = programs::with_open(&survey.file.path);
+    suspects.extend(programs::running(&WRITERS));
     suspects.dedup();
     match suspects.as_slice() {
         [] => format!("find who writes it: inotifywait -m {} & fuser -v {0}", survey.file.path.display()),

@@ -9,6 +9,7 @@ mod batch;
 mod closing;
 mod system;
 
+pub use address::{ADDRESS_BYTES, Address};
 pub use batch::{Batch, Datagram, Wait};
 pub use closing::{settle, turn_away, wake};
 pub use system::{BATCH_MAX, overflowed};

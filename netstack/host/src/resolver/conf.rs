@@ -60,6 +60,12 @@ pub fn said(text: &[u8]) -> Said {
     said
 }
 
+/// The servers as they are written, those after the [`SERVERS_MAX`]th too.
+pub(super) fn written_servers(text: &[u8]) -> impl Iterator<Item = &str> {
+    let values = lines(text).filter_map(keyword).filter(|(keyword, _)| keyword == b"nameserver");
+    values.filter_map(|(_, values)| std::str::from_utf8(values.first()?).ok())
+}
+
 /// What our lines are to say.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wish<'a> {

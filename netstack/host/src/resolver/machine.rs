@@ -49,12 +49,7 @@ impl Places {
 }
 
 fn said(bytes: &[u8]) -> Machine {
-    let text = String::from_utf8_lossy(bytes);
-    let servers = text.lines().filter_map(|line| {
-        let mut words = line.split([' ', '\t']).filter(|word| !word.is_empty());
-        (line.starts_with("nameserver") && words.next() == Some("nameserver")).then(|| words.next()).flatten()
-    });
-    let mut resolvers: Vec<SocketAddr> = servers.filter_map(address).collect();
+    let mut resolvers: Vec<SocketAddr> = conf::written_servers(bytes).filter_map(address).collect();
     resolvers.dedup();
     resolvers.truncate(RESOLVERS_MAX);
     // A top-level domain is nobody's own, whatever a network says.

@@ -345,7 +345,11 @@ fn a_name_server_that_has_the_port_leaves_the_machine_its_resolver() {
             let node = start(device_of(directory));
             node.settled().await;
             node.until("nothing answers", |report| report.names.problems.len() == 2).await;
-            tokio::time::sleep(Duration::from_secs(2)).await;
+            for _ in 0..3 {
+                let looked = node.handle.report().await.unwrap().counters.observations_total;
+                node.handle.look().await.unwrap();
+                node.until("it looks again", |report| report.counters.observations_total > looked).await;
+            }
             let report = node.settled().await;
             assert!(report.node.problems.is_empty(), "said once: {report:#?}");
             assert_eq!(text(), original, "who is not answered is not asked");

@@ -14,11 +14,12 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::time::Instant;
 
+use datagrams::Address;
 use nix::libc;
 use socket2::Socket;
 
 use super::kernel::Tails;
-use super::message::{Address, Control};
+use super::message::Control;
 use super::system::{self, Outgoing, SEND_MAX};
 use super::{Endpoint, Sockets};
 use crate::io::fallback::{Fallback, RETRY};

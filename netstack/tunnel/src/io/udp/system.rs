@@ -4,10 +4,11 @@
 use std::io;
 use std::os::fd::{AsRawFd as _, RawFd};
 
+use datagrams::Address;
 use nix::libc;
 use socket2::Socket;
 
-use super::message::{Address, Control};
+use super::message::Control;
 
 /// Messages of one sendmmsg: enough that the call itself is a small part of the work, few enough for the stack.
 pub(super) const SEND_MAX: usize = 32;
