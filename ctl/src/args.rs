@@ -339,7 +339,7 @@ pub enum Dns {
     Add {
         #[command(flatten)]
         record: Record,
-        /// Seconds that resolvers may keep it.
+        /// Seconds that resolvers may keep it: 0 to 604800, which is a week; 30 if nothing is said.
         #[arg(long)]
         ttl: Option<u32>,
     },
@@ -358,7 +358,8 @@ pub struct Record {
     /// A, AAAA, CNAME, TXT or SRV.
     #[arg(value_name = "TYPE")]
     pub kind: String,
-    /// As the type wants it; of SRV "PRIORITY WEIGHT PORT TARGET", such as "10 5 8080 host.home.internal".
+    /// As the type wants it; of SRV "PRIORITY WEIGHT PORT TARGET", such as "10 5 8080 host.home.internal". A target
+    /// without a dot is of the zone.
     pub value: String,
 }
 

@@ -73,7 +73,7 @@ impl Output {
     /// A form that carries its version itself.
     pub fn json_line<T: Serialize>(&self, value: &T) {
         let text = serde_json::to_string_pretty(value).unwrap_or_else(|e| format!("{{\"error\":\"{e}\"}}"));
-        self.line(&text);
+        let _ = writeln!(std::io::stdout().lock(), "{}", printable_json(&text));
     }
 
     /// A list as a table, as ids, or as JSON.
@@ -86,7 +86,7 @@ impl Output {
             self.line(empty);
         } else {
             let rows: Vec<Vec<String>> = items.iter().map(Row::cells).collect();
-            self.line(&table(T::HEADS, &rows));
+            table(T::HEADS, &rows).iter().for_each(|line| self.line(line));
         }
     }
 
@@ -124,12 +124,36 @@ impl Output {
     }
 }
 
-/// Names and remarks come from other machines: nothing of theirs may steer the terminal.
+/// Names, texts and remarks come from other machines: nothing of theirs may steer the terminal or begin a line.
 fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            // As zone files have bytes (RFC 1035, section 5.1).
+            c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| out.push_str(&format!("\\{byte:03}")));
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
-fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
+/// JSON escapes the controls below space by itself, and its lines end as ours do.
+fn printable_json(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && c != '\n' {
+            out.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+fn table(heads: &[&str], rows: &[Vec<String>]) -> Vec<String> {
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()).collect();
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
         cells.chain([heads[column].len()]).max().unwrap_or_default()
@@ -141,7 +165,7 @@ fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
     };
     let mut lines = vec![line(&mut heads.iter().copied())];
     lines.extend(rows.iter().map(|row| line(&mut row.iter().map(String::as_str))));
-    lines.join("\n")
+    lines
 }
 
 #[cfg(test)]
@@ -151,11 +175,21 @@ mod tests {
     #[test]
     fn tables_align_and_end_without_blanks() {
         let rows = [vec!["alpha".into(), "1".into()], vec!["b".into(), "22".into()]];
-        assert_eq!(table(&["NAME", "N"], &rows), "NAME   N\nalpha  1\nb      22");
+        assert_eq!(table(&["NAME", "N"], &rows), ["NAME   N", "alpha  1", "b      22"]);
     }
 
     #[test]
     fn other_machines_cannot_steer_the_terminal() {
-        assert_eq!(printable("a\u{1b}[31mb"), "a?[31mb");
+        assert_eq!(printable("a\u{1b}[31mb\u{9b}"), r"a\027[31mb\194\155");
+        assert_eq!(printable_json("{\n\u{7f}}"), "{\n\\u007f}");
+    }
+
+    #[test]
+    fn no_cell_forges_a_row() {
+        let rows = [vec!["a\nbank.home.internal".into(), "1".into()], vec!["b".into(), "2".into()]];
+        assert_eq!(
+            table(&["NAME", "N"], &rows)[1..],
+            [r"a\010bank.home.internal  1", "b                       2"]
+        );
     }
 }

@@ -2,8 +2,9 @@
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::rdata::opt::{EdnsCode, EdnsOption};
-use hickory_proto::rr::{DNSClass, RecordType};
+use hickory_proto::rr::{DNSClass, RData, RecordType};
 use model::Name;
+use model::zone::quoted;
 
 use crate::limits::UDP_PAYLOAD_BYTES_MAX;
 use crate::wire::wire_name;
@@ -103,13 +104,20 @@ pub fn show(answer: &[u8]) -> Option<Shown> {
         name: record.name.to_utf8().trim_end_matches('.').into(),
         ttl: record.ttl,
         kind: kind_text(record.record_type().into()),
-        value: record.data.to_string(),
+        value: value(&record.data),
     });
     Some(Shown {
         code: code(message.metadata.response_code.into()),
         extended_error: extended_error.map(|code| (code, words(code))),
         records: records.collect(),
     })
+}
+
+fn value(data: &RData) -> String {
+    match data {
+        RData::TXT(text) => text.txt_data.iter().map(|string| quoted(string)).collect::<Vec<_>>().join(" "),
+        other => other.to_string(),
+    }
 }
 
 fn code(number: u16) -> String {
@@ -125,8 +133,8 @@ fn words(extended_error: u16) -> &'static str {
 #[cfg(test)]
 mod tests {
     use hickory_proto::op::ResponseCode;
-    use hickory_proto::rr::rdata::A;
-    use hickory_proto::rr::{RData, Record};
+    use hickory_proto::rr::Record;
+    use hickory_proto::rr::rdata::{A, TXT};
 
     use super::*;
 
@@ -139,6 +147,12 @@ mod tests {
             assert_eq!(kind_number(bad), None, "{bad:?}");
         }
         assert_eq!((kind_text(28).as_str(), kind_text(65280).as_str()), ("AAAA", "TYPE65280"));
+    }
+
+    #[test]
+    fn texts_are_shown_as_zone_files_have_them() {
+        let text = RData::TXT(TXT::from_bytes(vec![b"a\nb", b"\"c\""]));
+        assert_eq!(value(&text), r#""a\010b" "\"c\"""#);
     }
 
     #[test]

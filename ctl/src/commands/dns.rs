@@ -1,6 +1,7 @@
 //! `warren dns list|add|remove`.
 
 use model::api::admin::Record;
+use model::zone::quoted;
 
 use crate::admin::Admin;
 use crate::args::Dns as Command;
@@ -12,12 +13,17 @@ impl Row for Record {
 
     fn cells(&self) -> Vec<String> {
         let ttl = self.ttl.map(|ttl| ttl.to_string()).unwrap_or_default();
-        vec![self.name.clone(), self.kind.clone(), self.value.clone(), ttl]
+        vec![self.name.clone(), self.kind.clone(), value(self), ttl]
     }
 
     fn id(&self) -> String {
         self.name.clone()
     }
+}
+
+/// The value as zone files have it.
+fn value(record: &Record) -> String {
+    if record.kind == "TXT" { quoted(record.value.as_bytes()) } else { record.value.clone() }
 }
 
 pub(super) async fn run(admin: &Admin, command: &Command, output: &Output) -> Result<Exit, Failure> {
@@ -32,7 +38,7 @@ pub(super) async fn run(admin: &Admin, command: &Command, output: &Output) -> Re
             if output.json() {
                 output.object(&added);
             }
-            output.say(format!("{} {} {}", added.name, added.kind, added.value));
+            output.say(format!("{} {} {}", added.name, added.kind, value(&added)));
         }
         Command::Query { .. } => return Err(Failure::bug("this command is for the agent")),
         Command::Remove { record } => {
@@ -41,7 +47,7 @@ pub(super) async fn run(admin: &Admin, command: &Command, output: &Output) -> Re
             if output.json() {
                 output.object(&removed);
             }
-            output.say(format!("{} {} {} is gone", removed.name, removed.kind, removed.value));
+            output.say(format!("{} {} {} is gone", removed.name, removed.kind, value(&removed)));
         }
     }
     Ok(Exit::Done)
@@ -49,4 +55,21 @@ pub(super) async fn run(admin: &Admin, command: &Command, output: &Output) -> Re
 
 fn form(record: &crate::args::Record, ttl: Option<u32>) -> Record {
     Record { name: record.name.clone(), kind: record.kind.clone(), value: record.value.clone(), ttl }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_quoted_in_the_list() {
+        let text = |kind: &str, text: &str| Record {
+            name: "note.home.internal".into(),
+            kind: kind.into(),
+            value: text.into(),
+            ttl: None,
+        };
+        assert_eq!(value(&text("TXT", "x\nb A 192.0.2.1")), r#""x\010b A 192.0.2.1""#);
+        assert_eq!(value(&text("A", "192.0.2.1")), "192.0.2.1");
+    }
 }

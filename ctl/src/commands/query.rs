@@ -44,11 +44,17 @@ pub(super) async fn run(
 
 fn exit(told: &DnsTold) -> Exit {
     match told.code.as_str() {
-        "NOERROR" if !told.records.is_empty() => Exit::Done,
+        "NOERROR" if has_wanted(told) => Exit::Done,
         "NOERROR" | "NXDOMAIN" => Exit::NotFound,
         "SERVFAIL" => Exit::Unreachable,
         _ => Exit::Refused,
     }
+}
+
+/// Whether there is more than aliases on the way to it.
+fn has_wanted(told: &DnsTold) -> bool {
+    let is_wanted = |kind: &str| kind == told.kind || told.kind == "ANY";
+    told.records.iter().any(|record| is_wanted(&record.kind))
 }
 
 fn show(told: &DnsTold, explain: bool) -> Vec<String> {
@@ -56,7 +62,7 @@ fn show(told: &DnsTold, explain: bool) -> Vec<String> {
     for record in &told.records {
         lines.push(format!("{} {} {} {}", record.name, record.ttl, record.kind, record.value));
     }
-    if told.records.is_empty() {
+    if told.code != "NOERROR" || !has_wanted(told) {
         let what = if told.code == "NOERROR" { "NOERROR, without records of this type" } else { &told.code };
         lines.push(format!("{} {}: {what}", told.name, told.kind));
     }
@@ -118,8 +124,27 @@ mod tests {
         check("NOERROR", &["100.64.0.3"], Exit::Done);
         check("NOERROR", &[], Exit::NotFound);
         check("NXDOMAIN", &[], Exit::NotFound);
+        check("NXDOMAIN", &["100.64.0.3"], Exit::NotFound);
         check("REFUSED", &[], Exit::Refused);
         check("SERVFAIL", &[], Exit::Unreachable);
+    }
+
+    #[test]
+    fn an_alias_of_nothing_is_no_answer() {
+        let alias = |code: &str| {
+            let mut told = told(code, &["gone.home.internal."], "zone");
+            told.records[0].kind = "CNAME".into();
+            told
+        };
+        let (gone, empty) = (alias("NXDOMAIN"), alias("NOERROR"));
+        assert_eq!((exit(&gone), exit(&empty)), (Exit::NotFound, Exit::NotFound));
+        assert_eq!(
+            show(&gone, false)[..2],
+            ["beta.home.internal 30 CNAME gone.home.internal.", "beta.home.internal A: NXDOMAIN"]
+        );
+        assert_eq!(show(&empty, false)[1], "beta.home.internal A: NOERROR, without records of this type");
+        let asked = DnsTold { kind: "CNAME".into(), ..empty };
+        assert_eq!((exit(&asked), show(&asked, false).len()), (Exit::Done, 2));
     }
 
     #[test]

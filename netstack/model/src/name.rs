@@ -18,6 +18,11 @@ pub enum BadName {
     /// A byte outside letters, digits and hyphen (RFC 1123 section 2.1).
     #[error("only letters, digits and inner hyphens are allowed")]
     BadByte,
+    /// A byte that not even the names of services have.
+    #[error(
+        "only letters, digits, underscores and inner hyphens are allowed, and * as the whole first label"
+    )]
+    BadNameByte,
     /// A wildcard in the wrong place (RFC 4592 section 2.1.1).
     #[error("an asterisk can only be the whole first label, as in *.host")]
     Asterisk,
@@ -131,7 +136,11 @@ impl FromStr for Name {
                 if label.contains('*') {
                     return Err(BadName::Asterisk);
                 }
-                check_label(label, |b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')?;
+                let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+                check_label(label, is_allowed).map_err(|bad| match bad {
+                    BadName::BadByte => BadName::BadNameByte,
+                    other => other,
+                })?;
             }
         }
         Ok(Self(text.to_ascii_lowercase().into()))
@@ -223,5 +232,7 @@ mod tests {
             check(bad, None);
         }
         assert_eq!("a.*.b".parse::<Name>(), Err(BadName::Asterisk));
+        assert_eq!("a b.c".parse::<Name>(), Err(BadName::BadNameByte), "a name may have more than a label");
+        assert_eq!("a_b".parse::<Label>(), Err(BadName::BadByte));
     }
 }

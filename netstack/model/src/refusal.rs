@@ -52,12 +52,12 @@ codes! {
     14 RecordNotFound "record-not-found" "see `warren dns list`";
     15 NameTaken "name-taken" "choose another name: see `warren device list` and `warren dns list`";
     16 NameReserved "name-reserved" "choose another name";
-    17 NameInvalid "name-invalid" "use letters, digits and inner hyphens, at most 63 bytes";
+    17 NameInvalid "name-invalid" "use letters, digits and inner hyphens, at most 63 bytes between dots; owners of records may have `_` and begin with `*.`, too";
     18 BlockExhausted "block-exhausted" "every address of the tenant is in use or rests for a day: revoke devices, or make a tenant with a larger block";
     19 BlockOverlap "block-overlap" "choose a block that no other tenant uses: see `warren tenant list`";
     20 BlockInvalid "block-invalid" "use a network between /8 and /29, such as 100.64.0.0/16";
     21 TenantNotEmpty "tenant-not-empty" "revoke its devices first: `warren device list --tenant NAME`";
-    22 RecordInvalid "record-invalid" "see `warren dns add --help`; a CNAME stands alone at its name";
+    22 RecordInvalid "record-invalid" "see `warren dns add --help`";
     23 QuotaReached "quota-reached" "remove what is not needed, or raise the limit";
     24 RateLimited "rate-limited" "wait for as long as the answer says, then try again";
     25 Unauthenticated "unauthenticated" "log in with `warren login`, set WARREN_API_TOKEN, or run on the server as root";

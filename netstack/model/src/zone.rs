@@ -10,7 +10,7 @@ use crate::key::Digest;
 use crate::limits::NAME_TTL_SECONDS;
 use crate::name::Name;
 
-pub use data::{BadRecord, BadText, Later, RecordData, Text};
+pub use data::{BadRecord, BadText, Later, RecordData, Text, quoted};
 
 /// All names of one tenant. The serial of its SOA is the generation of the snapshot that it came with.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

@@ -24,9 +24,10 @@ impl Directory {
         }
         self.check_owner(&name)?;
         check_target(data)?;
+        let data = self.whole_data(data)?;
         let there = self.records.get(&name);
-        let entry = DnsEntry { name, data: data.clone(), ttl };
-        if there.and_then(|set| set.get(data)) == Some(&ttl) {
+        let entry = DnsEntry { name, data, ttl };
+        if there.and_then(|set| set.get(&entry.data)) == Some(&ttl) {
             return Ok(Decision::new(Vec::new(), Answer::RecordAdded(entry)));
         }
         match there {
@@ -36,7 +37,7 @@ impl Directory {
             }
             None => {}
         }
-        if matches!(data, RecordData::Cname(_)) && entry.name == self.origin {
+        if matches!(entry.data, RecordData::Cname(_)) && entry.name == self.origin {
             return refuse(Code::RecordInvalid, "the apex of the zone cannot be a CNAME");
         }
         Ok(Decision::new(vec![Fact::Record(entry.clone())], Answer::RecordAdded(entry)))
@@ -44,11 +45,17 @@ impl Directory {
 
     pub(super) fn remove_record(&self, name: &Name, data: &RecordData) -> Result<Decision, Refusal> {
         let name = self.whole_name(name)?;
-        let Some(&ttl) = self.records.get(&name).and_then(|set| set.get(data)) else {
+        let held = self.records.get(&name);
+        // One of an earlier version may still lead to a short name.
+        let data = match held.is_some_and(|set| set.contains_key(data)) {
+            true => data.clone(),
+            false => self.whole_data(data)?,
+        };
+        let Some(&ttl) = held.and_then(|set| set.get(&data)) else {
             return refuse(Code::RecordNotFound, format!("{name} has no {} record {data}", data.kind()));
         };
         let entry = DnsEntry { name: name.clone(), data: data.clone(), ttl };
-        let gone = Fact::RecordGone { name, data: data.clone() };
+        let gone = Fact::RecordGone { name, data };
         Ok(Decision::new(vec![gone], Answer::RecordRemoved(entry)))
     }
 
@@ -57,6 +64,14 @@ impl Directory {
             return Ok(name.clone());
         }
         self.origin.below(name).map_err(|e| Refusal::new(Code::NameInvalid, format!("{name}: {e}")))
+    }
+
+    /// A target of one label is of the zone, as owners are: there is no host of that name in the root.
+    fn whole_data(&self, data: &RecordData) -> Result<RecordData, Refusal> {
+        match data.target().filter(|target| target.labels().count() == 1) {
+            Some(target) => Ok(data.with_target(self.whole_name(target)?)),
+            None => Ok(data.clone()),
+        }
     }
 
     /// A custom record does not stand where a node's own name stands.
@@ -87,7 +102,13 @@ fn check_beside(entry: &DnsEntry, set: &BTreeMap<RecordData, u32>) -> Result<(),
     }
     let is_cname = |data: &RecordData| matches!(data, RecordData::Cname(_));
     if is_cname(&entry.data) || set.keys().any(is_cname) {
-        return refuse(Code::RecordInvalid, format!("a CNAME at {} would not stand alone", entry.name));
+        return refuse(
+            Code::RecordInvalid,
+            format!(
+                "a CNAME stands alone at its name, and {} has other records: remove them first, see `warren dns list`",
+                entry.name
+            ),
+        );
     }
     if set.len() >= RECORDS_PER_NAME_MAX {
         return refuse(Code::QuotaReached, format!("{} has {RECORDS_PER_NAME_MAX} records", entry.name));

@@ -150,6 +150,10 @@ fn records() {
     case.granted(add("git", "AAAA", "2001:db8::1"));
     case.refused(add("git", "CNAME", "nas.home.internal"), Code::RecordInvalid);
     case.granted(add("www", "CNAME", "nas.home.internal"));
+    case.granted(add("short", "CNAME", "nas"));
+    case.no_change(add("short", "CNAME", "nas.home.internal"));
+    case.granted(remove("short", "CNAME", "nas"));
+    case.refused(remove("short", "CNAME", "nas.home.internal"), Code::RecordNotFound);
     case.refused(add("www", "TXT", "x"), Code::RecordInvalid);
     case.refused(add("www", "CNAME", "laptop.home.internal"), Code::RecordInvalid);
     case.refused(add("laptop", "TXT", "x"), Code::NameTaken);

@@ -47,6 +47,16 @@ impl fmt::Debug for Later {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Text(Box<str>);
 
+/// One character string as zone files have it (RFC 1035, section 5.1): quoted, and no byte that could steer a terminal.
+pub fn quoted(string: &[u8]) -> String {
+    let byte = |&byte: &u8| match byte {
+        b'"' | b'\\' => format!("\\{}", char::from(byte)),
+        b' '..=b'~' => char::from(byte).into(),
+        _ => format!("\\{byte:03}"),
+    };
+    format!("\"{}\"", string.iter().map(byte).collect::<String>())
+}
+
 /// Longer than one character string holds, or with a NUL, which PostgreSQL cannot store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a TXT value has at most {TXT_BYTES_MAX} bytes and no NUL")]
@@ -87,7 +97,7 @@ pub enum BadRecord {
     #[error("record type {0} is not one of A, AAAA, CNAME, TXT, SRV")]
     Kind(String),
     /// A value that does not fit the type.
-    #[error("{value:?} is no value of a {kind} record, which is {expected}")]
+    #[error("{value:?} is no value of {} {kind} record, which is {expected}", article(kind))]
     Value {
         /// The type.
         kind: &'static str,
@@ -96,6 +106,11 @@ pub enum BadRecord {
         /// What the type takes.
         expected: &'static str,
     },
+}
+
+/// Before a type that is spelt out: "an A", "an SRV", but "a TXT".
+fn article(kind: &str) -> &'static str {
+    if kind.starts_with(['A', 'S']) { "an" } else { "a" }
 }
 
 impl RecordData {
@@ -116,6 +131,15 @@ impl RecordData {
         match self {
             Self::Cname(target) | Self::Srv { target, .. } => Some(target),
             Self::A(_) | Self::Aaaa(_) | Self::Txt(_) | Self::Later(_) => None,
+        }
+    }
+
+    /// The same with another name for the asker to be sent to, where it sends to one.
+    pub fn with_target(&self, target: Name) -> Self {
+        match self {
+            Self::Cname(_) => Self::Cname(target),
+            &Self::Srv { priority, weight, port, .. } => Self::Srv { priority, weight, port, target },
+            Self::A(_) | Self::Aaaa(_) | Self::Txt(_) | Self::Later(_) => self.clone(),
         }
     }
 
@@ -251,6 +275,15 @@ mod tests {
     }
 
     #[test]
+    fn texts_are_quoted_as_zone_files_have_them() {
+        let check = |text: &str, expect: &str| assert_eq!(quoted(text.as_bytes()), expect);
+        check("", r#""""#);
+        check("two words", r#""two words""#);
+        check("a \"b\" \\", r#""a \"b\" \\""#);
+        check("a\nforged A 192.0.2.1\x1b\x7fé", r#""a\010forged A 192.0.2.1\027\127\195\169""#);
+    }
+
+    #[test]
     fn what_is_no_record_is_refused_with_what_would_be() {
         let check = |kind: &str, value: &str, expect: &str| {
             let refused = RecordData::parse(kind, value).expect_err("no record").to_string();
@@ -258,9 +291,9 @@ mod tests {
         };
         check("MX", "10 mail.example.org", "record type MX is not one of A, AAAA, CNAME, TXT, SRV");
         check("LATER", "x", "record type LATER");
-        check("A", "2001:db8::1", "an IPv4 address");
+        check("A", "2001:db8::1", "no value of an A record, which is an IPv4 address");
         check("AAAA", "192.0.2.1", "an IPv6 address");
-        check("CNAME", "a..b", "a name");
+        check("CNAME", "a..b", "no value of a CNAME record, which is a name");
         check("TXT", &"x".repeat(256), "255 bytes");
         check("TXT", "a\0b", "without NUL");
         for bad in
