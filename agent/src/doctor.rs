@@ -3,6 +3,7 @@
 mod clock;
 mod interface;
 mod machine;
+mod outside;
 mod route;
 mod servers;
 mod told;
@@ -54,7 +55,12 @@ pub async fn dns(profile: &Profile, name: Option<&str>) -> Result<Vec<Finding>, 
         return Ok(findings);
     }
     if let Some(name) = name {
-        return Ok(route::of(&own, &survey, report.host.resolver, name).await);
+        let mut findings = route::of(&own, &survey, report.host.resolver, name).await;
+        // Only whom the answer depends on.
+        if let Some(foreign) = name.parse::<Name>().ok().filter(|name| is_foreign(&own, name)) {
+            findings.extend(outside::servers(profile, Some(&foreign)).await);
+        }
+        return Ok(findings);
     }
     let mut findings = vec![machine::owner(profile, report.host.resolver, &survey)];
     findings.extend(machine::sources(&survey));
@@ -66,12 +72,18 @@ pub async fn dns(profile: &Profile, name: Option<&str>) -> Result<Vec<Finding>, 
         findings.extend(servers::agent(&own, &report).await);
     }
     findings.push(servers::hub(&own).await);
+    findings.extend(outside::servers(profile, None).await);
     findings.extend(clock::behind(profile.ledger()));
     // What is wrong before explains why nothing is found.
     let remedy =
         if findings.iter().all(|f| f.ok) { remedy(report.host.resolver) } else { "mend the above first" };
     findings.push(route::found(&own.name, &own.addresses.both(), remedy).await);
     Ok(findings)
+}
+
+/// Whether a name is asked of others as it is.
+fn is_foreign(own: &Own, name: &Name) -> bool {
+    !name.is_within(&own.zone) && name.labels().count() > 1
 }
 
 fn inactive(report: &host::drive::Report) -> Finding {

@@ -82,7 +82,7 @@ fn parsed(kind: &str) -> Result<u16, Refusal> {
 }
 
 /// The name whose PTR record says whose address it is (RFC 1035, section 3.5; RFC 3596, section 2.5).
-fn reverse(address: IpAddr) -> Name {
+pub fn reverse(address: IpAddr) -> Name {
     let text = match address {
         IpAddr::V4(address) => {
             let [a, b, c, d] = address.octets();
@@ -179,15 +179,26 @@ fn steps(name: &Name, looked: &Looked) -> Vec<String> {
 }
 
 fn asked(server: &Upstream) -> String {
+    let about = server.suffix.as_ref().map_or_else(|| "the rest".into(), |suffix| format!("all of {suffix}"));
+    format!("asked about {about}: {}", upstream(server))
+}
+
+/// A server, how it is, and why.
+pub fn upstream(server: &Upstream) -> String {
     let condition = match server.condition {
+        Condition::Good if server.round_trip.is_none() => "was not asked yet",
         Condition::Good => "answers",
         Condition::Doubtful => "did not answer the last time",
         Condition::Dead => "does not answer, and is only probed",
         Condition::Looping => "asks us, and is left out",
     };
-    let about = server.suffix.as_ref().map_or_else(|| "the rest".into(), |suffix| format!("all of {suffix}"));
-    let takes = server.round_trip.as_micros();
-    format!("asked about {about}: {}, which {condition} ({takes} µs)", server.target)
+    let is_silent = matches!(server.condition, Condition::Doubtful | Condition::Dead);
+    let why = match (&server.trouble, server.round_trip) {
+        (Some(trouble), _) if is_silent => format!(": {trouble}"),
+        (_, Some(takes)) if server.condition == Condition::Good => format!(" ({} µs)", takes.as_micros()),
+        _ => String::new(),
+    };
+    format!("{}, which {condition}{why}", server.target)
 }
 
 #[cfg(test)]
@@ -212,6 +223,26 @@ mod tests {
         check("100.64.0.3", &["3.0.64.100.in-addr.arpa"]);
         let six = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa";
         check("fd00::1", &[six]);
+    }
+
+    #[test]
+    fn servers_are_shown_with_their_trouble_and_without_a_time_that_nobody_measured() {
+        let server = |condition, round_trip, trouble: Option<&str>| Upstream {
+            suffix: None,
+            target: "192.0.2.1".parse::<host::drive::Rule>().expect("a server").target,
+            condition,
+            round_trip,
+            trouble: trouble.map(Into::into),
+        };
+        let check = |shown: Upstream, expect| assert_eq!(upstream(&shown), expect);
+        let took = Some(std::time::Duration::from_micros(900));
+        check(server(Condition::Good, None, None), "192.0.2.1, which was not asked yet");
+        check(server(Condition::Good, took, None), "192.0.2.1, which answers (900 µs)");
+        let dead = server(Condition::Dead, took, Some("connection: invalid peer certificate"));
+        let said =
+            "192.0.2.1, which does not answer, and is only probed: connection: invalid peer certificate";
+        check(dead, said);
+        check(server(Condition::Looping, took, None), "192.0.2.1, which asks us, and is left out");
     }
 
     #[test]

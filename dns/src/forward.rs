@@ -96,8 +96,10 @@ pub struct UpstreamReport {
     pub target: Target,
     /// How it is.
     pub condition: Condition,
-    /// What an answer takes, as far as it is known.
-    pub round_trip: Duration,
+    /// What an answer takes, once one was measured.
+    pub round_trip: Option<Duration>,
+    /// Why it gave no answer the last time, if it gave none.
+    pub trouble: Option<String>,
 }
 
 /// A forwarder. Dropped, it asks nobody any more.
@@ -290,6 +292,7 @@ fn reports(suffix: Option<&[u8]>, group: &Group) -> Vec<UpstreamReport> {
         target: upstream.target().clone(),
         condition,
         round_trip,
+        trouble: upstream.trouble(),
     });
     reports.collect()
 }

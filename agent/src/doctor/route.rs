@@ -12,6 +12,7 @@ use tokio::net::lookup_host;
 use tokio::time::timeout;
 
 use crate::query::{self, Said};
+use crate::told::reverse;
 
 use super::{Own, bad, good, remedy};
 
@@ -22,47 +23,87 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
 /// Whom programs ask beyond what is looked at, at most.
 const CANDIDATES_MAX: usize = 6;
 const NO_NAME: &str = "nobody has such a name: `warren status` shows those of the mesh";
+const NO_TARGET: &str =
+    "let the alias lead to a name that there is: `warren dns list` shows those of the mesh";
+const FAILING: &str = "see which server fails, and why: warren dns query NAME --explain";
+/// SERVFAIL, NXDOMAIN and REFUSED (RFC 1035, section 4.1.1; RFC 2308).
+const FAILS: u8 = 2;
+const NO_SUCH_NAME: u8 = 3;
+const REFUSES: u8 = 5;
 const HOSTS: &str = "/etc/hosts";
 
-/// The way of a name, step by step.
+/// The way of a name, or of the name of an address, step by step.
 pub(super) async fn of(own: &Own, survey: &Survey, owner: Owner, name: &str) -> Vec<Finding> {
-    let Ok(asked) = name.trim_end_matches('.').parse::<Name>() else {
+    if let Ok(address) = name.parse::<IpAddr>() {
+        let (findings, _) = asked(survey, owner, &[reverse(address)], query::PTR).await;
+        return findings;
+    }
+    let Ok(whole) = name.trim_end_matches('.').parse::<Name>() else {
         return vec![bad("name", &format!("{name:?} is no name"), "letters, digits, hyphens, dots")];
     };
     let mut findings = Vec::new();
     let hosts = std::fs::read_to_string(HOSTS).unwrap_or_default();
-    if let Some(address) = in_hosts(&hosts, asked.as_str()) {
-        let what = format!("{HOSTS} says that {asked} is {address}: no server is asked");
-        findings.push(match asked.is_within(&own.zone) {
-            true => bad("hosts", &what, &format!("take it out: sed -i '/{asked}/d' {HOSTS}")),
+    if let Some(address) = in_hosts(&hosts, whole.as_str()) {
+        let what = format!("{HOSTS} says that {whole} is {address}: no server is asked");
+        findings.push(match whole.is_within(&own.zone) {
+            true => bad("hosts", &what, &format!("take it out: sed -i '/{whole}/d' {HOSTS}")),
             false => good("hosts", &what),
         });
     }
     let search = searched(own, survey, owner);
-    for candidate in candidates(&asked, name.ends_with('.'), &search) {
-        let servers = servers(survey, owner, candidate.as_str());
+    let candidates = candidates(&whole, name.ends_with('.'), &search);
+    let (way, said) = asked(survey, owner, &candidates, query::A).await;
+    findings.extend(way);
+    let expected = if whole == own.name { own.addresses.both().to_vec() } else { Vec::new() };
+    // Where every server that is asked answers, it is the name that there is none of.
+    let is_answered = said.iter().any(|said| *said != Said::Nothing);
+    let mends = if is_answered || findings.iter().all(|f| f.ok) { no_name(&said) } else { remedy(owner) };
+    findings.push(found(&whole, &expected, mends).await);
+    findings
+}
+
+/// What is asked where until somebody has records, and what was said.
+async fn asked(survey: &Survey, owner: Owner, names: &[Name], kind: u16) -> (Vec<Finding>, Vec<Said>) {
+    let (mut findings, mut all) = (Vec::new(), Vec::new());
+    for name in names {
+        let servers = servers(survey, owner, name.as_str());
         if servers.is_empty() {
-            let what = format!("nobody is asked for {candidate}: this machine has no name server for it");
+            let what = format!("nobody is asked for {name}: this machine has no name server for it");
             findings.push(bad("route", &what, remedy(owner)));
             continue;
         }
         let by: Vec<String> = servers.iter().map(|(server, by)| format!("{server}{by}")).collect();
         let (first, _) = servers[0];
-        let found = query::ask(first, &candidate, ANSWER_PATIENCE).await;
-        let what = format!("{candidate} is asked at {}: {}", by.join(", then "), said(&found));
-        findings.push(match found {
+        let said = query::ask(first, name, kind, ANSWER_PATIENCE).await;
+        let what = format!("{name} is asked at {}: {}", by.join(", then "), in_words(&said));
+        findings.push(match &said {
             Ok(Said::Nothing) | Err(_) => bad("route", &what, remedy(owner)),
-            Ok(_) => good("route", &what),
+            Ok(Said::Code(FAILS) | Said::Alias(_, FAILS)) => bad("route", &what, FAILING),
+            Ok(Said::Alias(_, NO_SUCH_NAME)) => bad("route", &what, NO_TARGET),
+            Ok(Said::Code(_)) if kind == query::PTR => bad("route", &what, NO_NAME),
+            Ok(Said::Found(_) | Said::Code(_) | Said::Alias(..)) => good("route", &what),
         });
-        if matches!(found, Ok(Said::Found)) {
+        all.extend(said);
+        if matches!(all.last(), Some(Said::Found(_))) {
             break;
         }
     }
-    let expected = if asked == own.name { own.addresses.both().to_vec() } else { Vec::new() };
-    // Where every server that is asked answers, it is the name that there is none of.
-    let mends = if findings.iter().all(|f| f.ok) { NO_NAME } else { remedy(owner) };
-    findings.push(found(&asked, &expected, mends).await);
-    findings
+    (findings, all)
+}
+
+/// What helps where everybody answers, and not with an address.
+fn no_name(said: &[Said]) -> &'static str {
+    let is_known = |said: &Said| matches!(said, Said::Found(_) | Said::Code(0) | Said::Alias(_, 0));
+    let all_refuse = !said.is_empty() && said.iter().all(|said| *said == Said::Code(REFUSES));
+    let is_wrong = |said: &Said| {
+        matches!(said, Said::Nothing | Said::Code(FAILS) | Said::Alias(_, FAILS | NO_SUCH_NAME))
+    };
+    match () {
+        () if said.iter().any(is_wrong) => "mend the above first",
+        () if all_refuse => "the server does not look up names outside the mesh: see --dns-forward",
+        () if said.iter().any(is_known) => "see what it has: warren dns query NAME --type AAAA",
+        () => NO_NAME,
+    }
 }
 
 /// The way of every program: getaddrinfo(3).
@@ -88,13 +129,18 @@ pub(super) async fn found(name: &Name, addresses: &[IpAddr], remedy: &str) -> Fi
     }
 }
 
-fn said(found: &std::io::Result<Said>) -> String {
-    match found {
-        Ok(Said::Found) => "it has an address".into(),
-        Ok(Said::Code(0)) => "there is such a name, without an IPv4 address".into(),
-        Ok(Said::Code(3)) => "there is no such name".into(),
-        Ok(Said::Code(5)) => "refused, so the next one is asked".into(),
-        Ok(Said::Code(code)) => format!("it fails (code {code})"),
+fn in_words(said: &std::io::Result<Said>) -> String {
+    let code = |code: &u8| match *code {
+        0 => "there is such a name, without records of this type".into(),
+        FAILS => "it cannot find out (SERVFAIL)".into(),
+        NO_SUCH_NAME => "there is no such name (NXDOMAIN)".into(),
+        REFUSES => "refused, so the next one is asked".into(),
+        code => format!("it fails (code {code})"),
+    };
+    match said {
+        Ok(Said::Found(values)) => values.join(" and "),
+        Ok(Said::Alias(target, number)) => format!("it is an alias of {target}, of which {}", code(number)),
+        Ok(Said::Code(number)) => code(number),
         Ok(Said::Nothing) => "no answer".into(),
         Err(error) => format!("no answer: {error}"),
     }
@@ -171,6 +217,23 @@ mod tests {
         check("beta", false, &["beta.home.internal", "beta.lan"]);
         check("beta", true, &["beta"]);
         check("a.b", false, &["a.b", "a.b.home.internal", "a.b.lan"]);
+    }
+
+    #[test]
+    fn no_such_name_no_answer_and_no_target_are_told_apart() {
+        let check = |said: &[Said], expect: &str| {
+            let helps = no_name(said);
+            assert!(helps.contains(expect), "{said:?}: {helps}");
+        };
+        check(&[Said::Code(3)], "nobody has such a name");
+        check(&[Said::Code(3), Said::Code(0)], "warren dns query");
+        check(&[Said::Code(REFUSES)], "--dns-forward");
+        check(&[], "nobody has such a name");
+        check(&[Said::Code(3), Said::Code(FAILS)], "above");
+        let words = |said| in_words(&Ok(said));
+        assert!(words(Said::Code(FAILS)).contains("SERVFAIL"));
+        let alias = words(Said::Alias("gone.home.internal".into(), 3));
+        assert_eq!(alias, "it is an alias of gone.home.internal, of which there is no such name (NXDOMAIN)");
     }
 
     #[test]

@@ -79,11 +79,11 @@ fn leaves_port(program: &str, own: &Own) -> String {
 pub(super) async fn agent(own: &Own, report: &Report) -> Vec<Finding> {
     let mut findings = Vec::new();
     for server in &report.names.listening {
-        let said = query::ask(*server, &own.name, ANSWER_PATIENCE).await;
+        let said = query::ask(*server, &own.name, query::A, ANSWER_PATIENCE).await;
         let name = &own.name;
         findings.push(match said {
-            Ok(Said::Found) => good("server", &format!("the agent answers for {name} at {server}")),
-            Ok(Said::Code(code)) => {
+            Ok(Said::Found(_)) => good("server", &format!("the agent answers for {name} at {server}")),
+            Ok(Said::Code(code) | Said::Alias(_, code)) => {
                 bad("server", &format!("the agent at {server} does not know {name} (code {code})"), LOG)
             }
             Ok(Said::Nothing) => bad(
@@ -101,9 +101,9 @@ pub(super) async fn agent(own: &Own, report: &Report) -> Vec<Finding> {
 pub(super) async fn hub(own: &Own) -> Finding {
     let server = SocketAddr::new(own.block.hub().v4.into(), HUB_PORT);
     let remedy = "warren ping hub; on the server: warren server status";
-    match query::ask(server, &own.name, ANSWER_PATIENCE).await {
-        Ok(Said::Found) => good("hub", &format!("the hub answers for {} at {server}", own.name)),
-        Ok(Said::Code(code)) => {
+    match query::ask(server, &own.name, query::A, ANSWER_PATIENCE).await {
+        Ok(Said::Found(_)) => good("hub", &format!("the hub answers for {} at {server}", own.name)),
+        Ok(Said::Code(code) | Said::Alias(_, code)) => {
             bad("hub", &format!("the hub at {server} does not know {} (code {code})", own.name), remedy)
         }
         Ok(Said::Nothing) => {

@@ -18,6 +18,9 @@ use super::question::Key;
 use super::response::Read;
 use super::upstream::{Ids, Manner, Trouble, Upstream};
 
+/// What is wrong with a server of which nothing was heard.
+const SILENT: &str = "no answer in time";
+
 /// Servers for a suffix, or for the rest.
 pub(super) struct Group {
     pub(super) upstreams: Vec<Upstream>,
@@ -123,6 +126,7 @@ impl Group {
                 }
                 () = sleep_until(next_at.min(deadline)) => if Instant::now() >= deadline {
                     tally.silent = true;
+                    open.iter().for_each(|&(server, _)| self.upstreams[server].note(Some(SILENT.into())));
                     open.iter().for_each(|&(server, began)| self.blame(server, began, &mut tally));
                     break;
                 }
@@ -156,7 +160,9 @@ impl Group {
             Err(trouble) => trouble,
         };
         let target = self.upstreams[server].target();
-        tracing::debug!(upstream = %target, error = %chain(&trouble), "a server gave no answer");
+        let why = chain(&trouble);
+        tracing::debug!(upstream = %target, error = %why, "a server gave no answer");
+        self.upstreams[server].note(Some(why));
         tally.given_up.push(server);
         match trouble {
             Trouble::Refused(why) => {
@@ -179,6 +185,7 @@ impl Group {
         for &(server, began) in open.iter().filter(|(_, began)| now.since(*began) >= ATTEMPTS_AT[1]) {
             let waited = now.since(began);
             tracing::debug!(upstream = %self.upstreams[server].target(), ?waited, "a server is late");
+            self.upstreams[server].note(Some(SILENT.into()));
             self.blame(server, began, tally);
         }
     }
@@ -220,7 +227,14 @@ impl Group {
                 Ok(Attempt { result: Ok(_) | Err(Trouble::Refused(_)), .. }) => {
                     self.answered(server, began);
                 }
-                Ok(_) | Err(_) => self.failed(server, began),
+                Ok(Attempt { result: Err(trouble), .. }) => {
+                    self.upstreams[server].note(Some(chain(&trouble)));
+                    self.failed(server, began);
+                }
+                Err(_) => {
+                    self.upstreams[server].note(Some(SILENT.into()));
+                    self.failed(server, began);
+                }
             }
         }
     }
@@ -240,7 +254,7 @@ impl Group {
     }
 
     /// How each server is, and what it takes.
-    pub(super) fn conditions(&self) -> Vec<(Condition, Duration)> {
+    pub(super) fn conditions(&self) -> Vec<(Condition, Option<Duration>)> {
         let health = self.health();
         (0..self.upstreams.len())
             .map(|server| (health.condition(server), health.round_trip(server)))
@@ -249,6 +263,7 @@ impl Group {
 
     fn answered(&self, server: usize, began: Mono) {
         let now = self.clock.now();
+        self.upstreams[server].note(None);
         self.health().answered(server, now.since(began), now);
     }
 
@@ -261,7 +276,11 @@ impl Group {
     }
 
     fn failed(&self, server: usize, began: Mono) {
-        self.health().failed(server, began, self.clock.now());
+        let mut health = self.health();
+        health.failed(server, began, self.clock.now());
+        if health.condition(server) == Condition::Dead {
+            self.upstreams[server].tell_of_end();
+        }
     }
 
     fn health(&self) -> MutexGuard<'_, Health> {

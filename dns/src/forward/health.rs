@@ -102,16 +102,17 @@ impl Health {
         self.servers[at].condition()
     }
 
-    /// What it takes, as far as we know.
-    pub(super) fn round_trip(&self, at: usize) -> Duration {
-        self.servers[at].round_trip
+    /// What it takes, if it ever answered.
+    pub(super) fn round_trip(&self, at: usize) -> Option<Duration> {
+        let server = &self.servers[at];
+        server.answered_at.map(|_| server.round_trip)
     }
 
     /// It answered, whatever it said.
     pub(super) fn answered(&mut self, at: usize, took: Duration, now: Mono) {
         let server = &mut self.servers[at];
-        server.answered_at = Some(now);
-        server.round_trip = if server.failures > 0 || server.round_trip == ROUND_TRIP_UNKNOWN {
+        let is_first = server.answered_at.replace(now).is_none();
+        server.round_trip = if is_first || server.failures > 0 {
             took
         } else {
             // RFC 6298, section 2.3.
@@ -218,6 +219,15 @@ mod tests {
         assert_eq!(probes, [1, 2, 4, 8, 16, 32, 64, 124, 184]);
         health.answered(0, FAST, at(0));
         assert_eq!((health.order(at(0)).len(), health.probe_at()), (2, None));
+    }
+
+    #[test]
+    fn what_nobody_measured_is_not_known() {
+        let mut health = Health::new(2, at(0));
+        health.order(at(0));
+        assert_eq!((health.round_trip(0), health.round_trip(1)), (None, None));
+        health.answered(1, FAST, at(0));
+        assert_eq!((health.round_trip(0), health.round_trip(1)), (None, Some(FAST)));
     }
 
     #[test]

@@ -99,7 +99,8 @@ impl Ground {
         let upstreams: Vec<Upstream> = others
             .map(|target| {
                 let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-                Upstream::new(target.clone(), number, &self.tls)
+                let is_wished = self.config.upstreams.iter().any(|rule| rule.target == *target);
+                Upstream::new(target.clone(), number, is_wished, &self.tls)
             })
             .collect();
         let is_of_site = upstreams.iter().all(|upstream| {

@@ -28,6 +28,12 @@ pub(super) struct Upstream {
     is_plain: AtomicBool,
     /// Somebody was told that it sends us our own questions.
     is_told: AtomicBool,
+    /// The settings name it.
+    is_wished: bool,
+    /// Somebody was told that it is of no use.
+    is_given_up: AtomicBool,
+    /// Why it gave no answer the last time, if it gave none.
+    trouble: Mutex<Option<String>>,
 }
 
 /// How to ask.
@@ -74,9 +80,23 @@ pub(super) enum Trouble {
 }
 
 impl Upstream {
-    pub(super) fn new(target: Target, number: u32, tls: &std::sync::Arc<rustls::ClientConfig>) -> Self {
+    pub(super) fn new(
+        target: Target,
+        number: u32,
+        is_wished: bool,
+        tls: &std::sync::Arc<rustls::ClientConfig>,
+    ) -> Self {
         let stream = Stream::new(&target, tls);
-        Self { target, number, stream, is_plain: AtomicBool::default(), is_told: AtomicBool::default() }
+        Self {
+            target,
+            number,
+            stream,
+            is_plain: AtomicBool::default(),
+            is_told: AtomicBool::default(),
+            is_wished,
+            is_given_up: AtomicBool::default(),
+            trouble: Mutex::default(),
+        }
     }
 
     pub(super) const fn target(&self) -> &Target {
@@ -88,6 +108,30 @@ impl Upstream {
         if !self.is_told.swap(true, Ordering::Relaxed) {
             let upstream = &self.target;
             tracing::warn!(code = "dns-loop", %upstream, "a resolver sends us what we ask it; it is left out");
+        }
+    }
+
+    /// Keeps why it gave no answer, or that it gave one.
+    pub(super) fn note(&self, trouble: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    /// Why it gave no answer the last time, if it gave none.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says once that it is of no use. Resolvers that a network announces come and go with it; those of the settings
+    /// are somebody's wish.
+    pub(super) fn tell_of_end(&self) {
+        if self.is_given_up.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (upstream, why) = (&self.target, self.trouble().unwrap_or_default());
+        if self.is_wished {
+            tracing::warn!(code = "dns-upstream", %upstream, why, "a resolver gives no answers");
+        } else {
+            tracing::info!(code = "dns-upstream", %upstream, why, "a resolver of this network gives no answers");
         }
     }
 

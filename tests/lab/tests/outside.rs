@@ -70,6 +70,8 @@ fn mesh() -> (Mesh, Rc<Process>) {
         std::fs::write(world.file(device, "resolv.conf"), text).expect("the topology has made the file");
     }
     let mesh = Mesh::in_world(world, &[]);
+    // Where nobody listens but in one story.
+    mesh.announce("agent-alpha", "dns-upstream");
     let upstreams = format!("corp.example={SERVER}:5353,loop.example=127.0.0.1:5300");
     mesh.daemon("alpha", "agent", &["--dns-upstream", &upstreams]);
     let live = ["warren", "status", "--check", "live"];

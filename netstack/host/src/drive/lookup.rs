@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use dns::forward::{CacheReport, ForwardCounters};
 use dns::serve::Forward as _;
-use dns::text::{self, Shown};
+use dns::text::Shown;
 use dns::{Answer, Explanation, Names, Transport};
 use model::Name;
 
@@ -15,7 +15,7 @@ use crate::drive::forward::Forwarding;
 
 pub use dns::Rule as ZoneRule;
 pub use dns::forward::{Condition, Origin, UpstreamReport as Upstream};
-pub use dns::text::{kind_number, kind_text};
+pub use dns::text::{kind_number, kind_text, question, show};
 
 /// Answers as the node's server of names does.
 #[derive(Clone)]
@@ -58,7 +58,7 @@ impl Lookup {
 
     /// What a program at this address gets over TCP for a name and the number of a type. `None` if that is nothing.
     pub async fn ask(&self, name: &Name, kind: u16, asker: IpAddr) -> Option<Looked> {
-        let query = text::question(name, kind);
+        let query = question(name, kind);
         let zones = self.names.explain(name, kind, asker);
         let began = Instant::now();
         let (bytes, outside) = match self.names.answer(&query, asker, Transport::Tcp) {
@@ -84,13 +84,20 @@ impl Lookup {
             },
             Answer::Drop => return None,
         };
-        Some(Looked { shown: text::show(&bytes)?, took: began.elapsed(), zones, outside })
+        Some(Looked { shown: show(&bytes)?, took: began.elapsed(), zones, outside })
     }
 
     /// What the forwarder did and holds, if there is one.
     pub fn forwarder(&self) -> Option<(Arc<ForwardCounters>, CacheReport)> {
         let forwarder = self.forwarding.as_ref()?.forwarder();
         Some((forwarder.counters(), forwarder.cache()))
+    }
+
+    /// Whom it would ask about a name, or about all of them, if names outside the zones are looked up at all.
+    pub fn servers(&self, name: Option<&Name>) -> Option<Vec<Upstream>> {
+        let forwarding = self.forwarding.as_deref().filter(|forwarding| forwarding.is_open())?;
+        let forwarder = forwarding.forwarder();
+        Some(name.map_or_else(|| forwarder.upstreams(), |name| forwarder.servers_for(name)))
     }
 
     fn open_to(&self, asker: IpAddr) -> Option<&Forwarding> {
@@ -150,6 +157,7 @@ mod tests {
         let setup = ForwardSetup { mode: ForwardMode::On, for_mesh: true, ..ForwardSetup::default() };
         let forwarding = Forwarding::start(setup, Path::new("/nowhere")).unwrap().map(Arc::new);
         let open = Lookup::new(names(), forwarding);
+        assert_eq!((closed.servers(None), open.servers(None)), (None, Some(Vec::new())));
         let here = ask(&open, "www.invalid").await;
         let expect = Outside::Forwarded { origin: Origin::Here, servers: Vec::new() };
         assert_eq!((here.shown.code.as_str(), here.outside.as_ref()), ("NXDOMAIN", Some(&expect)));
