@@ -262,13 +262,16 @@ impl Settings {
     /// # Errors
     /// The settings contradict each other, or the file of authorities is none.
     pub fn forward(&self) -> Result<ForwardSetup, BadForward> {
-        let wishes = ForwardWishes {
+        self.forward_wishes().setup()
+    }
+
+    fn forward_wishes(&self) -> ForwardWishes<'_> {
+        ForwardWishes {
             mode: self.dns_forward,
             upstreams: &self.dns_upstream,
             rebind_allow: &self.dns_rebind_allow,
             ca_file: self.dns_ca_file.as_deref(),
-        };
-        wishes.setup()
+        }
     }
 
     /// How a server is dialled.
@@ -312,6 +315,9 @@ impl shell::service::Daemon for Settings {
                     return refuse("resolver", "in mode netstack", "choose a mode with an interface");
                 }
             }
+        }
+        if let Some(setting) = self.forward_wishes().idle() {
+            return refuse(setting, "with --dns-forward off", "choose --dns-forward auto");
         }
         if self.proxy_open && !has_proxy {
             return refuse("proxy-open", "without a proxy", with_proxy);
@@ -399,6 +405,10 @@ mod tests {
         check("--mode netstack --proxy none --proxy-outside", Some("proxy-outside"));
         check("--mode netstack --proxy none --proxy-open", Some("proxy-open"));
         check("--mode netstack --proxy-outside", None);
+        check("--dns-forward off --dns-upstream 192.0.2.1", Some("dns-upstream"));
+        check("--dns-forward off --dns-rebind-allow plex.direct", Some("dns-rebind-allow"));
+        check("--dns-forward off --dns-ca-file ca.pem", Some("dns-ca-file"));
+        check("--dns-ca-file ca.pem --dns-rebind-allow plex.direct", None);
         check("--proxy 0.0.0.0:1055 --proxy-open --proxy-outside", None);
         let said = parse(&["--proxy-open"]).expect("settings").check().expect_err("no proxy").to_string();
         assert!(
@@ -416,7 +426,6 @@ mod tests {
         assert_eq!(forward(&[]), Ok((ForwardMode::Auto, 0)));
         let servers = "corp.example=10.0.0.53,tls://9.9.9.9#dns.quad9.net";
         assert_eq!(forward(&["--dns-forward", "on", "--dns-upstream", servers]), Ok((ForwardMode::On, 2)));
-        assert!(forward(&["--dns-forward", "off", "--dns-upstream", servers]).is_err());
         let allowed = parse(&["--dns-rebind-allow", "plex.direct,corp.example"]).expect("settings");
         assert_eq!(allowed.dns_rebind_allow.len(), 2);
         for bad in

@@ -106,13 +106,20 @@ impl Settings {
     /// # Errors
     /// The settings contradict each other, or the file of authorities is none.
     pub fn forward(&self) -> Result<ForwardSetup, BadForward> {
-        let wishes = ForwardWishes {
+        Ok(ForwardSetup {
+            for_mesh: true,
+            zones: self.zone_suffixes.clone(),
+            ..self.forward_wishes().setup()?
+        })
+    }
+
+    fn forward_wishes(&self) -> ForwardWishes<'_> {
+        ForwardWishes {
             mode: self.dns_forward,
             upstreams: &self.dns_upstream,
             rebind_allow: &self.dns_rebind_allow,
             ca_file: self.dns_ca_file.as_deref(),
-        };
-        Ok(ForwardSetup { for_mesh: true, zones: self.zone_suffixes.clone(), ..wishes.setup()? })
+        }
     }
 }
 
@@ -126,9 +133,14 @@ impl shell::service::Daemon for Settings {
     }
 
     fn check(&self) -> Result<(), WithoutEffect> {
-        let idle = self.tuning().idle(self.mode);
-        let instead = "choose --mode userspace";
-        idle.map_or(Ok(()), |setting| Err(WithoutEffect { setting, because: "in mode kernel", instead }))
+        let refuse = |setting, because, instead| Err(WithoutEffect { setting, because, instead });
+        if let Some(setting) = self.tuning().idle(self.mode) {
+            return refuse(setting, "in mode kernel", "choose --mode userspace");
+        }
+        if let Some(setting) = self.forward_wishes().idle() {
+            return refuse(setting, "with --dns-forward off", "choose --dns-forward auto");
+        }
+        Ok(())
     }
 }
 
@@ -183,6 +195,9 @@ mod tests {
         assert_eq!(refused(&["--mode", "kernel", "--crypto", "avx2"]), Some("crypto"));
         assert_eq!(refused(&["--mode", "kernel", "--offload", "false"]), Some("offload"));
         assert_eq!(refused(&["--crypto", "avx2", "--offload", "false"]), None);
+        assert_eq!(refused(&["--dns-upstream", "10.0.0.53"]), Some("dns-upstream"));
+        assert_eq!(refused(&["--dns-rebind-allow", "plex.direct"]), Some("dns-rebind-allow"));
+        assert_eq!(refused(&["--dns-forward", "auto", "--dns-rebind-allow", "plex.direct"]), None);
     }
 
     #[test]
@@ -192,7 +207,6 @@ mod tests {
         let on = forward(&["--dns-forward", "on", "--dns-upstream", "tls://9.9.9.9"]).expect("settings");
         assert_eq!((on.mode, on.for_mesh, on.config.upstreams.len()), (ForwardMode::On, true, 1));
         assert_eq!(on.zones, ["internal".parse().expect("a name")]);
-        assert!(forward(&["--dns-upstream", "10.0.0.53"]).is_err(), "nobody would ask it");
     }
 
     #[test]

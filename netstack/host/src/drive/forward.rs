@@ -90,11 +90,6 @@ pub struct ForwardWishes<'a> {
 /// Wishes that cannot be fulfilled.
 #[derive(Debug, thiserror::Error)]
 pub enum BadForward {
-    /// Servers that nobody asks.
-    #[error(
-        "--dns-upstream {0} is of no use with --dns-forward off: leave it out, or say --dns-forward auto"
-    )]
-    Pointless(Rule),
     /// The authorities cannot be read.
     #[error("--dns-ca-file")]
     File(#[source] FileError),
@@ -107,14 +102,22 @@ pub enum BadForward {
 }
 
 impl ForwardWishes<'_> {
+    /// What of it is set and means nothing, as nothing is forwarded.
+    pub const fn idle(&self) -> Option<&'static str> {
+        match self.mode {
+            ForwardMode::Auto | ForwardMode::On => None,
+            ForwardMode::Off if !self.upstreams.is_empty() => Some("dns-upstream"),
+            ForwardMode::Off if !self.rebind_allow.is_empty() => Some("dns-rebind-allow"),
+            ForwardMode::Off if self.ca_file.is_some() => Some("dns-ca-file"),
+            ForwardMode::Off => None,
+        }
+    }
+
     /// What a node is told. Reads the file of authorities.
     ///
     /// # Errors
     /// [`BadForward`].
     pub fn setup(self) -> Result<ForwardSetup, BadForward> {
-        if let (ForwardMode::Off, Some(rule)) = (self.mode, self.upstreams.first()) {
-            return Err(BadForward::Pointless(rule.clone()));
-        }
         let authorities = match self.ca_file {
             None => None,
             Some(path) => {
@@ -286,7 +289,6 @@ mod tests {
             let error = result.expect_err(said);
             assert!(error.contains(said), "{error}");
         };
-        refused(setup("off", std::slice::from_ref(&rule), None), "--dns-forward auto");
         refused(setup("on", &vec![rule; 65], None), "too many");
         refused(setup("on", &[], Some("/nowhere/ca.pem")), "no such file");
         refused(setup("on", &[], Some("/dev/null")), "holds no certificate");
@@ -294,6 +296,21 @@ mod tests {
         for mode in [ForwardMode::Off, ForwardMode::Auto, ForwardMode::On] {
             assert_eq!(mode.to_string().parse(), Ok(mode));
         }
+    }
+
+    #[test]
+    fn what_means_nothing_without_forwarding_is_known() {
+        let rule: Rule = "corp.example=10.0.0.53".parse().unwrap();
+        let name: Name = "corp.example".parse().unwrap();
+        let off = ForwardWishes { mode: ForwardMode::Off, upstreams: &[], rebind_allow: &[], ca_file: None };
+        assert_eq!(off.idle(), None);
+        let upstreams = std::slice::from_ref(&rule);
+        assert_eq!(ForwardWishes { upstreams, ..off }.idle(), Some("dns-upstream"));
+        let rebind_allow = std::slice::from_ref(&name);
+        let allowed = ForwardWishes { rebind_allow, ..off };
+        assert_eq!(allowed.idle(), Some("dns-rebind-allow"));
+        assert_eq!(ForwardWishes { ca_file: Some(Path::new("ca.pem")), ..off }.idle(), Some("dns-ca-file"));
+        assert_eq!(ForwardWishes { mode: ForwardMode::Auto, ..allowed }.idle(), None);
     }
 
     #[tokio::test]
