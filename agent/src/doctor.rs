@@ -83,7 +83,8 @@ pub async fn dns(profile: &Profile, name: Option<&str>) -> Result<Vec<Finding>, 
 
 /// Whether a name is asked of others as it is.
 fn is_foreign(own: &Own, name: &Name) -> bool {
-    !name.is_within(&own.zone) && name.labels().count() > 1
+    let is_address = name.as_str().parse::<std::net::IpAddr>().is_ok();
+    !is_address && !name.is_within(&own.zone) && name.labels().count() > 1
 }
 
 fn inactive(report: &host::drive::Report) -> Finding {
