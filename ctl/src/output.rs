@@ -189,7 +189,7 @@ mod tests {
         let rows = [vec!["a\nbank.home.internal".into(), "1".into()], vec!["b".into(), "2".into()]];
         assert_eq!(
             table(&["NAME", "N"], &rows)[1..],
-            [r"a\010bank.home.internal  1", "b                       2"]
+            [r"a\010bank.home.internal  1", "b                        2"]
         );
     }
 }
