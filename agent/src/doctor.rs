@@ -66,7 +66,8 @@ pub async fn dns(profile: &Profile, name: Option<&str>) -> Result<Vec<Finding>, 
     findings.extend(machine::sources(&survey));
     findings.extend(machine::advice(&own, &survey, report.host.resolver));
     findings.extend(told::failing(&report, &survey));
-    findings.extend(told::told(&own, &survey, report.host.resolver));
+    let explained = told::is_explained(&own, &report);
+    findings.extend(told::told(&own, &survey, report.host.resolver, explained));
     findings.extend(servers::port(&own, &report));
     if !report.names.listening.is_empty() {
         findings.extend(servers::agent(&own, &report).await);

@@ -74,21 +74,32 @@ fn rival(survey: &Survey) -> String {
     }
 }
 
-/// What its owner knows.
-pub(super) fn told(own: &Own, survey: &Survey, owner: Owner) -> Vec<Finding> {
+/// Whether something else says already why the resolver knows nothing of the mesh: it could not be told, or nobody
+/// answers at the addresses that it would be told.
+pub(super) fn is_explained(own: &Own, report: &Report) -> bool {
+    let own_servers = own.addresses.both();
+    report.node.failing.iter().any(|failing| failing.change.subject() == Subject::Resolver)
+        || !report.names.listening.iter().any(|server| own_servers.contains(&server.ip()))
+}
+
+/// What its owner knows. If it is `explained` why that is nothing, nobody else is blamed for it.
+pub(super) fn told(own: &Own, survey: &Survey, owner: Owner, explained: bool) -> Vec<Finding> {
     match owner {
         Owner::Off => Vec::new(),
-        Owner::Resolved => by_resolved(own, survey),
-        Owner::Resolvconf | Owner::File => by_file(own, survey, owner),
+        Owner::Resolved => by_resolved(own, survey, explained),
+        Owner::Resolvconf | Owner::File => by_file(own, survey, owner, explained),
     }
 }
 
-fn by_resolved(own: &Own, survey: &Survey) -> Vec<Finding> {
+fn by_resolved(own: &Own, survey: &Survey, explained: bool) -> Vec<Finding> {
     let Some(view) = &survey.resolved else { return Vec::new() };
     let own_servers = own.addresses.both();
     let ours = view.links.iter().find(|link| link.name == own.interface);
     let Some(ours) = ours.filter(|link| link.servers.iter().any(|server| own_servers.contains(&server.ip())))
     else {
+        if explained {
+            return Vec::new();
+        }
         let what = format!("systemd-resolved knows no server of the mesh for {}", own.interface);
         return vec![bad("told", &what, remedy(Owner::Resolved))];
     };
@@ -124,12 +135,13 @@ fn named(link: &str) -> &str {
     if link.is_empty() { "the servers of /etc/systemd/resolved.conf" } else { link }
 }
 
-fn by_file(own: &Own, survey: &Survey, owner: Owner) -> Vec<Finding> {
+fn by_file(own: &Own, survey: &Survey, owner: Owner, explained: bool) -> Vec<Finding> {
     let (file, said) = (survey.file.path.display(), &survey.file.said);
     let own_servers = own.addresses.both();
     let is_own = |server: &IpAddr| own_servers.contains(server);
     let mut findings = Vec::new();
     match said.servers.iter().position(is_own) {
+        None if explained => return findings,
         None => findings.push(bad("told", &format!("{file} names no server of the mesh"), remedy(owner))),
         Some(0) => {
             let after: Vec<String> = said.servers.iter().skip(1).map(ToString::to_string).collect();
@@ -212,7 +224,7 @@ mod tests {
     #[test]
     fn a_file_names_the_meshs_server_first_and_searches_its_zone() {
         let check = |text: &str, expect: &[&str]| {
-            let findings = told(&own(), &survey(text, None), Owner::File);
+            let findings = told(&own(), &survey(text, None), Owner::File, false);
             let found = problems(&findings);
             assert_eq!(found.len(), expect.len(), "{text:?}: {found:?}");
             for (what, part) in found.iter().zip(expect) {
@@ -228,13 +240,30 @@ mod tests {
         check("nameserver 100.64.0.2\nsearch lan\n", &["is not searched"]);
         let by_resolvconf =
             survey("nameserver 192.0.2.1\nnameserver 100.64.0.2\nsearch home.internal\n", None);
-        let findings = told(&own(), &by_resolvconf, Owner::Resolvconf);
+        let findings = told(&own(), &by_resolvconf, Owner::Resolvconf, false);
         assert!(findings[0].remedy.contains("name_servers="), "{findings:?}");
         check(
             "nameserver 100.64.0.2\nnameserver 192.0.2.1\nsearch home.internal\noptions rotate\n",
             &["options rotate"],
         );
         check("", &["names no server", "is not searched"]);
+    }
+
+    #[test]
+    fn nobody_is_blamed_for_what_is_explained() {
+        let check = |text: &str, owner: Owner, expect: usize| {
+            let view = View { mode: "stub".into(), stub: "yes".into(), global: none(), links: Vec::new() };
+            let findings = told(&own(), &survey(text, Some(view)), owner, true);
+            assert_eq!(problems(&findings).len(), expect, "{text:?}: {findings:?}");
+        };
+        for owner in [Owner::File, Owner::Resolvconf, Owner::Resolved] {
+            check("nameserver 192.0.2.1\nsearch lan\n", owner, 0);
+        }
+        check("nameserver 100.64.0.2\nsearch lan\n", Owner::File, 1);
+    }
+
+    fn none() -> LinkView {
+        LinkView { name: String::new(), servers: Vec::new(), domains: Vec::new(), default_route: true }
     }
 
     #[test]
@@ -252,11 +281,9 @@ mod tests {
             domains: vec![("home.internal".into(), true)],
             default_route: false,
         };
-        let none =
-            LinkView { name: String::new(), servers: Vec::new(), domains: Vec::new(), default_route: true };
         let check = |links: Vec<LinkView>, expect: &[&str]| {
-            let view = View { mode: "stub".into(), stub: "yes".into(), global: none.clone(), links };
-            let findings = told(&own, &survey("", Some(view)), Owner::Resolved);
+            let view = View { mode: "stub".into(), stub: "yes".into(), global: none(), links };
+            let findings = told(&own, &survey("", Some(view)), Owner::Resolved, false);
             let found = problems(&findings);
             assert_eq!(found.len(), expect.len(), "{found:?}");
             for (what, part) in found.iter().zip(expect) {
