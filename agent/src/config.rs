@@ -89,6 +89,9 @@ pub struct Settings {
     /// db.office.internal, if this machine is in that mesh too or its hub shows it. Repeat it, or separate by commas.
     #[arg(long, env = "WARREN_DNS_SEARCH", value_delimiter = ',')]
     pub dns_search: Vec<Name>,
+    /// Another program of ours may answer at the same addresses, such as the next one while this one ends.
+    #[arg(long, env = "WARREN_DNS_SHARED")]
+    pub dns_shared: bool,
     /// Names outside the mesh: off refuses them; auto asks the resolvers that this machine had before, where its resolver
     /// file is ours, and the servers of --dns-upstream; on does so always.
     #[arg(long, env = "WARREN_DNS_FORWARD", default_value = "auto")]
@@ -227,7 +230,7 @@ impl Settings {
             threads: self.dns_threads.into(),
             limit: NonZeroU32::new(self.dns_limit).map(NamesLimit::per_second),
             log_sample: self.dns_log_sample,
-            shared: false,
+            shared: self.dns_shared,
         }
     }
 
@@ -382,6 +385,7 @@ mod tests {
         assert_eq!(names(&[]), NamesOptions::default());
         let told = names(&["--dns-threads", "3", "--dns-limit", "0", "--dns-log-sample", "100"]);
         assert_eq!((told.threads, told.limit, told.log_sample), (3, None, 100));
+        assert_eq!(names(&["--dns-shared"]), NamesOptions { shared: true, ..NamesOptions::default() });
     }
 
     #[test]

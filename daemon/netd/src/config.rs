@@ -62,6 +62,9 @@ pub struct Settings {
     /// pass between them for it. Repeat it, or separate by commas.
     #[arg(long, env = "WARREN_DNS_SEES", value_delimiter = ',')]
     pub dns_sees: Vec<Sees>,
+    /// Another program of ours may answer at the same addresses, such as the next one while this one ends.
+    #[arg(long, env = "WARREN_DNS_SHARED")]
+    pub dns_shared: bool,
     /// Names outside the mesh: off refuses them; auto asks the servers of --dns-upstream if there are any; on asks this
     /// machine's own resolvers besides. For devices of the mesh only.
     #[arg(long, env = "WARREN_DNS_FORWARD", default_value = "off")]
@@ -92,7 +95,7 @@ impl Settings {
             threads: self.dns_threads.into(),
             limit: NonZeroU32::new(self.dns_limit).map(NamesLimit::per_second),
             log_sample: self.dns_log_sample,
-            shared: false,
+            shared: self.dns_shared,
         }
     }
 
@@ -186,6 +189,7 @@ mod tests {
         assert_eq!(names(&[]), NamesOptions::default());
         let told = names(&["--dns-threads", "3", "--dns-limit", "0", "--dns-log-sample", "100"]);
         assert_eq!((told.threads, told.limit, told.log_sample), (3, None, 100));
+        assert_eq!(names(&["--dns-shared"]), NamesOptions { shared: true, ..NamesOptions::default() });
     }
 
     #[test]
