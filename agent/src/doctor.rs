@@ -142,3 +142,33 @@ fn bad(about: &str, what: &str, remedy: &str) -> Finding {
 fn unchecked(about: &str, what: &str) -> Finding {
     Finding { unchecked: true, ..good(about, &format!("not checked: {what}")) }
 }
+
+#[cfg(test)]
+mod tests {
+    use model::{Block, TenantId};
+
+    use super::*;
+
+    /// The device alpha of the mesh home, for the tests of the parts.
+    pub(super) fn own() -> Own {
+        let block = Block::new("100.64.0.0/16".parse().expect("a net"), TenantId::from_bytes([7; 16]));
+        let block = block.expect("a block");
+        Own {
+            name: "alpha.home.internal".parse().expect("a name"),
+            zone: "home.internal".parse().expect("a name"),
+            addresses: block.host(2).expect("a host"),
+            block,
+            interface: "wg0".into(),
+            port: 53,
+        }
+    }
+
+    #[test]
+    fn others_are_asked_only_about_whole_names_of_other_zones() {
+        let foreign = |name: &str| is_foreign(&own(), &name.parse().expect("a name"));
+        assert!(foreign("www.example.org") && foreign("beta.work.internal"));
+        for near in ["beta", "beta.home.internal", "home.internal", "192.0.2.1"] {
+            assert!(!foreign(near), "{near}");
+        }
+    }
+}

@@ -115,22 +115,12 @@ pub(super) async fn hub(own: &Own) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use model::{Block, TenantId};
-
     use super::*;
+    use crate::doctor::tests::own;
 
     #[test]
     fn who_has_the_port_is_named_with_what_makes_it_leave() {
-        let block = Block::new("100.64.0.0/16".parse().expect("a net"), TenantId::from_bytes([7; 16]));
-        let block = block.expect("a block");
-        let own = Own {
-            name: "alpha.home.internal".parse().expect("a name"),
-            zone: "home.internal".parse().expect("a name"),
-            addresses: block.host(2).expect("a host"),
-            block,
-            interface: "wg0".into(),
-            port: 53,
-        };
+        let own = own();
         let held = |address: &str, program: &str| Held {
             transport: "udp",
             address: address.parse().expect("an address"),

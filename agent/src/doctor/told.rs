@@ -182,22 +182,9 @@ mod tests {
     use host::resolver::conf;
     use host::resolver::resolved::{LinkView, View};
     use host::resolver::survey::FileView;
-    use model::{Block, TenantId};
 
     use super::*;
-
-    fn own() -> Own {
-        let block = Block::new("100.64.0.0/16".parse().expect("a net"), TenantId::from_bytes([7; 16]));
-        let block = block.expect("a block");
-        Own {
-            name: "alpha.home.internal".parse().expect("a name"),
-            zone: "home.internal".parse().expect("a name"),
-            addresses: block.host(2).expect("a host"),
-            block,
-            interface: "wg0".into(),
-            port: 53,
-        }
-    }
+    use crate::doctor::tests::own;
 
     fn survey(text: &str, resolved: Option<View>) -> Survey {
         Survey {
