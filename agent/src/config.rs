@@ -1,14 +1,12 @@
 //! The settings of `warren-agent`.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Parser, ValueEnum};
 use host::InterfaceName;
-use host::drive::{BadForward, ForwardMode, ForwardSetup, ForwardWishes, Rule, Server};
-use host::drive::{LIMIT_PER_SECOND_DEFAULT, NamesLimit, NamesOptions};
+use host::drive::{NamesSettings, Server};
 use host::resolver::ResolverMode;
 use host::wireguard::{Crypto, Tuning};
 use link::{PreferCarrier, ServerAddress, Trust};
@@ -72,40 +70,12 @@ pub struct Settings {
     /// Who resolves names on this machine and is told of the mesh's.
     #[arg(long, env = "WARREN_RESOLVER", default_value = "auto")]
     pub resolver: Resolver,
-    /// UDP and TCP port of names, on this device's mesh addresses only.
-    #[arg(long, env = "WARREN_DNS_PORT", default_value = "53", value_parser = clap::value_parser!(u16).range(1..))]
-    pub dns_port: u16,
-    /// Threads that answer names on each address; more than one helps where one cannot keep up.
-    #[arg(long, env = "WARREN_DNS_THREADS", default_value = "1", value_parser = clap::value_parser!(u8).range(1..=16))]
-    pub dns_threads: u8,
-    /// Answers to one address in a second over UDP, other than this device's own; who asks more is told to come by TCP.
-    /// 0: no limit.
-    #[arg(long, env = "WARREN_DNS_LIMIT", default_value_t = LIMIT_PER_SECOND_DEFAULT)]
-    pub dns_limit: u32,
-    /// Log one of so many questions; 0: none.
-    #[arg(long, env = "WARREN_DNS_LOG_SAMPLE", default_value = "0")]
-    pub dns_log_sample: u32,
     /// Domains that this machine searches for names besides its zone, such as internal: then db.office is found as
     /// db.office.internal, if this machine is in that mesh too or its hub shows it. Repeat it, or separate by commas.
     #[arg(long, env = "WARREN_DNS_SEARCH", value_delimiter = ',')]
     pub dns_search: Vec<Name>,
-    /// Another program of ours may answer at the same addresses, such as the next one while this one ends.
-    #[arg(long, env = "WARREN_DNS_SHARED")]
-    pub dns_shared: bool,
-    /// Names outside the mesh: off refuses them; auto asks the resolvers that this machine had before, where its resolver
-    /// file is ours, and the servers of --dns-upstream; on does so always.
-    #[arg(long, env = "WARREN_DNS_FORWARD", default_value = "auto")]
-    pub dns_forward: ForwardMode,
-    /// Who knows names outside the mesh: [SUFFIX=]ADDRESS, tls://ADDRESS#NAME or https://ADDRESS/PATH#NAME; without SUFFIX
-    /// instead of the machine's own. Repeat it, or separate by commas.
-    #[arg(long, env = "WARREN_DNS_UPSTREAM", value_delimiter = ',')]
-    pub dns_upstream: Vec<Rule>,
-    /// Domains outside the mesh whose names may lead to private addresses. Repeat it, or separate by commas.
-    #[arg(long, env = "WARREN_DNS_REBIND_ALLOW", value_delimiter = ',')]
-    pub dns_rebind_allow: Vec<Name>,
-    /// Verify encrypted servers of names by these authorities [PEM] besides the public ones.
-    #[arg(long, env = "WARREN_DNS_CA_FILE")]
-    pub dns_ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub names: NamesSettings,
     /// The server's TLS ends at a proxy: its certificate is verified, and the link is a WebSocket.
     #[arg(long, env = "WARREN_PROXIED")]
     pub proxied: bool,
@@ -224,16 +194,6 @@ impl From<Carrier> for PreferCarrier {
 }
 
 impl Settings {
-    /// How names are answered.
-    pub fn names(&self) -> NamesOptions {
-        NamesOptions {
-            threads: self.dns_threads.into(),
-            limit: NonZeroU32::new(self.dns_limit).map(NamesLimit::per_second),
-            log_sample: self.dns_log_sample,
-            shared: self.dns_shared,
-        }
-    }
-
     /// Where the proxies listen, if anywhere.
     ///
     /// # Errors
@@ -258,23 +218,6 @@ impl Settings {
     /// How our own engine works.
     pub const fn tuning(&self) -> Tuning {
         Tuning { crypto: self.crypto, offload: self.offload }
-    }
-
-    /// How names outside the mesh are looked up.
-    ///
-    /// # Errors
-    /// The settings contradict each other, or the file of authorities is none.
-    pub fn forward(&self) -> Result<ForwardSetup, BadForward> {
-        self.forward_wishes().setup()
-    }
-
-    fn forward_wishes(&self) -> ForwardWishes<'_> {
-        ForwardWishes {
-            mode: self.dns_forward,
-            upstreams: &self.dns_upstream,
-            rebind_allow: &self.dns_rebind_allow,
-            ca_file: self.dns_ca_file.as_deref(),
-        }
     }
 
     /// How a server is dialled.
@@ -319,7 +262,7 @@ impl shell::service::Daemon for Settings {
                 }
             }
         }
-        if let Some(setting) = self.forward_wishes().idle() {
+        if let Some(setting) = self.names.idle() {
             return refuse(setting, "with --dns-forward off", "choose --dns-forward auto");
         }
         if self.proxy_open && !has_proxy {
@@ -334,6 +277,8 @@ impl shell::service::Daemon for Settings {
 
 #[cfg(test)]
 mod tests {
+    use host::drive::ForwardMode;
+
     use super::*;
 
     fn parse(args: &[&str]) -> Result<Settings, clap::Error> {
@@ -380,15 +325,6 @@ mod tests {
     }
 
     #[test]
-    fn names_are_answered_as_usual_unless_told_otherwise() {
-        let names = |args: &[&str]| parse(args).expect("settings").names();
-        assert_eq!(names(&[]), NamesOptions::default());
-        let told = names(&["--dns-threads", "3", "--dns-limit", "0", "--dns-log-sample", "100"]);
-        assert_eq!((told.threads, told.limit, told.log_sample), (3, None, 100));
-        assert_eq!(names(&["--dns-shared"]), NamesOptions { shared: true, ..NamesOptions::default() });
-    }
-
-    #[test]
     fn what_would_do_nothing_is_refused() {
         use shell::service::Daemon as _;
         let check = |args: &str, refused: Option<&str>| {
@@ -410,8 +346,6 @@ mod tests {
         check("--mode netstack --proxy none --proxy-open", Some("proxy-open"));
         check("--mode netstack --proxy-outside", None);
         check("--dns-forward off --dns-upstream 192.0.2.1", Some("dns-upstream"));
-        check("--dns-forward off --dns-rebind-allow plex.direct", Some("dns-rebind-allow"));
-        check("--dns-forward off --dns-ca-file ca.pem", Some("dns-ca-file"));
         check("--dns-ca-file ca.pem --dns-rebind-allow plex.direct", None);
         check("--proxy 0.0.0.0:1055 --proxy-open --proxy-outside", None);
         let said = parse(&["--proxy-open"]).expect("settings").check().expect_err("no proxy").to_string();
@@ -422,21 +356,11 @@ mod tests {
     }
 
     #[test]
-    fn names_outside_the_mesh_are_looked_up_as_wished() {
-        let forward = |args: &[&str]| {
-            let setup = parse(args).expect("settings").forward();
-            setup.map(|setup| (setup.mode, setup.config.upstreams.len())).map_err(|error| error.to_string())
-        };
-        assert_eq!(forward(&[]), Ok((ForwardMode::Auto, 0)));
-        let servers = "corp.example=10.0.0.53,tls://9.9.9.9#dns.quad9.net";
-        assert_eq!(forward(&["--dns-forward", "on", "--dns-upstream", servers]), Ok((ForwardMode::On, 2)));
-        let allowed = parse(&["--dns-rebind-allow", "plex.direct,corp.example"]).expect("settings");
-        assert_eq!(allowed.dns_rebind_allow.len(), 2);
-        for bad in
-            [["--dns-forward", "perhaps"], ["--dns-upstream", "dns.quad9.net"], ["--dns-rebind-allow", "a b"]]
-        {
-            assert!(parse(&bad).is_err(), "{bad:?}");
-        }
+    fn a_device_looks_up_names_outside_where_all_come_to_it() {
+        let names = |args: &[&str]| parse(args).expect("settings").names;
+        assert_eq!(names(&[]).dns_forward, ForwardMode::Auto);
+        assert_eq!(names(&["--dns-forward", "on"]).forward().expect("settings").mode, ForwardMode::On);
+        assert!(!names(&[]).forward().expect("settings").for_mesh, "its own programs only");
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub async fn dns(profile: &Profile, name: Option<&str>) -> Result<Vec<Finding>, 
         addresses,
         block: profile.zone(tenant.held.version).await?.block,
         interface: profile.interface().to_string(),
-        port: profile.settings().dns_port,
+        port: profile.settings().names.dns_port,
     };
     let survey = survey(&ResolverConfig { port: own.port, ..ResolverConfig::off() }).await;
     if let Some(groundless) = interface::missing(&report.node.failing, profile.settings().mode) {

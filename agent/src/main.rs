@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     }
     let needed = |missing: &Missing| {
         settings.mode != Mode::Netstack
-            && (missing.0 == Needed::NetAdmin || settings.dns_port < PORT_UNPRIVILEGED)
+            && (missing.0 == Needed::NetAdmin || settings.names.dns_port < PORT_UNPRIVILEGED)
     };
     let missing: Vec<String> =
         capabilities::missing().iter().filter(|m| needed(m)).map(ToString::to_string).collect();
@@ -77,7 +77,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         None => None,
     };
     // Each profile reads them again; here they are refused in time.
-    settings.forward()?;
+    settings.names.forward()?;
     let metrics = shell::metrics::listen(&settings.metrics).await.context("metrics cannot be served")?;
     let profiles = Arc::new(Profiles::start(Arc::new(settings), store)?);
     let scraped = metrics.map(|listener| tokio::spawn(scraped(listener, Arc::clone(&profiles))));

@@ -267,10 +267,10 @@ impl Runner {
             },
             ledger: ledger(&self.kept),
             server: Some(self.settings.server(server)),
-            names_port: self.settings.dns_port,
+            names_port: self.settings.names.dns_port,
             names: NamesSetup {
-                options: self.settings.names(),
-                forward: self.settings.forward().map_err(|error| failed(&error))?,
+                options: self.settings.names.options(),
+                forward: self.settings.names.forward().map_err(|error| failed(&error))?,
                 sees: Vec::new(),
             },
             seed: random()?,
@@ -286,7 +286,7 @@ fn ledger(kept: &Kept) -> PathBuf {
 /// at it either: what stands there is not its own.
 pub fn resolver(kept: &Kept, settings: &Settings) -> ResolverConfig {
     let mode = ResolverMode::from(settings.resolver);
-    let config = ResolverConfig { mode, port: settings.dns_port, ..ResolverConfig::off() };
+    let config = ResolverConfig { mode, port: settings.names.dns_port, ..ResolverConfig::off() };
     let is_first = kept.record.interface == settings.interface;
     match mode {
         ResolverMode::Auto | ResolverMode::File if !is_first && has_one_place(mode) => {

@@ -1,20 +1,23 @@
 //! The settings of `warren-netd`: what no server can make it leave.
 
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::Parser;
 use host::InterfaceName;
-use host::drive::{BadForward, ForwardMode, ForwardSetup, ForwardWishes, Rule, Sees};
-use host::drive::{LIMIT_PER_SECOND_DEFAULT, NamesLimit, NamesOptions};
+use host::drive::{BadForward, ForwardSetup, NamesSettings, Sees};
 use host::wireguard::{Crypto, Mode, Tuning};
 use ipnet::IpNet;
 use model::Name;
 use shell::config::WithoutEffect;
 
+/// A hub has no resolver file of ours, and looks up names for others only if it is told to.
+const FORWARD_HELP: &str = "Names outside the mesh: off refuses them; auto asks the servers of --dns-upstream if there are any; \
+     on asks this machine's own resolvers besides. For devices of the mesh only";
+
 /// The privileged network daemon: keeps the hub's WireGuard interface, firewall and names as the directory says.
 #[derive(Debug, Parser)]
 #[command(name = "warren-netd", version, max_term_width = 100)]
+#[command(mut_arg("dns_forward", |arg| arg.default_value("off").help(FORWARD_HELP)))]
 pub struct Settings {
     /// Where the hub's WireGuard key and its ledger live.
     #[arg(long, env = "WARREN_STATE_DIR", default_value = "/var/lib/warren/netd")]
@@ -46,39 +49,12 @@ pub struct Settings {
     /// What zones may end in; a server that serves others is refused. Repeat it, or separate by commas.
     #[arg(long, env = "WARREN_ZONE_SUFFIXES", default_value = "internal", value_delimiter = ',')]
     pub zone_suffixes: Vec<Name>,
-    /// UDP and TCP port of names, on the hub's mesh addresses only.
-    #[arg(long, env = "WARREN_DNS_PORT", default_value = "53", value_parser = clap::value_parser!(u16).range(1..))]
-    pub dns_port: u16,
-    /// Threads that answer names on each address; more than one helps where one cannot keep up.
-    #[arg(long, env = "WARREN_DNS_THREADS", default_value = "1", value_parser = clap::value_parser!(u8).range(1..=16))]
-    pub dns_threads: u8,
-    /// Answers to one address in a second over UDP; who asks more is told to come by TCP. 0: no limit.
-    #[arg(long, env = "WARREN_DNS_LIMIT", default_value_t = LIMIT_PER_SECOND_DEFAULT)]
-    pub dns_limit: u32,
-    /// Log one of so many questions; 0: none.
-    #[arg(long, env = "WARREN_DNS_LOG_SAMPLE", default_value = "0")]
-    pub dns_log_sample: u32,
     /// Tenants whose devices see the names of another tenant at the hub, by their whole names: TENANT=OTHER. Packets do not
     /// pass between them for it. Repeat it, or separate by commas.
     #[arg(long, env = "WARREN_DNS_SEES", value_delimiter = ',')]
     pub dns_sees: Vec<Sees>,
-    /// Another program of ours may answer at the same addresses, such as the next one while this one ends.
-    #[arg(long, env = "WARREN_DNS_SHARED")]
-    pub dns_shared: bool,
-    /// Names outside the mesh: off refuses them; auto asks the servers of --dns-upstream if there are any; on asks this
-    /// machine's own resolvers besides. For devices of the mesh only.
-    #[arg(long, env = "WARREN_DNS_FORWARD", default_value = "off")]
-    pub dns_forward: ForwardMode,
-    /// Who knows names outside the mesh: [SUFFIX=]ADDRESS, tls://ADDRESS#NAME or https://ADDRESS/PATH#NAME; without SUFFIX
-    /// instead of the machine's own. Repeat it, or separate by commas.
-    #[arg(long, env = "WARREN_DNS_UPSTREAM", value_delimiter = ',')]
-    pub dns_upstream: Vec<Rule>,
-    /// Domains outside the mesh whose names may lead to private addresses. Repeat it, or separate by commas.
-    #[arg(long, env = "WARREN_DNS_REBIND_ALLOW", value_delimiter = ',')]
-    pub dns_rebind_allow: Vec<Name>,
-    /// Verify encrypted servers of names by these authorities [PEM] besides the public ones.
-    #[arg(long, env = "WARREN_DNS_CA_FILE")]
-    pub dns_ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub names: NamesSettings,
     /// Print the settings in force and end.
     #[arg(long)]
     pub print_config: bool,
@@ -89,16 +65,6 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// How names are answered.
-    pub fn names(&self) -> NamesOptions {
-        NamesOptions {
-            threads: self.dns_threads.into(),
-            limit: NonZeroU32::new(self.dns_limit).map(NamesLimit::per_second),
-            log_sample: self.dns_log_sample,
-            shared: self.dns_shared,
-        }
-    }
-
     /// How our own engine works.
     pub const fn tuning(&self) -> Tuning {
         Tuning { crypto: self.crypto, offload: self.offload }
@@ -109,20 +75,7 @@ impl Settings {
     /// # Errors
     /// The settings contradict each other, or the file of authorities is none.
     pub fn forward(&self) -> Result<ForwardSetup, BadForward> {
-        Ok(ForwardSetup {
-            for_mesh: true,
-            zones: self.zone_suffixes.clone(),
-            ..self.forward_wishes().setup()?
-        })
-    }
-
-    fn forward_wishes(&self) -> ForwardWishes<'_> {
-        ForwardWishes {
-            mode: self.dns_forward,
-            upstreams: &self.dns_upstream,
-            rebind_allow: &self.dns_rebind_allow,
-            ca_file: self.dns_ca_file.as_deref(),
-        }
+        Ok(ForwardSetup { for_mesh: true, zones: self.zone_suffixes.clone(), ..self.names.forward()? })
     }
 }
 
@@ -140,7 +93,7 @@ impl shell::service::Daemon for Settings {
         if let Some(setting) = self.tuning().idle(self.mode) {
             return refuse(setting, "in mode kernel", "choose --mode userspace");
         }
-        if let Some(setting) = self.forward_wishes().idle() {
+        if let Some(setting) = self.names.idle() {
             return refuse(setting, "with --dns-forward off", "choose --dns-forward auto");
         }
         Ok(())
@@ -149,6 +102,8 @@ impl shell::service::Daemon for Settings {
 
 #[cfg(test)]
 mod tests {
+    use host::drive::ForwardMode;
+
     use super::*;
 
     fn parse(args: &[&str]) -> Result<Settings, clap::Error> {
@@ -184,15 +139,6 @@ mod tests {
     }
 
     #[test]
-    fn names_are_answered_as_usual_unless_told_otherwise() {
-        let names = |args: &[&str]| parse(args).expect("settings").names();
-        assert_eq!(names(&[]), NamesOptions::default());
-        let told = names(&["--dns-threads", "3", "--dns-limit", "0", "--dns-log-sample", "100"]);
-        assert_eq!((told.threads, told.limit, told.log_sample), (3, None, 100));
-        assert_eq!(names(&["--dns-shared"]), NamesOptions { shared: true, ..NamesOptions::default() });
-    }
-
-    #[test]
     fn what_would_do_nothing_is_refused() {
         use shell::service::Daemon as _;
         let refused = |args: &[&str]| parse(args).expect("settings").check().err().map(|found| found.setting);
@@ -223,13 +169,9 @@ mod tests {
             ["--offload", "perhaps"],
             ["--mesh-blocks", "10.0.0.0/33"],
             ["--zone-suffixes", "a b"],
-            ["--dns-port", "65536"],
-            ["--dns-threads", "0"],
-            ["--dns-threads", "17"],
             ["--dns-sees", "home"],
             ["--dns-sees", "home=home"],
             ["--dns-sees", "=office"],
-            ["--dns-limit", "-1"],
             ["--metrics-listen", "0.0.0.0:8081"],
         ] {
             assert!(parse(&bad).is_err(), "{bad:?}");

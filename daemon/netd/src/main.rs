@@ -139,9 +139,9 @@ fn setup(settings: &Settings, apid: u32, key: PrivateKey, state: &StateDirectory
         },
         ledger: state.file("ledger"),
         server: Some(Server::Unix { path: settings.socket.clone(), owner: Some(apid) }),
-        names_port: settings.dns_port,
+        names_port: settings.names.dns_port,
         names: NamesSetup {
-            options: settings.names(),
+            options: settings.names.options(),
             forward: settings.forward()?,
             sees: settings.dns_sees.clone(),
         },

@@ -21,6 +21,7 @@ mod names;
 mod record;
 mod report;
 mod sees;
+mod settings;
 
 use std::collections::VecDeque;
 use std::io;
@@ -49,12 +50,13 @@ use self::names::NamesTask;
 use self::report::Publisher;
 
 pub use self::carrier::Server;
-pub use self::forward::{BadForward, BadForwardMode, ForwardMode, ForwardSetup, ForwardWishes};
+pub use self::forward::{BadForwardMode, ForwardMode, ForwardSetup};
 pub use self::handle::{Commands, Gone, Handle, channel};
 pub use self::names::{NamesSetup, Sees};
 pub use self::report::{Counters, LinkReport, NamesReport, Report};
+pub use self::settings::{BadForward, NamesSettings};
 pub use dns::forward::Rule;
-pub use dns::serve::{LIMIT_PER_SECOND_DEFAULT, Limit as NamesLimit, Options as NamesOptions};
+pub use dns::serve::Options as NamesOptions;
 
 /// Names being resolved at once. A node has few endpoints with names; the rest waits its turn.
 const RESOLVES_MAX: usize = 16;

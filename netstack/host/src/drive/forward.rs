@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use dns::Transport;
-use dns::forward::{ForwardConfig, ForwardError, Forwarder, Mesh, Rule};
+use dns::forward::{ForwardConfig, ForwardError, Forwarder, Mesh};
 use dns::serve::Forward;
 use engine::NamesUpdate;
 use futures_util::future::BoxFuture;
@@ -18,7 +18,6 @@ use ipnet::IpNet;
 use model::{Block, MeshAddresses, Name, TenantId};
 use tokio::sync::Notify;
 
-use crate::files::{self, FileError};
 use crate::resolver::Owner;
 use crate::resolver::machine::Places;
 
@@ -72,68 +71,6 @@ pub struct ForwardSetup {
     pub for_mesh: bool,
     /// What zones may end in, besides those that the node has: nothing in them is asked of others.
     pub zones: Vec<Name>,
-}
-
-/// What an operator wishes of forwarding.
-#[derive(Debug, Clone, Copy)]
-pub struct ForwardWishes<'a> {
-    /// When.
-    pub mode: ForwardMode,
-    /// To whom, besides the machine's own resolvers.
-    pub upstreams: &'a [Rule],
-    /// Whose names may lead to private addresses.
-    pub rebind_allow: &'a [Name],
-    /// Authorities that may vouch for encrypted servers, besides the public ones [PEM].
-    pub ca_file: Option<&'a Path>,
-}
-
-/// Wishes that cannot be fulfilled.
-#[derive(Debug, thiserror::Error)]
-pub enum BadForward {
-    /// The authorities cannot be read.
-    #[error("--dns-ca-file")]
-    File(#[source] FileError),
-    /// There is no such file.
-    #[error("--dns-ca-file {}: there is no such file", .0.display())]
-    NoFile(PathBuf),
-    /// They do not fit the forwarder.
-    #[error(transparent)]
-    Forward(#[from] ForwardError),
-}
-
-impl ForwardWishes<'_> {
-    /// What of it is set and means nothing, as nothing is forwarded.
-    pub const fn idle(&self) -> Option<&'static str> {
-        match self.mode {
-            ForwardMode::Auto | ForwardMode::On => None,
-            ForwardMode::Off if !self.upstreams.is_empty() => Some("dns-upstream"),
-            ForwardMode::Off if !self.rebind_allow.is_empty() => Some("dns-rebind-allow"),
-            ForwardMode::Off if self.ca_file.is_some() => Some("dns-ca-file"),
-            ForwardMode::Off => None,
-        }
-    }
-
-    /// What a node is told. Reads the file of authorities.
-    ///
-    /// # Errors
-    /// [`BadForward`].
-    pub fn setup(self) -> Result<ForwardSetup, BadForward> {
-        let authorities = match self.ca_file {
-            None => None,
-            Some(path) => {
-                let read = files::read(path).map_err(BadForward::File)?;
-                Some(read.ok_or_else(|| BadForward::NoFile(path.into()))?)
-            }
-        };
-        let config = ForwardConfig {
-            upstreams: self.upstreams.to_vec(),
-            rebind_allow: self.rebind_allow.to_vec(),
-            authorities,
-            ..ForwardConfig::default()
-        };
-        config.verify()?;
-        Ok(ForwardSetup { mode: self.mode, config, ..ForwardSetup::default() })
-    }
 }
 
 /// The forwarder of a node, closed where nothing is to be forwarded.
@@ -275,51 +212,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn wishes_that_contradict_each_other_are_refused() {
-        let rule: Rule = "corp.example=10.0.0.53".parse().unwrap();
-        let setup = |mode: &str, upstreams: &[Rule], ca_file: Option<&str>| {
-            let mode = mode.parse().unwrap();
-            let wishes =
-                ForwardWishes { mode, upstreams, rebind_allow: &[], ca_file: ca_file.map(Path::new) };
-            wishes.setup().map(|setup| setup.config.upstreams.len()).map_err(|error| error.to_string())
-        };
-        assert_eq!(setup("auto", std::slice::from_ref(&rule), None), Ok(1));
-        assert_eq!(setup("off", &[], None), Ok(0));
-        let refused = |result: Result<usize, String>, said: &str| {
-            let error = result.expect_err(said);
-            assert!(error.contains(said), "{error}");
-        };
-        refused(setup("on", &vec![rule; 65], None), "too many");
-        refused(setup("on", &[], Some("/nowhere/ca.pem")), "no such file");
-        refused(setup("on", &[], Some("/dev/null")), "holds no certificate");
-        assert!("sometimes".parse::<ForwardMode>().is_err());
+    fn modes_are_written_as_they_are_read() {
         for mode in [ForwardMode::Off, ForwardMode::Auto, ForwardMode::On] {
             assert_eq!(mode.to_string().parse(), Ok(mode));
         }
-    }
-
-    #[test]
-    fn what_means_nothing_without_forwarding_is_known() {
-        let rule: Rule = "corp.example=10.0.0.53".parse().unwrap();
-        let name: Name = "corp.example".parse().unwrap();
-        let off = ForwardWishes { mode: ForwardMode::Off, upstreams: &[], rebind_allow: &[], ca_file: None };
-        assert_eq!(off.idle(), None);
-        let upstreams = std::slice::from_ref(&rule);
-        assert_eq!(ForwardWishes { upstreams, ..off }.idle(), Some("dns-upstream"));
-        let rebind_allow = std::slice::from_ref(&name);
-        let allowed = ForwardWishes { rebind_allow, ..off };
-        assert_eq!(allowed.idle(), Some("dns-rebind-allow"));
-        assert_eq!(ForwardWishes { ca_file: Some(Path::new("ca.pem")), ..off }.idle(), Some("dns-ca-file"));
-        assert_eq!(ForwardWishes { mode: ForwardMode::Auto, ..allowed }.idle(), None);
+        assert!("sometimes".parse::<ForwardMode>().is_err());
     }
 
     #[tokio::test]
     async fn it_is_open_where_every_name_comes_here() {
         let forwarding = |mode: &str, rules: &[&str]| {
-            let upstreams: Vec<Rule> = rules.iter().map(|rule| rule.parse().unwrap()).collect();
-            let mode = mode.parse().unwrap();
-            let wishes = ForwardWishes { mode, upstreams: &upstreams, rebind_allow: &[], ca_file: None };
-            Forwarding::start(wishes.setup().unwrap(), Path::new("/nowhere")).unwrap()
+            let upstreams = rules.iter().map(|rule| rule.parse().unwrap()).collect();
+            let config = ForwardConfig { upstreams, ..ForwardConfig::default() };
+            let setup = ForwardSetup { mode: mode.parse().unwrap(), config, ..ForwardSetup::default() };
+            Forwarding::start(setup, Path::new("/nowhere")).unwrap()
         };
         assert!(forwarding("off", &[]).is_none());
         let open = |forwarding: &Forwarding, owner: Owner| {
