@@ -12,6 +12,9 @@ use model::{Code, Name, Refusal};
 use crate::profile::{Profile, failed};
 use crate::view;
 
+/// What there is instead of a transfer.
+const LISTS: &str = "what the zone holds: `warren device list` and `warren dns list`, for administrators";
+
 /// Asks the profile's own server of names, within this process.
 ///
 /// # Errors
@@ -153,6 +156,9 @@ fn origin(rule: &ZoneRule) -> Option<String> {
 fn steps(name: &Name, looked: &Looked) -> Vec<String> {
     let mut steps = vec![format!("{name}:")];
     steps.extend(looked.zones.rules.iter().map(ToString::to_string));
+    if looked.zones.rules.contains(&ZoneRule::Transfer) {
+        steps.push(LISTS.into());
+    }
     match &looked.outside {
         None => {}
         Some(Outside::Closed) => {
@@ -203,6 +209,8 @@ pub fn upstream(server: &Upstream) -> String {
 
 #[cfg(test)]
 mod tests {
+    use host::drive::lookup::{Explanation, Rcode, Shown};
+
     use super::*;
 
     fn names(target: &str) -> Result<Vec<String>, Code> {
@@ -223,6 +231,26 @@ mod tests {
         check("100.64.0.3", &["3.0.64.100.in-addr.arpa"]);
         let six = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa";
         check("fd00::1", &[six]);
+    }
+
+    #[test]
+    fn a_transfer_is_refused_here_and_told_what_there_is_instead() {
+        let looked = Looked {
+            shown: Shown { code: "REFUSED".into(), extended_error: None, records: Vec::new() },
+            took: std::time::Duration::from_micros(9),
+            zones: Explanation { code: Rcode::Refused, tenant: None, rules: vec![ZoneRule::Transfer] },
+            outside: None,
+        };
+        let name = "home.internal".parse().expect("a name");
+        let rules = steps(&name, &looked);
+        let expect = [
+            "home.internal:",
+            "  transfers of whole zones are refused (RFC 5936)",
+            "  what the zone holds: `warren device list` and `warren dns list`, for administrators",
+            "  REFUSED",
+        ];
+        assert_eq!(rules, expect);
+        assert_eq!(told(&name, 252, looked, rules).source, "refused");
     }
 
     #[test]

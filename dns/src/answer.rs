@@ -1,7 +1,7 @@
 //! From the bytes of a query to the bytes of its answer: header, EDNS, sizes. Knows no zone and no socket.
 
 use hickory_proto::op::{Edns, Header, Message, MessageType, Metadata, OpCode, Query, ResponseCode};
-use hickory_proto::rr::{DNSClass, Name as WireName, RecordType};
+use hickory_proto::rr::{DNSClass, Name as WireName};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 
 use crate::away::Away;
@@ -151,14 +151,21 @@ impl Rest {
         if self.opt.is_some_and(|opt| opt.version != 0) {
             return Err(Rcode::BadVers);
         }
-        match question.query_type() {
-            _ if question.query_class() != DNSClass::IN => Err(Rcode::Refused),
-            RecordType::ANY => Ok(()),
-            RecordType::OPT => Err(Rcode::FormErr),
-            // Q-types and meta-types (RFC 6895, section 3.1): transfers, TKEY, MAILB and the like.
-            kind if (128..=255).contains(&u16::from(kind)) => Err(Rcode::Refused),
-            _ => Ok(()),
+        if question.query_class() != DNSClass::IN {
+            return Err(Rcode::Refused);
         }
+        check_kind(question.query_type().into())
+    }
+}
+
+/// Whether there may be records of the type.
+pub(crate) fn check_kind(number: u16) -> Result<(), Rcode> {
+    match number {
+        kind::ANY => Ok(()),
+        kind::OPT => Err(Rcode::FormErr),
+        // Q-types and meta-types (RFC 6895, section 3.1): transfers, TKEY, MAILB and the like.
+        128..=255 => Err(Rcode::Refused),
+        _ => Ok(()),
     }
 }
 

@@ -3,7 +3,9 @@
 use hickory_proto::op::Query;
 use model::{Name, TenantId};
 
+use crate::answer::check_kind;
 use crate::lookup::look_up;
+use crate::node::kind;
 use crate::rcode::Rcode;
 use crate::rule::Rule;
 use crate::tenants::{Part, Sight};
@@ -21,9 +23,14 @@ pub struct Explanation {
 }
 
 /// Asks for a name as somebody who sees these zones.
-pub(crate) fn explain(sight: Option<Sight<'_>>, name: &Name, kind: u16) -> Explanation {
-    let refused = |rule| Explanation { code: Rcode::Refused, tenant: None, rules: vec![rule] };
+pub(crate) fn explain(sight: Option<Sight<'_>>, name: &Name, number: u16) -> Explanation {
+    let alone = |code, rule| Explanation { code, tenant: None, rules: vec![rule] };
+    let refused = |rule| alone(Rcode::Refused, rule);
     let Some(sight) = sight else { return refused(Rule::Stranger) };
+    if let Err(code) = check_kind(number) {
+        let is_transfer = matches!(number, kind::AXFR | kind::IXFR);
+        return alone(code, if is_transfer { Rule::Transfer } else { Rule::NoType });
+    }
     let sought = Sought::of_wire(&wire::of_name(name));
     let Some(spot) = sight.spot(&sought) else { return refused(Rule::Foreign { name: name.to_string() }) };
     let zone = match spot.part {
@@ -33,7 +40,7 @@ pub(crate) fn explain(sight: Option<Sight<'_>>, name: &Name, kind: u16) -> Expla
         Part::Addresses(_, labels) => Rule::Block { apex: sought.text(sought.labels() - labels) },
     };
     let mut rules = vec![zone];
-    let question = Query::query(wire_name(name), kind.into());
+    let question = Query::query(wire_name(name), number.into());
     let outcome = look_up(&spot, &question, sought, Some(&mut rules));
     Explanation { code: outcome.code, tenant: Some(spot.tenant), rules }
 }

@@ -20,6 +20,8 @@ pub(crate) mod kind {
     pub(crate) const AAAA: u16 = 28;
     pub(crate) const SRV: u16 = 33;
     pub(crate) const OPT: u16 = 41;
+    pub(crate) const IXFR: u16 = 251;
+    pub(crate) const AXFR: u16 = 252;
     pub(crate) const ANY: u16 = 255;
 }
 

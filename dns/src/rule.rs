@@ -7,6 +7,10 @@ use std::fmt;
 pub enum Rule {
     /// The asker is in no tenant's block: refused.
     Stranger,
+    /// A whole zone is asked for, by AXFR or IXFR: refused, whoever asks (RFC 5936, section 5).
+    Transfer,
+    /// The type is no type of records, such as TKEY: refused (RFC 6895, section 3.1).
+    NoType,
     /// The name is of no zone that the asker sees: refused, or asked elsewhere.
     Foreign {
         /// Asked for.
@@ -73,6 +77,8 @@ impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stranger => write!(f, "the asker's address is in no tenant's block: refused"),
+            Self::Transfer => write!(f, "transfers of whole zones are refused (RFC 5936)"),
+            Self::NoType => write!(f, "that is no type of records"),
             Self::Foreign { name } => write!(f, "{name} is of no zone that the asker sees"),
             Self::Zone { origin, own: true } => write!(f, "the zone {origin} is the asker's own"),
             Self::Zone { origin, own: false } => write!(f, "the zone {origin} is another tenant's"),

@@ -22,7 +22,7 @@ fn check(owner: &str, kind: RecordType, code: Rcode, rules: &[&str]) {
         (&lines[..], told.code),
         (&rules.iter().map(ToString::to_string).collect::<Vec<_>>()[..], code)
     );
-    assert_eq!(told.tenant, (code != Rcode::Refused).then_some(TENANT));
+    assert_eq!(told.tenant, (!matches!(code, Rcode::Refused | Rcode::FormErr)).then_some(TENANT));
 }
 
 #[test]
@@ -69,6 +69,17 @@ fn addresses_are_told_by_their_zone() {
     check("2.0.64.100.in-addr.arpa", RecordType::PTR, Rcode::NoError, &[BLOCK, has]);
     let nobody = "9.9.64.100.in-addr.arpa does not exist, nor *.64.100.in-addr.arpa";
     check("9.9.64.100.in-addr.arpa", RecordType::PTR, Rcode::NxDomain, &[BLOCK, nobody]);
+}
+
+#[test]
+fn what_is_no_type_of_records_is_refused_for_that() {
+    let transfer = "transfers of whole zones are refused (RFC 5936)";
+    for name in ["home.internal", "nobody.home.internal", "www.example.org", "64.100.in-addr.arpa"] {
+        check(name, RecordType::AXFR, Rcode::Refused, &[transfer]);
+        check(name, RecordType::IXFR, Rcode::Refused, &[transfer]);
+        check(name, RecordType::from(249), Rcode::Refused, &["that is no type of records"]);
+        check(name, RecordType::OPT, Rcode::FormErr, &["that is no type of records"]);
+    }
 }
 
 #[test]

@@ -7,15 +7,14 @@ use std::time::{Duration, Instant};
 
 use dns::forward::{CacheReport, ForwardCounters};
 use dns::serve::Forward as _;
-use dns::text::Shown;
-use dns::{Answer, Explanation, Names, Transport};
+use dns::{Answer, Names, Transport};
 use model::Name;
 
 use crate::drive::forward::Forwarding;
 
-pub use dns::Rule as ZoneRule;
 pub use dns::forward::{Condition, Origin, UpstreamReport as Upstream};
-pub use dns::text::{kind_number, kind_text, question, show};
+pub use dns::text::{Shown, kind_number, kind_text, question, show};
+pub use dns::{Explanation, Rcode, Rule as ZoneRule};
 
 /// Answers as the node's server of names does.
 #[derive(Clone)]
