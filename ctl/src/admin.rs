@@ -100,6 +100,14 @@ impl Admin {
         }
     }
 
+    /// A command of this program for the tenant that the person named.
+    pub fn command(&self, words: &str) -> String {
+        match &self.tenant {
+            Some(tenant) => format!("warren --tenant {tenant} {words}"),
+            None => format!("warren {words}"),
+        }
+    }
+
     /// Reads one form.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.ask(Method::GET, path, None::<&()>).await

@@ -98,6 +98,14 @@ impl Output {
         }
     }
 
+    /// What is done, but leaves something to do. Scripts that read JSON find it in the object.
+    pub fn warning(&self, line: &str) {
+        if !self.json {
+            // Nothing is left to do if standard error is gone.
+            let _ = writeln!(std::io::stderr().lock(), "warren: warning: {}", printable(line));
+        }
+    }
+
     /// A failure: what happened, then what helps.
     pub fn failure(&self, problem: &Problem) {
         let mut err = std::io::stderr().lock();

@@ -1,6 +1,8 @@
 //! `warren device`.
 
-use model::api::admin::{Device, DeviceChange};
+use model::api::admin::{ChangedDevice, Device, DeviceChange, Record};
+use model::limits::NAME_TTL_SECONDS;
+use model::{Name, Standing};
 
 use super::confirm;
 use crate::admin::Admin;
@@ -40,41 +42,76 @@ pub(super) async fn run(admin: &Admin, command: &Command, output: &Output) -> Re
         }
         Command::Show { device } => show(&admin.get(&path(device, "")).await?, output),
         Command::Approve { device } => {
-            let device: Device = admin.post(&path(device, "/approve"), &()).await?;
-            done(&device, &format!("{} is approved", device.name), output);
+            let approved: ChangedDevice = admin.post(&path(device, "/approve"), &()).await?;
+            done(admin, &approved, &format!("{} is approved", approved.device.name), output);
         }
         Command::Rename { device, name } => {
             let change = DeviceChange { name: Some(name.clone()), tags: None };
-            let changed: Device = admin.patch(&path(device, ""), &change).await?;
-            done(&changed, &format!("{device} is now {}", changed.name), output);
+            let changed: ChangedDevice = admin.patch(&path(device, ""), &change).await?;
+            done(admin, &changed, &format!("{device} is now {}", changed.device.name), output);
         }
         Command::Tag { device, tags } => {
             let change = DeviceChange { name: None, tags: Some(tags.clone()) };
-            let changed: Device = admin.patch(&path(device, ""), &change).await?;
-            done(&changed, &format!("{} has {} tags", changed.name, changed.tags.len()), output);
+            let changed: ChangedDevice = admin.patch(&path(device, ""), &change).await?;
+            let line = format!("{} has {} tags", changed.device.name, changed.device.tags.len());
+            done(admin, &changed, &line, output);
         }
         Command::Revoke { device, yes } => {
             confirm(&format!("Revoke {device} for good?"), *yes)?;
-            let revoked: Device = admin.post(&path(device, "/revoke"), &()).await?;
-            done(&revoked, &format!("{} is revoked", revoked.name), output);
+            let revoked: ChangedDevice = admin.post(&path(device, "/revoke"), &()).await?;
+            done(admin, &revoked, &format!("{} is revoked", revoked.device.name), output);
         }
     }
     Ok(Exit::Done)
 }
 
-fn done(device: &Device, line: &str, output: &Output) {
+fn done(admin: &Admin, changed: &ChangedDevice, line: &str, output: &Output) {
+    let device = &changed.device;
     if output.json() {
-        output.object(device);
+        output.object(changed);
     } else if output.quiet() {
         output.line(&device.id());
     } else {
         output.say(line);
     }
+    let leads_to = (device.standing != Standing::Revoked.as_str()).then_some(&device.fqdn);
+    for record in &changed.dangling {
+        let mends: Vec<String> = mends(record, leads_to).iter().map(|words| admin.command(words)).collect();
+        let (name, kind, value) = (&record.name, &record.kind, &record.value);
+        output.warning(&format!(
+            "{name} {kind} {value} leads to a name that no device has now: {}",
+            mends.join(" && ")
+        ));
+    }
+}
+
+/// What takes a record away that leads to a name of old, and puts it back with the name of now, where there is one.
+fn mends(record: &Record, leads_to: Option<&Name>) -> Vec<String> {
+    let (name, kind) = (quoted(&record.name), &record.kind);
+    let mut commands = vec![format!("dns remove {name} {kind} {}", quoted(&record.value))];
+    if let Some(target) = leads_to {
+        // The target is the last word of a value, or all of it.
+        let before =
+            record.value.rsplit_once(' ').map(|(before, _)| format!("{before} ")).unwrap_or_default();
+        let ttl = record.ttl.filter(|ttl| *ttl != NAME_TTL_SECONDS);
+        let ttl = ttl.map(|ttl| format!(" --ttl {ttl}")).unwrap_or_default();
+        commands.push(format!("dns add {name} {kind} {}{ttl}", quoted(&format!("{before}{target}"))));
+    }
+    commands
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if word.chars().all(is_plain) { word.into() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
 fn show(device: &Device, output: &Output) {
-    if output.json() || output.quiet() {
-        return done(device, "", output);
+    if output.json() {
+        return output.object(device);
+    }
+    if output.quiet() {
+        return output.line(&device.id());
     }
     let tags: Vec<&str> = device.tags.iter().map(model::Label::as_str).collect();
     let mut facts = vec![
@@ -100,4 +137,68 @@ fn show(device: &Device, output: &Output) {
 fn escaped(segment: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
     segment.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_leads_to_a_name_of_old_comes_with_what_mends_it() {
+        let check =
+            |name: &str, kind: &str, value: &str, ttl: u32, leads_to: Option<&str>, expect: &[&str]| {
+                let record =
+                    Record { name: name.into(), kind: kind.into(), value: value.into(), ttl: Some(ttl) };
+                let leads_to = leads_to.map(|name| name.parse().expect("a name"));
+                assert_eq!(mends(&record, leads_to.as_ref()), expect);
+            };
+        let desk = Some("desk.home.internal");
+        check(
+            "www.home.internal",
+            "CNAME",
+            "laptop.home.internal",
+            30,
+            desk,
+            &[
+                "dns remove www.home.internal CNAME laptop.home.internal",
+                "dns add www.home.internal CNAME desk.home.internal",
+            ],
+        );
+        check(
+            "*.laptop.home.internal",
+            "SRV",
+            "10 5 8080 laptop.home.internal",
+            60,
+            desk,
+            &[
+                "dns remove '*.laptop.home.internal' SRV '10 5 8080 laptop.home.internal'",
+                "dns add '*.laptop.home.internal' SRV '10 5 8080 desk.home.internal' --ttl 60",
+            ],
+        );
+        assert_eq!(quoted("a'; reboot"), r"'a'\''; reboot'");
+        let gone = ["dns remove www.home.internal CNAME laptop.home.internal"];
+        check("www.home.internal", "CNAME", "laptop.home.internal", 60, None, &gone);
+    }
+
+    #[test]
+    fn scripts_find_the_records_beside_the_device() {
+        let read = |dangling: &str| {
+            let text = format!(
+                r#"{{"id": "{id}", "name": "desk", "tenant": "home", "fqdn": "desk.home.internal",
+                    "standing": "active", "address_v4": "100.64.0.2", "address_v6": "fd00::2",
+                    "wireguard_key": "{key}", "os": "linux", "tags": [], "enrolled_at": "2026-11-22T10:00:00Z",
+                    "online": true, "settled": true{dangling}}}"#,
+                id = model::DeviceId::from_bytes([7; 16]),
+                key = model::PublicKey::from_bytes([9; 32]),
+            );
+            serde_json::from_str::<ChangedDevice>(&text).expect("a device")
+        };
+        assert_eq!(read("").dangling, []);
+        let record =
+            r#"{"name": "www.home.internal", "type": "CNAME", "value": "laptop.home.internal", "ttl": 30}"#;
+        let changed = read(&format!(r#", "dangling": [{record}]"#));
+        assert_eq!(changed.dangling[0].value, "laptop.home.internal");
+        let value = serde_json::to_value(&changed).expect("JSON");
+        assert_eq!((&value["name"], &value["dangling"][0]["ttl"]), (&"desk".into(), &30.into()));
+    }
 }

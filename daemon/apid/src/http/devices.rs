@@ -5,11 +5,12 @@ use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use control::{Actor, Control, Directory, Edit};
 use model::api::Page;
-use model::api::admin::{Device, DeviceChange};
-use model::{Code, DeviceId, Refusal, TenantId};
+use model::api::admin::{ChangedDevice, Device, DeviceChange};
+use model::{Code, DeviceId, Label, Refusal, TenantId};
 
 use super::App;
 use super::auth::Caller;
+use super::dns;
 use super::problem::{Refused, bad_form};
 use super::tenants::{Meant, MeantQuery, meant, read_query};
 
@@ -84,10 +85,10 @@ pub async fn change(
     Path(device): Path<String>,
     query: MeantQuery,
     wish: Result<Json<DeviceChange>, JsonRejection>,
-) -> Result<Json<Device>, Refused> {
+) -> Result<Json<ChangedDevice>, Refused> {
     let query = read_query(query)?;
     let Json(wish) = wish.map_err(|rejection| bad_form(&rejection))?;
-    let (tenant, id, actor) = locate(&app, query, caller, device).await?;
+    let Located { tenant, id, name: before, actor } = locate(&app, query, caller, device).await?;
     if let Some(name) = wish.name {
         app.desk.edit(Some(tenant), Edit::RenameDevice { device: id, name }, actor.clone()).await?;
     }
@@ -95,7 +96,7 @@ pub async fn change(
         let tags = tags.into_iter().collect();
         app.desk.edit(Some(tenant), Edit::TagDevice { device: id, tags }, actor).await?;
     }
-    now(&app, tenant, id).await
+    now(&app, tenant, id, before).await
 }
 
 /// A pending device may take part.
@@ -104,7 +105,7 @@ pub async fn approve(
     Extension(caller): Extension<Caller>,
     Path(device): Path<String>,
     query: MeantQuery,
-) -> Result<Json<Device>, Refused> {
+) -> Result<Json<ChangedDevice>, Refused> {
     edit(&app, query, caller, device, Edit::ApproveDevice).await
 }
 
@@ -114,7 +115,7 @@ pub async fn revoke(
     Extension(caller): Extension<Caller>,
     Path(device): Path<String>,
     query: MeantQuery,
-) -> Result<Json<Device>, Refused> {
+) -> Result<Json<ChangedDevice>, Refused> {
     edit(&app, query, caller, device, Edit::RevokeDevice).await
 }
 
@@ -124,31 +125,43 @@ async fn edit(
     caller: Caller,
     device: String,
     what: impl FnOnce(DeviceId) -> Edit,
-) -> Result<Json<Device>, Refused> {
-    let (tenant, id, actor) = locate(app, read_query(query)?, caller, device).await?;
+) -> Result<Json<ChangedDevice>, Refused> {
+    let Located { tenant, id, name, actor } = locate(app, read_query(query)?, caller, device).await?;
     app.desk.edit(Some(tenant), what(id), actor).await?;
-    now(app, tenant, id).await
+    now(app, tenant, id, name).await
 }
 
-async fn locate(
-    app: &App,
-    query: Meant,
-    caller: Caller,
-    device: String,
-) -> Result<(TenantId, DeviceId, Actor), Refused> {
+/// A device that is to be changed, before it is.
+struct Located {
+    tenant: TenantId,
+    id: DeviceId,
+    name: Label,
+    /// Who changes it.
+    actor: Actor,
+}
+
+async fn locate(app: &App, query: Meant, caller: Caller, device: String) -> Result<Located, Refused> {
     let actor = caller.actor.clone();
     let found = app.desk.read(move |control| {
         let directory = meant(control, &query, &caller)?;
-        Ok::<_, Refusal>((directory.tenant().id, find(directory, &device)?.id))
+        let row = find(directory, &device)?;
+        Ok::<_, Refusal>(Located { tenant: directory.tenant().id, id: row.id, name: row.name.clone(), actor })
     });
-    let (tenant, id) = found.await??;
-    Ok((tenant, id, actor))
+    Ok(found.await??)
 }
 
-async fn now(app: &App, tenant: TenantId, id: DeviceId) -> Result<Json<Device>, Refused> {
+/// The device after a change, and what led to the name that it had.
+async fn now(
+    app: &App,
+    tenant: TenantId,
+    id: DeviceId,
+    before: Label,
+) -> Result<Json<ChangedDevice>, Refused> {
     let shown = app.desk.read(move |control| {
         let directory = control.directory(tenant).ok_or(Code::TenantNotFound)?;
-        form(control, directory, directory.device(id).ok_or(Code::DeviceNotFound)?)
+        let device = form(control, directory, directory.device(id).ok_or(Code::DeviceNotFound)?)?;
+        let dangling = directory.dangling_at(&before).iter().map(dns::form).collect();
+        Ok::<_, Refusal>(ChangedDevice { device, dangling })
     });
     Ok(Json(shown.await??))
 }

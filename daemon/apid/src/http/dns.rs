@@ -14,7 +14,8 @@ use super::auth::Caller;
 use super::problem::{Refused, bad_form};
 use super::tenants::{MeantQuery, Target, meant, read_query, target};
 
-fn form(entry: &DnsEntry) -> Record {
+/// As the API shows it.
+pub fn form(entry: &DnsEntry) -> Record {
     Record {
         name: entry.name.to_string(),
         kind: entry.data.kind().into(),

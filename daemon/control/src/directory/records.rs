@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use model::limits::{CUSTOM_NAMES_MAX, NAME_TTL_SECONDS, RECORDS_PER_NAME_MAX};
-use model::{Code, Name, RecordData, Refusal};
+use model::{Code, Label, Name, RecordData, Refusal};
 
 use super::{Decision, Directory, naming, refuse};
 use crate::edit::Answer;
@@ -11,6 +11,21 @@ use crate::limits::RECORD_TTL_SECONDS_MAX;
 use crate::rows::{DnsEntry, Fact};
 
 impl Directory {
+    /// Custom records that send askers to this name of a device, although no device has it (any more). Looks at every
+    /// record: devices are renamed by people.
+    pub fn dangling_at(&self, device: &Label) -> Vec<DnsEntry> {
+        let Ok(name) = self.origin.child(device) else { return Vec::new() };
+        if self.device_named(device).is_some() || self.records.contains_key(&name) {
+            return Vec::new();
+        }
+        let mut found = Vec::new();
+        for (owner, set) in &self.records {
+            let there = set.iter().filter(|(data, _)| data.target() == Some(&name));
+            found.extend(there.map(|(data, &ttl)| DnsEntry { name: owner.clone(), data: data.clone(), ttl }));
+        }
+        found
+    }
+
     pub(super) fn add_record(
         &self,
         name: &Name,

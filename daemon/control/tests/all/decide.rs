@@ -133,6 +133,45 @@ fn devices() {
 }
 
 #[test]
+fn records_that_lead_to_a_device_of_old_are_known() {
+    let (mut case, [laptop, nas, _]) = Case::new();
+    let mut add = |name: &str, kind: &str, value: &str| {
+        let data = RecordData::parse(kind, value).expect("a record");
+        case.granted(Edit::AddRecord { name: name.parse().expect("a name"), data, ttl: None });
+    };
+    add("www", "CNAME", "laptop");
+    add("*.laptop", "CNAME", "laptop.home.internal");
+    add("_http._tcp", "SRV", "10 5 8080 laptop.home.internal");
+    add("_http._tcp", "SRV", "20 5 8080 nas.home.internal");
+    add("out", "CNAME", "laptop.example.org");
+    add("note", "TXT", "laptop.home.internal");
+    let dangling = |case: &Case, name: &str| {
+        let found = case.world.directory(case.tenant).dangling_at(&label(name));
+        found.iter().map(|entry| format!("{} {}", entry.name, entry.data)).collect::<Vec<_>>()
+    };
+    let rename = |device, name| Edit::RenameDevice { device, name: label(name) };
+    assert!(dangling(&case, "laptop").is_empty(), "it is there");
+    case.granted(rename(laptop, "desk"));
+    let left = [
+        "*.laptop.home.internal laptop.home.internal",
+        "_http._tcp.home.internal 10 5 8080 laptop.home.internal",
+        "www.home.internal laptop.home.internal",
+    ];
+    assert_eq!(dangling(&case, "laptop"), left);
+    assert!(dangling(&case, "desk").is_empty());
+    case.granted(Edit::RevokeDevice(nas));
+    assert_eq!(dangling(&case, "nas"), ["_http._tcp.home.internal 20 5 8080 nas.home.internal"]);
+    case.granted(Edit::AddRecord {
+        name: "nas".parse().expect("a name"),
+        data: RecordData::parse("A", "10.0.0.1").expect("a record"),
+        ttl: None,
+    });
+    assert!(dangling(&case, "nas").is_empty(), "a record stands in");
+    case.granted(rename(laptop, "laptop"));
+    assert!(dangling(&case, "laptop").is_empty(), "it is back");
+}
+
+#[test]
 fn records() {
     let (mut case, [laptop, ..]) = Case::new();
     let data = |kind: &str, value: &str| RecordData::parse(kind, value).expect("a record");

@@ -148,6 +148,17 @@ pub struct DeviceChange {
     pub tags: Option<Vec<Label>>,
 }
 
+/// A device after a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangedDevice {
+    /// As it is now.
+    #[serde(flatten)]
+    pub device: Device,
+    /// Custom records that still lead to the name that it had, which is nobody's now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dangling: Vec<Record>,
+}
+
 /// A custom record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
