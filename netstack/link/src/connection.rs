@@ -20,6 +20,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
 use crate::credentials::Credentials;
+use crate::datagrams::{Datagrams, Queues};
 use crate::error::{LinkError, TrySendError};
 use crate::half::{ReadHalf, WriteHalf};
 use crate::limits::{
@@ -89,6 +90,11 @@ impl Connection {
     /// Who the peer is, as the kernel says. Only on a unix socket.
     pub const fn credentials(&self) -> Option<Credentials> {
         self.credentials
+    }
+
+    /// The datagrams beside the frames. `None` where there are none: on a unix socket, and with a peer that knows none.
+    pub fn datagrams(&self) -> Option<Datagrams> {
+        self.write.datagrams()
     }
 
     /// The two directions. Starts the task that writes, so it needs a tokio runtime. The link lives until both are
@@ -260,12 +266,34 @@ async fn write_queue(
     queue: &mut mpsc::Receiver<Item>,
     shared: &Shared,
 ) -> Result<(), LinkError> {
-    while let Some(Item::Frame(bytes, room)) = queue.recv().await {
-        timeout(WRITE_TIME_MAX, write.write(bytes)).await.map_err(|_| LinkError::Stalled)??;
-        drop(room);
+    let datagrams = write.queues();
+    loop {
+        let writing = tokio::select! {
+            biased;
+            item = queue.recv() => match item {
+                Some(Item::Frame(bytes, room)) => {
+                    let written = timeout(WRITE_TIME_MAX, write.write(bytes)).await;
+                    drop(room);
+                    written
+                }
+                Some(Item::End) | None => break,
+            },
+            some = waiting(datagrams.as_deref()) => {
+                timeout(WRITE_TIME_MAX, write.write_datagrams(some)).await
+            }
+        };
+        writing.map_err(|_| LinkError::Stalled)??;
     }
     queue.close();
     timeout(CLOSE_TIME_MAX, finish(write, shared)).await.map_err(|_| LinkError::Unread)?
+}
+
+/// Never ready where the carrier carries datagrams by itself.
+async fn waiting(queues: Option<&Queues>) -> Vec<Bytes> {
+    match queues {
+        Some(queues) => queues.out.some().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn finish(write: &mut WriteHalf, shared: &Shared) -> Result<(), LinkError> {

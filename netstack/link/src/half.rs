@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
@@ -10,8 +11,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_tungstenite::tungstenite::{Error as WebSocketError, Message, error::CapacityError};
 
+use crate::datagrams::{Datagrams, Feed, Queues};
 use crate::error::{LinkError, lost};
 use crate::limits::READ_BYTES_MAX;
+use model::relay::KIND;
 use model::wire::FrameError;
 
 /// The only code of a QUIC close: why a link ends is said by its last frame.
@@ -19,8 +22,14 @@ const QUIC_CODE: VarInt = VarInt::from_u32(0);
 
 pub(crate) enum Source {
     Quic(quinn::RecvStream),
-    Unix { half: OwnedReadHalf, buffer: Box<[u8]> },
-    WebSocket(Pin<Box<dyn Stream<Item = Result<Message, WebSocketError>> + Send>>),
+    Unix {
+        half: OwnedReadHalf,
+        buffer: Box<[u8]>,
+    },
+    WebSocket {
+        messages: Pin<Box<dyn Stream<Item = Result<Message, WebSocketError>> + Send>>,
+        datagrams: Option<Feed>,
+    },
 }
 
 /// Bytes of the peer. After the end or a failure there are none.
@@ -41,8 +50,9 @@ impl ReadHalf {
 
     pub(crate) fn websocket(
         stream: impl Stream<Item = Result<Message, WebSocketError>> + Send + 'static,
+        datagrams: Option<Feed>,
     ) -> Self {
-        Self { source: Source::WebSocket(Box::pin(stream)), ended: false }
+        Self { source: Source::WebSocket { messages: Box::pin(stream), datagrams }, ended: false }
     }
 
     /// The next bytes, `None` at the end. Cancel-safe.
@@ -57,7 +67,7 @@ impl ReadHalf {
                 Ok(length) => Ok(Some(Bytes::copy_from_slice(&buffer[..length]))),
                 Err(e) => Err(lost(&e)),
             },
-            Source::WebSocket(stream) => read_websocket(stream).await,
+            Source::WebSocket { messages, datagrams } => read_websocket(messages, datagrams.as_ref()).await,
         };
         self.ended = !matches!(bytes, Ok(Some(_)));
         bytes
@@ -78,10 +88,15 @@ fn is_orderly(error: &ConnectionError) -> bool {
 
 async fn read_websocket(
     stream: &mut (impl Stream<Item = Result<Message, WebSocketError>> + Unpin),
+    datagrams: Option<&Feed>,
 ) -> Result<Option<Bytes>, LinkError> {
     loop {
         match stream.next().await {
-            Some(Ok(Message::Binary(bytes))) => return Ok(Some(bytes)),
+            Some(Ok(Message::Binary(bytes))) => match datagrams {
+                // Lost if nobody takes them.
+                Some(feed) if bytes.first() == Some(&KIND) => _ = feed.0.into.push(bytes),
+                _ => return Ok(Some(bytes)),
+            },
             // tungstenite answers pings by itself.
             Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
             Some(Ok(Message::Close(_))) => return Ok(None),
@@ -110,7 +125,7 @@ impl Drop for QuicWriteHalf {
 pub(crate) enum WriteHalf {
     Quic(QuicWriteHalf),
     Unix(OwnedWriteHalf),
-    WebSocket(Pin<Box<dyn Sink<Message, Error = WebSocketError> + Send>>),
+    WebSocket { sink: Pin<Box<dyn Sink<Message, Error = WebSocketError> + Send>>, datagrams: Option<Feed> },
 }
 
 impl WriteHalf {
@@ -118,8 +133,37 @@ impl WriteHalf {
         Self::Quic(QuicWriteHalf { stream, connection })
     }
 
-    pub(crate) fn websocket(sink: impl Sink<Message, Error = WebSocketError> + Send + 'static) -> Self {
-        Self::WebSocket(Box::pin(sink))
+    pub(crate) fn websocket(
+        sink: impl Sink<Message, Error = WebSocketError> + Send + 'static,
+        datagrams: Option<Feed>,
+    ) -> Self {
+        Self::WebSocket { sink: Box::pin(sink), datagrams }
+    }
+
+    /// The datagrams of the carrier, if both ends know them.
+    pub(crate) fn datagrams(&self) -> Option<Datagrams> {
+        match self {
+            Self::Quic(half) => Datagrams::quic(&half.connection),
+            Self::Unix(_) => None,
+            Self::WebSocket { .. } => self.queues().map(Datagrams::queued),
+        }
+    }
+
+    /// Where datagrams wait for [`Self::write_datagrams`]; QUIC needs none of it.
+    pub(crate) fn queues(&self) -> Option<Arc<Queues>> {
+        match self {
+            Self::WebSocket { datagrams: Some(feed), .. } => Some(feed.0.clone()),
+            Self::Quic(_) | Self::Unix(_) | Self::WebSocket { datagrams: None, .. } => None,
+        }
+    }
+
+    /// Gives datagrams to the carrier, all at once. Not cancel-safe.
+    pub(crate) async fn write_datagrams(&mut self, datagrams: Vec<Bytes>) -> Result<(), LinkError> {
+        let Self::WebSocket { sink, .. } = self else { return Ok(()) };
+        for datagram in datagrams {
+            sink.feed(Message::Binary(datagram)).await.map_err(|e| lost(&e))?;
+        }
+        sink.flush().await.map_err(|e| lost(&e))
     }
 
     /// Gives all bytes to the carrier. Not cancel-safe.
@@ -127,7 +171,7 @@ impl WriteHalf {
         match self {
             Self::Quic(half) => half.stream.write_chunk(bytes).await.map_err(|e| lost(&e)),
             Self::Unix(half) => half.write_all(&bytes).await.map_err(|e| lost(&e)),
-            Self::WebSocket(sink) => sink.send(Message::Binary(bytes)).await.map_err(|e| lost(&e)),
+            Self::WebSocket { sink, .. } => sink.send(Message::Binary(bytes)).await.map_err(|e| lost(&e)),
         }
     }
 
@@ -139,7 +183,7 @@ impl WriteHalf {
                 Err(e) if e.kind() != io::ErrorKind::NotConnected => Err(lost(&e)),
                 _ => Ok(()),
             },
-            Self::WebSocket(sink) => sink.close().await.map_err(|e| lost(&e)),
+            Self::WebSocket { sink, .. } => sink.close().await.map_err(|e| lost(&e)),
         }
     }
 

@@ -1,4 +1,5 @@
-//! Carriers of a link: framed bytes over QUIC, WebSocket over TLS, or a unix socket; and HTTPS for the command line.
+//! Carriers of a link: framed bytes over QUIC, WebSocket over TLS, or a unix socket, and datagrams beside them over the
+//! first two; and HTTPS for the command line.
 //!
 //! Knows frames as wholes and reads none of them: whom to trust, what to answer and when to dial again is decided by
 //! the machines above. A client dials with [`dial`] or [`unix::dial`]; a server accepts with [`quic::Listener`],
@@ -7,6 +8,7 @@
 mod address;
 mod connection;
 mod credentials;
+mod datagrams;
 mod dial;
 mod error;
 mod half;
@@ -20,6 +22,7 @@ pub mod websocket;
 pub use address::{BadServerAddress, ServerAddress};
 pub use connection::{Carrier, Connection, Receiver, Sender};
 pub use credentials::Credentials;
+pub use datagrams::Datagrams;
 pub use dial::{AttemptError, DialError, PreferCarrier, dial};
 pub use error::{LinkError, TrySendError};
 pub use tls::Trust;

@@ -46,6 +46,20 @@ pub const QUIC_INCOMING_MAX: usize = 1024;
 /// Bytes that one unlooked-at peer may make the server hold: a client hello with a large key share is under 4 kB.
 pub const QUIC_INCOMING_BYTES_MAX: u64 = 8 * 1024;
 
+/// The longest datagram beside frames, as the relay's form of it allows.
+pub const DATAGRAM_BYTES_MAX: usize = model::relay::DATAGRAM_BYTES_MAX;
+/// Datagrams that wait on one link and in one direction, in bytes: four bursts of 64 kB as interfaces hand them out. At
+/// 100 Mbit/s they wait 20 ms; then the oldest are lost, and who sends too fast hears of it.
+pub const DATAGRAM_QUEUE_BYTES_MAX: usize = 256 * 1024;
+/// Datagrams written to a WebSocket at a time: a frame waits for no more than these.
+pub const DATAGRAM_BATCH_BYTES: usize = 16 * 1024;
+/// What datagrams leave of a QUIC packet for frames: QUIC puts datagrams first, and a flood of them would keep a frame
+/// back for as long as it lasts. A stream's header has 25 bytes at most.
+pub const QUIC_FRAME_SHARE_BYTES: usize = 64;
+/// Bytes of a WebSocket that the kernel takes before it has sent what was there (TCP_NOTSENT_LOWAT in tcp(7)): what it
+/// holds cannot be overtaken by a frame, and waits without a bound of ours.
+pub const TCP_UNSENT_BYTES_MAX: u32 = 128 * 1024;
+
 /// QUIC connections at once, unless configured: each costs about 50 kB when idle.
 pub const CONNECTIONS_MAX_DEFAULT: usize = 20_000;
 /// QUIC connections that have not opened their stream yet. More wait unlooked-at.

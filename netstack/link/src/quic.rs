@@ -1,4 +1,4 @@
-//! A link over QUIC: one bidirectional stream that the client opens. Knows no fallback: that is `dial`.
+//! A link over QUIC: one bidirectional stream that the client opens, and datagrams (RFC 9221). Knows no fallback: that is `dial`.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,9 +21,9 @@ use crate::address::ServerAddress;
 use crate::connection::{Carrier, Connection};
 use crate::half::{ReadHalf, WriteHalf};
 use crate::limits::{
-    CONNECTIONS_MAX_DEFAULT, HALF_OPEN_MAX_DEFAULT, QUIC_IDLE_MAX, QUIC_INCOMING_BYTES_MAX,
-    QUIC_INCOMING_MAX, QUIC_KEEP_ALIVE, QUIC_RESET_INTERVAL, QUIC_TIME_MAX, QUIC_WINDOW_BYTES,
-    RETRY_ABOVE_DEFAULT,
+    CONNECTIONS_MAX_DEFAULT, DATAGRAM_QUEUE_BYTES_MAX, HALF_OPEN_MAX_DEFAULT, QUIC_IDLE_MAX,
+    QUIC_INCOMING_BYTES_MAX, QUIC_INCOMING_MAX, QUIC_KEEP_ALIVE, QUIC_RESET_INTERVAL, QUIC_TIME_MAX,
+    QUIC_WINDOW_BYTES, RETRY_ABOVE_DEFAULT,
 };
 use crate::tls::{ALPN_LINK, Certificate, TlsError, Trust};
 
@@ -247,7 +247,8 @@ fn transport() -> TransportConfig {
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(1))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
-        .datagram_receive_buffer_size(None)
+        .datagram_receive_buffer_size(Some(DATAGRAM_QUEUE_BYTES_MAX))
+        .datagram_send_buffer_size(DATAGRAM_QUEUE_BYTES_MAX)
         .stream_receive_window(VarInt::from_u32(QUIC_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(QUIC_WINDOW_BYTES))
         .send_window(QUIC_WINDOW_BYTES.into())

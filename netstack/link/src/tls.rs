@@ -75,6 +75,8 @@ pub enum Trust {
     /// other. So a server needs no certificate that anybody vouches for, and an authority that errs opens nothing.
     /// What is sent before the proof (a `Hello`) holds no secret.
     Anchor,
+    /// The server with this TLS key, see [`Certificate::fingerprint`]: a relay, which the snapshot names by it.
+    Pinned(Fingerprint),
     /// A certificate that the public authorities (webpki-roots) or one of the named file vouch for.
     Authorities {
         /// More authorities, in PEM.
@@ -90,13 +92,16 @@ impl Trust {
     pub(crate) const fn channel(&self, exporter: [u8; 32]) -> Channel {
         match self {
             Self::Authorities { proxied: true, .. } => Channel::Proxied,
-            Self::Anchor | Self::Authorities { proxied: false, .. } => Channel::Exporter(exporter),
+            Self::Anchor | Self::Pinned(_) | Self::Authorities { proxied: false, .. } => {
+                Channel::Exporter(exporter)
+            }
         }
     }
 
     pub(crate) async fn client_config(&self) -> Result<ClientConfig, TlsError> {
         match self {
             Self::Anchor => client_config(Arc::new(KeyVerifier { expected: None }), STRICT),
+            Self::Pinned(key) => client_config(Arc::new(KeyVerifier { expected: Some(*key) }), STRICT),
             Self::Authorities { extra_ca_file, proxied } => {
                 let verifier = authorities(extra_ca_file.as_deref()).await?;
                 client_config(verifier, if *proxied { LENIENT } else { STRICT })

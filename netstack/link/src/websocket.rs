@@ -1,10 +1,11 @@
-//! A link over WebSocket: one frame is one binary message. Trusts the caller for what lies below (TLS, proxies).
+//! A link over WebSocket: one frame or one datagram is one binary message. Trusts the caller for what lies below (TLS, proxies).
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures_util::{Sink, Stream, StreamExt as _};
+use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use model::limits::HANDSHAKE_TIME_MAX;
@@ -15,14 +16,16 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::handshake::server::{self, create_response_with_body};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WebSocketError, Message};
 
 use crate::address::ServerAddress;
 use crate::connection::{Carrier, Connection};
+use crate::datagrams::{Feed, HEADER, HEADER_VALUE, Queues};
 use crate::half::{ReadHalf, WriteHalf};
-use crate::limits::{FRAME_WIRE_BYTES_MAX, READ_BYTES_MAX};
+use crate::limits::{FRAME_WIRE_BYTES_MAX, READ_BYTES_MAX, TCP_UNSENT_BYTES_MAX};
 use crate::tls::{ALPN_HTTP, Trust, exporter};
 
 /// Where a server serves links.
@@ -72,13 +75,14 @@ pub fn upgrade<B, R: Default>(
     channel: Channel,
     remote: SocketAddr,
 ) -> Result<(Response<R>, impl Future<Output = io::Result<Connection>> + Send + use<B, R>), NotWebSocket> {
-    let response = create_response_with_body(request, R::default).map_err(Box::new)?;
+    let mut response = create_response_with_body(request, R::default).map_err(Box::new)?;
+    let datagrams = agree(request.headers(), response.headers_mut());
     let upgraded = hyper::upgrade::on(request);
     let connection = async move {
         let upgraded = timeout(HANDSHAKE_TIME_MAX, upgraded).await?.map_err(io::Error::other)?;
         let socket =
             WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config())).await;
-        Ok(from_stream(socket, channel, remote))
+        Ok(connection(socket, channel, remote, datagrams))
     };
     Ok((response, connection))
 }
@@ -92,14 +96,42 @@ pub async fn accept<S>(stream: S, channel: Channel, remote: SocketAddr) -> Resul
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let handshake = tokio_tungstenite::accept_async_with_config(stream, Some(config()));
+    let mut datagrams = Known::Not;
+    #[expect(clippy::result_large_err, reason = "tungstenite's own type")]
+    let answer = |request: &server::Request, mut response: server::Response| {
+        datagrams = agree(request.headers(), response.headers_mut());
+        Ok(response)
+    };
+    let handshake = tokio_tungstenite::accept_hdr_async_with_config(stream, answer, Some(config()));
     let socket = timeout(HANDSHAKE_TIME_MAX, handshake).await.map_err(io::Error::from)?.map_err(Box::new)?;
-    Ok(from_stream(socket, channel, remote))
+    Ok(connection(socket, channel, remote, datagrams))
 }
 
-/// Takes an open WebSocket of tungstenite, whoever opened it. Its message limits are the caller's: no message may be
-/// longer than [`FRAME_WIRE_BYTES_MAX`]. `channel` and `remote` as in [`upgrade`].
-pub fn from_stream<S>(socket: S, channel: Channel, remote: SocketAddr) -> Connection
+/// Who knows datagrams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Known {
+    /// Not this end, as the other did not ask for them.
+    Not,
+    /// This end alone; what is taken for one is dropped. A proxy may have kept the answer from us.
+    Here,
+    /// Both ends.
+    Both,
+}
+
+/// A server's answer to whether it knows datagrams.
+fn agree(request: &HeaderMap, response: &mut HeaderMap) -> Known {
+    if !asks_for_datagrams(request) {
+        return Known::Not;
+    }
+    response.insert(HEADER, HeaderValue::from_static(HEADER_VALUE));
+    Known::Both
+}
+
+fn asks_for_datagrams(headers: &HeaderMap) -> bool {
+    headers.get(HEADER).is_some_and(|value| value == HEADER_VALUE)
+}
+
+fn connection<S>(socket: S, channel: Channel, remote: SocketAddr, datagrams: Known) -> Connection
 where
     S: Stream<Item = Result<Message, WebSocketError>>
         + Sink<Message, Error = WebSocketError>
@@ -107,7 +139,10 @@ where
         + 'static,
 {
     let (sink, stream) = socket.split();
-    let (read, write) = (ReadHalf::websocket(stream), WriteHalf::websocket(sink));
+    let queues = Arc::new(Queues::default());
+    let feed = |is_known: bool| is_known.then(|| Feed(queues.clone()));
+    let read = ReadHalf::websocket(stream, feed(datagrams != Known::Not));
+    let write = WriteHalf::websocket(sink, feed(datagrams == Known::Both));
     Connection::new(Carrier::WebSocket, channel, read, write).with_remote(remote)
 }
 
@@ -121,9 +156,23 @@ pub(crate) async fn connect(
     let stream = connect_tls(server, remote, tls).await?;
     let channel = trust.channel(exporter(stream.get_ref().1)?);
     let url = format!("wss://{}{PATH}", server.authority());
-    let (socket, _) =
-        tokio_tungstenite::client_async_with_config(url, stream, Some(config())).await.map_err(Box::new)?;
-    Ok(from_stream(socket, channel, remote))
+    let mut request = url.into_client_request().map_err(Box::new)?;
+    request.headers_mut().insert(HEADER, HeaderValue::from_static(HEADER_VALUE));
+    let (socket, response) = tokio_tungstenite::client_async_with_config(request, stream, Some(config()))
+        .await
+        .map_err(Box::new)?;
+    let datagrams = if asks_for_datagrams(response.headers()) { Known::Both } else { Known::Here };
+    Ok(connection(socket, channel, remote, datagrams))
+}
+
+/// Makes a TCP connection fit for links: what is written goes at once, and little waits in the kernel where no frame can
+/// overtake it. A server calls it for what it accepts.
+///
+/// # Errors
+/// What setsockopt(2) says.
+pub fn prepare(tcp: &TcpStream) -> io::Result<()> {
+    tcp.set_nodelay(true)?;
+    socket2::SockRef::from(tcp).set_tcp_notsent_lowat(TCP_UNSENT_BYTES_MAX)
 }
 
 /// TLS with HTTP/1.1 to one address of the server.
@@ -135,6 +184,6 @@ pub(crate) async fn connect_tls(
     tls.alpn_protocols = vec![ALPN_HTTP.to_vec()];
     let name = ServerName::try_from(server.host_text()).map_err(io::Error::other)?;
     let tcp = TcpStream::connect(remote).await?;
-    tcp.set_nodelay(true)?;
+    prepare(&tcp)?;
     TlsConnector::from(Arc::new(tls)).connect(name, tcp).await
 }

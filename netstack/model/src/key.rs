@@ -139,6 +139,19 @@ impl PrivateKey {
         PublicKey(x25519_dalek::PublicKey::from(&self.0).to_bytes())
     }
 
+    /// 32 bytes that only the two holders of a pair of keys can make, for one purpose: HMAC-SHA256 (RFC 2104) over the
+    /// purpose, keyed with their X25519 secret. `None` if the other key is of low order.
+    pub fn agree(&self, other: &PublicKey, purpose: &str) -> Option<Zeroizing<[u8; 32]>> {
+        let shared = self.0.diffie_hellman(&x25519_dalek::PublicKey::from(other.0));
+        if !shared.was_contributory() {
+            return None;
+        }
+        let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(shared.as_bytes()).ok()?;
+        mac.update(b"warren agree 1\0");
+        mac.update(purpose.as_bytes());
+        Some(Zeroizing::new(mac.finalize().into_bytes().into()))
+    }
+
     /// Proves possession to whoever holds the other half: HMAC-SHA256 (RFC 2104) over the digest, keyed with
     /// the X25519 secret that both sides share. `None` if the other key is of low order.
     pub fn prove(&self, other: &PublicKey, over: &Digest) -> Option<Proof> {

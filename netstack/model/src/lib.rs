@@ -13,6 +13,7 @@ pub mod limits;
 pub mod name;
 pub mod patch;
 pub mod refusal;
+pub mod relay;
 pub mod signed;
 pub mod snapshot;
 mod text;

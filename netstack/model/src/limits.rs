@@ -41,6 +41,15 @@ pub const TOKEN_TTL_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// An address rests for a day before another device gets it, so that no old connection finds a stranger.
 pub const ADDRESS_REST: Duration = Duration::from_secs(24 * 3600);
 
+/// What one device tells another about where it may be reached: sixteen addresses and what goes with them, sealed. Fits
+/// a datagram of the smallest MTU of IPv6 (RFC 8200, section 5).
+pub const HINT_BYTES_MAX: usize = 1024;
+
+/// Life of a pass to relays: they serve this long while the server is gone. Renewed at each attach and at half of it.
+pub const RELAY_PASS_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Relays that a snapshot names: a device measures each.
+pub const RELAYS_MAX: usize = 32;
+
 /// Tunnel MTU: 1500 less 80 bytes for IPv6, UDP and WireGuard (WireGuard paper, section 5.4.6).
 pub const MTU_DEFAULT: u16 = 1420;
 /// TTL of a mesh name in seconds: a renamed or revoked device is forgotten in half a minute.

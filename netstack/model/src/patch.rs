@@ -17,7 +17,7 @@ use crate::zone::{RecordSet, Zone};
 pub struct Patch {
     /// The node's own part, if it changed.
     #[n(0)]
-    pub own: Option<Own>,
+    pub own: Option<Box<Own>>,
     /// Peers that are new or different.
     #[n(1)]
     pub peers_set: Vec<(PublicKey, Peer)>,
@@ -49,7 +49,7 @@ impl Patch {
     pub fn diff(before: &Snapshot, after: &Snapshot) -> Self {
         let (peers_set, peers_gone) = diff_maps(&before.peers, &after.peers);
         Self {
-            own: (before.own != after.own).then(|| after.own.clone()),
+            own: (before.own != after.own).then(|| Box::new(after.own.clone())),
             peers_set,
             peers_gone,
             zone: ZonePatch::diff(&before.zone, &after.zone),
@@ -59,7 +59,7 @@ impl Patch {
     /// Turns a snapshot into the next one. Whether it was the right one, the digest says.
     pub fn apply(self, snapshot: &mut Snapshot) {
         if let Some(own) = self.own {
-            snapshot.own = own;
+            snapshot.own = *own;
         }
         apply_map(&mut snapshot.peers, self.peers_set, &self.peers_gone);
         self.zone.apply(&mut snapshot.zone);
@@ -70,7 +70,7 @@ impl Patch {
     pub fn inverse(&self, before: &Snapshot) -> Self {
         let (peers_set, peers_gone) = inverse_of_map(&before.peers, &self.peers_set, &self.peers_gone);
         Self {
-            own: self.own.is_some().then(|| before.own.clone()),
+            own: self.own.is_some().then(|| Box::new(before.own.clone())),
             peers_set,
             peers_gone,
             zone: self.zone.inverse(&before.zone),
@@ -174,6 +174,7 @@ mod tests {
             block,
             mtu,
             hub_keys: None,
+            relays: None,
         };
         let origin: Name = "home.internal".parse().expect("a name");
         let mut snapshot = Snapshot::empty(own, Zone::new(origin.clone(), block));

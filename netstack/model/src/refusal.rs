@@ -83,6 +83,7 @@ codes! {
     45 ConnectionTimedOut "connection-timed-out" "see `warren ping NAME` for whether the device answers, and its firewall for the port";
     46 OutsideMesh "outside-mesh" "name a device of the mesh: see `warren status`; a proxy reaches others with --proxy-outside";
     47 TypeUnknown "type-unknown" "name a type such as A, AAAA, TXT, SRV or PTR, or its number as in TYPE65";
+    48 PassInvalid "pass-invalid" "the device gets a new pass from its server when it is attached: see `warren status`";
 }
 
 impl<C> Encode<C> for Code {

@@ -11,6 +11,7 @@ use crate::hub::HubKeys;
 use crate::id::{NodeId, TenantId};
 use crate::key::{AnchorSecret, Digest, PublicKey};
 use crate::name::Label;
+use crate::relay::RelayPlace;
 use crate::signed::{Signed, Statement};
 use crate::time::Timestamp;
 use crate::version::{Held, Version};
@@ -62,6 +63,10 @@ pub struct Own {
     /// The hub's keys, for devices. `None` while there is no hub yet.
     #[n(8)]
     pub hub_keys: Option<Signed<HubKeys>>,
+    /// Relays on other machines, for devices; at most [`crate::limits::RELAYS_MAX`]. `None` if there is none: then the
+    /// bytes, and so the digest, are those of a version that knew no relays.
+    #[n(9)]
+    pub relays: Option<Vec<RelayPlace>>,
 }
 
 /// Whether a node may take part in the mesh.

@@ -3,6 +3,7 @@
 
 mod carriers;
 mod closing;
+mod datagrams;
 mod dialing;
 mod hostile;
 mod https;

@@ -3,7 +3,7 @@
 //! `ping` is an exception: the agent sends a line for each reply. `connect` is another: after its answer the socket
 //! carries a connection.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -97,6 +97,16 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         kind: Option<String>,
     },
+    /// What stands in the way of direct paths to other devices.
+    DoctorPaths {
+        /// Which profile.
+        profile: Label,
+    },
+    /// What the NAT before this device does, and where it may be reached.
+    Netcheck {
+        /// Which profile.
+        profile: Label,
+    },
     /// Forget the identity.
     Logout {
         /// Which profile.
@@ -119,7 +129,9 @@ pub enum Answer {
         /// Where it went.
         address: IpAddr,
     },
-    /// To `DoctorDns`.
+    /// To `Netcheck`.
+    Netcheck(Box<Netcheck>),
+    /// To `DoctorDns` and `DoctorPaths`.
     Findings {
         /// In the order of importance; empty when all is well.
         findings: Vec<Finding>,
@@ -223,8 +235,17 @@ pub struct Peer {
     pub name: Label,
     /// Its key.
     pub key: PublicKey,
-    /// `via hub` for now; `direct …` or `relayed` later.
+    /// `direct ADDRESS`, `relayed`, `via hub`, or `idle` while nobody talks to it.
     pub path: String,
+    /// Seconds for which it has been that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_seconds: Option<u64>,
+    /// Microseconds to the peer and back, as measured on the path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round_trip_micros: Option<u64>,
+    /// Why it is not direct, if it should be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why_not_direct: Option<String>,
     /// Last handshake, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handshake_at: Option<Timestamp>,
@@ -248,6 +269,48 @@ pub struct Pong {
     pub round_trip_micros: Option<u64>,
     /// How it went.
     pub path: String,
+}
+
+/// Where a device is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Netcheck {
+    /// [`super::SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// The servers of STUN that were asked.
+    pub servers: Vec<SocketAddr>,
+    /// What is before it for IPv4: `no NAT`, `a NAT that keeps its port and …`, `a symmetric NAT that …`, `no UDP`; `none`
+    /// where there is no server.
+    pub ipv4: String,
+    /// The same for IPv6.
+    pub ipv6: String,
+    /// Where its peers are told to look for it.
+    pub candidates: Vec<Reachable>,
+    /// A port that its router opened for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port_mapping: Option<SocketAddr>,
+    /// Relays on other machines.
+    pub relays: Vec<RelayDistance>,
+}
+
+/// An address at which a device may be reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reachable {
+    /// The address.
+    pub address: SocketAddr,
+    /// `local`, `reflexive`, `mapped` or `seen`.
+    pub kind: String,
+}
+
+/// How far a relay is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayDistance {
+    /// Its name.
+    pub name: Label,
+    /// There and back, once measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round_trip_micros: Option<u64>,
+    /// Whether peers find this device there.
+    pub is_home: bool,
 }
 
 /// Something that a doctor found.

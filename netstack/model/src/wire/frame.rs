@@ -2,11 +2,13 @@
 
 use minicbor::{Decode, Encode};
 
+use crate::address::Endpoint;
 use crate::id::{DeviceId, TenantId, TokenId};
 use crate::key::{AnchorKey, Fingerprint, IdentityKey, Nonce, Proof, PublicKey, Signature};
 use crate::limits::REMARK_BYTES_MAX;
 use crate::patch::Patch;
 use crate::refusal::Refusal;
+use crate::relay::RelayPass;
 use crate::signed::Signed;
 use crate::snapshot::{Stamp, Standing};
 use crate::time::Timestamp;
@@ -71,6 +73,10 @@ frames! {
     14 Heard,
     15 Refused,
     16 Retry,
+    17 Hint,
+    18 Hinted,
+    19 Services,
+    20 AttachRelay,
 }
 
 /// Node to server, first: which versions it speaks, whom it expects.
@@ -335,6 +341,63 @@ pub struct Heard {
     /// Of the heartbeat.
     #[n(0)]
     pub sequence: u64,
+}
+
+/// Device to server: for another device of the tenant, sealed so that only that one can read it. Given on at once or
+/// not at all.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Hint {
+    /// For whom.
+    #[n(0)]
+    pub to: DeviceId,
+    /// At most [`crate::limits::HINT_BYTES_MAX`].
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub sealed: Vec<u8>,
+}
+
+/// Server to device: a [`Hint`] for it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Hinted {
+    /// From whom: the server knows by the link.
+    #[n(0)]
+    pub from: DeviceId,
+    /// As it was given.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub sealed: Vec<u8>,
+}
+
+/// Server to device, once it is enrolled or attached, and again when something in it is another: what else there is for
+/// it. A device that does not know the frame does without.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+#[cbor(map)]
+pub struct Services {
+    /// Where STUN is answered (RFC 8489), two ports of one machine first: who is behind a NAT learns there what it does.
+    #[n(0)]
+    pub stun: Vec<Endpoint>,
+    /// Lets the device use the tenant's relays on other machines. Replaces the one before.
+    #[n(1)]
+    pub pass: Option<Signed<RelayPass>>,
+}
+
+/// Device to relay, in place of an [`Attach`]: the identity key, and the anchor's word that it may use the tenant's
+/// relays. A relay's [`Welcome`] proves no anchor: its TLS key is named in the snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct AttachRelay {
+    /// What the signature is over.
+    #[n(0)]
+    pub claim: AttachClaim,
+    /// By the identity key over the transcript.
+    #[n(1)]
+    pub signature: Signature,
+    /// Names the identity.
+    #[n(2)]
+    pub pass: Signed<RelayPass>,
+    /// Signed the pass. The relay knows its fingerprint.
+    #[n(3)]
+    pub anchor: AnchorKey,
 }
 
 /// Either way, last: why the link ends. Changes nothing that is held: only a snapshot does.
