@@ -9,7 +9,9 @@ mod engine;
 mod frames;
 mod names;
 mod packets;
+mod relayed;
 mod responses;
+mod stun;
 mod tokens;
 mod uapi;
 
@@ -24,6 +26,8 @@ pub const TARGETS: &[(&str, Fuzzed)] = &[
     ("frames", frames::check),
     ("names", names::check),
     ("packets", packets::check),
+    ("relayed", relayed::check),
+    ("stun", stun::check),
     ("responses", responses::check),
     ("tokens", tokens::check),
     ("uapi", uapi::check),

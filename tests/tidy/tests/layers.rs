@@ -10,6 +10,7 @@ use tidy::graph::{arrows, closure, workspace};
 const LAYERS: &[(&str, u8)] = &[
     ("model", 1),
     ("chacha", 1),
+    ("stun", 1),
     ("datagrams", 2),
     ("engine", 3),
     ("control", 3),
@@ -48,6 +49,7 @@ const BESIDE: &[(&str, &str, &str)] = &[
 const ONLY: &[(&str, &[&str], &str)] = &[
     ("model", &[], "it is the ground"),
     ("chacha", &[], "it seals bytes and knows nothing of packets; what is dangerous in it stays small"),
+    ("stun", &[], "it is a protocol of everybody's; who asks whom is its users' business"),
     ("datagrams", &[], "it moves bytes of anybody; what is dangerous in it stays small"),
     ("wireguard", &["model", "chacha"], "it is the protocol of the paper, whatever mesh speaks it"),
     ("stack", &[], "it carries packets of anybody; meshes, keys and names are its owner's"),
@@ -80,7 +82,7 @@ struct Never {
 const NEVER: &[Never] = &[
     Never { crates: &["model"], reach: &[IO, NETLINK, RANDOMNESS], because: "it is the ground" },
     Never {
-        crates: &["chacha"],
+        crates: &["chacha", "stun"],
         reach: &[IO, NETLINK],
         because: "it computes on the bytes that it is given",
     },
