@@ -8,6 +8,7 @@ use model::wire::{Channel, Frame, Remark};
 
 use crate::change::Change;
 use crate::observed::Observed;
+use crate::paths::PathInput;
 
 /// What the shell tells a node.
 #[derive(Debug, Clone)]
@@ -43,6 +44,9 @@ pub enum Input {
     HostChanged,
     /// Which WireGuard carries the packets, for the server's operator; when it is known, and when it is another.
     Engine(Remark),
+    /// Whether that WireGuard can be told which way a peer's packets go; it can unless the shell says otherwise. Where it
+    /// cannot, the hub carries what is for other devices.
+    Steers(bool),
     /// The answer to [`crate::Output::Observe`].
     Observed(Result<Observed, String>),
     /// The answer to [`crate::Output::Apply`].
@@ -52,6 +56,8 @@ pub enum Input {
         /// Done, or why not.
         result: Result<(), String>,
     },
+    /// Something about the paths to peers. A hub takes no notice.
+    Path(PathInput),
     /// The answer to [`crate::Output::Resolve`].
     Resolved {
         /// What was asked for.

@@ -11,9 +11,10 @@ use std::net::SocketAddr;
 
 use ipnet::IpNet;
 use model::limits::TENANTS_MAX;
+use model::relay::RelayPass;
 use model::token::OnboardingToken;
 use model::wire::Remark;
-use model::{AnchorKey, DeviceId, Endpoint, Held, NodeId, PublicKey, Snapshot, TenantId};
+use model::{AnchorKey, DeviceId, Endpoint, Held, NodeId, PublicKey, Signed, Snapshot, TenantId};
 
 use crate::guard::Guard;
 use contents::Scope;
@@ -36,6 +37,8 @@ pub struct Ledger {
     pins: BTreeMap<TenantId, Pin>,
     /// Where named endpoints were found last.
     pub(crate) addresses: BTreeMap<Endpoint, SocketAddr>,
+    /// The last pass to relays: kept, as they are needed most while there is no server that gives another.
+    pub(crate) pass: Option<Signed<RelayPass>>,
 }
 
 /// A wish to join. The token is kept so that a crash in the midst of it needs nobody's help, and forgotten with the
@@ -81,7 +84,7 @@ pub(crate) enum Unpinned {
 pub struct Rules<'a> {
     /// Who the node is.
     pub node: NodeId,
-    /// The node's own WireGuard key: no peer of itself.
+    /// The node's own WireGuard key, which no other node has.
     pub wireguard: PublicKey,
     /// The limits of a hub.
     pub guard: Option<&'a Guard>,
@@ -89,7 +92,14 @@ pub struct Rules<'a> {
 
 impl Default for Ledger {
     fn default() -> Self {
-        Self { up: true, joining: None, enrolment: None, pins: BTreeMap::new(), addresses: BTreeMap::new() }
+        Self {
+            up: true,
+            joining: None,
+            enrolment: None,
+            pins: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            pass: None,
+        }
     }
 }
 

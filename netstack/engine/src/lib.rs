@@ -20,6 +20,7 @@ mod names;
 mod node;
 mod observed;
 mod output;
+pub mod paths;
 mod pulse;
 mod reconciler;
 mod saver;

@@ -2,8 +2,10 @@
 
 mod host;
 mod link;
+mod paths;
 mod report;
 
+use model::relay::RelayPlace;
 use model::time::Deadline;
 use model::wire::Remark;
 use model::{NodeId, Refusal, Standing};
@@ -17,6 +19,7 @@ use crate::ledger::{Joining, Ledger, Rules};
 use crate::merge::Merge;
 use crate::names::Names;
 use crate::output::Output;
+use crate::paths::Paths;
 use crate::pulse::Pulse;
 use crate::reconciler::Reconciler;
 use crate::saver::Saver;
@@ -35,6 +38,12 @@ pub(crate) struct Machines {
     endpoints: Endpoints,
     names: Names,
     reconciler: Reconciler,
+    /// `None` for a hub, which everybody reaches where it is.
+    paths: Option<Paths>,
+    /// Whether the host's WireGuard can be told which way a peer's packets go.
+    steers: bool,
+    /// Relays on other machines, as they were told last.
+    places: Vec<RelayPlace>,
     /// Whether the host was settled when it was asked last.
     was_settled: bool,
     /// Since the node was attached last.
@@ -55,9 +64,16 @@ enum Aim {
 }
 
 impl Machines {
-    pub(crate) fn new(config: NodeConfig, ledger: Ledger) -> Self {
+    pub(crate) fn new(config: NodeConfig, ledger: Ledger, seed_of_paths: [u8; 32]) -> Self {
         let durable = ledger.holdings().map(|(tenant, held, _)| (tenant, held)).collect();
+        let paths = match config.role {
+            Role::Hub { .. } => None,
+            Role::Device { .. } => Some(Paths::new(config.wireguard.clone(), seed_of_paths)),
+        };
         Self {
+            paths,
+            steers: true,
+            places: Vec::new(),
             saver: Saver::new(durable),
             session: Session::new(),
             intake: Intake::default(),
@@ -86,6 +102,7 @@ impl Machines {
         for tenant in self.ledger.tenants().collect::<Vec<_>>() {
             self.take_tenant(tenant, turn);
         }
+        self.show_pass(turn);
         self.weigh_removals();
         self.session.set_revoked(self.is_revoked(), turn.mono());
     }
@@ -105,6 +122,8 @@ impl Machines {
             Input::Applied { change, result } => {
                 self.reconciler.take_applied(self.merge.desired(), &change, result, turn);
             }
+            Input::Path(input) => self.path(input, turn),
+            Input::Steers(steers) => self.set_steers(steers, turn),
             Input::Resolved { endpoint, address } => self.resolved(&endpoint, address, turn),
         }
     }
@@ -115,6 +134,7 @@ impl Machines {
             turn.push(Output::Persist(self.ledger.to_bytes()));
         }
         self.endpoints.advance(turn);
+        self.advance_paths(turn);
         self.reconciler.advance(self.merge.desired(), turn);
         if let Some(reason) = self.session.advance(self.aim() != Aim::Nothing, turn) {
             self.link_error = Some(reason.into());
@@ -133,6 +153,7 @@ impl Machines {
         [
             self.saver.deadline(),
             self.endpoints.deadline(),
+            self.paths.as_ref().and_then(Paths::poll_timeout),
             self.reconciler.deadline(),
             self.session.deadline(),
             self.pulse.deadline(),

@@ -28,6 +28,8 @@ pub(crate) struct Merge {
     owners: BTreeMap<PublicKey, TenantId>,
     /// Who else names the key of another tenant's peer.
     rivals: BTreeMap<PublicKey, BTreeSet<TenantId>>,
+    /// Peers whose packets the hub carries: what they have is the hub's meanwhile, as it has the block.
+    left_to_hub: BTreeSet<PublicKey>,
     /// Peers whose endpoint has to be resolved.
     named: BTreeMap<PublicKey, Endpoint>,
     up: bool,
@@ -74,6 +76,7 @@ impl Merge {
             shares: BTreeMap::new(),
             owners: BTreeMap::new(),
             rivals: BTreeMap::new(),
+            left_to_hub: BTreeSet::new(),
             named: BTreeMap::new(),
             up,
             desired: Desired::default(),
@@ -113,6 +116,28 @@ impl Merge {
         self.named.get(key)
     }
 
+    /// Whose peer a key is.
+    pub(crate) fn owner(&self, key: &PublicKey) -> Option<TenantId> {
+        self.owners.get(key).copied()
+    }
+
+    /// All peers.
+    pub(crate) fn keys(&self) -> Vec<PublicKey> {
+        self.owners.keys().copied().collect()
+    }
+
+    /// Leaves a peer's packets to the hub, or takes them back. Says whether that is news.
+    pub(crate) fn leave_to_hub(&mut self, key: &PublicKey, leave: bool, ledger: &Ledger) -> bool {
+        let is_news = if leave { self.left_to_hub.insert(*key) } else { self.left_to_hub.remove(key) };
+        let owner = self.owner(key).and_then(|tenant| ledger.snapshot(tenant));
+        let peer = owner.and_then(|snapshot| snapshot.peers.get(key));
+        let allowed = peer.filter(|_| !leave).map(|peer| peer.allowed.iter().copied().collect());
+        if is_news && let Some(setting) = self.interface_mut().and_then(|i| i.peers.get_mut(key)) {
+            setting.allowed = allowed.unwrap_or_default();
+        }
+        is_news
+    }
+
     /// Takes all of a tenant anew, or lets go of it if the ledger holds nothing of it.
     pub(crate) fn take_tenant(
         &mut self,
@@ -147,7 +172,8 @@ impl Merge {
         ledger: &Ledger,
         endpoints: &Endpoints,
     ) -> Touched {
-        let peer = ledger.snapshot(tenant).and_then(|s| s.peers.get(key));
+        // Devices share one list of peers, so each finds itself in it.
+        let peer = ledger.snapshot(tenant).and_then(|s| s.peers.get(key)).filter(|_| *key != self.own);
         let find = |e: &Endpoint| endpoints.address(e).or_else(|| ledger.addresses.get(e).copied());
         match (self.owners.get(key).copied(), peer) {
             (Some(owner), Some(_)) if owner != tenant => {
@@ -189,9 +215,10 @@ impl Merge {
                 self.named.remove(key);
             }
         }
+        let is_left = self.left_to_hub.contains(key);
         let setting = PeerSetting {
             key: *key,
-            allowed: peer.allowed.iter().copied().collect(),
+            allowed: peer.allowed.iter().copied().filter(|_| !is_left).collect(),
             endpoint: address,
             keepalive_seconds: peer.keepalive_seconds,
         };
@@ -204,6 +231,7 @@ impl Merge {
     fn remove_peer(&mut self, key: &PublicKey) {
         self.owners.remove(key);
         self.named.remove(key);
+        self.left_to_hub.remove(key);
         if let Some(interface) = self.interface_mut() {
             interface.peers.remove(key);
         }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use model::time::Deadline;
 use model::{Mono, Now, Zone};
 use rand_chacha::ChaCha20Rng;
-use rand_core::SeedableRng as _;
+use rand_core::{Rng as _, SeedableRng as _};
 
 use crate::config::NodeConfig;
 use crate::input::Input;
@@ -33,9 +33,12 @@ impl Node {
     /// A node with the ledger as loaded. What that holds is kept at once, before any link. Nothing is asked of the
     /// shell before the first [`Self::handle_timeout`], which is due at once. `seed` is 32 random bytes.
     pub fn new(config: NodeConfig, ledger: Ledger, seed: [u8; 32]) -> Self {
+        let mut rng = ChaCha20Rng::from_seed(seed);
+        let mut seed_of_paths = [0; 32];
+        rng.fill_bytes(&mut seed_of_paths);
         Self {
-            machines: Machines::new(config, ledger),
-            rng: ChaCha20Rng::from_seed(seed),
+            machines: Machines::new(config, ledger, seed_of_paths),
+            rng,
             outputs: VecDeque::new(),
             told: None,
         }

@@ -8,11 +8,11 @@ use model::{Endpoint, Generation, MeshAddresses, TenantId, Zone};
 
 use crate::change::Change;
 use crate::event::Event;
+use crate::paths::PathOutput;
 
 /// What a node wants of its shell. `Dial`, `Persist`, `Observe`, `Apply` and `Resolve` are answered by one input
 /// each; changes are done in the order given.
 #[derive(Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "made one at a time, moved to the shell and gone")]
 pub enum Output {
     /// Connect to the server. Answered by `LinkUp` or `LinkDown`.
     Dial,
@@ -29,6 +29,8 @@ pub enum Output {
     Apply(Change),
     /// Tell Magic DNS.
     Names(NamesUpdate),
+    /// Something about the paths to peers. A hint is given out only while there is no link.
+    Path(PathOutput),
     /// Ask the machine's own resolver, as it is without Warren. Only for endpoints with a name.
     Resolve(Endpoint),
     /// Log and count this.
@@ -75,6 +77,7 @@ impl fmt::Debug for Output {
             Self::Observe => f.write_str("Observe"),
             Self::Apply(change) => f.debug_tuple("Apply").field(change).finish(),
             Self::Names(update) => f.debug_tuple("Names").field(update).finish(),
+            Self::Path(output) => f.debug_tuple("Path").field(output).finish(),
             Self::Resolve(endpoint) => write!(f, "Resolve({endpoint})"),
             Self::Event(event) => f.debug_tuple("Event").field(event).finish(),
         }

@@ -10,6 +10,7 @@ use model::{
 };
 
 use crate::change::Change;
+use crate::paths::{Candidate, Mapping, PathStatus};
 
 /// What a node says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +37,10 @@ pub struct Status {
     pub link_error: Option<String>,
     /// What is wrong now, one line each. Empty when all is well.
     pub problems: Vec<String>,
+    /// Where a device may be reached, as its peers are told.
+    pub candidates: Vec<Candidate>,
+    /// How the NAT before a device maps. `None`: nobody asked yet, or a hub.
+    pub mapping: Option<Mapping>,
 }
 
 /// How the link is.
@@ -95,6 +100,8 @@ pub struct PeerStatus {
     pub endpoint: Option<Endpoint>,
     /// The endpoint's address as resolved last.
     pub endpoint_address: Option<SocketAddr>,
+    /// How packets reach it, if it is talked to and has no fixed place.
+    pub path: Option<PathStatus>,
 }
 
 /// A change that could not be made.

@@ -152,7 +152,8 @@ impl Agent {
             }
             Output::Names(update) => self.serve(update),
             Output::Resolve(endpoint) => self.tell(Input::Resolved { endpoint, address: None }),
-            Output::Event(_) => {}
+            // It has no data plane: the server's work is measured.
+            Output::Path(_) | Output::Event(_) => {}
         }
     }
 

@@ -134,7 +134,7 @@ impl Hub {
             Output::Observe => vec![Input::Observed(Ok(self.host.clone()))],
             Output::Hangup => panic!("the node distrusts its server: {:?}", self.node.status().link_error),
             Output::Resolve(endpoint) => vec![Input::Resolved { endpoint, address: None }],
-            Output::Apply(_) | Output::Names(_) | Output::Event(_) => Vec::new(),
+            Output::Apply(_) | Output::Names(_) | Output::Path(_) | Output::Event(_) => Vec::new(),
         };
         for input in inputs {
             self.now.mono = self.now.mono + STEP;
@@ -167,6 +167,7 @@ impl Directory {
             block,
             mtu: 1420,
             hub_keys: None,
+            relays: None,
         };
         let zone = Zone::new("home.internal".parse().expect("a name"), block);
         let version = Version { generation: Generation(1), ..Version::default() };

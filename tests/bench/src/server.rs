@@ -29,6 +29,7 @@ impl Apid {
         let child = Command::new(program())
             .args(["--allow-root", "--hub-user", "root"])
             .args(["--public-url", &format!("https://{address}"), "--listen", &address.to_string()])
+            .args(["--stun-listen", "off"])
             .arg("--state-dir")
             .arg(folder.path())
             .arg("--socket")

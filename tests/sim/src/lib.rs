@@ -8,6 +8,7 @@ mod host;
 mod judge;
 mod link;
 mod machine;
+pub mod mesh;
 mod paths;
 mod queue;
 mod replica;

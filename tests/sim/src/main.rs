@@ -4,11 +4,14 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use sim::{Outcome, Scenario, Verbosity, clock, run};
+use model::key::Digest;
+use sim::mesh::{self, MeshOutcome};
+use sim::{Outcome, Scenario, Verbosity, Violation, clock, run};
 
 const USAGE: &str = "usage: sim --seed N [--trace]      replays one seed and tells its story
        sim --seeds N | A..B          runs seeds 0 to N-1, or A to B-1
-       sim --minutes M [--from N]    runs seeds from N on for so long";
+       sim --minutes M [--from N]    runs seeds from N on for so long
+       sim --mesh …                  the same for paths between devices behind NATs";
 
 /// What to do.
 enum Task {
@@ -17,12 +20,56 @@ enum Task {
     Soak { from: u64, minutes: u64 },
 }
 
+/// Which world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    /// Nodes and servers.
+    Servers,
+    /// Devices and NATs.
+    Mesh,
+}
+
+/// How a run of either world ended.
+struct Ended {
+    violation: Option<Violation>,
+    story: String,
+    digest: Digest,
+    events: u64,
+}
+
+impl Of {
+    fn run(self, seed: u64, verbosity: Verbosity) -> Ended {
+        match self {
+            Self::Servers => {
+                let Outcome { violation, story, digest, events, .. } = run(Scenario::new(seed), verbosity);
+                Ended { violation, story, digest, events }
+            }
+            Self::Mesh => {
+                let MeshOutcome { violation, story, digest, events, .. } = mesh::run(seed, verbosity);
+                Ended { violation, story, digest, events }
+            }
+        }
+    }
+
+    const fn flag(self) -> &'static str {
+        match self {
+            Self::Servers => "",
+            Self::Mesh => "--mesh ",
+        }
+    }
+}
+
 fn main() -> ExitCode {
-    match parse(&std::env::args().skip(1).collect::<Vec<_>>()) {
-        Some(Task::Replay { seed, verbosity }) => replay(seed, verbosity),
-        Some(Task::Range { from, to }) => many(from, to, None),
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let (of, words) = match words.split_first() {
+        Some((first, rest)) if first == "--mesh" => (Of::Mesh, rest),
+        _ => (Of::Servers, &*words),
+    };
+    match parse(words) {
+        Some(Task::Replay { seed, verbosity }) => replay(of, seed, verbosity),
+        Some(Task::Range { from, to }) => many(of, from, to, None),
         Some(Task::Soak { from, minutes }) => {
-            many(from, u64::MAX, Some(Instant::now() + Duration::from_secs(60 * minutes)))
+            many(of, from, u64::MAX, Some(Instant::now() + Duration::from_secs(60 * minutes)))
         }
         None => {
             complain(USAGE);
@@ -51,15 +98,15 @@ fn parse(words: &[String]) -> Option<Task> {
     })
 }
 
-fn replay(seed: u64, verbosity: Verbosity) -> ExitCode {
-    let outcome = run(Scenario::new(seed), verbosity);
+fn replay(of: Of, seed: u64, verbosity: Verbosity) -> ExitCode {
+    let outcome = of.run(seed, verbosity);
     say(outcome.story.trim_end());
     say(&format!("digest {}", outcome.digest));
-    report(seed, &outcome)
+    report(of, seed, &outcome)
 }
 
 /// Runs seeds on all processors; each run is alone on its thread.
-fn many(from: u64, to: u64, until: Option<Instant>) -> ExitCode {
+fn many(of: Of, from: u64, to: u64, until: Option<Instant>) -> ExitCode {
     let began = Instant::now();
     let (next, done, events, failed) =
         (AtomicU64::new(from), AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
@@ -68,10 +115,10 @@ fn many(from: u64, to: u64, until: Option<Instant>) -> ExitCode {
         if seed >= to || until.is_some_and(|until| Instant::now() >= until) {
             return;
         }
-        let outcome = run(Scenario::new(seed), Verbosity::Silent);
+        let outcome = of.run(seed, Verbosity::Silent);
         done.fetch_add(1, Ordering::Relaxed);
         events.fetch_add(outcome.events, Ordering::Relaxed);
-        if report(seed, &outcome) != ExitCode::SUCCESS {
+        if report(of, seed, &outcome) != ExitCode::SUCCESS {
             failed.store(true, Ordering::Relaxed);
         }
     };
@@ -87,12 +134,13 @@ fn many(from: u64, to: u64, until: Option<Instant>) -> ExitCode {
 }
 
 /// One line for a run that failed, none for another.
-fn report(seed: u64, outcome: &Outcome) -> ExitCode {
+fn report(of: Of, seed: u64, outcome: &Ended) -> ExitCode {
     let Some(violation) = &outcome.violation else { return ExitCode::SUCCESS };
     complain(&format!(
-        "seed {seed} failed: {} at {}; replay: cargo run -p sim -- --seed {seed}",
+        "seed {seed} failed: {} at {}; replay: cargo run -p sim -- {}--seed {seed}",
         violation.invariant,
-        clock(violation.at)
+        clock(violation.at),
+        of.flag()
     ));
     ExitCode::FAILURE
 }

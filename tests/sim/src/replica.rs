@@ -53,6 +53,8 @@ impl Replica {
             zone_suffix: "internal".parse().expect("a name"),
             hub_endpoint_host: EndpointHost::Name("vpn.example.org".parse().expect("a name")),
             hub_endpoint: None,
+            relays: Vec::new(),
+            stun: Vec::new(),
             shared,
         };
         self.control = Some(Control::new(config, dice.bytes()));

@@ -15,7 +15,6 @@ use super::{Ledger, Pin, Rejection, Rules};
 
 /// What a server offers.
 #[derive(Debug, Clone)]
-#[expect(clippy::large_enum_variant, reason = "made one at a time, and gone when accepted")]
 pub enum Offer {
     /// A whole snapshot, in CBOR.
     Whole {

@@ -113,7 +113,9 @@ impl Contents<'_> {
         key: &PublicKey,
         peer: &Peer,
     ) -> Result<(), Rejection> {
-        check(*key != self.rules.wireguard, "the node is a peer of itself")?;
+        // Devices share one list of peers, so each finds itself in it, as what it is.
+        let is_own = *key == self.rules.wireguard;
+        check(!is_own || peer.node == self.rules.node, "the node's key is another's")?;
         if peer.node == NodeId::Hub && !hub_keys.is_some_and(|keys| keys.names(key)) {
             return Err(Rejection::HubKey(*key));
         }

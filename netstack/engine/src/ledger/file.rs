@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use minicbor::bytes::{ByteSlice, ByteVec};
 use minicbor::{Decode, Decoder, Encode, Encoder};
 use model::key::Digest;
+use model::relay::RelayPass;
 use model::snapshot::Stamp;
 use model::wire::Remark;
 use model::{AnchorKey, DeviceId, Endpoint, Signed, TenantId};
@@ -54,6 +55,8 @@ struct Head {
     pins: Vec<PinRow>,
     #[n(4)]
     addresses: Vec<(Endpoint, SocketAddr)>,
+    #[n(5)]
+    pass: Option<Signed<RelayPass>>,
 }
 
 #[derive(Encode, Decode)]
@@ -149,6 +152,7 @@ impl Ledger {
             enrolment: self.enrolment.map(|e| EnrolmentRow { anchor: e.anchor, device: e.device }),
             pins: self.pins.iter().map(|(tenant, pin)| pin_row(*tenant, pin)).collect(),
             addresses: self.addresses.iter().map(|(e, a)| (e.clone(), *a)).collect(),
+            pass: self.pass.clone(),
         }
     }
 
@@ -167,6 +171,7 @@ impl Ledger {
             enrolment: head.enrolment.map(|e| Enrolment { anchor: e.anchor, device: e.device }),
             pins: head.pins.into_iter().map(pin).collect(),
             addresses: head.addresses.into_iter().collect(),
+            pass: head.pass,
         }
     }
 

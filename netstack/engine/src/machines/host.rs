@@ -52,6 +52,7 @@ impl Machines {
             Some(_) | None => self.names.gone(tenant),
         };
         turn.out.extend(update.map(Output::Names));
+        self.point_relays(turn);
     }
 
     pub(super) fn set_up(&mut self, up: bool, turn: &mut Turn<'_>) {
@@ -63,6 +64,8 @@ impl Machines {
         self.merge.set_up(up);
         self.want_endpoints(turn);
         self.reconciler.mark_all(self.merge.desired());
+        self.point_all_paths(turn);
+        self.point_relays(turn);
         if up {
             let holdings = self.ledger.holdings();
             let updates = holdings.filter_map(|(tenant, held, s)| self.names.whole(tenant, held, s));
@@ -109,6 +112,7 @@ impl Machines {
             self.reconciler.repoint(&touched.key);
         }
         self.reconciler.mark(Subject::Peer(touched.key));
+        self.point_paths(&touched.key, turn);
         if let Some(event) = &touched.event {
             turn.event(event.clone());
         }

@@ -11,6 +11,7 @@ use crate::config::Role;
 use crate::event::Event;
 use crate::ledger::{Enrolment, Freshness, Joining, Offer, Rejection, Unpinned};
 use crate::output::Output;
+use crate::paths::PathOutput;
 use crate::pulse::News;
 use crate::session::Wait;
 use crate::turn::Turn;
@@ -83,13 +84,20 @@ impl Machines {
             Frame::Patched(Patched { stamp, tenant, from, patch }) => {
                 self.take_offer(Offer::Patch { tenant, stamp, from, patch }, turn);
             }
-            Frame::Heard(_) | Frame::Unknown(_) => {}
+            Frame::Hinted(hinted) => self.hinted(hinted, turn),
+            Frame::Services(services) if self.session.is_attached() => {
+                turn.push(Output::Path(PathOutput::StunAt(services.stun)));
+                self.take_pass(services.pass, turn);
+            }
+            Frame::Services(_) | Frame::Heard(_) | Frame::Unknown(_) => {}
             Frame::Hello(_)
             | Frame::Enrol(_)
             | Frame::Attach(_)
             | Frame::AttachHub(_)
+            | Frame::AttachRelay(_)
             | Frame::Holding(_)
             | Frame::Resync(_)
+            | Frame::Hint(_)
             | Frame::Heartbeat(_) => self.distrust("a frame that only nodes send", turn),
         }
     }

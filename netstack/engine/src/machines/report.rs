@@ -3,6 +3,7 @@
 use model::wire::Remark;
 use model::{Code, Held, Mono, Snapshot, Standing, TenantId, Zone};
 
+use crate::paths::Paths;
 use crate::status::{PeerStatus, Status, TenantStatus};
 
 use super::Machines;
@@ -19,12 +20,14 @@ impl Machines {
             joining: self.ledger.joining.is_some(),
             device: self.ledger.device(),
             settled: self.settled(),
-            tenants: tenants.filter_map(|(t, held, s)| self.tenant_status(t, held, s)).collect(),
+            tenants: tenants.filter_map(|(t, held, s)| self.tenant_status(t, held, s, now)).collect(),
             failing: self.reconciler.failing(now).collect(),
             drift_total: self.reconciler.drift_total(),
             last_refusal: self.last_refusal.clone(),
             link_error: self.link_error.clone(),
             problems: self.problems().take(PROBLEMS_MAX).collect(),
+            candidates: self.paths.as_ref().map(Paths::candidates).unwrap_or_default(),
+            mapping: self.paths.as_ref().and_then(Paths::mapping),
         }
     }
 
@@ -37,8 +40,15 @@ impl Machines {
         self.problems().take(PROBLEMS_MAX).map(|problem| Remark::new(&problem)).collect()
     }
 
-    fn tenant_status(&self, tenant: TenantId, held: Held, snapshot: &Snapshot) -> Option<TenantStatus> {
+    fn tenant_status(
+        &self,
+        tenant: TenantId,
+        held: Held,
+        snapshot: &Snapshot,
+        now: Mono,
+    ) -> Option<TenantStatus> {
         let own = &snapshot.own;
+        let own_key = self.config.wireguard.public();
         let rejection = self.intake.reasons().find(|(t, _)| **t == tenant);
         Some(TenantStatus {
             tenant,
@@ -52,12 +62,14 @@ impl Machines {
             peers: snapshot
                 .peers
                 .iter()
+                .filter(|(key, _)| **key != own_key)
                 .map(|(key, peer)| PeerStatus {
                     key: *key,
                     node: peer.node,
                     name: peer.name.clone(),
                     allowed: peer.allowed.clone(),
                     endpoint: peer.endpoint.clone(),
+                    path: self.paths.as_ref().and_then(|paths| paths.status(key, now)),
                     endpoint_address: peer.endpoint.as_ref().and_then(|e| self.endpoints.address(e)),
                 })
                 .collect(),

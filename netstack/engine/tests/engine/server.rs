@@ -48,6 +48,7 @@ impl Tenant {
             block,
             mtu: 1420,
             hub_keys: None,
+            relays: None,
         };
         let zone = Zone::new(format!("t{number}.internal").parse().expect("a name"), block);
         let version = Version { generation: Generation(1), ..Version::default() };

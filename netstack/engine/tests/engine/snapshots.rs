@@ -297,3 +297,25 @@ fn snapshots_before_attaching_are_not_listened_to() {
     world.push(whole);
     assert_eq!(world.count("server is not to be trusted"), 1);
 }
+
+/// Puts the node's own key among the peers, as that of this node.
+fn with_own_key(world: &mut World, node: NodeId) -> Frame {
+    let own = world.config.wireguard.public();
+    world.server.tenant().edit(|t| {
+        let neighbour = t.key_of(0);
+        let peer = t.snapshot.peers.get(&neighbour).cloned().expect("a neighbour");
+        t.snapshot.peers.insert(own, model::Peer { node, ..peer });
+    })
+}
+
+#[test]
+fn a_device_finds_itself_among_the_peers_and_passes_itself_over() {
+    let mut world = session::device();
+    let (held, node) = (world.node.status().tenants[0].held, world.server.tenant().snapshot.own.node);
+    let frame = with_own_key(&mut world, node);
+    world.push([frame]);
+    assert_ne!(world.node.status().tenants[0].held, held, "taken");
+    assert_eq!(world.changes, [], "and nothing to do");
+    assert!(world.node.status().settled);
+    refused("inconsistent", |world| vec![with_own_key(world, NodeId::Device(device(0)))]);
+}

@@ -1,11 +1,13 @@
 //! One node in its world: drives it as a shell would, in virtual time, and lets things go wrong.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use engine::paths::PathOutput;
 use engine::{Change, Event, Guard, Input, Ledger, LedgerError, NamesUpdate, Node, NodeConfig, Output, Role};
 use model::wire::{Channel, Frame, Remark};
-use model::{IdentitySecret, Mono, Nonce, Now, PrivateKey, Timestamp};
+use model::{DeviceId, IdentitySecret, Mono, Nonce, Now, PrivateKey, PublicKey, Timestamp};
 
 use crate::host::Host;
 use crate::server::Server;
@@ -35,6 +37,9 @@ pub(crate) struct World {
     pub(crate) changes: Vec<Change>,
     pub(crate) events: Vec<Event>,
     pub(crate) names: Vec<NamesUpdate>,
+    pub(crate) paths: Vec<PathOutput>,
+    /// The devices that are peers, as the shell is told.
+    pub(crate) devices: BTreeMap<PublicKey, DeviceId>,
     pub(crate) dials: u32,
     pub(crate) persists: u32,
     pub(crate) observes: u32,
@@ -89,6 +94,8 @@ impl World {
             changes: Vec::new(),
             events: Vec::new(),
             names: Vec::new(),
+            paths: Vec::new(),
+            devices: BTreeMap::new(),
             dials: 0,
             persists: 0,
             observes: 0,
@@ -220,6 +227,11 @@ impl World {
                 self.answer(Input::Applied { change, result });
             }
             Output::Names(update) => self.names.push(update),
+            Output::Path(PathOutput::Peer { key, device: Some(device) }) => {
+                self.devices.insert(key, device);
+            }
+            Output::Path(PathOutput::Peer { key, device: None }) => drop(self.devices.remove(&key)),
+            Output::Path(output) => self.paths.push(output),
             Output::Resolve(endpoint) => {
                 self.resolves += 1;
                 self.answer(Input::Resolved { endpoint, address: self.resolves_to });

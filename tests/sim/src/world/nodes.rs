@@ -185,6 +185,8 @@ impl World {
                 let delay = self.dice.host.millis(1, 30);
                 self.soon(delay, Happening::Synced { machine: index, life, ok });
             }
+            // Nobody talks here: paths have a world of their own, `mesh`.
+            Output::Path(_) => {}
             Output::Observe => {
                 let at = self.host_at(index);
                 self.queue.at(at, Happening::Observe { machine: index, life });

@@ -1,0 +1,115 @@
+//! The paths' side of a node: which peers there are, and what a way means for hints and for the host.
+
+use model::limits::RELAYS_MAX;
+use model::relay::RelayPass;
+use model::wire::{Hint, Hinted};
+use model::{NodeId, PublicKey, Signed};
+
+use crate::change::Subject;
+use crate::output::Output;
+use crate::paths::{PathInput, PathOutput, Way};
+use crate::turn::Turn;
+
+use super::Machines;
+
+impl Machines {
+    pub(super) fn path(&mut self, input: PathInput, turn: &Turn<'_>) {
+        if let Some(paths) = &mut self.paths {
+            paths.handle(input, turn.mono());
+        }
+    }
+
+    pub(super) fn hinted(&mut self, hinted: Hinted, turn: &Turn<'_>) {
+        self.path(PathInput::Hinted { from: hinted.from, sealed: hinted.sealed }, turn);
+    }
+
+    /// Tells the paths what became of a peer.
+    pub(super) fn point_paths(&mut self, key: &PublicKey, turn: &Turn<'_>) {
+        let tenant = self.merge.owner(key).filter(|_| self.ledger.up);
+        let peer = tenant.and_then(|tenant| self.ledger.snapshot(tenant)).and_then(|s| s.peers.get(key));
+        let device = peer.and_then(|peer| match peer.node {
+            // A peer with a fixed place needs no path.
+            NodeId::Device(device) => peer.endpoint.is_none().then_some(device),
+            NodeId::Hub => None,
+        });
+        // Elsewhere the paths say what is left to the hub.
+        if !self.steers && self.paths.is_some() {
+            self.leave_to_hub(key, device.is_some());
+        }
+        self.path(PathInput::Peer { key: *key, device: device.filter(|_| self.steers) }, turn);
+    }
+
+    /// The host's WireGuard can be steered from now on, or cannot.
+    pub(super) fn set_steers(&mut self, steers: bool, turn: &Turn<'_>) {
+        if self.paths.is_none() || std::mem::replace(&mut self.steers, steers) == steers {
+            return;
+        }
+        for key in self.merge.keys() {
+            self.leave_to_hub(&key, false);
+            self.point_paths(&key, turn);
+        }
+    }
+
+    fn leave_to_hub(&mut self, key: &PublicKey, leave: bool) {
+        if self.merge.leave_to_hub(key, leave, &self.ledger) {
+            self.reconciler.mark(Subject::Peer(*key));
+        }
+    }
+
+    /// Tells the paths of all peers: the node takes part again, or no longer.
+    pub(super) fn point_all_paths(&mut self, turn: &Turn<'_>) {
+        for key in self.merge.keys() {
+            self.point_paths(&key, turn);
+        }
+    }
+
+    /// Keeps a pass, and hands it on.
+    pub(super) fn take_pass(&mut self, pass: Option<Signed<RelayPass>>, turn: &mut Turn<'_>) {
+        if self.paths.is_some() && pass.is_some() && pass != self.ledger.pass {
+            self.ledger.pass = pass;
+            self.saver.touch();
+            self.show_pass(turn);
+        }
+    }
+
+    /// Hands the pass on that is kept.
+    pub(super) fn show_pass(&self, turn: &mut Turn<'_>) {
+        if let (Some(pass), Some(enrolment)) = (self.ledger.pass.clone(), self.ledger.enrolment) {
+            turn.push(Output::Path(PathOutput::Pass { pass, anchor: enrolment.anchor }));
+        }
+    }
+
+    /// Tells which relays there are on other machines, if that is news.
+    pub(super) fn point_relays(&mut self, turn: &mut Turn<'_>) {
+        if self.paths.is_none() {
+            return;
+        }
+        let mut named = self.ledger.holdings().filter(|_| self.ledger.up);
+        let mut places = named.find_map(|(_, _, snapshot)| snapshot.own.relays.clone()).unwrap_or_default();
+        places.truncate(RELAYS_MAX);
+        if places != self.places {
+            self.places.clone_from(&places);
+            turn.push(Output::Path(PathOutput::Places(places)));
+        }
+    }
+
+    /// Does what is due, and gives out what the paths want.
+    pub(super) fn advance_paths(&mut self, turn: &mut Turn<'_>) {
+        let Some(paths) = &mut self.paths else { return };
+        if paths.poll_timeout().is_some_and(|deadline| deadline.at <= turn.now.mono) {
+            paths.handle_timeout(turn.now.mono);
+        }
+        while let Some(output) = self.paths.as_mut().and_then(|paths| paths.poll_output()) {
+            match output {
+                PathOutput::Hint { to, sealed } if self.session.is_attached() => {
+                    turn.push(Output::Send(Hint { to, sealed }.into()));
+                }
+                PathOutput::Steer { peer, way } => {
+                    self.leave_to_hub(&peer, way == Way::ViaHub);
+                    turn.push(Output::Path(output));
+                }
+                _ => turn.push(Output::Path(output)),
+            }
+        }
+    }
+}

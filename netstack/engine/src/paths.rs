@@ -1,0 +1,342 @@
+//! How packets reach each peer: directly, over a relay, or through the hub. Sans-IO, and apart from snapshots, which hold
+//! nothing of it: what is found here is forgotten when the program ends.
+//!
+//! ```text
+//!   traffic, hints, datagrams, relays, addresses ──▶ Paths ──▶ datagrams, hints, "steer this peer there"
+//!                                                     ├─ local: where we may be reached, by STUN and by what is told
+//!                                                     └─ peer, one for each that is talked to
+//!                                                         ├─ session: hints and probes, sealed
+//!                                                         └─ route: one for each address, and one for the relay
+//! ```
+//!
+//! A peer that nobody talks to costs nothing here: its packets go to the relay, and the first of them begins the search.
+//! Only a ping that was answered makes a path, and only answers keep it: what a server, a relay or a peer says about an
+//! address makes it a candidate and no more.
+
+mod address;
+mod guess;
+mod local;
+mod packet;
+mod peer;
+mod route;
+mod seal;
+mod session;
+mod talk;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use model::time::Deadline;
+use model::{DeviceId, Mono, PrivateKey, PublicKey};
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng as _, SeedableRng as _};
+
+pub use address::{CandidateKind, Mapping};
+use local::Local;
+use packet::{HintBody, Packet, Tag};
+use peer::{Around, Peer, Wish};
+use session::Session;
+pub use talk::{Candidate, PathInput, PathOutput, PathStatus, RelayId, Way, WhyNotDirect};
+
+/// The least time between two looks at one peer that nothing happened to.
+const MOMENT: Duration = Duration::from_millis(1);
+
+/// Whether a datagram at WireGuard's socket may be for [`Paths`]: what is not costs no more than this look.
+pub fn concerns(datagram: &[u8]) -> bool {
+    matches!(packet::parse(datagram), Some(Packet::Probe(_))) || stun::response(datagram).is_some()
+}
+
+/// The paths of one device.
+#[derive(Debug)]
+pub struct Paths {
+    private: PrivateKey,
+    own: PublicKey,
+    rng: ChaCha20Rng,
+    known: BTreeMap<PublicKey, DeviceId>,
+    keys: BTreeMap<DeviceId, PublicKey>,
+    /// Those that are talked to.
+    peers: BTreeMap<PublicKey, Peer>,
+    tags: BTreeMap<Tag, PublicKey>,
+    local: Local,
+    relays: Vec<RelayId>,
+    out: VecDeque<PathOutput>,
+    /// When each peer is due, and the same by time.
+    due: BTreeMap<PublicKey, Mono>,
+    queue: BTreeSet<(Mono, PublicKey)>,
+    /// What every peer was last told of: candidates and relays.
+    told: (u64, Vec<RelayId>),
+}
+
+impl Paths {
+    /// `seed` is 32 random bytes.
+    pub fn new(private: PrivateKey, seed: [u8; 32]) -> Self {
+        Self {
+            own: private.public(),
+            private,
+            rng: ChaCha20Rng::from_seed(seed),
+            known: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            tags: BTreeMap::new(),
+            local: Local::default(),
+            relays: Vec::new(),
+            out: VecDeque::new(),
+            due: BTreeMap::new(),
+            queue: BTreeSet::new(),
+            told: (0, Vec::new()),
+        }
+    }
+
+    /// Takes what the shell says. Drain [`Self::poll_output`] afterwards.
+    pub fn handle(&mut self, input: PathInput, now: Mono) {
+        match input {
+            PathInput::Peer { key, device } => self.set_peer(&key, device),
+            PathInput::Interfaces(addresses) => self.local.set_interfaces(addresses),
+            PathInput::Mapped(address) => self.local.set_mapped(address),
+            PathInput::StunServers(servers) => self.local.set_servers(servers),
+            PathInput::Moved => {
+                self.local.moved();
+                self.touch_all(|peer| peer.moved(now));
+            }
+            PathInput::Relays(relays) => self.relays = relays,
+            PathInput::Datagram { from, bytes } if stun::is_stun(&bytes) => {
+                self.local.answered(from, &bytes, now);
+            }
+            PathInput::Datagram { from, bytes } => {
+                if let Some(Packet::Probe(packet)) = packet::parse(&bytes) {
+                    self.take_probe(&packet, Some(address::canonical(from)), RelayId::SERVER, now);
+                }
+            }
+            PathInput::Relayed { relay, from, bytes } => match packet::parse(&bytes) {
+                Some(Packet::Probe(packet)) => self.take_probe(&packet, None, relay, now),
+                Some(Packet::Hint(packet)) => self.take_hint(from, &packet, now),
+                None => {}
+            },
+            PathInput::Hinted { from, sealed } => {
+                if let Some(Packet::Hint(packet)) = packet::parse(&sealed) {
+                    self.take_hint(from, &packet, now);
+                }
+            }
+            PathInput::Wanted(key) => {
+                if let Some(peer) = self.peer(&key, now) {
+                    peer.wanted(now);
+                    self.local.refresh(now);
+                    self.touch(key);
+                }
+            }
+            PathInput::Counted { peer, sent, received } => {
+                if let Some(counted) = self.peers.get_mut(&peer) {
+                    counted.counted(sent, received, now);
+                    self.touch(peer);
+                }
+            }
+        }
+        self.advance(now);
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Mono) {
+        self.advance(now);
+    }
+
+    /// The next thing to do. Call until it is `None`.
+    pub fn poll_output(&mut self) -> Option<PathOutput> {
+        self.out.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] is due. Ask again after each call of another method.
+    pub fn poll_timeout(&self) -> Option<Deadline> {
+        let local = self.local.deadline().map(|at| Deadline { at, why: "ask where we are" });
+        let peers = self.queue.first().map(|(at, _)| Deadline { at: *at, why: "look for a path" });
+        local.into_iter().chain(peers).min()
+    }
+
+    /// How packets go to a peer. `None`: nobody talks to it, or it is none.
+    pub fn status(&self, peer: &PublicKey, now: Mono) -> Option<PathStatus> {
+        let peer = self.peers.get(peer)?;
+        Some(PathStatus {
+            way: peer.way(),
+            age: now.since(peer.way_since()),
+            round_trip: peer.round_trip(),
+            why_not_direct: peer.why_not_direct(self.local.mapping(), now),
+        })
+    }
+
+    /// Where this device may be reached, as a hint says it.
+    pub fn candidates(&self) -> Vec<Candidate> {
+        let adverts = self.local.candidates();
+        adverts.into_iter().map(|a| Candidate { address: a.address, kind: a.kind }).collect()
+    }
+
+    /// How the NAT in front of this device maps. `None`: nobody asked yet.
+    pub fn mapping(&self) -> Option<Mapping> {
+        self.local.mapping()
+    }
+
+    /// Learns anew where this device may be reached, unless that is fresh.
+    pub fn refresh(&mut self, now: Mono) {
+        self.local.refresh(now);
+        self.advance(now);
+    }
+
+    fn set_peer(&mut self, key: &PublicKey, device: Option<DeviceId>) {
+        let device = device.filter(|_| *key != self.own);
+        let before = match device {
+            Some(device) => self.known.insert(*key, device),
+            None => self.known.remove(key),
+        };
+        if before == device {
+            return;
+        }
+        if let Some(before) = before {
+            self.keys.remove(&before);
+            self.drop_peer(key);
+        }
+        if let Some(device) = device {
+            self.keys.insert(device, *key);
+        }
+        self.out.push_back(PathOutput::Peer { key: *key, device });
+    }
+
+    fn drop_peer(&mut self, key: &PublicKey) {
+        if let Some(peer) = self.peers.remove(key) {
+            self.tags.remove(&peer.tag());
+            self.schedule(*key, None);
+            self.out.push_back(PathOutput::Watch { peer: *key, on: false });
+        }
+    }
+
+    /// A peer that is talked to from now on, if it is a peer.
+    fn peer(&mut self, key: &PublicKey, now: Mono) -> Option<&mut Peer> {
+        if !self.peers.contains_key(key) {
+            let device = *self.known.get(key)?;
+            let (mut tag, mut epoch) = (Tag::default(), [0; 16]);
+            self.rng.fill_bytes(&mut tag);
+            self.rng.fill_bytes(&mut epoch);
+            let session = Session::new(&self.private, self.own, *key, tag, epoch)?;
+            let way = Way::Relayed(self.relays.first().copied().unwrap_or(RelayId::SERVER));
+            self.tags.insert(tag, *key);
+            self.peers.insert(*key, Peer::new(device, session, way, now));
+            self.out.push_back(PathOutput::Watch { peer: *key, on: true });
+        }
+        self.peers.get_mut(key)
+    }
+
+    fn take_hint(&mut self, from: DeviceId, packet: &packet::HintPacket<'_>, now: Mono) {
+        let Some(key) = self.keys.get(&from).copied() else { return };
+        let is_new = !self.peers.contains_key(&key);
+        let Some(peer) = self.peer(&key, now) else { return };
+        if peer.take_hint(packet, now) {
+            self.local.refresh(now);
+            self.touch(key);
+        } else if is_new {
+            self.drop_peer(&key);
+        }
+    }
+
+    fn take_probe(
+        &mut self,
+        packet: &packet::ProbePacket<'_>,
+        from: Option<SocketAddr>,
+        by: RelayId,
+        now: Mono,
+    ) {
+        let Some(key) = self.tags.get(&packet.tag).copied() else { return };
+        self.with_peer(&key, now, |peer, around, wishes| {
+            // What is not the peer's is as if it had not come.
+            let _ = peer.take_probe(packet, from, by, around, wishes);
+        });
+        self.touch(key);
+    }
+
+    /// Lets the peer be looked at in this turn.
+    fn touch(&mut self, key: PublicKey) {
+        self.schedule(key, Some(Mono::default()));
+    }
+
+    fn touch_all(&mut self, act: impl Fn(&mut Peer)) {
+        self.peers.values_mut().for_each(act);
+        let keys: Vec<PublicKey> = self.peers.keys().copied().collect();
+        keys.into_iter().for_each(|key| self.touch(key));
+    }
+
+    fn schedule(&mut self, key: PublicKey, at: Option<Mono>) {
+        let before = match at {
+            Some(at) => self.due.insert(key, at),
+            None => self.due.remove(&key),
+        };
+        if let Some(before) = before {
+            self.queue.remove(&(before, key));
+        }
+        self.queue.extend(at.map(|at| (at, key)));
+    }
+
+    /// Lets those do what is due that are due.
+    fn advance(&mut self, now: Mono) {
+        let requests = self.local.advance(now, &mut self.rng);
+        self.out.extend(requests.into_iter().map(|(to, bytes)| PathOutput::Probe { to, bytes }));
+        loop {
+            let news = (self.local.version(), &self.relays);
+            if (self.told.0, &self.told.1) != news {
+                self.told = (news.0, news.1.clone());
+                self.touch_all(|_| {});
+            }
+            let Some((at, key)) = self.queue.first().copied().filter(|(at, _)| *at <= now) else { return };
+            self.with_peer(&key, now, |peer, around, wishes| peer.advance(around, wishes));
+            match self.peers.get(&key) {
+                Some(peer) if !peer.is_cold(now) => {
+                    // What is due at once was just done: a peer never spins.
+                    let next = peer.deadline(&self.relays, now).map(|next| next.max(now + MOMENT));
+                    self.schedule(key, next);
+                }
+                Some(_) => self.drop_peer(&key),
+                None => self.schedule(key, None),
+            }
+            debug_assert!(self.queue.first() != Some(&(at, key)), "each is looked at once");
+        }
+    }
+
+    fn with_peer(
+        &mut self,
+        key: &PublicKey,
+        now: Mono,
+        act: impl FnOnce(&mut Peer, &mut Around<'_>, &mut Vec<Wish>),
+    ) {
+        let hint = HintBody {
+            tag: Tag::default(),
+            epoch: [0; 16],
+            echo: None,
+            number: 0,
+            candidates: self.local.candidates(),
+            relay: self.relays.first().map(|relay| relay.0),
+            mapping: self.local.mapping(),
+        };
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let mut wishes = Vec::new();
+        let mut around = Around {
+            now,
+            rng: &mut self.rng,
+            hint: &hint,
+            hint_version: self.local.version(),
+            relays: &self.relays,
+        };
+        act(peer, &mut around, &mut wishes);
+        let to = peer.device;
+        for wish in wishes {
+            self.out.push_back(match wish {
+                Wish::Probe(to, bytes) => PathOutput::Probe { to, bytes },
+                Wish::Relay(relay, bytes) => PathOutput::Relay { relay, to, bytes },
+                Wish::Hint(sealed) => PathOutput::Hint { to, sealed },
+                Wish::Steer(way) => PathOutput::Steer { peer: *key, way },
+                Wish::Seen(address) => {
+                    self.local.seen(address);
+                    continue;
+                }
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

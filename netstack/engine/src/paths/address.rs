@@ -1,0 +1,111 @@
+//! Addresses at which a device may be reached, and what is known of them before a packet went there. Sends nothing.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use minicbor::{Decode, Encode};
+
+/// Where an address comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(index_only)]
+pub enum CandidateKind {
+    /// An address of an interface of the device.
+    #[n(0)]
+    Local,
+    /// The address that the device's packets have when they come to the server (RFC 8489: server-reflexive).
+    #[n(1)]
+    Reflexive,
+    /// A port that the device's router opened for it when asked (RFC 6886, RFC 6887, UPnP IGD).
+    #[n(2)]
+    Mapped,
+    /// The address that a peer's packets came from (RFC 8445: peer-reflexive).
+    #[n(3)]
+    Seen,
+}
+
+impl fmt::Display for CandidateKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Local => "local",
+            Self::Reflexive => "reflexive",
+            Self::Mapped => "mapped",
+            Self::Seen => "seen",
+        })
+    }
+}
+
+/// How a NAT gives out ports (RFC 4787, section 4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Mapping {
+    /// There is no NAT: packets leave with an address of the device.
+    #[n(0)]
+    None,
+    /// One port for all whom the device talks to.
+    #[n(1)]
+    EndpointIndependent,
+    /// A port for each address and port that the device talks to: "symmetric".
+    #[n(2)]
+    PortDependent,
+    /// No answer comes: UDP is blocked, or the server does not listen.
+    #[n(3)]
+    Blocked,
+}
+
+impl fmt::Display for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::None => "no NAT",
+            Self::EndpointIndependent => "a NAT that keeps its port",
+            Self::PortDependent => "a symmetric NAT",
+            Self::Blocked => "no UDP",
+        })
+    }
+}
+
+/// Whether packets of WireGuard may be sent there at all: a hint comes from a device of the tenant, which is no reason to
+/// let it point us at ourselves, at everybody, or at nothing.
+pub(super) fn may_be_reached(address: SocketAddr) -> bool {
+    let ip = address.ip().to_canonical();
+    let refused = match ip {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_broadcast() || ip.is_link_local() || ip.octets()[0] == 0,
+        // Link-local ones mean nothing without the interface.
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local(),
+    };
+    !refused && !ip.is_multicast() && !ip.is_unspecified() && address.port() != 0
+}
+
+/// As WireGuard's sockets name it: IPv4 as itself.
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_pointed_at_what_is_no_peer() {
+        let check = |text: &str, expect| {
+            assert_eq!(may_be_reached(text.parse().expect("an address")), expect, "{text}");
+        };
+        check("192.0.2.1:51820", true);
+        check("192.168.1.2:1", true);
+        check("100.64.0.1:41641", true);
+        check("[2001:db8::1]:51820", true);
+        check("[fd00::1]:51820", true);
+        check("[::ffff:192.0.2.1]:51820", true);
+        check("127.0.0.1:53", false);
+        check("[::ffff:127.0.0.1]:53", false);
+        check("0.0.0.0:53", false);
+        check("0.1.2.3:53", false);
+        check("255.255.255.255:53", false);
+        check("224.0.0.1:53", false);
+        check("169.254.169.254:80", false);
+        check("[::1]:53", false);
+        check("[::]:53", false);
+        check("[fe80::1]:53", false);
+        check("[ff02::1]:53", false);
+        check("192.0.2.1:0", false);
+    }
+}

@@ -1,0 +1,523 @@
+//! The paths to one peer: which addresses were tried, which answer, which one carries its packets. Knows no other peer.
+//!
+//! ```text
+//!          traffic, or a hint                a ping was answered
+//!  cold ──────────────────────▶ seeking ──────────────────────────▶ direct
+//!   ▲                            │   ▲                                 │
+//!   └──────── no traffic ────────┘   └───── two pings not answered ────┘
+//! ```
+//! In every state but direct the packets are relayed, or go through the hub where no relay carries them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use model::{DeviceId, Mono};
+use rand_chacha::ChaCha20Rng;
+use rand_core::Rng as _;
+
+use super::address::{CandidateKind, Mapping, canonical, may_be_reached};
+use super::guess::guesses;
+use super::packet::{HintBody, HintPacket, Probe, ProbePacket, Tag};
+use super::route::{Route, better};
+use super::seal::HINT_NONCE_BYTES;
+use super::session::{Session, Worth};
+use super::{RelayId, Way, WhyNotDirect};
+
+/// Pings of one search, from its beginning: NATs open with the first, and answers come with the second.
+const SEEK_STEPS: [Duration; 7] = [
+    Duration::ZERO,
+    Duration::from_millis(100),
+    Duration::from_millis(300),
+    Duration::from_millis(700),
+    Duration::from_millis(1500),
+    Duration::from_millis(3000),
+    Duration::from_millis(5000),
+];
+/// Guesses wait for this many steps.
+const GUESS_STEP: usize = 2;
+/// Between the ends of searches that found nothing, while there is traffic; the last is repeated.
+const SEEK_AGAIN: [Duration; 4] =
+    [Duration::from_secs(5), Duration::from_secs(15), Duration::from_secs(30), Duration::from_secs(60)];
+/// A direct path that carries packets is asked so often whether it lives.
+pub(super) const PING_INTERVAL: Duration = Duration::from_secs(1);
+/// One that could be better is measured so often.
+const COMPARE_INTERVAL: Duration = Duration::from_secs(10);
+/// A relay that carries packets is asked so often whether the peer is there.
+const RELAY_PING_INTERVAL: Duration = Duration::from_secs(5);
+/// Without packets for so long, nothing is probed and nothing is kept open.
+pub(super) const TRAFFIC_LIFE: Duration = Duration::from_secs(120);
+/// Between two hints to one peer at least.
+const HINT_INTERVAL: Duration = Duration::from_millis(200);
+/// Candidates of one peer: its hint's, and as many that were seen or guessed.
+const ROUTES_MAX: usize = 32;
+/// A peer that neither a direct path nor a relay reaches is left to the hub after so long.
+const HUB_AFTER: Duration = Duration::from_secs(3);
+
+/// Probes of a peer at once: a search over every candidate with its guesses. What a peer says makes us send no more.
+const BUDGET_MAX: u32 = 256;
+/// And afterwards, a second.
+const BUDGET_PER_SECOND: u32 = 16;
+
+/// What a peer wants done.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// Send this to an address.
+    Probe(SocketAddr, Vec<u8>),
+    /// Send this over a relay.
+    Relay(RelayId, Vec<u8>),
+    /// Tell the peer where we are.
+    Hint(Vec<u8>),
+    /// Its packets go another way.
+    Steer(Way),
+    /// A peer saw us there.
+    Seen(SocketAddr),
+}
+
+/// What the peers share, for one turn.
+pub(super) struct Around<'a> {
+    pub(super) now: Mono,
+    pub(super) rng: &'a mut ChaCha20Rng,
+    /// What a hint says of us.
+    pub(super) hint: &'a HintBody,
+    /// Grows when that changes.
+    pub(super) hint_version: u64,
+    /// The relays that are connected, the nearest first.
+    pub(super) relays: &'a [RelayId],
+}
+
+/// The paths to one peer.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) device: DeviceId,
+    session: Session,
+    routes: BTreeMap<SocketAddr, Route>,
+    over_relay: Route,
+    way: Way,
+    way_since: Mono,
+    traffic_at: Mono,
+    search: Option<Search>,
+    searches: usize,
+    search_at: Option<Mono>,
+    hint_due: bool,
+    hint_sent: Option<(Mono, u64)>,
+    hint_taken: bool,
+    relay: Option<RelayId>,
+    mapping: Option<Mapping>,
+    /// Where its NAT may let it come from, to be tried in this search.
+    guesses: Vec<SocketAddr>,
+    budget: Budget,
+    /// Since when neither a direct path nor a relay carries the packets.
+    lost_since: Option<Mono>,
+    counted: (u64, u64),
+}
+
+#[derive(Debug)]
+struct Search {
+    since: Mono,
+    step: usize,
+}
+
+impl Peer {
+    pub(super) fn new(device: DeviceId, session: Session, way: Way, now: Mono) -> Self {
+        Self {
+            device,
+            session,
+            routes: BTreeMap::new(),
+            over_relay: Route::new(CandidateKind::Seen),
+            way,
+            way_since: now,
+            traffic_at: now,
+            search: None,
+            searches: 0,
+            search_at: None,
+            hint_due: false,
+            hint_sent: None,
+            hint_taken: false,
+            relay: None,
+            mapping: None,
+            guesses: Vec::new(),
+            budget: Budget { left: BUDGET_MAX, at: now },
+            lost_since: None,
+            counted: (0, 0),
+        }
+    }
+
+    pub(super) const fn tag(&self) -> Tag {
+        self.session.tag()
+    }
+
+    pub(super) const fn way(&self) -> Way {
+        self.way
+    }
+
+    pub(super) const fn way_since(&self) -> Mono {
+        self.way_since
+    }
+
+    /// Round trip of the way in use, if it was measured.
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        match self.way {
+            Way::Direct(address) => self.routes.get(&address)?.round_trip(),
+            Way::Relayed(_) => self.over_relay.round_trip(),
+            Way::ViaHub => None,
+        }
+    }
+
+    /// Whether there is nothing to keep: no traffic, and nothing that was believed in.
+    pub(super) fn is_cold(&self, now: Mono) -> bool {
+        !self.is_busy(now) && self.search.is_none() && !matches!(self.way, Way::Direct(_))
+    }
+
+    fn is_busy(&self, now: Mono) -> bool {
+        now.since(self.traffic_at) < TRAFFIC_LIFE
+    }
+
+    /// A packet for the peer did not go by a direct path.
+    pub(super) fn wanted(&mut self, now: Mono) {
+        let was_busy = self.is_busy(now);
+        self.traffic_at = now;
+        let is_idle = self.search.is_none() && self.search_at.is_none();
+        if !matches!(self.way, Way::Direct(_)) && (is_idle || !was_busy) {
+            self.seek(now);
+        }
+    }
+
+    /// Bytes sent and received over WireGuard so far.
+    pub(super) fn counted(&mut self, sent: u64, received: u64, now: Mono) {
+        if (sent, received) != self.counted {
+            self.counted = (sent, received);
+            self.traffic_at = now;
+        }
+    }
+
+    /// Begins a search, or begins the present one anew.
+    pub(super) fn seek(&mut self, now: Mono) {
+        self.search = Some(Search { since: now, step: 0 });
+        self.search_at = None;
+        self.hint_due = true;
+    }
+
+    /// The machine is on another network: no path is believed in.
+    pub(super) fn moved(&mut self, now: Mono) {
+        self.routes.values_mut().for_each(Route::forget);
+        self.over_relay.forget();
+        self.searches = 0;
+        if self.is_busy(now) || matches!(self.way, Way::Direct(_)) {
+            self.seek(now);
+        }
+    }
+
+    /// Takes a hint. `false`: it is not the peer's.
+    pub(super) fn take_hint(&mut self, packet: &HintPacket<'_>, now: Mono) -> bool {
+        let Some((worth, body)) = self.session.open_hint(packet) else { return false };
+        match worth {
+            Worth::Nothing => {}
+            Worth::Unproven => self.hint_due = true,
+            Worth::News => {
+                self.hint_taken = true;
+                self.hint_due |= self.session.owes_hint();
+                self.relay = body.relay.map(RelayId);
+                self.mapping = body.mapping;
+                self.take_candidates(&body);
+                let seen = body.candidates.iter().filter(|c| c.kind == CandidateKind::Reflexive);
+                let seen: Vec<SocketAddr> = seen.map(|c| canonical(c.address)).collect();
+                let counts = self.mapping == Some(Mapping::PortDependent);
+                self.guesses = if counts { guesses(&seen) } else { Vec::new() };
+                if self.search.is_none() && !matches!(self.way, Way::Direct(_)) {
+                    // It looks for us: our packets must open our NAT for its.
+                    self.search = Some(Search { since: now, step: 0 });
+                } else if let Some(search) = &mut self.search {
+                    (search.since, search.step) = (now, 0);
+                }
+            }
+        }
+        true
+    }
+
+    fn take_candidates(&mut self, body: &HintBody) {
+        let listed = |address: &SocketAddr| body.candidates.iter().any(|c| canonical(c.address) == *address);
+        self.routes.retain(|address, route| listed(address) || route.is_trusted());
+        for advert in &body.candidates {
+            let address = canonical(advert.address);
+            if may_be_reached(address) && self.routes.len() < ROUTES_MAX {
+                self.routes.entry(address).or_insert_with(|| Route::new(advert.kind));
+            }
+        }
+    }
+
+    /// Takes a probe that came from an address. `None`: it is not the peer's, or it came before.
+    pub(super) fn take_probe(
+        &mut self,
+        packet: &ProbePacket<'_>,
+        from: Option<SocketAddr>,
+        by: RelayId,
+        around: &mut Around<'_>,
+        wishes: &mut Vec<Wish>,
+    ) -> Option<()> {
+        let now = around.now;
+        match self.session.open(packet)? {
+            Probe::Ping { number } => {
+                let pong = self.session.seal(Probe::Pong { number, seen: from })?;
+                let Some(from) = from else {
+                    wishes.push(Wish::Relay(by, pong));
+                    return Some(());
+                };
+                wishes.push(Wish::Probe(from, pong));
+                let is_new = !self.routes.contains_key(&from);
+                if is_new && may_be_reached(from) && self.routes.len() < ROUTES_MAX {
+                    self.routes.insert(from, Route::new(CandidateKind::Seen));
+                }
+                // Its packets come through: ours are likely to, now.
+                let in_use = matches!(self.way, Way::Direct(_));
+                if !in_use
+                    && let Some(route) = self.routes.get_mut(&from)
+                    && !route.is_asked(now)
+                {
+                    let number = around.rng.next_u64();
+                    ping(route, Some(from), by, &mut self.session, now, number, wishes);
+                }
+            }
+            Probe::Pong { number, seen } => match from {
+                Some(from) => {
+                    self.routes.get_mut(&from)?.answered(number, now);
+                    wishes.extend(seen.map(Wish::Seen));
+                }
+                None => self.over_relay.answered(number, now),
+            },
+        }
+        Some(())
+    }
+
+    /// Does what is due.
+    pub(super) fn advance(&mut self, around: &mut Around<'_>, wishes: &mut Vec<Wish>) {
+        self.expire(around.now);
+        self.search_on(around, wishes);
+        self.keep_asking(around, wishes);
+        self.choose(around, wishes);
+        self.send_hint(around, wishes);
+    }
+
+    fn expire(&mut self, now: Mono) {
+        self.routes.values_mut().for_each(|route| route.expire(now));
+        self.over_relay.expire(now);
+        // A search that found something is over; one that did not is repeated while somebody waits.
+        let direct = matches!(self.way, Way::Direct(_));
+        if direct {
+            (self.searches, self.search_at) = (0, None);
+        } else if self.search.is_none() && self.search_at.is_none() && self.is_busy(now) {
+            let wait = SEEK_AGAIN[self.searches.min(SEEK_AGAIN.len() - 1)];
+            self.searches += 1;
+            self.search_at = Some(now + wait);
+        }
+        if self.search_at.is_some_and(|at| at <= now) {
+            self.search_at = None;
+            if self.is_busy(now) {
+                self.seek(now);
+            }
+        }
+    }
+
+    /// Pings every address that has not answered, as the search goes on.
+    fn search_on(&mut self, around: &mut Around<'_>, wishes: &mut Vec<Wish>) {
+        let Some(search) = &mut self.search else { return };
+        let mut due = false;
+        while SEEK_STEPS.get(search.step).is_some_and(|step| search.since + *step <= around.now) {
+            search.step += 1;
+            due = true;
+        }
+        if due {
+            // A hint that was lost, or that came too early, is told again.
+            self.hint_due |= !self.session.is_ready();
+            for (address, route) in &mut self.routes {
+                if !route.is_trusted() && self.budget.spend(around.now) {
+                    let number = around.rng.next_u64();
+                    let by = RelayId::SERVER;
+                    ping(route, Some(*address), by, &mut self.session, around.now, number, wishes);
+                }
+            }
+        }
+        // Our packets to where it may come from let it in. Its own open its NAT first, so the second step guesses.
+        if search.step >= GUESS_STEP
+            && !self.guesses.is_empty()
+            && self.routes.values().all(|r| !r.is_trusted())
+        {
+            for to in std::mem::take(&mut self.guesses) {
+                if !may_be_reached(to) || !self.budget.spend(around.now) {
+                    continue;
+                }
+                let number = around.rng.next_u64();
+                let sealed = self.session.seal(Probe::Ping { number });
+                wishes.extend(sealed.map(|datagram| Wish::Probe(to, datagram)));
+            }
+        }
+        if search.step == SEEK_STEPS.len() {
+            self.search = None;
+        }
+    }
+
+    /// Pings what is in use, and what could be better.
+    fn keep_asking(&mut self, around: &mut Around<'_>, wishes: &mut Vec<Wish>) {
+        if !self.is_busy(around.now) {
+            return;
+        }
+        let way = self.way;
+        for (address, route) in &mut self.routes {
+            let in_use = way == Way::Direct(*address);
+            let interval = if in_use { PING_INTERVAL } else { COMPARE_INTERVAL };
+            let is_due = route.is_trusted() && route.next(interval) <= around.now;
+            if is_due || (in_use && route.wants_second()) {
+                let number = around.rng.next_u64();
+                let by = RelayId::SERVER;
+                ping(route, Some(*address), by, &mut self.session, around.now, number, wishes);
+            }
+        }
+        if let Some(relay) = self.relay_now(around)
+            && !matches!(way, Way::Direct(_))
+            && self.session.is_ready()
+            && self.over_relay.next(RELAY_PING_INTERVAL) <= around.now
+        {
+            let number = around.rng.next_u64();
+            ping(&mut self.over_relay, None, relay, &mut self.session, around.now, number, wishes);
+        }
+    }
+
+    /// The relay that would carry the packets: the peer's if we are connected to it, else ours.
+    fn relay_now(&self, around: &Around<'_>) -> Option<RelayId> {
+        let theirs = self.relay.filter(|relay| around.relays.contains(relay));
+        theirs.or_else(|| around.relays.first().copied())
+    }
+
+    fn choose(&mut self, around: &Around<'_>, wishes: &mut Vec<Wish>) {
+        let now = around.now;
+        let current = match self.way {
+            Way::Direct(address) => {
+                Some(address).filter(|a| self.routes.get(a).is_some_and(Route::is_trusted))
+            }
+            Way::Relayed(_) | Way::ViaHub => None,
+        };
+        let was_direct = matches!(self.way, Way::Direct(_));
+        if was_direct && (current.is_none() || !self.is_busy(now)) {
+            // What was a path a while ago may be none when the next packet comes: that one is relayed.
+            if self.is_busy(now) {
+                self.seek(now);
+            } else {
+                self.routes.values_mut().for_each(Route::forget);
+            }
+        }
+        let direct = if self.is_busy(now) { better(&mut self.routes, current) } else { None };
+        let way = match (direct, self.relay_now(around)) {
+            (Some(address), _) => Way::Direct(address),
+            (None, Some(relay)) if self.over_relay.is_undoubted() || !self.session.is_ready() => {
+                Way::Relayed(relay)
+            }
+            (None, relay) => {
+                let since = *self.lost_since.get_or_insert(now);
+                match relay {
+                    Some(relay) if now.since(since) < HUB_AFTER || !self.is_busy(now) => Way::Relayed(relay),
+                    None if now.since(since) < HUB_AFTER => self.way,
+                    Some(_) | None => Way::ViaHub,
+                }
+            }
+        };
+        if direct.is_some() || (self.over_relay.is_undoubted() && self.relay_now(around).is_some()) {
+            self.lost_since = None;
+        }
+        if way != self.way {
+            self.way = way;
+            self.way_since = now;
+            if matches!(way, Way::Direct(_)) {
+                self.search = None;
+            }
+            wishes.push(Wish::Steer(way));
+        }
+    }
+
+    fn send_hint(&mut self, around: &mut Around<'_>, wishes: &mut Vec<Wish>) {
+        let now = around.now;
+        let is_searching = self.search.is_some();
+        let is_old = self.hint_sent.is_some_and(|(_, version)| version != around.hint_version);
+        self.hint_due |= is_searching && is_old;
+        let may = self.hint_sent.is_none_or(|(at, _)| now.since(at) >= HINT_INTERVAL);
+        if self.hint_due && may {
+            self.hint_due = false;
+            self.hint_sent = Some((now, around.hint_version));
+            let mut nonce = [0; HINT_NONCE_BYTES];
+            around.rng.fill_bytes(&mut nonce);
+            wishes.push(Wish::Hint(self.session.seal_hint(around.hint.clone(), nonce)));
+        }
+    }
+
+    /// When [`Self::advance`] is due.
+    pub(super) fn deadline(&self, relays: &[RelayId], now: Mono) -> Option<Mono> {
+        let hint = self.hint_due.then(|| self.hint_sent.map_or(now, |(at, _)| at + HINT_INTERVAL));
+        let step = self.search.as_ref().and_then(|s| SEEK_STEPS.get(s.step).map(|step| s.since + *step));
+        let asked = self.routes.values().chain([&self.over_relay]).filter_map(Route::deadline);
+        let busy = self.is_busy(now);
+        let pings =
+            self.routes.iter().filter(|(_, route)| busy && route.is_trusted()).map(|(address, route)| {
+                let in_use = self.way == Way::Direct(*address);
+                route.next(if in_use { PING_INTERVAL } else { COMPARE_INTERVAL })
+            });
+        let asks_relay = !relays.is_empty() && self.session.is_ready() && !matches!(self.way, Way::Direct(_));
+        let relay = (busy && asks_relay).then(|| self.over_relay.next(RELAY_PING_INTERVAL));
+        let lost = self.lost_since.filter(|_| self.way != Way::ViaHub).map(|since| since + HUB_AFTER);
+        let cold = busy.then(|| self.traffic_at + TRAFFIC_LIFE);
+        let single = [hint, step, self.search_at, relay, lost, cold];
+        single.into_iter().flatten().chain(asked).chain(pings).min()
+    }
+
+    /// Why the packets do not go directly. `None`: they do.
+    pub(super) fn why_not_direct(&self, mapping: Option<Mapping>, now: Mono) -> Option<WhyNotDirect> {
+        if matches!(self.way, Way::Direct(_)) {
+            return None;
+        }
+        Some(match (mapping, self.mapping) {
+            _ if !self.is_busy(now) => WhyNotDirect::NoTraffic,
+            (Some(Mapping::Blocked), _) => WhyNotDirect::NoUdpHere,
+            _ if !self.hint_taken => WhyNotDirect::NoHint,
+            (_, Some(Mapping::Blocked)) => WhyNotDirect::NoUdpThere,
+            (Some(Mapping::PortDependent), Some(Mapping::PortDependent)) => WhyNotDirect::BothSymmetric,
+            _ if self.search.is_some() => WhyNotDirect::Searching,
+            _ => WhyNotDirect::NoAnswer { addresses: self.routes.len() },
+        })
+    }
+}
+
+/// How many probes may go to addresses of which only the peer says that they are its own.
+#[derive(Debug)]
+struct Budget {
+    left: u32,
+    at: Mono,
+}
+
+impl Budget {
+    fn spend(&mut self, now: Mono) -> bool {
+        let seconds = u32::try_from(now.since(self.at).as_secs()).unwrap_or(u32::MAX);
+        if seconds > 0 {
+            self.left = self.left.saturating_add(seconds.saturating_mul(BUDGET_PER_SECOND)).min(BUDGET_MAX);
+            self.at = now;
+        }
+        let may = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        may
+    }
+}
+
+/// Asks whether a route lives.
+fn ping(
+    route: &mut Route,
+    to: Option<SocketAddr>,
+    by: RelayId,
+    session: &mut Session,
+    now: Mono,
+    number: u64,
+    wishes: &mut Vec<Wish>,
+) {
+    let Some(datagram) = session.seal(Probe::Ping { number }) else { return };
+    route.asked(number, now);
+    wishes.push(match to {
+        Some(to) => Wish::Probe(to, datagram),
+        None => Wish::Relay(by, datagram),
+    });
+}

@@ -1,0 +1,213 @@
+//! One address of a peer, or the relay: what was asked there and what was answered, and which of two is better.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use model::Mono;
+
+use super::address::CandidateKind;
+
+/// Pings without an answer that are remembered: a late answer is still an answer.
+const OUTSTANDING_MAX: usize = 8;
+/// An answer is waited for so long at least: a machine that is busy answers late.
+const PATIENCE_MIN: Duration = Duration::from_millis(250);
+/// And so long at most, also before a round trip was measured: round the world and back is 300 ms.
+const PATIENCE_MAX: Duration = Duration::from_secs(1);
+/// So many pings in a row without an answer end the trust: one may be lost on any network.
+const MISSES_MAX: u8 = 2;
+/// Between two pings that answer pings.
+const ECHO_INTERVAL: Duration = Duration::from_millis(200);
+/// Measurements in a row by which another path must be better: one may be chance.
+const WINS_MIN: u8 = 2;
+/// Another path must be faster by so much, and by a fifth: less is noise, and each move costs reordering.
+const GAIN_MIN: Duration = Duration::from_millis(3);
+
+/// One way to a peer.
+#[derive(Debug)]
+pub(super) struct Route {
+    kind: CandidateKind,
+    asked: VecDeque<(u64, Mono)>,
+    asked_at: Option<Mono>,
+    answered: bool,
+    misses: u8,
+    round_trip: Option<Duration>,
+    /// The last answer was not compared yet.
+    is_news: bool,
+    wins: u8,
+}
+
+impl Route {
+    pub(super) const fn new(kind: CandidateKind) -> Self {
+        Self {
+            kind,
+            asked: VecDeque::new(),
+            asked_at: None,
+            answered: false,
+            misses: 0,
+            round_trip: None,
+            is_news: false,
+            wins: 0,
+        }
+    }
+
+    /// As if nothing had been asked.
+    pub(super) fn forget(&mut self) {
+        *self = Self::new(self.kind);
+    }
+
+    pub(super) fn asked(&mut self, number: u64, now: Mono) {
+        if self.asked.len() == OUTSTANDING_MAX {
+            self.asked.pop_front();
+        }
+        self.asked.push_back((number, now));
+        self.asked_at = Some(now);
+    }
+
+    /// Takes an answer. One to a question that was never asked says nothing.
+    pub(super) fn answered(&mut self, number: u64, now: Mono) {
+        let Some(at) = self.asked.iter().position(|(asked, _)| *asked == number) else { return };
+        let Some((_, sent_at)) = self.asked.drain(..=at).next_back() else { return };
+        let sample = now.since(sent_at);
+        self.round_trip = Some(self.round_trip.map_or(sample, |before| (before * 3 + sample) / 4));
+        (self.answered, self.misses, self.is_news) = (true, 0, true);
+    }
+
+    /// Counts what was not answered in time.
+    pub(super) fn expire(&mut self, now: Mono) {
+        let patience = self.patience();
+        while self.asked.front().is_some_and(|(_, at)| *at + patience <= now) {
+            self.asked.pop_front();
+            self.misses = self.misses.saturating_add(1);
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        self.round_trip.map_or(PATIENCE_MAX, |rtt| (rtt * 3).clamp(PATIENCE_MIN, PATIENCE_MAX))
+    }
+
+    /// Whether packets may go there: it answered, and has not stopped to.
+    pub(super) const fn is_trusted(&self) -> bool {
+        self.answered && self.misses < MISSES_MAX
+    }
+
+    /// Whether nothing speaks against it: it answers, or was hardly asked.
+    pub(super) const fn is_undoubted(&self) -> bool {
+        self.misses < MISSES_MAX
+    }
+
+    /// Whether the answer that is missing must be asked for again at once.
+    pub(super) fn wants_second(&self) -> bool {
+        self.is_trusted() && self.misses > 0 && self.asked.is_empty()
+    }
+
+    /// Whether it was asked just now.
+    pub(super) fn is_asked(&self, now: Mono) -> bool {
+        self.asked_at.is_some_and(|at| now.since(at) < ECHO_INTERVAL)
+    }
+
+    /// When it is asked again.
+    pub(super) fn next(&self, interval: Duration) -> Mono {
+        self.asked_at.map_or(Mono::default(), |at| at + interval)
+    }
+
+    /// When a missing answer counts.
+    pub(super) fn deadline(&self) -> Option<Mono> {
+        self.asked.front().map(|(_, at)| *at + self.patience())
+    }
+
+    pub(super) const fn round_trip(&self) -> Option<Duration> {
+        self.round_trip
+    }
+
+    /// How long a packet takes, with what speaks for a kind of address: at home nobody forgets us, over IPv6 no NAT does.
+    fn score(&self, address: &SocketAddr) -> Duration {
+        let handicap = match self.kind {
+            CandidateKind::Local => Duration::ZERO,
+            _ if address.is_ipv6() => Duration::from_millis(1),
+            _ => Duration::from_millis(3),
+        };
+        self.round_trip.unwrap_or(PATIENCE_MAX) + handicap
+    }
+}
+
+/// The address to use, given the one in use if it is still trusted. Compares each measurement once.
+pub(super) fn better(
+    routes: &mut BTreeMap<SocketAddr, Route>,
+    current: Option<SocketAddr>,
+) -> Option<SocketAddr> {
+    let in_use = current.and_then(|address| routes.get(&address).map(|route| route.score(&address)));
+    let trusted = routes.iter().filter(|(_, route)| route.is_trusted());
+    let (score, best) = trusted.map(|(address, route)| (route.score(address), *address)).min()?;
+    let Some(in_use) = in_use else {
+        routes.values_mut().for_each(|route| route.wins = 0);
+        return Some(best);
+    };
+    let is_better = score * 5 / 4 + GAIN_MIN < in_use;
+    for (address, route) in routes.iter_mut() {
+        if *address != best || !is_better {
+            route.wins = 0;
+        } else if std::mem::take(&mut route.is_news) {
+            route.wins += 1;
+        }
+    }
+    let wins = routes.get(&best).map_or(0, |route| route.wins);
+    if wins >= WINS_MIN { Some(best) } else { current }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Mono {
+        Mono::from_micros(millis * 1000)
+    }
+
+    fn measure(route: &mut Route, number: u64, from: u64, millis: u64) {
+        route.asked(number, at(from));
+        route.answered(number, at(from + millis));
+    }
+
+    #[test]
+    fn trust_ends_with_two_pings_that_nobody_answers() {
+        let mut route = Route::new(CandidateKind::Reflexive);
+        route.asked(1, at(0));
+        assert!(!route.is_trusted());
+        route.answered(2, at(10));
+        assert!(!route.is_trusted(), "another number");
+        route.answered(1, at(10));
+        assert!(route.is_trusted());
+        route.asked(3, at(1000));
+        assert_eq!(route.deadline(), Some(at(1250)));
+        route.expire(at(1250));
+        assert!(route.is_trusted() && route.wants_second());
+        route.asked(4, at(1250));
+        route.expire(at(1500));
+        assert!(!route.is_trusted());
+        route.asked(5, at(2000));
+        route.answered(5, at(2020));
+        assert!(route.is_trusted());
+    }
+
+    #[test]
+    fn another_path_must_be_clearly_faster_twice() {
+        let (slow, fast): (SocketAddr, SocketAddr) =
+            ("203.0.113.1:1".parse().expect("an address"), "203.0.113.2:1".parse().expect("an address"));
+        let mut routes = BTreeMap::from([slow, fast].map(|a| (a, Route::new(CandidateKind::Reflexive))));
+        let mut number = 0;
+        let mut sample = |routes: &mut BTreeMap<SocketAddr, Route>, address: &SocketAddr, millis| {
+            number += 1;
+            measure(routes.get_mut(address).expect("a route"), number, number * 1000, millis);
+        };
+        sample(&mut routes, &slow, 20);
+        assert_eq!(better(&mut routes, None), Some(slow));
+        sample(&mut routes, &fast, 18);
+        assert_eq!(better(&mut routes, Some(slow)), Some(slow), "hardly faster");
+        for expect in [slow, slow, fast] {
+            sample(&mut routes, &fast, 1);
+            assert_eq!(better(&mut routes, Some(slow)), Some(expect));
+        }
+        let kept = better(&mut routes, Some(fast));
+        assert_eq!(kept, Some(fast));
+    }
+}

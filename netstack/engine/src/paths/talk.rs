@@ -1,0 +1,215 @@
+//! What the paths are told and what they want: plain data, between the shell, the engine and people. Decides nothing.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use model::relay::{RelayPass, RelayPlace};
+use model::{AnchorKey, DeviceId, Endpoint, PublicKey, Signed};
+
+use super::address::CandidateKind;
+
+/// Which relay, as the snapshot numbers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RelayId(pub u32);
+
+impl RelayId {
+    /// The server itself, over the link.
+    pub const SERVER: Self = Self(0);
+}
+
+/// How packets go to a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Way {
+    /// Over UDP to this address.
+    Direct(SocketAddr),
+    /// Over a relay, which cannot read them.
+    Relayed(RelayId),
+    /// Through the tunnel to the hub, which can.
+    ViaHub,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Direct(address) => write!(f, "direct {address}"),
+            Self::Relayed(_) => f.write_str("relayed"),
+            Self::ViaHub => f.write_str("via hub"),
+        }
+    }
+}
+
+/// Why packets to a peer do not go directly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhyNotDirect {
+    /// Nobody talks to it.
+    NoTraffic,
+    /// No answer comes to this device over UDP.
+    NoUdpHere,
+    /// No answer comes to the peer over UDP.
+    NoUdpThere,
+    /// The peer has not said where it may be reached: it is off, or was not told about us yet.
+    NoHint,
+    /// Both are behind NATs that give each pair of addresses another port.
+    BothSymmetric,
+    /// It is being tried.
+    Searching,
+    /// None of its addresses answered.
+    NoAnswer {
+        /// So many were tried.
+        addresses: usize,
+    },
+}
+
+impl fmt::Display for WhyNotDirect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoTraffic => f.write_str("no traffic"),
+            Self::NoUdpHere => f.write_str("UDP is blocked here"),
+            Self::NoUdpThere => f.write_str("UDP is blocked at the peer"),
+            Self::NoHint => f.write_str("the peer has not said where it is"),
+            Self::BothSymmetric => f.write_str("both NATs are symmetric"),
+            Self::Searching => f.write_str("searching"),
+            Self::NoAnswer { addresses } => write!(f, "none of {addresses} addresses answers"),
+        }
+    }
+}
+
+/// What the shell tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathInput {
+    /// This device is a peer from now on, or is none any more.
+    Peer {
+        /// Its key.
+        key: PublicKey,
+        /// `None`: it is none any more.
+        device: Option<DeviceId>,
+    },
+    /// The addresses of the machine's interfaces but ours, with the port of WireGuard's socket.
+    Interfaces(Vec<SocketAddr>),
+    /// What the router opened for us, when asked; `None` when it closed it.
+    Mapped(Option<SocketAddr>),
+    /// Where STUN is answered (RFC 8489).
+    StunServers(Vec<SocketAddr>),
+    /// The machine is on another network, or woke up.
+    Moved,
+    /// The relays that are connected, the nearest first.
+    Relays(Vec<RelayId>),
+    /// A datagram at WireGuard's socket that is not WireGuard's.
+    Datagram {
+        /// Its source.
+        from: SocketAddr,
+        /// Its bytes.
+        bytes: Vec<u8>,
+    },
+    /// A datagram over a relay that is not WireGuard's.
+    Relayed {
+        /// Which relay.
+        relay: RelayId,
+        /// From whom, as the relay says.
+        from: DeviceId,
+        /// Its bytes.
+        bytes: Vec<u8>,
+    },
+    /// A hint that came over the link.
+    Hinted {
+        /// From whom, as the server says.
+        from: DeviceId,
+        /// As it was given.
+        sealed: Vec<u8>,
+    },
+    /// A packet for a peer went over a relay, or found no way.
+    Wanted(PublicKey),
+    /// Bytes sent to and received from a peer over WireGuard so far, for a peer that is [watched](PathOutput::Watch).
+    Counted {
+        /// Which.
+        peer: PublicKey,
+        /// Bytes.
+        sent: u64,
+        /// Bytes.
+        received: u64,
+    },
+}
+
+/// What the shell does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathOutput {
+    /// Send this from WireGuard's socket.
+    Probe {
+        /// Where to.
+        to: SocketAddr,
+        /// 66 bytes, or a STUN request.
+        bytes: Vec<u8>,
+    },
+    /// Send this over a relay.
+    Relay {
+        /// Which.
+        relay: RelayId,
+        /// To whom.
+        to: DeviceId,
+        /// 66 bytes.
+        bytes: Vec<u8>,
+    },
+    /// Send this over the link, or over every relay while there is no link.
+    Hint {
+        /// To whom.
+        to: DeviceId,
+        /// At most [`model::limits::HINT_BYTES_MAX`].
+        sealed: Vec<u8>,
+    },
+    /// Send the peer's packets this way from now on.
+    Steer {
+        /// Which.
+        peer: PublicKey,
+        /// How.
+        way: Way,
+    },
+    /// There are these relays on other machines, and no others. Tell [`PathInput::Relays`] which are connected.
+    Places(Vec<RelayPlace>),
+    /// Show this to relays on other machines from now on.
+    Pass {
+        /// What they are shown.
+        pass: Signed<RelayPass>,
+        /// Signed it.
+        anchor: AnchorKey,
+    },
+    /// A device is a peer from now on, whether it is talked to or not, or is none any more. Until it is steered its packets
+    /// go over the first relay.
+    Peer {
+        /// Its key.
+        key: PublicKey,
+        /// `None`: it is none any more.
+        device: Option<DeviceId>,
+    },
+    /// STUN is answered there: tell the addresses by [`PathInput::StunServers`], and again when the network is another.
+    StunAt(Vec<Endpoint>),
+    /// Tell the bytes of this peer every second, or stop to.
+    Watch {
+        /// Which.
+        peer: PublicKey,
+        /// Begin, or stop.
+        on: bool,
+    },
+}
+
+/// How packets go to one peer, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathStatus {
+    /// How.
+    pub way: Way,
+    /// For so long.
+    pub age: Duration,
+    /// As measured.
+    pub round_trip: Option<Duration>,
+    /// If it is not direct.
+    pub why_not_direct: Option<WhyNotDirect>,
+}
+
+/// An address of ours, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    /// The address.
+    pub address: SocketAddr,
+    /// Where it comes from.
+    pub kind: CandidateKind,
+}

@@ -1,0 +1,83 @@
+//! The rules of a run with paths: who talks is heard, what must be direct is and soon, no way flaps. Changes nothing of the
+//! world.
+
+use std::time::Duration;
+
+use engine::paths::Way;
+
+use super::{Pair, World};
+use crate::judge::Violation;
+
+/// Changes of one way in one phase: away from a dead path, to a first one, to a better one, and what chance adds.
+const TURNS_MAX: u32 = 6;
+
+impl World {
+    pub(super) fn fail(&mut self, invariant: &'static str, detail: String) {
+        self.trace.tell(self.at, || format!("{invariant}: {detail}"));
+        self.violation.get_or_insert(Violation { invariant, at: self.at, detail });
+    }
+
+    /// A way that was found is kept.
+    pub(super) fn judge_turns(&mut self) {
+        for node in 0..self.nodes.len() {
+            let turns = std::mem::take(&mut self.nodes[node].turns);
+            if let Some((peer, turns)) = turns.into_iter().find(|(_, turns)| *turns > TURNS_MAX) {
+                self.fail("ways-do-not-flap", format!("node {node} changed its way to {peer} {turns} times"));
+            }
+        }
+    }
+
+    pub(super) fn judge_silence(&mut self) {
+        let late = |pair: &&Pair| pair.heard.iter().any(|at| self.at.since(*at) > self.silence_max);
+        let Some(pair) = self.pairs.iter().find(late) else { return };
+        let [a, b] = pair.nodes;
+        let detail = format!("{a} {}, {b} {}", self.way(a, b), self.way(b, a));
+        self.fail("who-talks-is-heard", detail);
+    }
+
+    /// Every pair that must be direct is, and every other is relayed or, by luck, direct.
+    pub(super) fn judge_ways(&mut self, invariant: &'static str) {
+        for pair in 0..self.pairs.len() {
+            let [a, b] = self.pairs[pair].nodes;
+            let ways = [self.way(a, b), self.way(b, a)];
+            let direct = ways.iter().all(|way| matches!(way, Way::Direct(_)));
+            self.pairs[pair].was_direct = direct;
+            if self.network.must_be_direct(a, b) && !direct {
+                let now = self.at;
+                let key = self.nodes[b].key;
+                let why = self.nodes[a].paths.status(&key, now).and_then(|status| status.why_not_direct);
+                let detail = format!(
+                    "{a} {}, {b} {}, {why:?}; {:?} {:?}",
+                    ways[0], ways[1], self.network.hosts[a], self.network.hosts[b]
+                );
+                return self.fail(invariant, detail);
+            }
+        }
+    }
+
+    /// Paths were found soon.
+    pub(super) fn judge_first(&mut self, within: Duration) {
+        for pair in 0..self.pairs.len() {
+            let [a, b] = self.pairs[pair].nodes;
+            let age = |from: usize, to: usize| {
+                let status = self.nodes[from].paths.status(&self.nodes[to].key, self.at);
+                status.map_or(Duration::ZERO, |status| status.age)
+            };
+            let found_after = self.at.since(self.began).saturating_sub(age(a, b).min(age(b, a)));
+            if self.network.must_be_direct(a, b) && found_after > within {
+                return self.fail("a-path-is-found-soon", format!("{a} and {b} after {found_after:?}"));
+            }
+        }
+    }
+
+    pub(super) fn judge_relayed(&mut self) {
+        for pair in 0..self.pairs.len() {
+            let [a, b] = self.pairs[pair].nodes;
+            for way in [self.way(a, b), self.way(b, a)] {
+                if !matches!(way, Way::Relayed(_)) {
+                    return self.fail("a-dead-path-is-left", format!("{a} and {b}: {way}"));
+                }
+            }
+        }
+    }
+}

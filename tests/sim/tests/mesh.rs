@@ -1,0 +1,54 @@
+//! Paths between devices behind NATs: one seed is one run, and every run holds.
+
+use sim::Verbosity;
+use sim::mesh::{MeshSabotage, run, run_with};
+
+#[test]
+fn one_seed_is_one_run() {
+    let [first, again] = [Verbosity::Silent, Verbosity::All].map(|verbosity| run(5, verbosity));
+    assert_eq!((first.digest, first.events), (again.digest, again.events));
+    assert_ne!(first.digest, run(6, Verbosity::Silent).digest);
+}
+
+#[test]
+fn paths_are_found_kept_and_left_as_nats_allow() {
+    let (mut must, mut are, mut hard) = (0, 0, [0, 0]);
+    for seed in 0..60 {
+        let outcome = run(seed, Verbosity::Silent);
+        if let Some(violation) = outcome.violation {
+            let told = run(seed, Verbosity::Story);
+            panic!("seed {seed}: {}: {}\n{}", violation.invariant, violation.detail, told.story);
+        }
+        must += outcome.pairs[1];
+        are += outcome.pairs[2];
+        hard = [hard[0] + outcome.hard[0], hard[1] + outcome.hard[1]];
+    }
+    // NATs that count are half of them.
+    assert!(hard[1] * 5 > hard[0], "of {} pairs that need a guess, {} are direct", hard[0], hard[1]);
+    assert!(must > 50 && are >= must, "{must} must be direct, {are} are");
+}
+
+#[track_caller]
+fn check(sabotage: MeshSabotage, expect: &[&str]) {
+    for seed in 0..12 {
+        if let Some(violation) = run_with(seed, Verbosity::Silent, Some(sabotage)).violation {
+            let found = violation.invariant;
+            assert!(expect.contains(&found), "{sabotage:?}, seed {seed}: {found}: {}", violation.detail);
+            return;
+        }
+    }
+    panic!("{sabotage:?} was not found in 12 runs");
+}
+
+#[test]
+fn a_model_that_is_broken_on_purpose_is_found_out() {
+    let not_found = ["a-path-that-must-be-there-is-found", "a-path-that-is-there-again-is-found"];
+    check(MeshSabotage::HintsAreLost, &not_found);
+    check(MeshSabotage::ServerLies, &not_found);
+    check(MeshSabotage::RelayEatsPackets, &["who-talks-is-heard"]);
+    check(
+        MeshSabotage::PingsAreLost,
+        &["ways-do-not-flap", "a-path-is-found-soon", "a-path-that-must-be-there-is-found"],
+    );
+    check(MeshSabotage::TrafficNeverEnds, &["silence-costs-nothing"]);
+}
