@@ -1,17 +1,31 @@
 //! The settings of `warren-apid`.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::Parser;
 use ipnet::{IpNet, Ipv4Net};
 use link::ServerAddress;
-use model::{Endpoint, Label, Name};
+use model::limits::RELAYS_MAX;
+use model::relay::RelayPlace;
+use model::{Endpoint, Fingerprint, Label, Name};
 
 /// The unprivileged API process: owns the database, enrols devices, takes heartbeats, serves people.
 #[derive(Debug, Parser)]
 #[command(name = "warren-apid", version, max_term_width = 100)]
 pub struct Settings {
+    /// What the process is: the server, or a relay alone, which needs no database and serves --serve-anchor.
+    #[arg(long, env = "WARREN_ROLE", value_enum, default_value = "server")]
+    pub role: Role,
+    /// As a relay alone: fingerprint of the anchor of a tenant whose devices may relay; may be repeated.
+    #[arg(long, env = "WARREN_SERVE_ANCHOR", value_delimiter = ',')]
+    pub serve_anchor: Vec<Fingerprint>,
+    /// As the server: a relay on another machine, ID=NAME@HOST:PORT#FINGERPRINT, with an ID from 1 that no other relay ever
+    /// had and the fingerprint that the relay prints when it starts; may be repeated.
+    #[arg(long, env = "WARREN_RELAY", value_delimiter = ',')]
+    pub relay: Vec<AnnouncedRelay>,
     /// Where the database, the sealing key and the TLS key live.
     #[arg(long, env = "WARREN_STATE_DIR", default_value = "/var/lib/warren/apid")]
     pub state_dir: PathBuf,
@@ -24,6 +38,10 @@ pub struct Settings {
     /// HTTPS and WebSocket (TCP), and QUIC (UDP) on the same number.
     #[arg(long, env = "WARREN_LISTEN", default_value = "0.0.0.0:8443")]
     pub listen: SocketAddr,
+    /// STUN (UDP), there and on the next port, by which devices find direct paths to each other; they ask at the host of the
+    /// public URL. `off` answers none.
+    #[arg(long, env = "WARREN_STUN_LISTEN", default_value = "[::]:3478")]
+    pub stun_listen: StunListen,
     /// Metrics, and health for probes. Never public.
     #[arg(long, env = "WARREN_METRICS_LISTEN", default_value = "127.0.0.1:8080")]
     pub metrics_listen: SocketAddr,
@@ -83,12 +101,83 @@ pub struct Settings {
     pub log: shell::log::Settings,
 }
 
+/// What the process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Role {
+    /// Owns the database, and relays.
+    Server,
+    /// Relays only.
+    Relay,
+}
+
+/// A relay as an operator writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnnouncedRelay(pub RelayPlace);
+
+/// Not a relay as it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a relay looks like 1=fra1@relay.example.org:8443#FINGERPRINT")]
+pub struct BadRelay;
+
+impl FromStr for AnnouncedRelay {
+    type Err = BadRelay;
+    fn from_str(text: &str) -> Result<Self, BadRelay> {
+        let (id, rest) = text.split_once('=').ok_or(BadRelay)?;
+        let (name, rest) = rest.split_once('@').ok_or(BadRelay)?;
+        let (endpoint, certificate) = rest.rsplit_once('#').ok_or(BadRelay)?;
+        let id = id.parse().ok().filter(|id| *id > 0).ok_or(BadRelay)?;
+        let name = name.parse().map_err(|_| BadRelay)?;
+        let endpoint = endpoint.parse().map_err(|_| BadRelay)?;
+        let certificate = certificate.parse().map_err(|_| BadRelay)?;
+        Ok(Self(RelayPlace { id, name, endpoint, certificate }))
+    }
+}
+
+/// Two relays have one number, or there are more than a snapshot names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("relays need a number each, and there are {RELAYS_MAX} at most")]
+pub struct BadRelays;
+
+/// Where STUN is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StunListen {
+    /// Nowhere.
+    Off,
+    /// At this UDP port and the next; 0 chooses two.
+    At(SocketAddr),
+}
+
+/// Not a place for STUN.
+#[derive(Debug, thiserror::Error)]
+#[error("an address and a UDP port below 65535, or off")]
+pub struct BadStunListen;
+
+impl FromStr for StunListen {
+    type Err = BadStunListen;
+    fn from_str(text: &str) -> Result<Self, BadStunListen> {
+        match text.parse::<SocketAddr>() {
+            Ok(address) if address.port() < u16::MAX => Ok(Self::At(address)),
+            Err(_) if text == "off" => Ok(Self::Off),
+            _ => Err(BadStunListen),
+        }
+    }
+}
+
 /// Nobody said how devices reach this server, and the listening address does not tell.
 #[derive(Debug, thiserror::Error)]
 #[error("say how devices reach this server: --public-url https://vpn.example.org:{0}")]
 pub struct PublicUrlMissing(u16);
 
 impl Settings {
+    /// The relays on other machines.
+    pub fn relays(&self) -> Result<Vec<RelayPlace>, BadRelays> {
+        let numbers: BTreeSet<u32> = self.relay.iter().map(|relay| relay.0.id).collect();
+        if numbers.len() != self.relay.len() || numbers.len() > RELAYS_MAX {
+            return Err(BadRelays);
+        }
+        Ok(self.relay.iter().map(|relay| relay.0.clone()).collect())
+    }
+
     /// The database's URL.
     pub fn database_url(&self) -> String {
         self.database
@@ -120,6 +209,38 @@ impl shell::service::Daemon for Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn relays_are_written_in_one_word_and_numbered_apart() {
+        let key = Fingerprint::from_bytes([7; 32]);
+        let word = format!("3=fra1@relay.example.org:8443#{key}");
+        let relay: AnnouncedRelay = word.parse().expect("a relay");
+        assert_eq!((relay.0.id, relay.0.name.as_str(), relay.0.certificate), (3, "fra1", key));
+        assert_eq!(relay.0.endpoint.to_string(), "relay.example.org:8443");
+        let six = format!("1=x@[2001:db8::1]:443#{key}").parse::<AnnouncedRelay>().expect("a relay");
+        assert_eq!(six.0.endpoint.to_string(), "[2001:db8::1]:443");
+        let zero = word.replace('3', "0");
+        for bad in ["", "fra1@relay.example.org:8443", "1=fra1@relay.example.org:8443", zero.as_str()] {
+            assert_eq!(bad.parse::<AnnouncedRelay>(), Err(BadRelay), "{bad}");
+        }
+        let relays = |words: &[&str]| {
+            let flags = words.iter().flat_map(|word| ["--relay", word]);
+            Settings::parse_from(["warren-apid"].into_iter().chain(flags)).relays()
+        };
+        assert_eq!(relays(&[&word]).map(|relays| relays.len()), Ok(1));
+        assert_eq!(relays(&[&word, &word]), Err(BadRelays));
+    }
+
+    #[test]
+    fn stun_has_an_address_and_a_port_with_a_next_one() {
+        let check = |text: &str, expect: Option<StunListen>| assert_eq!(text.parse().ok(), expect, "{text}");
+        check("off", Some(StunListen::Off));
+        check("[::]:3478", Some(StunListen::At("[::]:3478".parse().expect("an address"))));
+        check("192.0.2.1:0", Some(StunListen::At("192.0.2.1:0".parse().expect("an address"))));
+        check("192.0.2.1:65535", None);
+        check("3478", None);
+        check("", None);
+    }
 
     #[test]
     fn without_a_url_the_listening_address_must_be_reachable() {

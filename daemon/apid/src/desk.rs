@@ -20,6 +20,7 @@ use crate::anchors::Anchors;
 use crate::audit::AuditWriter;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
+use crate::relay::Switchboard;
 use crate::report;
 
 /// Messages that wait for the desk. Links and requests wait behind them when it is full.
@@ -51,6 +52,7 @@ pub struct Desk {
     inbox: mpsc::Sender<Message>,
     links: Arc<AtomicU64>,
     loaded: watch::Receiver<bool>,
+    switchboard: Switchboard,
 }
 
 impl Desk {
@@ -62,12 +64,19 @@ impl Desk {
         anchors: Anchors,
         clock: Clock,
         metrics: Metrics,
+        switchboard: Switchboard,
     ) -> (Self, JoinHandle<()>) {
         let (inbox, messages) = mpsc::channel(INBOX_MAX);
         let (loaded, is_loaded) = watch::channel(false);
-        let desk = Self { inbox: inbox.clone(), links: Arc::default(), loaded: is_loaded };
+        let desk = Self {
+            inbox: inbox.clone(),
+            links: Arc::default(),
+            loaded: is_loaded,
+            switchboard: switchboard.clone(),
+        };
         let audit = AuditWriter::start(store.clone());
-        let run = Run { control, store, anchors: Arc::new(anchors), clock, metrics, audit, inbox, loaded };
+        let anchors = Arc::new(anchors);
+        let run = Run { control, store, anchors, clock, metrics, audit, inbox, loaded, switchboard };
         let running = tokio::spawn(run.until_stopped(messages));
         (desk, running)
     }
@@ -104,20 +113,21 @@ impl Desk {
     pub async fn serve(&self, connection: link::Connection, from: Origin) {
         let link = LinkId(self.links.fetch_add(1, Ordering::Relaxed));
         let carrier = connection.carrier();
+        let line = connection.datagrams().map(|datagrams| self.switchboard.open(link.0, datagrams));
         let (channel, (sender, mut receiver)) = (connection.channel(), connection.split());
         let opened = Message::Opened { link, channel, from, sender };
         if self.inbox.send(opened).await.is_err() {
             return;
         }
+        // A task of its own: packets must not wait for the desk. It ends with the link.
+        if let Some(line) = line {
+            tokio::spawn(async move { line.carry().await });
+        }
         let why = loop {
             match receiver.recv().await {
                 Ok(frame) => {
-                    if self
-                        .inbox
-                        .send(Message::Input(Box::new(Input::Received { link, frame })))
-                        .await
-                        .is_err()
-                    {
+                    let received = Message::Input(Box::new(Input::Received { link, frame }));
+                    if self.inbox.send(received).await.is_err() {
                         return;
                     }
                 }
@@ -156,6 +166,7 @@ struct Run {
     audit: AuditWriter,
     inbox: mpsc::Sender<Message>,
     loaded: watch::Sender<bool>,
+    switchboard: Switchboard,
 }
 
 /// What the desk has under way.
@@ -256,6 +267,8 @@ impl Run {
             match output {
                 Output::Send { link, frame } => self.send(link, &frame, open),
                 Output::Close { link } => self.close(link, None, open),
+                Output::Admit { link, realm, device } => self.switchboard.admit(link.0, realm, device),
+                Output::Dismiss { link } => self.switchboard.dismiss(link.0),
                 Output::Answer { request, result } => {
                     if let Some((action, reply)) = open.requests.remove(&request) {
                         let outcome = result.as_ref().err().map_or("done", |refusal| refusal.code.as_str());

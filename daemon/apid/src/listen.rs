@@ -60,7 +60,7 @@ async fn one_https(
     acceptor: &TlsAcceptor,
     router: Router,
 ) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+    link::websocket::prepare(&stream)?;
     let stream = tokio::time::timeout(HANDSHAKE_TIME_MAX, acceptor.accept(stream)).await??;
     let channel = link::tls::channel(stream.get_ref().1).map_err(io::Error::other)?;
     one_http(stream, router.layer(Extension(Peer::Network { address, channel }))).await

@@ -1,4 +1,5 @@
-//! `warren-apid`, the unprivileged API process: owns the database, enrols devices, takes heartbeats, serves people.
+//! `warren-apid`, the unprivileged API process: owns the database, enrols devices, takes heartbeats, serves people, and
+//! relays; or relays only.
 //!
 //! Has no capability and no netlink; what must happen in a kernel happens because a node holds a newer snapshot.
 
@@ -16,14 +17,17 @@ mod local;
 mod metrics;
 mod people;
 mod proxies;
+mod relay;
 mod report;
 mod seal;
+mod stun;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use control::{Control, ControlConfig};
+use model::Endpoint;
 use model::wire::Remark;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use shell::service::{self, Wish, Wishes};
@@ -33,10 +37,11 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::anchors::Anchors;
 use crate::clock::Clock;
-use crate::config::Settings;
+use crate::config::{Role, Settings};
 use crate::desk::Desk;
 use crate::http::{App, Readiness};
 use crate::metrics::Metrics;
+use crate::relay::Switchboard;
 
 /// Where settings are looked for first.
 const CONFIG_FILE: &str = "/etc/warren/apid.toml";
@@ -54,7 +59,11 @@ fn main() -> ExitCode {
     if let Err(error) = raise_open_files() {
         tracing::warn!(%error, "the limit of open files stays as it is: each link needs one");
     }
-    if settings.restored { service::run(restored(settings)) } else { service::run(serve(settings)) }
+    match settings.role {
+        Role::Relay => service::run(relay::alone::serve(settings)),
+        Role::Server if settings.restored => service::run(restored(settings)),
+        Role::Server => service::run(serve(settings)),
+    }
 }
 
 /// As many files as the hard limit allows (getrlimit(2)).
@@ -93,10 +102,11 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let store = Store::open(&settings.database_url()).await.context("the database cannot be used")?;
     let setup = first_start::administrator(&store, &settings).await?;
 
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).context("the kernel has no random bytes")?;
-    let control = Control::new(control_config(&settings, &public, &store), seed);
-    let (desk, running) = Desk::start(control, store.clone(), Anchors::new(sealer), clock, metrics.clone());
+    let answers = stun::Doors::open(settings.stun_listen);
+    let control = Control::new(control_config(&settings, &public, &store, &answers)?, seed()?);
+    let switchboard = Switchboard::new(metrics.relay());
+    let anchors = Anchors::new(sealer);
+    let (desk, running) = Desk::start(control, store.clone(), anchors, clock, metrics.clone(), switchboard);
     first_start::tenant(&desk, &settings).await?;
     readiness.set(store.clone(), desk.clone());
 
@@ -126,6 +136,9 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
             tracing::error!(%error, "HTTPS cannot be served");
         }
     });
+    for door in answers.doors(&metrics) {
+        doors.spawn(door.answer());
+    }
     let pruning = tokio::spawn(audit::prune_daily(store.clone(), settings.audit_retention_days));
 
     tracing::info!(url = %public, listen = %settings.listen, socket = %settings.socket.display(), %fingerprint, "serving");
@@ -141,6 +154,12 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     store.close().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+fn seed() -> anyhow::Result<[u8; 32]> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).context("the kernel has no random bytes")?;
+    Ok(seed)
 }
 
 /// Ends well when the operator says so, and badly when something ends that nobody asked to: the service manager then
@@ -171,12 +190,20 @@ async fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on tcp {address}"))
 }
 
-fn control_config(settings: &Settings, public: &link::ServerAddress, store: &Store) -> ControlConfig {
-    ControlConfig {
+fn control_config(
+    settings: &Settings,
+    public: &link::ServerAddress,
+    store: &Store,
+    answers: &stun::Doors,
+) -> anyhow::Result<ControlConfig> {
+    let at = |port| Endpoint { host: public.host.clone(), port };
+    Ok(ControlConfig {
         software: Remark::new(concat!("warren-apid ", env!("CARGO_PKG_VERSION"))),
         zone_suffix: settings.zone_suffix.clone(),
         hub_endpoint_host: public.host.clone(),
         hub_endpoint: settings.hub_endpoint.clone(),
+        relays: settings.relays()?,
+        stun: answers.ports().into_iter().map(at).collect(),
         shared: store.engine() == store::Engine::Postgres,
-    }
+    })
 }

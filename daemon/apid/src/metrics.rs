@@ -11,8 +11,13 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use crate::relay::{Counters, Dropped};
+
 /// Seconds. A read is far below the first, a commit on a slow disk in the middle, and past the last nobody waits.
 const DURATION_BUCKETS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10.0];
+
+/// The format of [`Metrics::text`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 type Histograms = Family<RouteLabels, Histogram, fn() -> Histogram>;
 
@@ -24,6 +29,9 @@ pub struct Metrics {
     durations: Histograms,
     login_failures: Family<ReasonLabels, Counter>,
     edits: Family<EditLabels, Counter>,
+    relay: Counters,
+    relay_dropped: Family<ReasonLabels, Counter>,
+    stun: Family<OutcomeLabels, Counter>,
     /// Heartbeats of agents and hub.
     pub heartbeats: Counter,
     /// Links that are open.
@@ -65,6 +73,11 @@ struct EditLabels {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
 impl Metrics {
     /// All series at zero.
     pub fn new() -> Self {
@@ -76,6 +89,9 @@ impl Metrics {
             durations: Family::new_with_constructor(histogram),
             login_failures: Family::default(),
             edits: Family::default(),
+            relay: Counters::default(),
+            relay_dropped: Family::default(),
+            stun: Family::default(),
             heartbeats: Counter::default(),
             links: Gauge::default(),
             devices_online: Gauge::default(),
@@ -91,6 +107,15 @@ impl Metrics {
         registry.register("login_failures", "Logins that were refused", m.login_failures.clone());
         registry.register("edits", "Edits by outcome: done, or the code of the refusal", m.edits.clone());
         registry.register("agent_heartbeats", "Heartbeats received", m.heartbeats.clone());
+        registry.register("relay_sessions", "Devices that may be relayed to", m.relay.sessions.clone());
+        registry.register("relay_datagrams", "Datagrams relayed", m.relay.datagrams.clone());
+        registry.register("relay_bytes", "Bytes relayed", m.relay.bytes.clone());
+        registry.register(
+            "relay_dropped_datagrams",
+            "Datagrams not relayed, by reason",
+            m.relay_dropped.clone(),
+        );
+        registry.register("stun_requests", "Datagrams at the ports of STUN, by outcome", m.stun.clone());
         registry.register("links", "Links that are open", m.links.clone());
         registry.register("devices_online", "Devices that hold a link", m.devices_online.clone());
         registry.register("wireguard_peers", "Peers that the hub should have", m.wireguard_peers.clone());
@@ -123,6 +148,18 @@ impl Metrics {
         self.edits.get_or_create(&EditLabels { action, outcome }).inc();
     }
 
+    /// What the relay counts into.
+    pub fn relay(&self) -> Counters {
+        let reason = |dropped: Dropped| ReasonLabels { reason: dropped.as_str() };
+        let dropped = Dropped::ALL.map(|why| self.relay_dropped.get_or_create_owned(&reason(why)));
+        Counters { dropped, ..self.relay.clone() }
+    }
+
+    /// Where one outcome of a datagram at the ports of STUN is counted.
+    pub fn stun(&self, outcome: &'static str) -> Counter {
+        self.stun.get_or_create_owned(&OutcomeLabels { outcome })
+    }
+
     /// All series in the text format of OpenMetrics 1.0.
     pub fn text(&self) -> String {
         let mut text = String::new();
@@ -141,6 +178,7 @@ mod tests {
         let metrics = Metrics::new();
         metrics.request("/api/v1/devices", "GET", 200, Duration::from_millis(3));
         metrics.login_failure("password");
+        metrics.relay().dropped[0].inc();
         let text = metrics.text();
         for name in [
             "warren_http_requests_total{route=\"/api/v1/devices\",method=\"GET\",status=\"200\"} 1",
@@ -148,6 +186,11 @@ mod tests {
             "warren_agent_heartbeats_total",
             "warren_login_failures_total{reason=\"password\"} 1",
             "warren_wireguard_peers",
+            "warren_relay_sessions 0",
+            "warren_relay_datagrams_total 0",
+            "warren_relay_bytes_total 0",
+            "warren_relay_dropped_datagrams_total{reason=\"not-admitted\"} 1",
+            "warren_relay_dropped_datagrams_total{reason=\"no-room\"} 0",
             "warren_hub_drift 0",
             "warren_db_open_connections",
             "warren_db_in_use_connections",

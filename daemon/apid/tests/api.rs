@@ -34,6 +34,8 @@ impl Apid {
             .args([
                 "--listen",
                 &format!("127.0.0.1:{port}"),
+                "--stun-listen",
+                "127.0.0.1:0",
                 "--metrics-listen",
                 &format!("127.0.0.1:{probes}"),
             ])

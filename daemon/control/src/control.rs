@@ -1,5 +1,6 @@
 //! The machine that puts the parts together: it routes inputs and keeps time. The parts decide.
 
+mod between;
 mod edits;
 mod links;
 mod replicas;
@@ -21,6 +22,8 @@ use crate::outbox::{Counters, Outbox};
 use crate::presence::{HubPresence, Presence, Presences};
 use crate::publisher::Publisher;
 use crate::session::Session;
+
+pub(crate) use between::HintBudget;
 
 /// Everything that the server decides. Tell it what happened with [`Control::handle`], do what
 /// [`Control::poll_output`] wants until it wants nothing, and call [`Control::handle_timeout`] when
@@ -48,9 +51,9 @@ impl Control {
     /// A machine that knows nothing yet: it waits for [`Input::Loaded`].
     pub fn new(config: ControlConfig, seed: [u8; 32]) -> Self {
         Self {
+            directories: Directories::new(config.relays.clone()),
             config,
             dice: Dice::new(seed),
-            directories: Directories::default(),
             lanes: Lanes::default(),
             sessions: BTreeMap::new(),
             half_open: HalfOpen::default(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use model::relay::RelayPlace;
 use model::{AnchorKey, AnchorSecret, Fingerprint, TenantId, Version};
 
 use crate::directory::{BadRows, Directory};
@@ -18,15 +19,22 @@ enum Entry {
 pub(crate) struct Directories {
     entries: BTreeMap<TenantId, Entry>,
     by_anchor: BTreeMap<Fingerprint, TenantId>,
+    relays: Vec<RelayPlace>,
 }
 
 impl Directories {
+    /// None yet; all will announce these relays.
+    pub(crate) fn new(relays: Vec<RelayPlace>) -> Self {
+        Self { relays, ..Self::default() }
+    }
+
     /// Takes the rows of a tenant. Rows that cannot be right replace no directory that is.
     pub(crate) fn insert(&mut self, rows: TenantRows, anchor: AnchorSecret) -> Result<(), BadRows> {
         let tenant = rows.tenant.clone();
         self.by_anchor.insert(tenant.anchor.fingerprint(), tenant.id);
         match Directory::new(rows, anchor) {
-            Ok(directory) => {
+            Ok(mut directory) => {
+                directory.set_relays(&self.relays);
                 self.entries.insert(tenant.id, Entry::Whole(Box::new(directory)));
                 Ok(())
             }

@@ -19,6 +19,7 @@ mod records;
 use std::collections::BTreeMap;
 
 use model::address::MeshAddresses;
+use model::relay::RelayPlace;
 use model::{
     AnchorSecret, DeviceId, IdentityKey, Label, Name, PublicKey, RecordData, Refusal, TenantId, TokenId,
     Version,
@@ -65,6 +66,8 @@ pub struct Directory {
     tokens: BTreeMap<TokenId, Token>,
     records: BTreeMap<Name, BTreeMap<RecordData, u32>>,
     hub: Option<Hub>,
+    /// As this server is configured: they are in no row.
+    relays: Vec<RelayPlace>,
     /// What the store's counter says, see [`crate::rows::Commit::devices_count`].
     devices_count: u32,
     by_identity: BTreeMap<IdentityKey, DeviceId>,
@@ -91,6 +94,7 @@ impl Directory {
             tokens: BTreeMap::new(),
             records: BTreeMap::new(),
             hub: None,
+            relays: Vec::new(),
             devices_count: rows.devices_count,
             by_identity: BTreeMap::new(),
             by_wireguard: BTreeMap::new(),
@@ -112,6 +116,12 @@ impl Directory {
         directory.plans.refresh_digests();
         directory.check_complete()?;
         Ok(directory)
+    }
+
+    /// Announces these relays to devices from now on. A node that holds the current version without them is given a new
+    /// one, as every node whose contents are others.
+    pub(crate) fn set_relays(&mut self, relays: &[RelayPlace]) {
+        self.relays = relays.to_vec();
     }
 
     /// The tenant.
@@ -265,7 +275,7 @@ impl Directory {
             touched.devices.insert(id);
         }
         for row in before.iter().chain([device]) {
-            self.sync_hub_peer(row.wireguard, touched);
+            self.sync_peer(row.wireguard, touched);
             self.sync_device_name(&row.name, touched);
         }
         if before.is_some_and(|b| b.name != device.name || b.number != device.number) {
@@ -317,12 +327,8 @@ impl Directory {
             self.plans.set_hub_keys(now, self.tenant.id, self.version.epoch, &self.anchor);
             touched.hub_keys = true;
         }
-        for key in before.iter().map(|hub| hub.key).chain([now.key]) {
-            let wanted = (key == now.key).then(|| plan::hub_as_peer(now, &self.tenant.block));
-            if self.plans.set_device_peer(key, wanted) {
-                touched.device_peers.insert(key);
-            }
-        }
+        let keys: Vec<_> = before.iter().map(|hub| hub.key).chain([now.key]).collect();
+        keys.into_iter().for_each(|key| self.sync_peer(key, touched));
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use model::relay::RelayPlace;
 use model::wire::Remark;
 use model::wire::{Channel, Frame};
-use model::{AnchorSecret, Endpoint, EndpointHost, Name, Refusal, TenantId};
+use model::{AnchorSecret, DeviceId, Endpoint, EndpointHost, Fingerprint, Name, Refusal, TenantId};
 
 use crate::edit::{Answer, Edit};
 use crate::event::Event;
@@ -28,6 +29,10 @@ pub struct ControlConfig {
     pub hub_endpoint_host: EndpointHost,
     /// Where the hub is reached, if an operator says so; then neither host nor port is guessed.
     pub hub_endpoint: Option<Endpoint>,
+    /// Relays on other machines: devices are given passes to them.
+    pub relays: Vec<RelayPlace>,
+    /// Where STUN is answered, as devices are told; none if it is not.
+    pub stun: Vec<Endpoint>,
     /// Whether other replicas write the same store: then it is looked at again and again.
     pub shared: bool,
 }
@@ -104,7 +109,6 @@ pub enum Input {
 
 /// What the machine wants done.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are sends, and each is taken out at once")]
 pub enum Output {
     /// Queue a frame for a link. A shell whose queue is full closes the link.
     Send {
@@ -115,6 +119,21 @@ pub enum Output {
     },
     /// Close the link once what was queued for it is written. [`Input::Closed`] may follow and is ignored.
     Close {
+        /// Which link.
+        link: LinkId,
+    },
+    /// The link is an active device's: packets for devices of the same realm may pass from and to it. Said again after
+    /// [`Output::Dismiss`].
+    Admit {
+        /// Which link.
+        link: LinkId,
+        /// Of the tenant's anchor.
+        realm: Fingerprint,
+        /// Whose link.
+        device: DeviceId,
+    },
+    /// No packets pass from and to the link any more.
+    Dismiss {
         /// Which link.
         link: LinkId,
     },

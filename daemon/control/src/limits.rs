@@ -22,6 +22,11 @@ pub const LINKS_HALF_OPEN_MAX: usize = 4096;
 /// Of those, from one address: a quarter, so that one stranger keeps out nobody else. Behind one NAT a thousand devices
 /// may come back at once.
 pub const LINKS_HALF_OPEN_PER_ADDRESS_MAX: usize = LINKS_HALF_OPEN_MAX / 4;
+/// Hints that one device may send in a second: a search for a path takes one or two, and who talks to twenty devices at
+/// once may search for all.
+pub const HINTS_PER_SECOND: u32 = 20;
+/// Hints are dropped for a device that has so many frames unread: many may send to one, and its own frames come first.
+pub const HINTS_UNWRITTEN_MAX: u32 = FRAMES_UNWRITTEN_MAX / 4;
 /// A node that refuses what it is sent gets the whole at once, but not again sooner than this.
 pub const WHOLE_INTERVAL: Duration = Duration::from_secs(5);
 /// Times that a node may refuse what it is sent, in the life of a link. More is a broken node that fills the log.

@@ -29,6 +29,10 @@ pub struct Counters {
     pub nodes_planned: u64,
     /// Entries of plans that edits touched.
     pub entries_touched: u64,
+    /// Hints that were given on to another device.
+    pub hints_forwarded: u64,
+    /// Hints that were not: too many, or for nobody who is here.
+    pub hints_lost: u64,
     /// Edits that are in the store.
     pub edits_done: u64,
     /// Edits that were refused.

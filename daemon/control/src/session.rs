@@ -9,8 +9,9 @@
 use model::limits::{HANDSHAKE_TIME_MAX, HEARTBEAT_INTERVAL, LINK_SILENCE_MAX};
 use model::wire::frame::{Attach, AttachHub, Hello, HubClaim, Welcome};
 use model::wire::{Channel, Remark, Transcript, VERSION};
-use model::{Code, Mono, NodeId, Nonce, PrivateKey, Refusal, Signature, TenantId};
+use model::{Code, DeviceId, Mono, NodeId, Nonce, PrivateKey, Refusal, Signature, TenantId};
 
+use crate::control::HintBudget;
 use crate::dice::Dice;
 use crate::directories::Directories;
 use crate::link::Origin;
@@ -42,6 +43,11 @@ pub(crate) struct Session {
     pub(crate) software: Remark,
     /// Frames since the shell's queue was empty.
     pub(crate) unwritten: u32,
+    /// The device may send hints, and packets over the relay.
+    pub(crate) admitted: bool,
+    pub(crate) hints: HintBudget,
+    /// When the device is given another pass to relays, if it has one.
+    pub(crate) pass_until: Option<Mono>,
     /// When the machine looks at the link again.
     pub(crate) wake_at: Mono,
     channel: Channel,
@@ -56,6 +62,9 @@ impl Session {
             stage: Stage::Opened,
             software: Remark::default(),
             unwritten: 0,
+            admitted: false,
+            hints: HintBudget::new(now),
+            pass_until: None,
             wake_at: now + HANDSHAKE_TIME_MAX,
             channel,
             opened_at: now,
@@ -73,6 +82,14 @@ impl Session {
 
     pub(crate) const fn is_attached(&self) -> bool {
         matches!(self.stage, Stage::Attached { .. })
+    }
+
+    /// The device that is attached, and whose it is.
+    pub(crate) const fn device(&self) -> Option<(TenantId, DeviceId)> {
+        match self.stage {
+            Stage::Attached { tenant: Some(tenant), node: NodeId::Device(device) } => Some((tenant, device)),
+            _ => None,
+        }
     }
 
     pub(crate) const fn heard(&mut self, now: Mono) {

@@ -13,7 +13,7 @@ use super::App;
 use super::auth::Peer;
 use super::health::Readiness;
 use super::problem::{Refused, Told, with_request_id};
-use crate::metrics::Metrics;
+use crate::metrics::{CONTENT_TYPE, Metrics};
 
 /// From head to answer: an edit waits for the database, a slow client is cut.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
@@ -67,7 +67,7 @@ fn request_id() -> String {
 /// All series, for Prometheus.
 pub async fn metrics(State((readiness, metrics)): State<(Readiness, Metrics)>) -> impl IntoResponse {
     readiness.measure(&metrics).await;
-    ([("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")], metrics.text())
+    ([("content-type", CONTENT_TYPE)], metrics.text())
 }
 
 /// A link over WebSocket begins.

@@ -188,7 +188,10 @@ impl Control {
             Ok(touched) => {
                 self.out.counters.entries_touched += touched.len() as u64;
                 let links = self.publisher.publish(directory, &Affected::from(&touched));
-                links.into_iter().for_each(|link| self.flush(link, now));
+                for link in links {
+                    self.admit(link, now);
+                    self.flush(link, now);
+                }
             }
             Err(reason) => {
                 self.directories.withhold(tenant);
@@ -199,6 +202,7 @@ impl Control {
 
     pub(super) fn publish_to_all(&mut self, tenant: TenantId, now: Now) {
         for link in self.publisher.publish_to_all(tenant) {
+            self.admit(link, now);
             self.flush(link, now);
         }
     }

@@ -152,6 +152,7 @@ impl Control {
             self.displace(displaced, attachment.cloned);
         }
         self.publisher.subscribe(link, node, tenant, held);
+        self.admit(link, now);
         self.flush(link, now);
     }
 
@@ -279,6 +280,7 @@ impl Control {
                 self.heartbeat(link, node, &beat, now);
                 Ok(())
             }
+            Frame::Hint(hint) => self.on_hint(link, own, node, hint, now),
             other => Err(out_of_place(other.name())),
         }
     }
@@ -294,6 +296,7 @@ impl Control {
             (NodeId::Hub, Some(hub)) if hub.link == link => hub.heartbeat(beat, now.wall),
             (NodeId::Hub, _) => {}
         }
+        self.renew_pass(link, now);
         self.flush(link, now);
     }
 
@@ -356,7 +359,7 @@ impl Control {
         }
     }
 
-    fn send(&mut self, link: LinkId, frame: impl Into<Frame>) {
+    pub(super) fn send(&mut self, link: LinkId, frame: impl Into<Frame>) {
         if let Some(session) = self.sessions.get_mut(&link) {
             session.unwritten += 1;
             self.out.send(link, frame);
@@ -404,6 +407,9 @@ impl Control {
         let Some(session) = self.sessions.remove(&link) else { return };
         self.wakes.remove(&(session.wake_at, link));
         self.publisher.unsubscribe(link);
+        if session.admitted {
+            self.out.push(Output::Dismiss { link });
+        }
         if !session.is_attached() {
             self.half_open.end(session.from);
         }

@@ -23,7 +23,8 @@ const KEEPALIVE_SECONDS: u16 = 25;
 pub enum Share {
     /// All active devices as peers, and the zone.
     Hub,
-    /// The hub as the only peer, and the zone.
+    /// The hub and all active devices as peers, and the zone. Each finds itself among them and passes itself over: what is
+    /// the same for all is kept, signed for and sent once.
     Active,
     /// No peer and no name: a device that is pending or revoked.
     Nothing,
@@ -77,11 +78,6 @@ impl Plans {
         self.hub_keys = Some(Signed::new(&keys, anchor));
     }
 
-    /// Whether the entry changed.
-    pub(super) fn set_device_peer(&mut self, key: PublicKey, wanted: Option<Peer>) -> bool {
-        self.device_peers.make(key, wanted)
-    }
-
     fn parts(&self, share: Share) -> (&Buckets<PublicKey, Peer>, &Zone) {
         match share {
             Share::Hub => (&self.hub_peers, &self.zone),
@@ -120,8 +116,9 @@ impl Directory {
                 (device.standing, device.name.clone(), addresses)
             }
         };
-        let hub_keys =
-            (self.share(node) == Some(Share::Active)).then(|| self.plans.hub_keys.clone()).flatten();
+        let share = self.share(node);
+        let hub_keys = (share == Some(Share::Active)).then(|| self.plans.hub_keys.clone()).flatten();
+        let relays = (share == Some(Share::Active) && !self.relays.is_empty()).then(|| self.relays.clone());
         Some(Own {
             node,
             tenant: tenant.id,
@@ -132,6 +129,7 @@ impl Directory {
             block: tenant.block,
             mtu: MTU_DEFAULT,
             hub_keys,
+            relays,
         })
     }
 
@@ -189,15 +187,22 @@ impl Directory {
             Share::Active => (delta.active.patch.clone(), delta.touched.hub_keys),
             Share::Nothing => (Patch::default(), false),
         };
-        patch.own = if own_changed || keys_changed { self.own(node) } else { None };
+        patch.own = if own_changed || keys_changed { self.own(node).map(Box::new) } else { None };
         Some(patch)
     }
 
-    pub(super) fn sync_hub_peer(&mut self, key: PublicKey, touched: &mut Touched) {
+    /// Who has this key, as the hub and as devices see it.
+    pub(super) fn sync_peer(&mut self, key: PublicKey, touched: &mut Touched) {
         let device = self.by_wireguard.get(&key).and_then(|id| self.devices.get(id));
         let wanted = device.filter(|d| d.standing == Standing::Active).and_then(|d| self.device_as_peer(d));
+        let hub = self.hub.as_ref().filter(|hub| hub.key == key);
+        let wanted_by_devices =
+            hub.map(|hub| hub_as_peer(hub, &self.tenant.block)).or_else(|| wanted.clone());
         if self.plans.hub_peers.make(key, wanted) {
             touched.hub_peers.insert(key);
+        }
+        if self.plans.device_peers.make(key, wanted_by_devices) {
+            touched.device_peers.insert(key);
         }
     }
 
@@ -245,7 +250,7 @@ impl Directory {
 }
 
 /// The hub as its devices see it: the way to the whole block.
-pub(super) fn hub_as_peer(hub: &Hub, block: &Block) -> Peer {
+fn hub_as_peer(hub: &Hub, block: &Block) -> Peer {
     Peer {
         node: NodeId::Hub,
         name: naming::hub_label(),

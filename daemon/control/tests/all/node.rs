@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use control::{LinkId, Origin};
 use model::key::{IdentitySecret, TokenSecret};
+use model::relay::RelayPass;
 use model::token::OnboardingToken;
 use model::wire::frame::{
-    Attach, AttachClaim, AttachHub, Attached, Enrol, EnrolClaim, Enrolled, Heartbeat, Hello, Holding,
-    HubClaim, Refused, Resync, Retry, Welcome, Whole,
+    Attach, AttachClaim, AttachHub, Attached, Enrol, EnrolClaim, Enrolled, Heartbeat, Hello, Hinted, Holding,
+    HubClaim, Refused, Resync, Retry, Services, Welcome, Whole,
 };
 use model::wire::{Channel, Frame, Remark, Transcript};
 use model::{
-    AnchorKey, DeviceId, Fingerprint, Held, NodeId, Nonce, PrivateKey, Refusal, Snapshot, Stamp, TenantId,
-    Timestamp,
+    AnchorKey, DeviceId, Fingerprint, Held, NodeId, Nonce, PrivateKey, Refusal, Signed, Snapshot, Stamp,
+    TenantId, Timestamp,
 };
 
 /// What the node wants of the link.
@@ -49,6 +50,8 @@ pub struct Node {
     pub patched: usize,
     pub frames: usize,
     pub largest_whole: usize,
+    pub hints: Vec<(DeviceId, Vec<u8>)>,
+    pub passes: Vec<Signed<RelayPass>>,
     whole: Option<(Whole, Vec<u8>)>,
     hello: Option<Hello>,
 }
@@ -91,6 +94,8 @@ impl Node {
             patched: 0,
             frames: 0,
             largest_whole: 0,
+            hints: Vec::new(),
+            passes: Vec::new(),
             whole: None,
             hello: None,
         }
@@ -168,6 +173,14 @@ impl Node {
                 Vec::new()
             }
             Frame::Heard(_) => Vec::new(),
+            Frame::Hinted(Hinted { from, sealed }) => {
+                self.hints.push((from, sealed));
+                Vec::new()
+            }
+            Frame::Services(Services { pass, .. }) => {
+                self.passes.extend(pass);
+                Vec::new()
+            }
             other => panic!("a node never gets {}", other.name()),
         }
     }
@@ -208,12 +221,7 @@ impl Node {
         self.accept(whole.tenant, &whole.stamp, snapshot)
     }
 
-    fn accept(
-        &mut self,
-        tenant: TenantId,
-        stamp: &model::Signed<Stamp>,
-        mut snapshot: Snapshot,
-    ) -> Vec<Frame> {
+    fn accept(&mut self, tenant: TenantId, stamp: &Signed<Stamp>, mut snapshot: Snapshot) -> Vec<Frame> {
         let pin = self.pins.get(&tenant).copied().or(self.pin).expect("a pin");
         let stamp = stamp.verify(&pin).expect("the anchor's stamp");
         let node = self.device.map_or(NodeId::Hub, NodeId::Device);

@@ -301,11 +301,11 @@ fn a_device_is_told_when_the_hub_is_ready_for_its_handshake() {
     assert!(world.node(link).snapshots.is_empty(), "the hub is not ready");
     let held = world.node(hub).snapshots[&tenant].0;
     world.say(hub, Holding { tenant, held, settled: true }.into());
-    assert_eq!(world.node(link).snapshot().peers.len(), 1, "the hub is ready, and the device knows");
+    assert_eq!(world.node(link).snapshot().peers.len(), 2, "the hub is ready, and the device knows");
 
     let late = world.enrol(2, &token);
     assert!(world.node(late).snapshots.is_empty());
     world.advance(HUB_FIRST_TIME_MAX);
-    assert_eq!(world.node(late).snapshot().peers.len(), 1, "a hub that cannot settle keeps nobody out");
+    assert_eq!(world.node(late).snapshot().peers.len(), 3, "a hub that cannot settle keeps nobody out");
     world.assert_all_hold_their_plans();
 }

@@ -29,6 +29,8 @@ pub struct World {
     /// Outputs for the store are kept back, so that others can come between.
     pub hold_store: bool,
     pub store_queue: VecDeque<Output>,
+    /// Who may relay by which link.
+    pub admitted: BTreeMap<LinkId, (Fingerprint, DeviceId)>,
     last_request: u64,
 }
 
@@ -48,6 +50,8 @@ pub fn config(shared: bool) -> ControlConfig {
         zone_suffix: "internal".parse().expect("a name"),
         hub_endpoint_host: EndpointHost::Address([198, 51, 100, 1].into()),
         hub_endpoint: None,
+        relays: Vec::new(),
+        stun: Vec::new(),
         shared,
     }
 }
@@ -75,6 +79,7 @@ impl World {
             queues: BTreeMap::new(),
             hold_store: false,
             store_queue: VecDeque::new(),
+            admitted: BTreeMap::new(),
             last_request: 0,
         };
         world.load();
@@ -86,6 +91,14 @@ impl World {
         let mut world = Self::empty();
         let tenant = world.found("home");
         (world, tenant)
+    }
+
+    /// Another process with other settings, which begins with the same store.
+    pub fn restart(&mut self, change: impl FnOnce(&mut ControlConfig)) {
+        let mut config = config(false);
+        change(&mut config);
+        self.control = Control::new(config, [1; 32]);
+        self.load();
     }
 
     pub fn load(&mut self) {
@@ -150,6 +163,12 @@ impl World {
             Output::Audit(entry) => self.audits.push(entry),
             Output::SavePresence(rows) => self.saved.extend(rows),
             Output::Event(event) => self.events.push(event),
+            Output::Admit { link, realm, device } => {
+                assert!(self.admitted.insert(link, (realm, device)).is_none(), "admitted twice");
+            }
+            Output::Dismiss { link } => {
+                assert!(self.admitted.remove(&link).is_some(), "dismissed, and never admitted");
+            }
             store => self.store_queue.push_back(store),
         }
     }

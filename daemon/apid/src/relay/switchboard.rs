@@ -1,0 +1,204 @@
+//! Who may be sent what over the relay: datagrams go from link to link inside one realm. Knows no frame and no directory:
+//! whoever owns the links says who sits where.
+//!
+//! Nothing waits here: what a link has no room for is lost there, as in any network. A device that is sent more than it
+//! takes loses packets of its own, and nobody else's.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use link::Datagrams;
+use model::relay::{HEAD_BYTES, Piece, PieceIds, Relayed, datagram};
+use model::{DeviceId, Fingerprint};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+
+/// Whose device: the anchor of the tenant, and the device.
+type Seat = (Fingerprint, DeviceId);
+
+/// Why a datagram was not given on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Dropped {
+    /// The sender is not admitted: pending, revoked, or not attached yet.
+    NotAdmitted,
+    /// It is no datagram.
+    Malformed,
+    /// The receiver is not here, or of another tenant.
+    Absent,
+    /// The receiver's link had no room.
+    NoRoom,
+    /// It does not fit the receiver's path, not even in two.
+    TooLong,
+}
+
+impl Dropped {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::NotAdmitted, Self::Malformed, Self::Absent, Self::NoRoom, Self::TooLong];
+
+    /// As metrics show it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotAdmitted => "not-admitted",
+            Self::Malformed => "malformed",
+            Self::Absent => "absent",
+            Self::NoRoom => "no-room",
+            Self::TooLong => "too-long",
+        }
+    }
+}
+
+/// What is counted. Clones count into the same.
+#[derive(Clone, Default)]
+pub struct Counters {
+    /// Devices that may be sent something now.
+    pub sessions: Gauge,
+    /// Datagrams given on.
+    pub datagrams: Counter,
+    /// Bytes of them, without what names the device.
+    pub bytes: Counter,
+    /// Datagrams that were not, as [`Dropped::ALL`] lists them.
+    pub dropped: [Counter; Dropped::ALL.len()],
+}
+
+/// All links that have datagrams. Clones share them.
+#[derive(Clone)]
+pub struct Switchboard(Arc<Board>);
+
+struct Board {
+    /// By the number of the link.
+    lines: Mutex<BTreeMap<u64, Arc<Wire>>>,
+    seats: RwLock<HashMap<Seat, Arc<Wire>>>,
+    counters: Counters,
+}
+
+/// One link.
+struct Wire {
+    datagrams: Datagrams,
+    seat: RwLock<Option<Seat>>,
+    /// Of packets that are cut for this link.
+    ids: Mutex<PieceIds>,
+}
+
+impl Switchboard {
+    /// Nobody is there yet.
+    pub fn new(counters: Counters) -> Self {
+        Self(Arc::new(Board { lines: Mutex::default(), seats: RwLock::default(), counters }))
+    }
+
+    /// Opens a line for the datagrams of a link, which nobody may use before [`Self::admit`]. `link` is the only line of
+    /// that number. Run [`Line::carry`]; dropped, the line is closed.
+    pub fn open(&self, link: u64, datagrams: Datagrams) -> Line {
+        let ids = Mutex::new(PieceIds::of_relay());
+        let wire = Arc::new(Wire { datagrams, seat: RwLock::new(None), ids });
+        lock(&self.0.lines).insert(link, wire.clone());
+        Line { board: self.0.clone(), link, wire }
+    }
+
+    /// The link is this device's from now on. Another link of the device is not any more. A link without datagrams is
+    /// passed over.
+    pub fn admit(&self, link: u64, realm: Fingerprint, device: DeviceId) {
+        let Some(wire) = lock(&self.0.lines).get(&link).cloned() else { return };
+        let mut seats = self.0.seats.write().unwrap_or_else(PoisonError::into_inner);
+        wire.sit(Some((realm, device)));
+        if let Some(before) = seats.insert((realm, device), wire.clone())
+            && !Arc::ptr_eq(&before, &wire)
+        {
+            before.sit(None);
+        }
+        self.0.counters.sessions.set(i64::try_from(seats.len()).unwrap_or(i64::MAX));
+    }
+
+    /// The link is nobody's any more.
+    pub fn dismiss(&self, link: u64) {
+        let wire = lock(&self.0.lines).get(&link).cloned();
+        wire.iter().for_each(|wire| self.0.unseat(wire));
+    }
+}
+
+/// The line of one link.
+pub struct Line {
+    board: Arc<Board>,
+    link: u64,
+    wire: Arc<Wire>,
+}
+
+impl Line {
+    /// Gives on what comes over the link until it ends.
+    pub async fn carry(&self) {
+        while let Some(datagram) = self.wire.datagrams.recv().await {
+            match self.board.give_on(&self.wire, &datagram) {
+                Ok(bytes) => {
+                    self.board.counters.datagrams.inc();
+                    self.board.counters.bytes.inc_by(bytes as u64);
+                }
+                Err(why) => _ = self.board.counters.dropped[why as usize].inc(),
+            }
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.board.unseat(&self.wire);
+        lock(&self.board.lines).remove(&self.link);
+    }
+}
+
+impl Board {
+    /// Gives one datagram on; says how many bytes it carries.
+    fn give_on(&self, from: &Wire, bytes: &[u8]) -> Result<usize, Dropped> {
+        let Some((realm, sender)) = from.seat() else { return Err(Dropped::NotAdmitted) };
+        let relayed = Relayed::parse(bytes).ok_or(Dropped::Malformed)?;
+        let to = {
+            let seats = self.seats.read().unwrap_or_else(PoisonError::into_inner);
+            seats.get(&(realm, relayed.device)).cloned().ok_or(Dropped::Absent)?
+        };
+        let (length, room) = (relayed.payload.len(), to.datagrams.bytes_max());
+        let onward = Relayed { device: sender, ..relayed };
+        let fits = HEAD_BYTES + length <= room;
+        let sent = match relayed.piece {
+            _ if fits => to.datagrams.send(onward.write().into()),
+            Piece::Whole => {
+                let pieces = datagram::cut(sender, relayed.payload, room, &mut lock(&to.ids));
+                let pieces: Vec<Vec<u8>> = pieces.map(|piece| piece.write()).collect();
+                if pieces.is_empty() {
+                    return Err(Dropped::TooLong);
+                }
+                // Both are sent: what is lost may be an older one.
+                let mut sent = true;
+                for piece in pieces {
+                    sent &= to.datagrams.send(piece.into());
+                }
+                sent
+            }
+            Piece::First(_) | Piece::Second(_) => return Err(Dropped::TooLong),
+        };
+        sent.then_some(length).ok_or(Dropped::NoRoom)
+    }
+
+    fn unseat(&self, wire: &Arc<Wire>) {
+        let mut seats = self.seats.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(seat) = wire.seat() else { return };
+        wire.sit(None);
+        if seats.get(&seat).is_some_and(|sitting| Arc::ptr_eq(sitting, wire)) {
+            seats.remove(&seat);
+        }
+        self.counters.sessions.set(i64::try_from(seats.len()).unwrap_or(i64::MAX));
+    }
+}
+
+impl Wire {
+    fn seat(&self) -> Option<Seat> {
+        *self.seat.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sit(&self, seat: Option<Seat>) {
+        *self.seat.write().unwrap_or_else(PoisonError::into_inner) = seat;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,120 @@
+//! What passes between devices of one tenant: hints, and who may send packets over the relay. Reads none of it.
+
+use std::time::Duration;
+
+use model::limits::{HINT_BYTES_MAX, RELAY_PASS_LIFE};
+use model::relay::RelayPass;
+use model::wire::{Hint, Hinted, Services};
+use model::{DeviceId, NodeId, Now, Refusal, Signed, TenantId};
+
+use super::Control;
+use crate::directory::Share;
+use crate::io::Output;
+use crate::limits::{HINTS_PER_SECOND, HINTS_UNWRITTEN_MAX};
+use crate::link::LinkId;
+use crate::session::{Session, Stage, out_of_place};
+
+/// How many hints a link may still send: as many as a second allows at once, then as they come back.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HintBudget {
+    left: u32,
+    since: model::Mono,
+}
+
+impl HintBudget {
+    pub(crate) const fn new(now: model::Mono) -> Self {
+        Self { left: HINTS_PER_SECOND, since: now }
+    }
+
+    fn take(&mut self, now: model::Mono) -> bool {
+        if now.since(self.since) >= Duration::from_secs(1) {
+            *self = Self::new(now);
+        }
+        self.left.checked_sub(1).inspect(|left| self.left = *left).is_some()
+    }
+}
+
+impl Control {
+    /// Gives a hint on, if its receiver is of the same tenant and attached here. Else it is lost, as over any network:
+    /// devices tell each other again.
+    pub(super) fn on_hint(
+        &mut self,
+        link: LinkId,
+        tenant: Option<TenantId>,
+        node: NodeId,
+        hint: Hint,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let (Some(tenant), NodeId::Device(from)) = (tenant, node) else {
+            return Err(out_of_place("a hint of the hub"));
+        };
+        if hint.sealed.len() > HINT_BYTES_MAX {
+            return Err(out_of_place("a hint of that length"));
+        }
+        let may_send = self.sessions.get_mut(&link).is_some_and(|s| s.admitted && s.hints.take(now.mono));
+        match self.receiver(tenant, hint.to).filter(|_| may_send) {
+            Some(to) => {
+                self.out.counters.hints_forwarded += 1;
+                self.send(to, Hinted { from, sealed: hint.sealed });
+            }
+            None => self.out.counters.hints_lost += 1,
+        }
+        Ok(())
+    }
+
+    /// The link of a device that may be sent a hint now.
+    fn receiver(&self, tenant: TenantId, device: DeviceId) -> Option<LinkId> {
+        let link = self.presences.of(device)?.link?;
+        let session = self.sessions.get(&link)?;
+        let is_of_tenant = matches!(session.stage, Stage::Attached { tenant: Some(of), .. } if of == tenant);
+        (is_of_tenant && session.admitted && session.unwritten < HINTS_UNWRITTEN_MAX).then_some(link)
+    }
+
+    /// Lets a device take part in what passes between devices as soon as it is active, and no longer than that.
+    pub(super) fn admit(&mut self, link: LinkId, now: Now) {
+        let Some((tenant, device)) = self.sessions.get(&link).and_then(Session::device) else { return };
+        let Some(directory) = self.directories.whole(tenant) else { return };
+        let is_active = directory.share(NodeId::Device(device)) == Some(Share::Active);
+        let realm = directory.anchor().public().fingerprint();
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        if session.admitted == is_active {
+            return;
+        }
+        session.admitted = is_active;
+        if is_active {
+            self.out.push(Output::Admit { link, realm, device });
+            self.serve_device(link, tenant, device, now);
+        } else {
+            self.out.push(Output::Dismiss { link });
+        }
+    }
+
+    /// Tells a device what there is for it beside snapshots, with a fresh pass where relays ask for one.
+    fn serve_device(&mut self, link: LinkId, tenant: TenantId, device: DeviceId, now: Now) {
+        let stun = self.config.stun.clone();
+        if self.config.relays.is_empty() {
+            if !stun.is_empty() {
+                self.send(link, Services { stun, pass: None });
+            }
+            return;
+        }
+        let Some(directory) = self.directories.whole(tenant) else { return };
+        let Some(row) = directory.device(device) else { return };
+        let pass =
+            RelayPass { tenant, device, identity: row.identity, expires_at: now.wall + RELAY_PASS_LIFE };
+        let pass = Signed::new(&pass, directory.anchor());
+        if let Some(session) = self.sessions.get_mut(&link) {
+            session.pass_until = Some(now.mono + RELAY_PASS_LIFE / 2);
+        }
+        self.send(link, Services { stun, pass: Some(pass) });
+    }
+
+    /// A device that stays attached gets another pass long before the one that it has expires.
+    pub(super) fn renew_pass(&mut self, link: LinkId, now: Now) {
+        let Some(session) = self.sessions.get(&link) else { return };
+        let is_due = session.admitted && session.pass_until.is_some_and(|until| until <= now.mono);
+        if let Some((tenant, device)) = session.device().filter(|_| is_due) {
+            self.serve_device(link, tenant, device, now);
+        }
+    }
+}
