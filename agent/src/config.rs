@@ -55,6 +55,9 @@ pub struct Settings {
     /// Of userspace WireGuard: whether the kernel cuts and joins packets for it.
     #[arg(long, env = "WARREN_OFFLOAD", default_value = "true", action = clap::ArgAction::Set)]
     pub offload: bool,
+    /// Whether the router is asked for a port (PCP, NAT-PMP, UPnP), so that other devices reach this one directly.
+    #[arg(long, env = "WARREN_PORT_MAPPING", default_value = "true", action = clap::ArgAction::Set)]
+    pub port_mapping: bool,
     /// Where SOCKS5 and HTTP proxies reach the mesh, or none; 127.0.0.1:1055 in mode netstack, else none.
     #[arg(long, env = "WARREN_PROXY")]
     pub proxy: Option<Proxy>,

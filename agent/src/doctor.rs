@@ -32,9 +32,9 @@ struct Own {
 /// The node has stopped.
 pub async fn dns(profile: &Profile, name: Option<&str>) -> Result<Vec<Finding>, Refusal> {
     let report = profile.report().await?;
-    let Some(tenant) = view::active(&report) else { return Ok(vec![inactive(&report)]) };
+    let Some(tenant) = view::active(&report) else { return Ok(vec![inactive(&report, "names")]) };
     let (Ok(own), Some(addresses)) = (tenant.zone.child(&tenant.name), tenant.addresses) else {
-        return Ok(vec![inactive(&report)]);
+        return Ok(vec![inactive(&report, "names")]);
     };
     if profile.stack().is_some() {
         return Ok(vec![rootless(profile)]);
@@ -88,7 +88,7 @@ fn is_foreign(own: &Own, name: &Name) -> bool {
     !is_address && !name.is_within(&own.zone) && name.labels().count() > 1
 }
 
-fn inactive(report: &host::drive::Report) -> Finding {
+pub(crate) fn inactive(report: &host::drive::Report, without: &str) -> Finding {
     let state = view::state(report);
     let remedy = match state {
         "pending" => Code::DevicePending.hint(),
@@ -96,7 +96,7 @@ fn inactive(report: &host::drive::Report) -> Finding {
         "joining" => "warren wait --for settled",
         _ => "warren up",
     };
-    bad("device", &format!("this device is {state}: it has no names"), remedy)
+    bad("device", &format!("this device is {state}: it has no {without}"), remedy)
 }
 
 /// Without an interface this machine's resolver is told nothing.
@@ -130,11 +130,11 @@ fn remedy(owner: Owner) -> &'static str {
 
 const LOG: &str = "see why: journalctl -u warren-agent";
 
-fn good(about: &str, what: &str) -> Finding {
+pub(crate) fn good(about: &str, what: &str) -> Finding {
     Finding { about: about.into(), ok: true, unchecked: false, what: what.into(), remedy: String::new() }
 }
 
-fn bad(about: &str, what: &str, remedy: &str) -> Finding {
+pub(crate) fn bad(about: &str, what: &str, remedy: &str) -> Finding {
     Finding { ok: false, remedy: remedy.into(), ..good(about, what) }
 }
 

@@ -7,6 +7,7 @@ mod doctor;
 mod echo;
 mod lookup;
 mod machine;
+mod netcheck;
 mod ping;
 mod profile;
 mod profiles;

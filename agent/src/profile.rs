@@ -268,6 +268,7 @@ impl Runner {
             ledger: ledger(&self.kept),
             server: Some(self.settings.server(server)),
             names_port: self.settings.names.dns_port,
+            maps_ports: self.settings.port_mapping,
             names: NamesSetup {
                 options: self.settings.names.options(),
                 forward: self.settings.names.forward().map_err(|error| failed(&error))?,

@@ -9,7 +9,7 @@ use model::{Code, Label, Refusal};
 use tokio::sync::mpsc;
 
 use crate::profiles::{Profiles, Wish};
-use crate::{doctor, ping, told, view};
+use crate::{doctor, netcheck, ping, told, view};
 
 /// Who waits longer asks again.
 const WAIT_MAX: Duration = Duration::from_secs(3600);
@@ -65,6 +65,14 @@ async fn answer(profiles: &Profiles, request: Request) -> Result<Answer, Refusal
         Request::DoctorDns { profile, name } => {
             let findings = doctor::dns(&*profiles.running(&profile).await?, name.as_deref()).await?;
             Ok(Answer::Findings { findings })
+        }
+        Request::DoctorPaths { profile } => {
+            let findings = netcheck::doctor(&*profiles.running(&profile).await?).await?;
+            Ok(Answer::Findings { findings })
+        }
+        Request::Netcheck { profile } => {
+            let checked = netcheck::run(&*profiles.running(&profile).await?).await?;
+            Ok(Answer::Netcheck(Box::new(checked)))
         }
         Request::DnsQuery { profile, name, kind } => {
             let told = told::about(&*profiles.running(&profile).await?, &name, kind.as_deref()).await?;

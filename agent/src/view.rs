@@ -1,8 +1,8 @@
 //! A profile as a person sees it. Changes nothing.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::status::{LinkState, PeerStatus, TenantStatus};
 use host::drive::Report;
@@ -156,10 +156,10 @@ fn peers(tenant: &TenantStatus, states: &BTreeMap<PublicKey, PeerState>) -> Vec<
         Peer {
             name: peer.name.clone(),
             key: peer.key,
-            path: match state.endpoint {
-                Some(endpoint) => format!("direct {endpoint}"),
-                None => "no endpoint".into(),
-            },
+            path: way(peer, state.endpoint),
+            path_seconds: peer.path.as_ref().map(|path| path.age.as_secs()),
+            round_trip_micros: peer.path.as_ref().and_then(|path| path.round_trip).map(micros),
+            why_not_direct: why_not_direct(peer),
             handshake_at: state.last_handshake.map(timestamp),
             received_bytes: state.received_bytes,
             sent_bytes: state.sent_bytes,
@@ -182,8 +182,31 @@ pub async fn path(profile: &Profile, zone: &Zone, address: IpAddr) -> Result<Str
         return Ok("via hub".into());
     }
     let states = profile.handle()?.peers().await.map_err(|gone| failed(&gone))?.unwrap_or_default();
-    let endpoint = states.get(&peer.key).and_then(|state| state.endpoint);
-    Ok(endpoint.map_or_else(|| "no endpoint".into(), |endpoint| format!("direct {endpoint}")))
+    let way = way(peer, states.get(&peer.key).and_then(|state| state.endpoint));
+    Ok(match why_not_direct(peer) {
+        Some(why) => format!("{way} ({why})"),
+        None => way,
+    })
+}
+
+/// How packets reach a peer: as its path says, or where the interface sends them if it has a fixed place.
+fn way(peer: &PeerStatus, endpoint: Option<SocketAddr>) -> String {
+    match (&peer.path, endpoint) {
+        (Some(path), _) => path.way.to_string(),
+        (None, Some(endpoint)) => format!("direct {endpoint}"),
+        (None, None) if matches!(peer.node, NodeId::Device(_)) => "idle".into(),
+        (None, None) => "no endpoint".into(),
+    }
+}
+
+fn why_not_direct(peer: &PeerStatus) -> Option<String> {
+    let why = peer.path.as_ref().and_then(|path| path.why_not_direct);
+    why.map(|why| why.to_string())
+}
+
+/// Whole microseconds.
+pub fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn timestamp(at: SystemTime) -> Timestamp {

@@ -140,6 +140,8 @@ fn setup(settings: &Settings, apid: u32, key: PrivateKey, state: &StateDirectory
         ledger: state.file("ledger"),
         server: Some(Server::Unix { path: settings.socket.clone(), owner: Some(apid) }),
         names_port: settings.names.dns_port,
+        // A hub is where its endpoint says.
+        maps_ports: false,
         names: NamesSetup {
             options: settings.names.options(),
             forward: settings.forward()?,

@@ -11,6 +11,7 @@
 //!
 //! Every queue is bounded: while one is full the engine is not asked for more, and what empties it wakes the loop.
 
+mod begin;
 mod carrier;
 mod clock;
 mod endpoint;
@@ -26,23 +27,24 @@ mod settings;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{Event, Input, Ledger, LedgerError, Node, NodeConfig, Output};
-use model::wire::Remark;
+use engine::{Event, Input, Ledger, LedgerError, Node, NodeConfig, Output, Role};
+use model::wire::{Frame, Remark};
 use model::{Endpoint, Refusal};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::events::Events;
 use crate::files::{self, FileError, SECRET};
 use crate::hands::{Answer, Hands, HandsError, Task};
 use crate::host::{HostConfig, HostReport};
-use crate::resolver;
+use crate::paths::{self, Credentials, Road, Shell};
+use crate::wireguard::Backend;
 
+use self::begin::{load, watch};
 use self::carrier::Link;
 use self::clock::Clock;
 use self::endpoint::resolve;
@@ -53,7 +55,7 @@ pub use self::carrier::Server;
 pub use self::forward::{BadForwardMode, ForwardMode, ForwardSetup};
 pub use self::handle::{Commands, Gone, Handle, channel};
 pub use self::names::{NamesSetup, Sees};
-pub use self::report::{Counters, LinkReport, NamesReport, Report};
+pub use self::report::{Counters, LinkReport, NamesReport, PathsReport, RelayReport, Report};
 pub use self::settings::{BadForward, NamesSettings};
 pub use dns::forward::Rule;
 pub use dns::serve::Options as NamesOptions;
@@ -80,6 +82,8 @@ pub struct Setup {
     pub server: Option<Server>,
     /// Where Magic DNS answers: [`dns::serve::DNS_PORT`] but in tests.
     pub names_port: u16,
+    /// Whether a device may ask its router for a port, so that peers reach it directly.
+    pub maps_ports: bool,
     /// How Magic DNS answers, and whom.
     pub names: NamesSetup,
     /// Randomness for the engine and for the table of names, fresh at each start.
@@ -137,7 +141,7 @@ pub async fn drive(
     mut commands: Commands,
     mut moments: impl FnMut(Moment) + Send,
 ) -> Result<(), DriveError> {
-    let mut driver = Driver::start(setup, &commands).await?;
+    let mut driver = Box::pin(Driver::start(setup, &commands)).await?;
     let ended = driver.run(&mut commands, &mut moments).await;
     moments(Moment::Stopping);
     driver.stop().await;
@@ -146,10 +150,12 @@ pub async fn drive(
 
 struct Driver {
     clock: Clock,
-    node: Node,
+    node: Box<Node>,
     hands: Hands,
     host: HostReport,
     link: Link,
+    /// `None` for a hub, whose peers come to it.
+    paths: Option<Box<Shell>>,
     names: NamesTask,
     changed: Arc<Notify>,
     events: JoinHandle<io::Error>,
@@ -181,14 +187,24 @@ impl Driver {
         // Subscribed before the first look, so that nothing between the two is missed.
         let events = watch(&setup.host, &changed).await.map_err(DriveError::Events)?;
         let names = NamesTask::start(names_port, setup.names, &setup.host.resolver.file, &setup.seed)?;
-        let (hands, host) = Hands::start(setup.host).await?;
+        let paths = match setup.node.role {
+            Role::Device { ref identity, instance, .. } => {
+                let (identity, software) = (identity.clone(), setup.node.software.clone());
+                let credentials = Credentials { identity, instance, software };
+                Some(Box::new(Shell::start(&setup.host.interface, credentials, setup.maps_ports)))
+            }
+            Role::Hub { .. } => None,
+        };
+        let road = paths.as_ref().map_or_else(Road::idle, |paths| paths.road());
+        let (hands, host) = Hands::start(setup.host, road).await?;
         names.set_owner(host.resolver);
         Ok(Self {
             clock: Clock::new(),
-            node: Node::new(setup.node, ledger, setup.seed),
+            node: Box::new(Node::new(setup.node, ledger, setup.seed)),
             hands,
             host,
             link: Link::new(setup.server),
+            paths,
             names,
             changed,
             events,
@@ -222,7 +238,7 @@ impl Driver {
                     let answer = answer.ok_or(DriveError::HandsDied)?;
                     self.answered(answer, moments);
                 }
-                input = self.link.next(), if room => self.tell(input),
+                input = self.link.next(), if room => self.take_link(input),
                 result = finished(&mut self.writing) => {
                     self.writing = None;
                     self.tell(Input::Persisted(result.map_err(|e| crate::chain::chain(&e))));
@@ -232,6 +248,7 @@ impl Driver {
                         self.tell(Input::Resolved { endpoint, address });
                     }
                 }
+                input = paths::next(&mut self.paths), if room => self.tell(Input::Path(input)),
                 () = self.names.stirred() => self.publisher.touch(),
                 () = self.changed.notified() => self.tell(Input::HostChanged),
                 failed = &mut self.events => {
@@ -251,6 +268,20 @@ impl Driver {
             self.alive_at = Some(Instant::now());
             moments(Moment::Alive);
         }
+    }
+
+    /// The paths hear of the link before the engine does.
+    fn take_link(&mut self, input: Input) {
+        if let Some(paths) = &mut self.paths {
+            match &input {
+                Input::Received(Frame::Attached(_) | Frame::Enrolled(_)) => {
+                    paths.server_up(self.link.datagrams());
+                }
+                Input::LinkDown { .. } => paths.server_down(),
+                _ => {}
+            }
+        }
+        self.tell(input);
     }
 
     fn tell(&mut self, input: Input) {
@@ -282,11 +313,11 @@ impl Driver {
             }
             Output::Hangup => {
                 self.link.hang_up();
-                self.tell(Input::LinkDown { reason: "hung up".into() });
+                self.take_link(Input::LinkDown { reason: "hung up".into() });
             }
             Output::Send(frame) => {
                 if let Err(reason) = self.link.send(&frame) {
-                    self.tell(Input::LinkDown { reason });
+                    self.take_link(Input::LinkDown { reason });
                 }
             }
             Output::Persist(bytes) => {
@@ -302,6 +333,11 @@ impl Driver {
                 self.hands.give(Task::Apply(change));
             }
             Output::Names(update) => self.names.give(update),
+            Output::Path(output) => {
+                if let Some(paths) = &mut self.paths {
+                    paths.carry_out(output);
+                }
+            }
             Output::Resolve(endpoint) => drop(self.resolving.spawn(resolve(endpoint))),
             Output::Event(event) => {
                 if let Event::JoinRefused(refusal) = &event {
@@ -329,12 +365,16 @@ impl Driver {
 
     fn tell_engine(&mut self) {
         self.tell(Input::Engine(Remark::new(&self.host.engine())));
+        self.tell(Input::Steers(self.host.backend != Backend::Kernel));
     }
 
     fn answered(&mut self, answer: Answer, moments: &mut (impl FnMut(Moment) + Send)) {
         match answer {
             Answer::Observed(observed, host) => {
                 self.take_host(host);
+                if let (Some(paths), Ok(observed)) = (&mut self.paths, &observed) {
+                    paths.observed(observed.interface.as_ref());
+                }
                 self.tell(Input::Observed(observed));
                 if !self.ready {
                     self.ready = true;
@@ -369,7 +409,7 @@ impl Driver {
             Command::Look => self.tell(Input::HostChanged),
             Command::Server(server) => {
                 if self.link.set_server(server) {
-                    self.tell(Input::LinkDown { reason: "another server was configured".into() });
+                    self.take_link(Input::LinkDown { reason: "another server was configured".into() });
                 }
             }
             Command::Peers(asked) => {
@@ -423,6 +463,7 @@ impl Driver {
             server: self.link.server().map(ToString::to_string),
             link: self.link.report(),
             names: self.names.report(),
+            paths: self.paths.as_ref().map(|paths| paths.report()).unwrap_or_default(),
             join_refused: self.join_refused.clone(),
             counters: self.counters,
         }
@@ -457,35 +498,6 @@ impl Driver {
         }
         self.events.abort();
     }
-}
-
-/// What is sound of a ledger, if that is at least who the node is and whom it trusts. The engine removes nothing
-/// until the server has sent what is missing.
-fn load(bytes: &[u8], path: &Path) -> Result<Ledger, DriveError> {
-    Ledger::load(bytes).or_else(|error| match error {
-        LedgerError::Snapshot { reason, rest } => {
-            let path = path.display().to_string();
-            tracing::error!(code = "ledger-damaged", path, reason, "a snapshot in the ledger is damaged");
-            Ok(*rest)
-        }
-        source => Err(DriveError::Ledger { path: path.into(), source }),
-    })
-}
-
-/// Tells of what others change on the machine; nothing of it concerns a node that changes nothing there.
-async fn watch(host: &HostConfig, changed: &Arc<Notify>) -> io::Result<JoinHandle<io::Error>> {
-    if host.stack.is_some() {
-        return Ok(tokio::spawn(std::future::pending()));
-    }
-    let events = Events::open(&host.interface, host.forwards).await?;
-    let (changed, resolver) = (Arc::clone(changed), host.resolver.clone());
-    Ok(tokio::spawn(async move {
-        let others = resolver::watch(resolver, Arc::clone(&changed));
-        tokio::select! {
-            error = events.watch(changed) => error,
-            never = others => match never {},
-        }
-    }))
 }
 
 /// The result of a task that may not be there; then it never comes.

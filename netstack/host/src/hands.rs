@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::chain::chain;
 use crate::host::{Host, HostConfig, HostError, HostReport};
+use crate::paths::Road;
 use crate::place::Place;
 use crate::rootless::Rootless;
 use crate::wireguard::PeerState;
@@ -68,12 +69,13 @@ pub enum HandsError {
 }
 
 impl Hands {
-    /// Starts the thread in the network namespace of this one, and opens the host on it.
-    pub(crate) async fn start(config: HostConfig) -> Result<(Self, HostReport), HandsError> {
+    /// Starts the thread in the network namespace of this one, and opens the host on it, with the road on which its own
+    /// device is put.
+    pub(crate) async fn start(config: HostConfig, road: Road) -> Result<(Self, HostReport), HandsError> {
         let (tasks, todo) = std_mpsc::sync_channel(TASKS_MAX);
         let (done, answers) = mpsc::channel(TASKS_MAX + 2);
         let (opened, opening) = oneshot::channel();
-        let work = move || match open(config) {
+        let work = move || match open(config, road) {
             Ok(mut host) => {
                 // Before any change: names are answered nowhere yet, and nobody was told so far.
                 let _ = host.serve(BTreeSet::new());
@@ -117,10 +119,10 @@ impl Hands {
     }
 }
 
-fn open(config: HostConfig) -> Result<Box<dyn Place>, HostError> {
+fn open(config: HostConfig, road: Road) -> Result<Box<dyn Place>, HostError> {
     Ok(match config.stack.clone() {
-        Some(stack) => Box::new(Rootless::new(config, stack)),
-        None => Box::new(Host::open(config)?),
+        Some(stack) => Box::new(Rootless::new(config, stack, road)),
+        None => Box::new(Host::on(config, road)?),
     })
 }
 

@@ -20,6 +20,7 @@ use crate::guests;
 use crate::interface::InterfaceName;
 use crate::links::{Kind, Link, Links};
 use crate::netlink::NetlinkError;
+use crate::paths::Road;
 use crate::pointed::Pointed;
 use crate::resolver::{Owner, Resolver, ResolverConfig, ResolverError, Trouble};
 use crate::wireguard::kernel::Kernel;
@@ -145,6 +146,7 @@ pub struct Host {
     resolver: Resolver,
     guests: BTreeSet<IpNet>,
     engine: Box<dyn Wireguard>,
+    road: Road,
     fallback: Option<String>,
     /// Why the resolver could not be read the last time.
     resolver_problem: Option<String>,
@@ -156,13 +158,18 @@ impl Host {
     /// Opens what is needed in the network namespace of this thread. Changes nothing. Not for an asynchronous task:
     /// this and every other call blocks, and panics there.
     pub fn open(config: HostConfig) -> Result<Self, HostError> {
+        Self::on(config, Road::idle())
+    }
+
+    /// As [`Self::open`], with the road on which our own engine's device is put.
+    pub(crate) fn on(config: HostConfig, road: Road) -> Result<Self, HostError> {
         let links = Links::open().map_err(HostError::Netlink)?;
         let firewall = match config.forwards {
             true => Some(Firewall::open(&config.interface).map_err(HostError::Netlink)?),
             false => None,
         };
         let resolver = Resolver::new(&config.resolver, &config.interface, &config.state);
-        let (engine, fallback) = choose(&config)?;
+        let (engine, fallback) = choose(&config, &road)?;
         // A device is told where its peers are; a hub only ever hears it from them.
         let endpoints = Endpoints::open(config.forwards.then(|| config.state.join("endpoints")));
         let pointed = Pointed::default();
@@ -174,6 +181,7 @@ impl Host {
             resolver,
             guests,
             engine,
+            road,
             fallback,
             resolver_problem,
             endpoints,
@@ -341,7 +349,7 @@ impl Host {
         match self.engine.create() {
             Err(error @ WireguardError::NoKernelSupport) if self.config.mode == Mode::Auto => {
                 self.fallback = Some(error.to_string());
-                self.engine = userspace(&self.config);
+                self.engine = userspace(&self.config, &self.road);
                 self.engine.create().map_err(|e| HostError::Wireguard(interface.clone(), e))?;
             }
             other => other.map_err(|e| HostError::Wireguard(interface.clone(), e))?,
@@ -462,9 +470,9 @@ impl Host {
     }
 }
 
-fn choose(config: &HostConfig) -> Result<(Box<dyn Wireguard>, Option<String>), HostError> {
+fn choose(config: &HostConfig, road: &Road) -> Result<(Box<dyn Wireguard>, Option<String>), HostError> {
     if config.mode == Mode::Userspace {
-        return Ok((userspace(config), None));
+        return Ok((userspace(config, road), None));
     }
     let kernel = match config.mode {
         Mode::Auto => Kernel::probe().and_then(|()| Kernel::open(&config.interface)),
@@ -472,13 +480,14 @@ fn choose(config: &HostConfig) -> Result<(Box<dyn Wireguard>, Option<String>), H
     };
     match kernel {
         Ok(kernel) => Ok((Box::new(kernel), None)),
-        Err(error) if config.mode == Mode::Auto => Ok((userspace(config), Some(chain(&error)))),
+        Err(error) if config.mode == Mode::Auto => Ok((userspace(config, road), Some(chain(&error)))),
         Err(error) => Err(HostError::Wireguard(config.interface.clone(), error)),
     }
 }
 
-fn userspace(config: &HostConfig) -> Box<dyn Wireguard> {
-    Box::new(Userspace::new(&config.interface, config.uapi_directory.clone(), None, config.tuning))
+fn userspace(config: &HostConfig, road: &Road) -> Box<dyn Wireguard> {
+    let uapi_directory = config.uapi_directory.clone();
+    Box::new(Userspace::new(&config.interface, uapi_directory, None, config.tuning, road.clone()))
 }
 
 /// A kernel without nf_tables has no table, which the change that sets one then says.

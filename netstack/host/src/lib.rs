@@ -17,6 +17,7 @@ pub mod keyfile;
 mod links;
 pub mod metrics;
 mod netlink;
+pub mod paths;
 mod place;
 mod pointed;
 pub mod resolver;

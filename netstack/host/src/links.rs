@@ -278,7 +278,8 @@ fn fine(result: Result<(), NetlinkError>, already: Errno) -> Result<(), NetlinkE
     }
 }
 
-fn read_link(message: &LinkMessage) -> Link {
+/// The interface of a message.
+pub(crate) fn read_link(message: &LinkMessage) -> Link {
     let (mut mtu, mut kind, mut alias) = (0, Kind::Other("plain interface".into()), None);
     for attribute in &message.attributes {
         match attribute {
@@ -304,7 +305,8 @@ fn is_link_local(net: &IpNet) -> bool {
     matches!(net, IpNet::V6(net) if net.addr().is_unicast_link_local())
 }
 
-fn read_address(message: &AddressMessage) -> Option<IpNet> {
+/// The address of a message with its prefix length.
+pub(crate) fn read_address(message: &AddressMessage) -> Option<IpNet> {
     let local = message.attributes.iter().find_map(|a| match a {
         AddressAttribute::Local(address) => Some(*address),
         _ => None,
@@ -331,8 +333,7 @@ fn read_route(message: &RouteMessage, index: u32) -> Option<IpNet> {
         && message.attributes.contains(&RouteAttribute::Oif(index));
     counts.then_some(())?;
     let destination = message.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Destination(RouteAddress::Inet(a)) => Some(IpAddr::V4(*a)),
-        RouteAttribute::Destination(RouteAddress::Inet6(a)) => Some(IpAddr::V6(*a)),
+        RouteAttribute::Destination(address) => to_ip(address),
         _ => None,
     });
     // A default route has no destination.
@@ -341,6 +342,15 @@ fn read_route(message: &RouteMessage, index: u32) -> Option<IpNet> {
         _ => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
     IpNet::new(destination.unwrap_or(any), message.header.destination_prefix_length).ok()
+}
+
+/// The address, if it is one of IP.
+pub(crate) const fn to_ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some(IpAddr::V4(*address)),
+        RouteAddress::Inet6(address) => Some(IpAddr::V6(*address)),
+        _ => None,
+    }
 }
 
 /// Whether an event is about an interface: by index, or by name where it has just appeared. Keeps the index. With

@@ -11,6 +11,7 @@ use model::PublicKey;
 use stack::Stack;
 
 use crate::host::{HostConfig, HostError, HostReport};
+use crate::paths::Road;
 use crate::place::Place;
 use crate::pointed::Pointed;
 use crate::resolver::Owner;
@@ -28,8 +29,8 @@ pub(crate) struct Rootless {
 }
 
 impl Rootless {
-    pub(crate) fn new(config: HostConfig, stack: Stack) -> Self {
-        let engine = Userspace::new(&config.interface, None, Some(stack.clone()), config.tuning);
+    pub(crate) fn new(config: HostConfig, stack: Stack, road: Road) -> Self {
+        let engine = Userspace::new(&config.interface, None, Some(stack.clone()), config.tuning, road);
         Self { config, stack, engine, pointed: Pointed::default(), told: Observed::default() }
     }
 
@@ -147,7 +148,7 @@ mod tests {
             tuning: Tuning::default(),
             stack: Some(stack.clone()),
         };
-        Rootless::new(config, stack.clone())
+        Rootless::new(config, stack.clone(), Road::idle())
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -18,7 +18,7 @@ use crate::io::tun::Tun;
 use crate::io::udp::{Offload, Sockets};
 use crate::offload::Joins;
 use crate::outbound::Outbound;
-use crate::path::{Carrier, Path, Probe};
+use crate::path::{Carrier, Path, Probe, Way, is_probe};
 use crate::priority;
 use crate::shared::{Parts, Shared};
 use crate::state::{DeviceState, PeerState};
@@ -212,20 +212,27 @@ impl Device {
         self.shared.sockets.load().port()
     }
 
-    /// Lets a peer's packets go to a carrier from now on. `false` if there is no such peer.
+    /// Lets a peer's packets go this way from now on, wherever its own come from; `None` lets them go to where its next
+    /// authentic packet comes from, as they do to a peer that was never steered. So does an update with an endpoint for
+    /// it. `false` if there is no such peer.
+    pub fn steer(&self, key: &PublicKey, way: Option<Way>) -> bool {
+        self.shared.find(key).inspect(|peer| peer.steer(way)).is_some()
+    }
+
+    /// Lets a peer's packets go to a carrier until it is heard elsewhere. `false` if there is no such peer.
     pub fn set_carrier(&self, key: &PublicKey, carrier: &Arc<dyn Carrier>) -> bool {
         let peer = self.shared.find(key);
         peer.inspect(|peer| peer.set_path(Path::Carrier(Arc::clone(carrier)))).is_some()
     }
 
     /// Sends a datagram that is not WireGuard's from the device's port. It must begin with a byte above 4, by which
-    /// the other end tells it from a message: see [`Config::probe`].
+    /// the other end tells it from a message, or be STUN's (RFC 8489): see [`Config::probe`].
     ///
     /// # Errors
-    /// What sendto(2) says; `Unsupported` for a family that the machine does not have, `InvalidInput` for another
-    /// first byte.
+    /// What sendto(2) says; `Unsupported` for a family that the machine does not have, `InvalidInput` for what
+    /// could be taken for a message.
     pub fn send_probe(&self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
-        if datagram.first().is_none_or(|first| *first <= 4) {
+        if !is_probe(datagram) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let sockets = self.shared.sockets.load();

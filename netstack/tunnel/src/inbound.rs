@@ -31,7 +31,7 @@ use crate::io::udp::kernel::Tails;
 use crate::io::udp::outbox::Outbox;
 use crate::ip;
 use crate::offload::{Joiner, Joins};
-use crate::path::{Carried, Path};
+use crate::path::{Carried, Path, is_probe};
 use crate::peer::Peer;
 use crate::random;
 use crate::shared::Shared;
@@ -224,7 +224,7 @@ impl Work {
                     hand_on(shared, message, from);
                 }
             }
-            [first, ..] if *first > 4 => shared.probe(message, from),
+            _ if is_probe(message) => shared.probe(message, from),
             _ => tracing::trace!(%from, "not a message of WireGuard"),
         }
         self.has_others = true;

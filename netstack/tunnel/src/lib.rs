@@ -37,7 +37,7 @@ mod work;
 
 pub use crypto::{BadCrypto, Crypto};
 pub use device::{Config, Device, DeviceError};
-pub use path::{Carrier, Probe};
+pub use path::{Carrier, Probe, Way};
 pub use state::{DeviceState, PeerState};
 pub use update::{ApplyError, PeerUpdate, PresharedKey, Update};
 

@@ -17,8 +17,26 @@ pub trait Carrier: Send + Sync {
     fn name(&self) -> &str;
 }
 
-/// Takes datagrams that are not WireGuard's: their first byte is above 4. It is called by the thread that reads the
-/// sockets, which waits for it.
+/// The one way of a peer's packets, until it is steered again.
+#[derive(Clone)]
+pub enum Way {
+    /// Over UDP to this address.
+    To(SocketAddr),
+    /// By a carrier.
+    By(Arc<dyn Carrier>),
+}
+
+impl fmt::Debug for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::To(remote) => f.debug_tuple("To").field(remote).finish(),
+            Self::By(carrier) => f.debug_tuple("By").field(&carrier.name()).finish(),
+        }
+    }
+}
+
+/// Takes datagrams that are not WireGuard's: their first byte is above 4, or they are STUN's (RFC 8489). It is called by
+/// the thread that reads the sockets, which waits for it.
 #[derive(Clone)]
 pub struct Probe(Arc<Take>);
 
@@ -32,6 +50,16 @@ impl Probe {
 
     pub(crate) fn take(&self, datagram: &[u8], from: SocketAddr) {
         (self.0)(datagram, from);
+    }
+}
+
+/// Whether a datagram is told from WireGuard's messages, whose reserved bytes are zero (WireGuard paper, section 5.4): by its
+/// first byte, or as STUN's, whose types have a second byte.
+pub(crate) fn is_probe(datagram: &[u8]) -> bool {
+    match datagram {
+        [first, ..] if *first > 4 => true,
+        [0, ..] | [1..=3, 1..=255, ..] => stun::is_stun(datagram),
+        _ => false,
     }
 }
 
@@ -107,5 +135,33 @@ impl fmt::Display for Path {
             Self::Udp(endpoint) => endpoint.remote.fmt(f),
             Self::Carrier(carrier) => f.write_str(carrier.name()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probes_are_told_from_messages() {
+        let stun = |kind: [u8; 2], bytes: usize| {
+            let mut message = vec![0; bytes];
+            message[..2].copy_from_slice(&kind);
+            message[4..8].copy_from_slice(&[0x21, 0x12, 0xA4, 0x42]);
+            message
+        };
+        let check = |datagram: &[u8], expect| assert_eq!(is_probe(datagram), expect, "{datagram:?}");
+        check(&[], false);
+        check(&[5], true);
+        check(&[0xD7, 0, 0, 0], true);
+        check(&stun([0, 1], 20), true);
+        check(&stun([1, 1], 32), true);
+        check(&stun([1, 0x11], 20), true);
+        check(&stun([0, 1], 19), false);
+        // As a message of WireGuard could be.
+        for kind in 1..=4 {
+            check(&stun([kind, 0], 148), false);
+        }
+        check(&[0; 20], false);
     }
 }

@@ -1,7 +1,7 @@
 //! One peer of a device: the protocol's machine, its path and its counters. Knows no thread and no other peer.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwapOption, Guard};
@@ -9,7 +9,7 @@ use model::PublicKey;
 use wireguard::{KeyPair, Locked};
 
 use crate::io::udp::Endpoint;
-use crate::path::Path;
+use crate::path::{Path, Way};
 use crate::slab::{self, Slab};
 
 /// A receiver index in use, and what it stands for.
@@ -50,6 +50,8 @@ pub(crate) struct Peer {
     pub(crate) number: u64,
     machine: wireguard::Peer<Lease>,
     path: ArcSwapOption<Path>,
+    /// The owner chose the path, and says when it is another.
+    is_steered: AtomicBool,
     received_bytes: AtomicU64,
     sent_bytes: AtomicU64,
     /// A handshake was asked for and not looked at yet.
@@ -65,6 +67,7 @@ impl Peer {
             number,
             machine: wireguard::Peer::new(seed),
             path: ArcSwapOption::empty(),
+            is_steered: AtomicBool::new(false),
             received_bytes: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
             asked: AtomicBool::new(false),
@@ -93,8 +96,24 @@ impl Peer {
         self.path.load().is_some()
     }
 
-    /// Packets go there from now on.
+    /// Packets go there from now on, or wherever the peer is heard.
     pub(crate) fn set_remote(&self, remote: SocketAddr) {
+        self.is_steered.store(false, SeqCst);
+        self.turn_to(remote);
+    }
+
+    /// Packets go this way from now on, wherever the peer is heard. `None`: they go where it is heard.
+    pub(crate) fn steer(&self, way: Option<Way>) {
+        // Before the path is stored, so that nobody who has not seen it puts another path over it.
+        self.is_steered.store(way.is_some(), SeqCst);
+        match way {
+            Some(Way::To(remote)) => self.turn_to(remote),
+            Some(Way::By(carrier)) => self.set_path(Path::Carrier(carrier)),
+            None => {}
+        }
+    }
+
+    fn turn_to(&self, remote: SocketAddr) {
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
         let is_known =
             self.path.load().as_ref().and_then(|path| path.udp()).is_some_and(|e| e.remote == remote);
@@ -107,11 +126,23 @@ impl Peer {
         self.path.store(Some(Arc::new(path)));
     }
 
-    /// An authentic message came from there, so that is where the peer is.
+    /// An authentic message came from there, so that is where the peer is. One that is steered goes on being sent to where
+    /// it was, and from our address at which it was heard from there.
     pub(crate) fn heard(&self, from: &Path) {
-        if self.path.load().as_deref() != Some(from) {
-            tracing::debug!(peer = %self.key, %from, "peer is elsewhere");
-            self.path.store(Some(Arc::new(from.clone())));
+        let remote = |path: &Path| path.udp().map(|endpoint| endpoint.remote);
+        loop {
+            let before = self.path.load();
+            let is_there = before.as_deref().and_then(remote).is_some_and(|at| Some(at) == remote(from));
+            let stays = self.is_steered.load(SeqCst) && !is_there;
+            if stays || before.as_deref() == Some(from) {
+                return;
+            }
+            // The peer may just have been steered.
+            let found = self.path.compare_and_swap(&before, Some(Arc::new(from.clone())));
+            if found.as_ref().map(Arc::as_ptr) == before.as_ref().map(Arc::as_ptr) {
+                tracing::debug!(peer = %self.key, %from, "peer is elsewhere");
+                return;
+            }
         }
     }
 
@@ -153,12 +184,55 @@ const _: () = assert!(size_of::<Peer>() <= 640);
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering::SeqCst;
     use std::thread;
 
     use super::*;
 
     const ROUNDS: u64 = 10_000;
+
+    struct Relay;
+
+    impl crate::path::Carrier for Relay {
+        fn send(&self, _: &mut dyn Iterator<Item = &[u8]>) {}
+
+        fn name(&self) -> &str {
+            "relay"
+        }
+    }
+
+    #[test]
+    fn a_peer_that_is_steered_stays_until_it_is_let_go() {
+        let peer = Peer::new(PublicKey::from_bytes([1; 32]), 1, 1);
+        let at = |last: u8, local: bool| {
+            let local = local.then(|| [192, 0, 2, 1].into());
+            Path::Udp(Endpoint { remote: SocketAddr::from(([192, 0, 2, last], 7)), local })
+        };
+        let relay: Arc<dyn crate::path::Carrier> = Arc::new(Relay);
+        let check = |expect: &Path, why: &str| assert!(peer.path().as_deref() == Some(expect), "{why}");
+        let remote = |path: &Path| path.udp().map(|endpoint| endpoint.remote).expect("UDP");
+
+        peer.steer(Some(Way::To(remote(&at(2, false)))));
+        check(&at(2, false), "as steered");
+        for from in [at(3, true), Path::Carrier(Arc::clone(&relay))] {
+            peer.heard(&from);
+            check(&at(2, false), "heard elsewhere");
+        }
+        peer.heard(&at(2, true));
+        check(&at(2, true), "our own address is learnt");
+        peer.steer(Some(Way::To(remote(&at(2, false)))));
+        check(&at(2, true), "and kept while the way is the same");
+        peer.steer(Some(Way::By(Arc::clone(&relay))));
+        peer.heard(&at(2, true));
+        check(&Path::Carrier(relay), "by a carrier");
+        peer.steer(None);
+        peer.heard(&at(2, true));
+        check(&at(2, true), "let go");
+        peer.steer(Some(Way::To(remote(&at(3, false)))));
+        peer.set_remote(remote(&at(4, false)));
+        check(&at(4, false), "told an endpoint");
+        peer.heard(&at(2, true));
+        check(&at(2, true), "which lets it go, too");
+    }
 
     #[test]
     fn a_peer_that_was_heard_elsewhere_stays_there_when_our_address_is_forgotten() {

@@ -14,7 +14,7 @@ use nix::sys::socket::{
     AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv, recvmsg, send, setsockopt,
     socketpair, sockopt,
 };
-use tunnel::{Carrier, Config, Device, PeerUpdate, Probe, Update};
+use tunnel::{Carrier, Config, Device, PeerUpdate, Probe, Update, Way};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -176,6 +176,25 @@ fn a_carrier_takes_what_udp_would_and_packets_go_back_by_where_they_came_from() 
 }
 
 #[test]
+fn a_peer_that_is_steered_does_not_follow_its_packets() {
+    let (a, b) = pair(&Config::default());
+    a.send(&b, 1);
+    assert_eq!(b.next(), 1);
+    let (out, _back) = wires(&a, &b);
+    assert!(a.device.steer(&b.key.public(), Some(Way::By(out.clone()))));
+    let at = SocketAddr::from((Ipv4Addr::LOCALHOST, a.device.listen_port()));
+    assert!(b.device.steer(&a.key.public(), Some(Way::To(at))));
+    for number in 2..20 {
+        a.send(&b, number);
+        assert_eq!(b.next(), number, "by the wire");
+        let endpoint = b.device.peer(&a.key.public()).expect("a peer").endpoint;
+        assert_eq!(endpoint, Some(at), "after packet {number}");
+    }
+    assert!(out.carried.load(Ordering::Relaxed) >= 18);
+    assert!(!b.device.steer(&b.key.public(), None), "no peer of that key");
+}
+
+#[test]
 fn what_is_not_wireguards_is_given_to_the_probe_and_nothing_else_is() {
     let (told, heard) = mpsc::channel();
     let probe = Probe::new(move |datagram, from| told.send((datagram.to_vec(), from)).unwrap());
@@ -191,6 +210,9 @@ fn what_is_not_wireguards_is_given_to_the_probe_and_nothing_else_is() {
     b.device.send_probe(&[200, 1], to).unwrap();
     let (datagram, from) = heard.recv_timeout(PATIENCE).unwrap();
     assert_eq!((datagram, from.port()), (vec![200, 1], b.device.listen_port()));
+    let stun = [&[0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42][..], &[7; 12]].concat();
+    b.device.send_probe(&stun, to).unwrap();
+    assert_eq!(heard.recv_timeout(PATIENCE).unwrap().0, stun);
     assert!(b.device.send_probe(&[4, 0, 0, 0], to).is_err() && b.device.send_probe(&[], to).is_err());
     assert!(heard.try_recv().is_err());
 }

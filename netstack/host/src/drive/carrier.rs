@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use engine::Input;
-use link::{Connection, PreferCarrier, Receiver, Sender, ServerAddress, Trust};
+use link::{Connection, Datagrams, PreferCarrier, Receiver, Sender, ServerAddress, Trust};
 use model::wire::Frame;
 use tokio::task::JoinHandle;
 
@@ -44,7 +44,7 @@ impl fmt::Display for Server {
 enum State {
     Down,
     Dialing(JoinHandle<Result<Connection, String>>),
-    Up { sender: Sender, receiver: Receiver, report: LinkReport },
+    Up { sender: Sender, receiver: Receiver, report: LinkReport, datagrams: Option<Datagrams> },
 }
 
 /// The link.
@@ -127,14 +127,23 @@ impl Link {
             Ok(connection) => {
                 let report = LinkReport { carrier: connection.carrier(), remote: connection.remote() };
                 let channel = connection.channel();
+                let datagrams = connection.datagrams();
                 let (sender, receiver) = connection.split();
-                self.state = State::Up { sender, receiver, report };
+                self.state = State::Up { sender, receiver, report, datagrams };
                 Input::LinkUp { channel }
             }
             Err(reason) => {
                 self.state = State::Down;
                 Input::LinkDown { reason }
             }
+        }
+    }
+
+    /// The datagrams beside the frames of the link, if it is up and has them.
+    pub(crate) fn datagrams(&self) -> Option<Datagrams> {
+        match &self.state {
+            State::Up { datagrams, .. } => datagrams.clone(),
+            State::Down | State::Dialing(_) => None,
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use engine::Status;
 use engine::status::LinkState;
 use link::Carrier;
-use model::{Refusal, Standing};
+use model::{Label, Refusal, Standing};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -31,6 +31,8 @@ pub struct Report {
     pub link: Option<LinkReport>,
     /// Magic DNS.
     pub names: NamesReport,
+    /// What paths are found by; nothing for a hub.
+    pub paths: PathsReport,
     /// Why the last wish to join was refused for good, until the next.
     pub join_refused: Option<Refusal>,
     /// What was done since the start.
@@ -44,6 +46,28 @@ pub struct LinkReport {
     pub carrier: Carrier,
     /// The server's address; `None` on a unix socket.
     pub remote: Option<SocketAddr>,
+}
+
+/// What a device finds paths by.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PathsReport {
+    /// Where STUN is answered.
+    pub stun_servers: Vec<SocketAddr>,
+    /// The port that the router opened.
+    pub mapped: Option<SocketAddr>,
+    /// Relays on other machines.
+    pub relays: Vec<RelayReport>,
+}
+
+/// A relay on another machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayReport {
+    /// Its name.
+    pub name: Label,
+    /// There and back, once it was reached.
+    pub round_trip: Option<Duration>,
+    /// Whether peers find this device there.
+    pub is_home: bool,
 }
 
 /// Magic DNS on this node.

@@ -9,6 +9,7 @@ use stack::Stack;
 use tunnel::{ApplyError, Config, Device, PeerUpdate, Update};
 
 use crate::interface::InterfaceName;
+use crate::paths::Road;
 use crate::wireguard::{Backend, DeviceState, PeerState, Tuning, Wireguard, WireguardError};
 
 /// Our own engine.
@@ -18,7 +19,8 @@ pub(crate) struct Userspace {
     /// Where packets go instead of to an interface.
     stack: Option<Stack>,
     tuning: Tuning,
-    device: Option<Device>,
+    /// Where the device is.
+    road: Road,
 }
 
 impl Userspace {
@@ -27,22 +29,24 @@ impl Userspace {
         uapi_directory: Option<PathBuf>,
         stack: Option<Stack>,
         tuning: Tuning,
+        road: Road,
     ) -> Self {
-        Self { interface: interface.clone(), uapi_directory, stack, tuning, device: None }
+        Self { interface: interface.clone(), uapi_directory, stack, tuning, road }
     }
 
-    /// The device, unless somebody deleted its interface.
-    fn device(&mut self) -> Option<&Device> {
-        if self.device.as_ref().is_some_and(Device::is_gone) {
-            self.device = None;
+    /// Does something with the device, unless somebody deleted its interface.
+    fn device<T>(&self, act: impl FnOnce(&Device) -> T) -> Option<T> {
+        let done = self.road.device(act);
+        if done.is_none() {
+            self.road.put(None);
         }
-        self.device.as_ref()
+        done
     }
 
-    fn update(&mut self, update: Update) -> Result<(), WireguardError> {
-        match self.device().ok_or(WireguardError::NoInterface)?.apply(update) {
+    fn update(&self, update: Update) -> Result<(), WireguardError> {
+        match self.device(|device| device.apply(update)).ok_or(WireguardError::NoInterface)? {
             Err(ApplyError::Gone) => {
-                self.device = None;
+                self.road.put(None);
                 Err(WireguardError::NoInterface)
             }
             Err(ApplyError::Port { port, source }) if source.kind() == io::ErrorKind::AddrInUse => {
@@ -53,18 +57,26 @@ impl Userspace {
     }
 }
 
+impl Drop for Userspace {
+    fn drop(&mut self) {
+        // Others may hold the road longer.
+        self.road.put(None);
+    }
+}
+
 impl Wireguard for Userspace {
     fn create(&mut self) -> Result<(), WireguardError> {
-        if self.device().is_none() {
+        if self.device(|_| ()).is_none() {
             let config = Config {
                 uapi_directory: self.uapi_directory.clone(),
                 uapi_returns: true,
                 cipher: self.tuning.crypto.cipher(),
                 offload: self.tuning.offload,
+                probe: self.road.hook(),
                 ..Config::default()
             };
             let name = self.interface.as_str();
-            self.device = Some(match &self.stack {
+            let device = match &self.stack {
                 None => Device::create(name, config)?,
                 Some(stack) => {
                     let mtu = config.mtu;
@@ -73,13 +85,14 @@ impl Wireguard for Userspace {
                     stack.attach(theirs, mtu);
                     device
                 }
-            });
+            };
+            self.road.put(Some(device));
         }
         Ok(())
     }
 
     fn remove(&mut self) -> Result<(), WireguardError> {
-        self.device = None;
+        self.road.put(None);
         if let Some(stack) = &self.stack {
             stack.detach();
         }
@@ -96,14 +109,14 @@ impl Wireguard for Userspace {
         update.keepalive_seconds = Some(peer.keepalive_seconds);
         update.replace_allowed_ips = true;
         update.allowed_ips = peer.allowed.iter().copied().collect();
-        self.update(Update::peer(update))
+        self.update(Update::peer(update))?;
+        self.road.turn_again(&peer.key);
+        Ok(())
     }
 
     fn resume_peer(&mut self, peer: &PeerSetting) -> Result<(), WireguardError> {
         self.set_peer(peer)?;
-        if let Some(device) = self.device() {
-            device.begin_handshake(&peer.key);
-        }
+        self.device(|device| device.begin_handshake(&peer.key));
         Ok(())
     }
 
@@ -112,8 +125,7 @@ impl Wireguard for Userspace {
     }
 
     fn read(&mut self) -> Result<Option<DeviceState>, WireguardError> {
-        let Some(device) = self.device() else { return Ok(None) };
-        let state = device.snapshot();
+        let Some(state) = self.device(Device::snapshot) else { return Ok(None) };
         let peers = state.peers.into_iter().map(|peer| {
             let read = PeerState {
                 allowed: peer.allowed_ips,

@@ -37,6 +37,7 @@ fn setup(directory: &Path, role: Role) -> Setup {
         ledger,
         server: Some(server),
         names_port: 53,
+        maps_ports: true,
         names: NamesSetup::default(),
         seed: [4; 32],
     }

@@ -49,6 +49,7 @@ impl Tenant {
             block,
             mtu: 1400,
             hub_keys: None,
+            relays: None,
         };
         let mut zone = Zone::new("home.internal".parse().unwrap(), block);
         zone.names

@@ -1,0 +1,457 @@
+//! What the loop of a device does for the engine's paths: probes out and in, where the machine is, what its peers are sent
+//! and received, where STUN is answered, which relays are connected. Chooses no path, and knows no format.
+
+mod mapping;
+mod network;
+pub mod places;
+pub mod relay;
+mod road;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use engine::ObservedInterface;
+use engine::paths::{PathInput, PathOutput, RelayId};
+use ipnet::IpNet;
+use link::Datagrams;
+use model::key::IdentitySecret;
+use model::relay::{RelayPass, RelayPlace};
+use model::wire::Remark;
+use model::{AnchorKey, Endpoint, EndpointHost, Nonce, PublicKey, Signed};
+use nix::time::{ClockId, clock_gettime};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::drive::{PathsReport, RelayReport};
+use crate::interface::InterfaceName;
+use crate::paths::network::Network;
+use crate::paths::places::{Bearer, Places};
+
+pub(crate) use self::road::Road;
+
+/// Peers that are talked to are counted so often.
+const COUNT_INTERVAL: Duration = Duration::from_secs(1);
+/// A suspension that is shorter ends no mapping of a NAT.
+const SUSPENSION_MIN: Duration = Duration::from_secs(2);
+/// The machine's resolver tries its servers within this time, or there is no network.
+const RESOLVE_TIME_MAX: Duration = Duration::from_secs(10);
+/// Without a network, or with a resolver that is not up yet.
+const RESOLVE_RETRY: Duration = Duration::from_secs(15);
+/// Servers of STUN: two ports over each family, and a second machine.
+const STUN_SERVERS_MAX: usize = 8;
+
+/// By which relays on other machines know this device, beside its pass.
+pub(crate) struct Credentials {
+    pub(crate) identity: IdentitySecret,
+    pub(crate) instance: Nonce,
+    pub(crate) software: Remark,
+}
+
+/// The shell of a device's paths.
+pub(crate) struct Shell {
+    road: Road,
+    heard: mpsc::Receiver<PathInput>,
+    networks: watch::Receiver<Network>,
+    network: Network,
+    watching: Option<JoinHandle<()>>,
+    /// WireGuard's; 0 while there is none.
+    listen_port: u16,
+    /// Over our interface.
+    routes: BTreeSet<IpNet>,
+    /// Whether the router may be asked for a port.
+    maps_ports: bool,
+    mapping: Option<Mapping>,
+    watched: BTreeSet<PublicKey>,
+    count_at: Option<Instant>,
+    /// Shown to relays on other machines.
+    credentials: Credentials,
+    named: Vec<RelayPlace>,
+    /// `None` until there is a pass.
+    places: Option<Places>,
+    is_server_up: bool,
+    stun: Vec<Endpoint>,
+    stun_servers: Vec<SocketAddr>,
+    resolving: Option<JoinHandle<Vec<SocketAddr>>>,
+    suspension: Suspension,
+    /// What the engine is to hear next.
+    next: VecDeque<PathInput>,
+}
+
+impl Shell {
+    /// Begins to watch the machine's networks, in the network namespace of this thread. Where that is not allowed, there
+    /// are no addresses to tell, and paths are found by what others see.
+    pub(crate) fn start(interface: &InterfaceName, credentials: Credentials, maps_ports: bool) -> Self {
+        let (road, heard) = Road::new();
+        let (told, networks) = watch::channel(Network::default());
+        let watching = match network::Watch::open(interface.clone()) {
+            Ok(watch) => Some(tokio::spawn(async move {
+                let error = watch.tell(told).await;
+                tracing::debug!(%error, "the machine's networks are not watched any more");
+            })),
+            Err(error) => {
+                tracing::info!(%error, "the machine's networks cannot be watched");
+                None
+            }
+        };
+        Self {
+            road,
+            heard,
+            networks,
+            network: Network::default(),
+            watching,
+            listen_port: 0,
+            routes: BTreeSet::new(),
+            maps_ports,
+            mapping: None,
+            watched: BTreeSet::new(),
+            count_at: None,
+            credentials,
+            named: Vec::new(),
+            places: None,
+            is_server_up: false,
+            stun: Vec::new(),
+            stun_servers: Vec::new(),
+            resolving: None,
+            suspension: Suspension::new(),
+            next: VecDeque::new(),
+        }
+    }
+
+    /// For the hands, which put the device there.
+    pub(crate) fn road(&self) -> Road {
+        self.road.clone()
+    }
+
+    /// For people.
+    pub(crate) fn report(&self) -> PathsReport {
+        let measured = self.places.iter().flat_map(Places::measured);
+        let relay = |(place, round_trip, is_home): (&RelayPlace, _, _)| RelayReport {
+            name: place.name.clone(),
+            round_trip,
+            is_home,
+        };
+        PathsReport {
+            stun_servers: self.stun_servers.clone(),
+            mapped: self.mapping.as_ref().and_then(|mapping| *mapping.opened.borrow()),
+            relays: measured.map(relay).collect(),
+        }
+    }
+
+    /// Does what the engine wants.
+    pub(crate) fn carry_out(&mut self, output: PathOutput) {
+        match output {
+            // What the interface itself would carry is no way to reach what lies behind it: a peer that names its address
+            // in the mesh would have its packets wrapped for ever.
+            PathOutput::Probe { to, .. } if self.is_ours(to.ip()) => {}
+            PathOutput::Probe { to, bytes } => self.road.probe(to, &bytes),
+            PathOutput::Relay { relay, to, bytes } => {
+                self.road.relays().inspect(|relays| relays.send(relay, to, &bytes));
+            }
+            PathOutput::Hint { to, sealed } => {
+                self.road.relays().inspect(|relays| relays.send_everywhere(to, &sealed));
+            }
+            PathOutput::Steer { peer, way } => {
+                tracing::debug!(%peer, %way, "path");
+                self.road.steer(&peer, Some(way));
+            }
+            PathOutput::Peer { key, device } => self.road.know(key, device),
+            PathOutput::StunAt(endpoints) => {
+                if self.stun != endpoints {
+                    self.stun = endpoints;
+                    self.resolve();
+                }
+            }
+            PathOutput::Places(named) => {
+                self.places.iter_mut().for_each(|places| places.set(&named));
+                self.named = named;
+            }
+            PathOutput::Pass { pass, anchor } => self.show(pass, anchor),
+            PathOutput::Watch { peer, on: true } => {
+                self.watched.insert(peer);
+                self.count_at.get_or_insert_with(|| Instant::now() + COUNT_INTERVAL);
+                self.want_port();
+            }
+            PathOutput::Watch { peer, on: false } => {
+                self.watched.remove(&peer);
+                if self.watched.is_empty() {
+                    self.count_at = None;
+                }
+                self.road.steer(&peer, None);
+            }
+        }
+    }
+
+    /// The interface, when the host was looked at.
+    pub(crate) fn observed(&mut self, interface: Option<&ObservedInterface>) {
+        let port = interface.map_or(0, |interface| interface.listen_port);
+        self.routes = interface.map(|interface| interface.routes.clone()).unwrap_or_default();
+        if std::mem::replace(&mut self.listen_port, port) != port {
+            self.tell_addresses();
+            self.want_port();
+        }
+    }
+
+    /// Has the router asked for a port, once somebody is talked to: a device that is idle asks nobody for anything.
+    fn want_port(&mut self) {
+        let exit = self.network.exits[0].as_ref();
+        let wish = mapping::Wish::new(
+            exit.and_then(|exit| exit.router),
+            exit.and_then(|exit| exit.own),
+            self.listen_port,
+        );
+        let wish = wish.filter(|_| self.maps_ports && (self.mapping.is_some() || !self.watched.is_empty()));
+        if self.mapping.as_ref().map(|mapping| mapping.wish) != wish {
+            self.mapping = wish.map(Mapping::begin);
+            self.next.push_back(PathInput::Mapped(None));
+        }
+    }
+
+    fn is_ours(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.routes.iter().any(|route| route.contains(&address))
+    }
+
+    /// The next thing that the engine must hear of paths. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> PathInput {
+        if self.suspension.was() {
+            self.moved();
+        }
+        loop {
+            if let Some(input) = self.next.pop_front() {
+                return input;
+            }
+            tokio::select! {
+                Some(input) = self.heard.recv() => {
+                    if let PathInput::Relays(relays) = &input {
+                        self.road.nearest(relays);
+                    }
+                    return input;
+                }
+                () = reach(&mut self.places) => {}
+                Ok(()) = self.networks.changed() => self.another_network(),
+                servers = finished(&mut self.resolving) => {
+                    self.resolving = None;
+                    self.stun_servers.clone_from(&servers);
+                    return PathInput::StunServers(servers);
+                }
+                address = mapped(&mut self.mapping) => return PathInput::Mapped(address),
+                () = due(self.count_at) => self.count(),
+            }
+        }
+    }
+
+    /// The link to the server carries datagrams of the tenant's devices from now on.
+    pub(crate) fn server_up(&mut self, datagrams: Option<Datagrams>) {
+        self.set_server_up(true);
+        if let (Some(relays), Some(datagrams)) = (self.road.relays(), datagrams) {
+            relays.connected(RelayId::SERVER, datagrams);
+        }
+    }
+
+    /// There is no link to the server, so that all relays are needed.
+    pub(crate) fn server_down(&mut self) {
+        self.set_server_up(false);
+    }
+
+    fn set_server_up(&mut self, up: bool) {
+        if std::mem::replace(&mut self.is_server_up, up) != up {
+            self.places.iter_mut().for_each(|places| places.set_server_up(up));
+        }
+    }
+
+    fn show(&mut self, pass: Signed<RelayPass>, anchor: AnchorKey) {
+        let Some(relays) = self.road.relays() else { return };
+        let places = self.places.get_or_insert_with(|| {
+            let Credentials { identity, instance, software } = &self.credentials;
+            let (identity, software) = (identity.clone(), software.clone());
+            let bearer = Bearer { identity, anchor, instance: *instance, software };
+            let mut places = Places::new(relays.clone(), bearer);
+            places.set_server_up(self.is_server_up);
+            places.set(&self.named);
+            places
+        });
+        places.set_pass(pass);
+    }
+
+    fn another_network(&mut self) {
+        let network = self.networks.borrow_and_update().clone();
+        let before = std::mem::replace(&mut self.network, network);
+        tracing::debug!(addresses = ?self.network.addresses, "where this machine is");
+        self.tell_addresses();
+        if before != Network::default() {
+            self.moved();
+        }
+    }
+
+    fn tell_addresses(&mut self) {
+        let port = self.listen_port;
+        let addresses = self.network.addresses.iter().filter(|_| port != 0);
+        let addresses = addresses.map(|ip| SocketAddr::new(*ip, port)).collect();
+        self.next.push_back(PathInput::Interfaces(addresses));
+    }
+
+    /// The machine is elsewhere, or slept: names may mean other addresses, too.
+    fn moved(&mut self) {
+        self.next.push_back(PathInput::Moved);
+        self.want_port();
+        let mapped = self.mapping.as_ref().and_then(|mapping| *mapping.opened.borrow());
+        self.next.push_back(PathInput::Mapped(mapped));
+        self.places.iter_mut().for_each(Places::moved);
+        self.resolve();
+    }
+
+    fn count(&mut self) {
+        self.count_at = Some(Instant::now() + COUNT_INTERVAL);
+        for peer in &self.watched {
+            if let Some((sent, received)) = self.road.counted(peer) {
+                self.next.push_back(PathInput::Counted { peer: *peer, sent, received });
+            }
+        }
+    }
+
+    fn resolve(&mut self) {
+        if let Some(before) = self.resolving.take() {
+            before.abort();
+        }
+        let endpoints = self.stun.clone();
+        self.resolving = match endpoints.is_empty() {
+            true => None,
+            false => Some(tokio::spawn(async move {
+                loop {
+                    let servers = resolve(&endpoints).await;
+                    if !servers.is_empty() {
+                        return servers;
+                    }
+                    sleep(RESOLVE_RETRY).await;
+                }
+            })),
+        };
+    }
+}
+
+/// A port of the router that is kept open.
+struct Mapping {
+    wish: mapping::Wish,
+    opened: watch::Receiver<Option<SocketAddr>>,
+}
+
+impl Mapping {
+    /// Ends when it is dropped.
+    fn begin(wish: mapping::Wish) -> Self {
+        let (told, opened) = watch::channel(None);
+        tokio::spawn(mapping::keep(wish, told));
+        Self { wish, opened }
+    }
+}
+
+/// The next that the router says.
+async fn mapped(mapping: &mut Option<Mapping>) -> Option<SocketAddr> {
+    if let Some(mapping) = mapping
+        && mapping.opened.changed().await.is_ok()
+    {
+        return *mapping.opened.borrow_and_update();
+    }
+    std::future::pending().await
+}
+
+/// What the engine must hear of paths, of which a hub has none. Cancel-safe.
+pub(crate) async fn next(shell: &mut Option<Box<Shell>>) -> PathInput {
+    match shell {
+        Some(shell) => shell.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        self.watching.iter().for_each(JoinHandle::abort);
+        self.resolving.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// The addresses of servers, one family after the other for each.
+async fn resolve(endpoints: &[Endpoint]) -> Vec<SocketAddr> {
+    // Two ports of one machine have one name, which is looked up once.
+    let mut names: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
+    let mut servers = Vec::new();
+    for endpoint in endpoints.iter().take(STUN_SERVERS_MAX) {
+        let addresses = match &endpoint.host {
+            EndpointHost::Address(address) => vec![*address],
+            EndpointHost::Name(name) => {
+                let name = name.to_string();
+                if !names.contains_key(&name) {
+                    names.insert(name.clone(), lookup(&name).await);
+                }
+                names[&name].clone()
+            }
+        };
+        servers.extend(addresses.into_iter().map(|address| SocketAddr::new(address, endpoint.port)));
+    }
+    servers.truncate(STUN_SERVERS_MAX);
+    servers
+}
+
+/// One address of each family at most: a server has its state in no other.
+async fn lookup(name: &str) -> Vec<IpAddr> {
+    let found = timeout(RESOLVE_TIME_MAX, tokio::net::lookup_host((name, 0))).await;
+    let found: Vec<IpAddr> = match found {
+        Ok(Ok(found)) => found.map(|address| address.ip()).collect(),
+        Ok(Err(error)) => {
+            tracing::debug!(name, %error, "where STUN is answered cannot be found out");
+            Vec::new()
+        }
+        Err(_) => Vec::new(),
+    };
+    let first = |v4: bool| found.iter().copied().find(|address| address.is_ipv4() == v4);
+    first(true).into_iter().chain(first(false)).collect()
+}
+
+/// Waits for news of relays on other machines, which there may be none of.
+async fn reach(places: &mut Option<Places>) {
+    match places {
+        Some(places) => places.run().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The result of a task that may not be there; then it never comes.
+async fn finished(task: &mut Option<JoinHandle<Vec<SocketAddr>>>) -> Vec<SocketAddr> {
+    match task {
+        Some(task) => task.await.unwrap_or_default(),
+        None => std::future::pending().await,
+    }
+}
+
+/// Tells that the machine was suspended: one clock goes on meanwhile, the other does not (`clock_gettime(2)`).
+struct Suspension {
+    asleep: Duration,
+}
+
+impl Suspension {
+    fn new() -> Self {
+        Self { asleep: asleep() }
+    }
+
+    /// Whether it was, since the last question.
+    fn was(&mut self) -> bool {
+        let now = asleep();
+        let before = std::mem::replace(&mut self.asleep, now);
+        now.saturating_sub(before) >= SUSPENSION_MIN
+    }
+}
+
+/// How long the machine was suspended since it started.
+fn asleep() -> Duration {
+    let read = |clock| clock_gettime(clock).map(Duration::from).unwrap_or_default();
+    let awake = read(ClockId::CLOCK_MONOTONIC);
+    read(ClockId::CLOCK_BOOTTIME).saturating_sub(awake)
+}

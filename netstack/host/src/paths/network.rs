@@ -1,0 +1,297 @@
+//! The networks that this machine is in: its addresses but those of meshes, and which way it reaches the rest of the world. Told at
+//! each change; knows no peer.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
+use netlink_packet_route::route::{RouteAttribute, RouteMessage};
+use rtnetlink::proto::Connection;
+use rtnetlink::sys::AsyncSocket as _;
+use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use crate::interface::InterfaceName;
+use crate::links::{self, event_is_about, read_address};
+use crate::netlink::NetlinkError;
+
+const GROUPS: [MulticastGroup; 5] = [
+    MulticastGroup::Link,
+    MulticastGroup::Ipv4Ifaddr,
+    MulticastGroup::Ipv4Route,
+    MulticastGroup::Ipv6Ifaddr,
+    MulticastGroup::Ipv6Route,
+];
+/// A router with a full table churns; what does not fit is a reason to look all the same.
+const BUFFER_BYTES: u32 = 1 << 20;
+/// An address comes with a route and a few flags; this is longer than that takes, and no delay that anybody notices.
+const SETTLE: Duration = Duration::from_millis(100);
+/// A machine that never settles is looked at all the same.
+const SETTLE_MAX: Duration = Duration::from_secs(1);
+/// Addresses told: a hint has room for fewer.
+const ADDRESSES_MAX: usize = 12;
+/// Addresses of nobody (RFC 5737, RFC 3849) that lie behind the default routes.
+const AWAY: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
+
+/// Where the machine is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Network {
+    /// Its addresses, those first that reach the world.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// For IPv4 and IPv6: interface, router and own address of a packet to the world.
+    pub(crate) exits: [Option<Exit>; 2],
+}
+
+/// How a packet leaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Exit {
+    interface: u32,
+    pub(crate) router: Option<IpAddr>,
+    pub(crate) own: Option<IpAddr>,
+}
+
+/// Subscribed: what changes from now on is not missed.
+pub(crate) struct Watch {
+    own: InterfaceName,
+    own_index: Option<u32>,
+    connection: Connection<RouteNetlinkMessage>,
+    handle: Handle,
+    events: BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>,
+}
+
+impl Watch {
+    /// Subscribes in the network namespace of this thread.
+    pub(crate) fn open(own: InterfaceName) -> io::Result<Self> {
+        let (mut connection, handle, events) = rtnetlink::new_multicast_connection(&GROUPS)?;
+        connection.socket_mut().socket_mut().set_rx_buf_sz(BUFFER_BYTES)?;
+        let events = events.map(|(message, _)| message).boxed();
+        Ok(Self { own, own_index: None, connection, handle, events })
+    }
+
+    /// Tells where the machine is until a socket fails or nobody listens.
+    pub(crate) async fn tell(mut self, told: watch::Sender<Network>) -> NetlinkError {
+        loop {
+            let seen = tokio::select! {
+                seen = look(&self.handle, &self.own) => seen,
+                () = &mut self.connection => return closed(),
+            };
+            match seen {
+                Ok((network, index)) => {
+                    self.own_index = index;
+                    told.send_if_modified(|before| {
+                        let differs = *before != network;
+                        *before = network;
+                        differs
+                    });
+                }
+                // Changed while it was read, or a refusal that passes: the next event is a reason to look again.
+                Err(error) => tracing::debug!(%error, "where this machine is cannot be read"),
+            }
+            if let Err(error) = self.change().await {
+                return error;
+            }
+            if told.is_closed() {
+                return closed();
+            }
+        }
+    }
+
+    /// Waits until something changed that may concern us, and until it is over.
+    async fn change(&mut self) -> Result<(), NetlinkError> {
+        let mut until: Option<(Instant, Instant)> = None;
+        loop {
+            let settled = async {
+                match until {
+                    Some((quiet, latest)) => sleep_until(quiet.min(latest)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                Some(event) = self.events.next() => {
+                    if self.concerns(event) {
+                        let now = Instant::now();
+                        let latest = until.map_or(now + SETTLE_MAX, |(_, latest)| latest);
+                        until = Some((now + SETTLE, latest));
+                    }
+                }
+                () = &mut self.connection => return Err(closed()),
+                () = settled => return Ok(()),
+            }
+        }
+    }
+
+    fn concerns(&mut self, event: NetlinkMessage<RouteNetlinkMessage>) -> bool {
+        match event.payload {
+            NetlinkPayload::InnerMessage(event) => {
+                !event_is_about(&event, &mut self.own_index, &self.own, false) && !is_detail(&event)
+            }
+            // Events were lost.
+            NetlinkPayload::Overrun(_) => true,
+            _ => false,
+        }
+    }
+}
+
+/// A route to somewhere in particular: routers have many, and addresses come with their own.
+fn is_detail(event: &RouteNetlinkMessage) -> bool {
+    match event {
+        RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
+            route.header.destination_prefix_length != 0
+        }
+        _ => false,
+    }
+}
+
+fn closed() -> NetlinkError {
+    io::Error::from(io::ErrorKind::ConnectionAborted).into()
+}
+
+/// Where the machine is now, and the index of our own interface.
+async fn look(handle: &Handle, own: &InterfaceName) -> Result<(Network, Option<u32>), NetlinkError> {
+    let own = links::find(handle, own).await?.map(|link| link.index);
+    // A mesh within a mesh is nobody's way: two of them would carry each other.
+    let mut meshes: BTreeSet<u32> = own.into_iter().collect();
+    let mut answers = pin!(handle.link().get().execute());
+    while let Some(message) = answers.try_next().await? {
+        let link = links::read_link(&message);
+        if link.alias.as_deref() == Some(links::ALIAS) {
+            meshes.insert(link.index);
+        }
+    }
+    let mut exits = [const { None }; 2];
+    for (exit, to) in exits.iter_mut().zip(AWAY) {
+        *exit = leave(handle, to).await.filter(|exit| !meshes.contains(&exit.interface));
+    }
+    let mut found = Vec::new();
+    let mut answers = pin!(handle.address().get().execute());
+    while let Some(message) = answers.try_next().await? {
+        if !meshes.contains(&message.header.index)
+            && let Some(address) = usable(&message)
+        {
+            let is_way_out = exits.iter().flatten().any(|exit| exit.interface == message.header.index);
+            found.push((!is_way_out, address));
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    let addresses = found.into_iter().map(|(_, address)| address).take(ADDRESSES_MAX).collect();
+    Ok((Network { addresses, exits }, own))
+}
+
+/// How a packet leaves; `None` if it cannot.
+async fn leave(handle: &Handle, to: IpAddr) -> Option<Exit> {
+    let prefix = if to.is_ipv4() { 32 } else { 128 };
+    let message = RouteMessageBuilder::<IpAddr>::new().destination_prefix(to, prefix).ok()?.build();
+    let route: RouteMessage = pin!(handle.route().get(message).execute()).try_next().await.ok()??;
+    let mut exit = Exit { interface: 0, router: None, own: None };
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => exit.interface = *index,
+            RouteAttribute::Gateway(address) => exit.router = links::to_ip(address),
+            RouteAttribute::PrefSource(address) => exit.own = links::to_ip(address),
+            _ => {}
+        }
+    }
+    Some(exit)
+}
+
+/// An address that packets may come to: neither of this machine or link alone, nor one that is not ours yet or soon is not.
+fn usable(message: &AddressMessage) -> Option<IpAddr> {
+    let passing = AddressFlags::Tentative | AddressFlags::Dadfailed | AddressFlags::Deprecated;
+    let is_passing = message.attributes.iter().any(|attribute| match attribute {
+        AddressAttribute::Flags(flags) => flags.intersects(passing),
+        _ => false,
+    });
+    let is_tentative = message.header.flags.contains(AddressHeaderFlags::Tentative);
+    let address = read_address(message)?.addr();
+    let is_local = match address {
+        IpAddr::V4(address) => address.is_loopback() || address.is_link_local(),
+        IpAddr::V6(address) => address.is_loopback() || address.is_unicast_link_local(),
+    };
+    (!is_passing && !is_tentative && !is_local).then_some(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::thread;
+
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// In the network namespace of this thread.
+    fn ip(arguments: &str) {
+        let status = Command::new("ip").args(arguments.split_whitespace()).status().expect("ip(8) is there");
+        assert!(status.success(), "ip {arguments}");
+    }
+
+    async fn is_told(networks: &mut watch::Receiver<Network>, what: &str, expect: impl Fn(&Network) -> bool) {
+        let told = tokio::time::timeout(PATIENCE, networks.wait_for(&expect)).await.is_ok();
+        assert!(told, "{what}: {:?}", networks.borrow());
+    }
+
+    async fn story() {
+        let (told, mut networks) = watch::channel(Network::default());
+        let watch = Watch::open("wg7".parse().expect("a name")).expect("netlink");
+        tokio::spawn(watch.tell(told));
+        let address = |text: &str| text.parse::<IpAddr>().expect("an address");
+
+        ip("link add wan type veth peer name far");
+        ip("link add wg7 type veth peer name near");
+        for link in ["lo", "wan", "far", "wg7", "near"] {
+            ip(&format!("link set {link} up"));
+        }
+        ip("address add 100.64.0.2/16 dev wg7");
+        ip("address add 10.0.0.1/8 dev near");
+        ip("link add wg8 type veth peer name near8");
+        ip("link set wg8 alias warren up");
+        ip("address add 100.65.0.2/16 dev wg8");
+        ip("address add 198.51.100.2/24 dev wan");
+        ip("route add default via 198.51.100.1 dev wan");
+        let both = [address("198.51.100.2"), address("10.0.0.1")];
+        is_told(&mut networks, "two addresses, the way out first", |network| network.addresses == both).await;
+        let router = |network: &Network| network.exits[0].as_ref().and_then(|exit| exit.router);
+        is_told(&mut networks, "a router", |network| router(network) == Some(address("198.51.100.1"))).await;
+
+        networks.borrow_and_update();
+        ip("route add 203.0.113.0/24 dev near");
+        ip("address add 100.64.0.3/16 dev wg7");
+        ip("route replace default via 198.51.100.3 dev wan");
+        is_told(&mut networks, "another router", |network| router(network) == Some(address("198.51.100.3")))
+            .await;
+        assert_eq!(networks.borrow().addresses, both, "ours is not told");
+
+        ip("address del 198.51.100.2/24 dev wan");
+        is_told(&mut networks, "no way out", |network| {
+            network.addresses == both[1..] && network.exits == [None, None]
+        })
+        .await;
+        ip("address add 2001:db8:1::2/64 dev wan nodad");
+        ip("route add default via 2001:db8:1::1 dev wan");
+        let v6 = [address("2001:db8:1::2"), both[1]];
+        is_told(&mut networks, "IPv6", |network| network.addresses == v6 && network.exits[1].is_some()).await;
+    }
+
+    #[test]
+    fn it_is_told_where_the_machine_is() {
+        let run = || {
+            unshare(CloneFlags::CLONE_NEWNET).expect("root may");
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(story());
+        };
+        thread::spawn(run).join().expect("it is told");
+    }
+}

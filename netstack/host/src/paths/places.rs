@@ -1,0 +1,336 @@
+//! Links to relays on other machines: which to keep, and how one is kept. Decides nothing about peers.
+//!
+//! A device keeps the nearest, where its peers find it, and while the server is gone all of them: two devices that have
+//! lost the server must have a relay in common.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::paths::RelayId;
+use link::{Connection, Datagrams, LinkError, PreferCarrier, Receiver, Sender, ServerAddress, Trust};
+use model::key::IdentitySecret;
+use model::limits::{HANDSHAKE_TIME_MAX, HEARTBEAT_INTERVAL, LINK_SILENCE_MAX};
+use model::relay::{RelayPass, RelayPlace};
+use model::wire::{AttachClaim, AttachRelay, Channel, Frame, Heartbeat, Hello, Remark, Transcript, VERSION};
+use model::{AnchorKey, Nonce, Refusal, Signed, Timestamp};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::relay::Relays;
+
+/// After a relay was not reached, the first time; doubled each time up to [`RETRY_MAX`].
+const RETRY_MIN: Duration = Duration::from_secs(1);
+/// A relay that is down for long is asked no more often.
+const RETRY_MAX: Duration = Duration::from_secs(60);
+/// The nearest relay stays it while another is nearer by less than this: links are not changed for nothing.
+const GAIN_MIN: Duration = Duration::from_millis(3);
+/// Measurements that wait: one a relay.
+const MEASURED_MAX: usize = model::limits::RELAYS_MAX;
+
+/// Why a relay is not used.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error("it is not reached")]
+    Dial(#[from] link::DialError),
+    #[error("the link ended")]
+    Link(#[from] LinkError),
+    #[error("it refuses: {0}")]
+    Refused(Refusal),
+    #[error("it carries no datagrams")]
+    NoDatagrams,
+    #[error("it says what does not belong there")]
+    Protocol,
+    #[error("it is silent")]
+    Silent,
+}
+
+/// What a device shows to relays.
+pub struct Bearer {
+    /// Proves that the pass is its own.
+    pub identity: IdentitySecret,
+    /// Signed the pass.
+    pub anchor: AnchorKey,
+    /// Of this life of the program.
+    pub instance: Nonce,
+    /// Program and version.
+    pub software: Remark,
+}
+
+/// What is wished of all links.
+#[derive(Clone, Default)]
+struct Wish {
+    pass: Option<Signed<RelayPass>>,
+}
+
+struct Kept {
+    place: RelayPlace,
+    task: Option<JoinHandle<()>>,
+    round_trip: Option<Duration>,
+}
+
+/// The relays that the snapshot names.
+pub struct Places {
+    relays: Relays,
+    bearer: Arc<Bearer>,
+    wish: watch::Sender<Wish>,
+    kept: BTreeMap<u32, Kept>,
+    server_up: bool,
+    nearest: Option<u32>,
+    report: mpsc::Sender<(u32, Duration)>,
+    measured: mpsc::Receiver<(u32, Duration)>,
+}
+
+impl Places {
+    /// None yet, and no pass.
+    pub fn new(relays: Relays, bearer: Bearer) -> Self {
+        let (report, measured) = mpsc::channel(MEASURED_MAX);
+        let wish = watch::Sender::new(Wish::default());
+        Self {
+            relays,
+            bearer: Arc::new(bearer),
+            wish,
+            kept: BTreeMap::new(),
+            server_up: false,
+            nearest: None,
+            report,
+            measured,
+        }
+    }
+
+    /// The snapshot names these. Links to others end. Needs a tokio runtime.
+    pub fn set(&mut self, places: &[RelayPlace]) {
+        let named = |kept: &Kept| places.contains(&kept.place);
+        let gone: Vec<u32> = self.kept.iter().filter(|(_, kept)| !named(kept)).map(|(id, _)| *id).collect();
+        for id in gone {
+            self.leave(id);
+            self.kept.remove(&id);
+            self.nearest = self.nearest.filter(|nearest| *nearest != id);
+        }
+        for place in places {
+            let kept = || Kept { place: place.clone(), task: None, round_trip: None };
+            self.kept.entry(place.id).or_insert_with(kept);
+        }
+        self.arrange();
+    }
+
+    /// Another pass from now on.
+    pub fn set_pass(&mut self, pass: Signed<RelayPass>) {
+        self.wish.send_replace(Wish { pass: Some(pass) });
+        self.arrange();
+    }
+
+    /// The link to the server stands, or is gone.
+    pub fn set_server_up(&mut self, up: bool) {
+        self.server_up = up;
+        self.arrange();
+    }
+
+    /// The machine is on another network: which relay is the nearest is learnt anew.
+    pub fn moved(&mut self) {
+        self.nearest = None;
+        let all: Vec<u32> = self.kept.keys().copied().collect();
+        for id in all {
+            self.leave(id);
+        }
+        self.kept.values_mut().for_each(|kept| kept.round_trip = None);
+        self.arrange();
+    }
+
+    /// Waits until a relay was reached, and keeps the nearest. Call it again and again. Cancel-safe.
+    pub async fn run(&mut self) {
+        let Some((id, round_trip)) = self.measured.recv().await else { return };
+        if let Some(kept) = self.kept.get_mut(&id) {
+            kept.round_trip = Some(round_trip);
+            self.choose();
+            self.arrange();
+        }
+    }
+
+    /// The nearest relay, how far it and the others are, for people. `None`: not reached yet.
+    pub fn measured(&self) -> impl Iterator<Item = (&RelayPlace, Option<Duration>, bool)> {
+        self.kept.iter().map(|(id, kept)| (&kept.place, kept.round_trip, self.nearest == Some(*id)))
+    }
+
+    fn choose(&mut self) {
+        let of = |id: &u32| self.kept.get(id).and_then(|kept| kept.round_trip);
+        let best = self.kept.keys().filter_map(|id| of(id).map(|time| (time, *id))).min();
+        let Some((time, id)) = best else { return };
+        let current = self.nearest.as_ref().and_then(of);
+        if current.is_none_or(|current| time + GAIN_MIN < current) {
+            self.nearest = Some(id);
+        }
+    }
+
+    /// Begins and ends links so that those stand that should.
+    fn arrange(&mut self) {
+        let all_measured = self.kept.values().all(|kept| kept.round_trip.is_some());
+        let all = !self.server_up || !all_measured;
+        let has_pass = self.wish.borrow().pass.is_some();
+        let wanted = |id: u32| has_pass && (all || self.nearest == Some(id));
+        let (begin, end): (Vec<u32>, Vec<u32>) = self.kept.keys().partition(|id| wanted(**id));
+        for id in end {
+            self.leave(id);
+        }
+        for id in begin {
+            let Some(kept) = self.kept.get_mut(&id).filter(|kept| kept.task.is_none()) else { continue };
+            let keeper = Keeper {
+                place: kept.place.clone(),
+                relays: self.relays.clone(),
+                bearer: self.bearer.clone(),
+                wish: self.wish.subscribe(),
+                report: self.report.clone(),
+            };
+            kept.task = Some(tokio::spawn(keeper.keep()));
+        }
+    }
+
+    fn leave(&mut self, id: u32) {
+        if let Some(task) = self.kept.get_mut(&id).and_then(|kept| kept.task.take()) {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for Places {
+    fn drop(&mut self) {
+        let all: Vec<u32> = self.kept.keys().copied().collect();
+        all.into_iter().for_each(|id| self.leave(id));
+    }
+}
+
+/// Keeps one link.
+struct Keeper {
+    place: RelayPlace,
+    relays: Relays,
+    bearer: Arc<Bearer>,
+    wish: watch::Receiver<Wish>,
+    report: mpsc::Sender<(u32, Duration)>,
+}
+
+/// A link that a relay admitted us to.
+struct Admitted {
+    sender: Sender,
+    receiver: Receiver,
+    transcript: Transcript,
+    datagrams: Datagrams,
+}
+
+impl Keeper {
+    async fn keep(mut self) {
+        let mut wait = RETRY_MIN;
+        loop {
+            let began = Instant::now();
+            let failed = match self.once().await {
+                Ok(never) => match never {},
+                Err(failed) => failed,
+            };
+            tracing::debug!(relay = %self.place.name, error = crate::chain(&failed), "relay not used");
+            if began.elapsed() > RETRY_MAX {
+                wait = RETRY_MIN;
+            }
+            sleep(jittered(wait)).await;
+            wait = (wait * 2).min(RETRY_MAX);
+        }
+    }
+
+    async fn once(&mut self) -> Result<std::convert::Infallible, Failed> {
+        let endpoint = &self.place.endpoint;
+        let address = ServerAddress { host: endpoint.host.clone(), port: endpoint.port };
+        let trust = Trust::Pinned(self.place.certificate);
+        let connection = link::dial(&address, &trust, PreferCarrier::Fastest).await?;
+        let admitted = timeout(HANDSHAKE_TIME_MAX, self.attach(connection)).await;
+        let Admitted { sender, mut receiver, transcript, datagrams } =
+            admitted.map_err(|_| Failed::Silent)??;
+        self.relays.connected(RelayId(self.place.id), datagrams);
+        tracing::info!(relay = %self.place.name, "relay connected");
+        let mut sequence = 0;
+        let mut heard_at = Instant::now();
+        loop {
+            tokio::select! {
+                frame = receiver.recv() => match frame? {
+                    Frame::Heard(_) => heard_at = Instant::now(),
+                    Frame::Refused(refused) => return Err(Failed::Refused(refused.refusal)),
+                    Frame::Unknown(_) => {}
+                    _ => return Err(Failed::Protocol),
+                },
+                () = sleep(HEARTBEAT_INTERVAL) => {
+                    if heard_at.elapsed() > LINK_SILENCE_MAX {
+                        return Err(Failed::Silent);
+                    }
+                    sequence += 1;
+                    sender.send(&heartbeat(sequence)).await?;
+                }
+                changed = self.wish.changed() => {
+                    // Without a sender nobody wishes anything, and this task is about to be ended.
+                    if changed.is_err() { return Err(LinkError::Closed.into()) }
+                    if let Some(attach) = self.claim(&transcript) {
+                        sender.send(&attach).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn attach(&mut self, connection: Connection) -> Result<Admitted, Failed> {
+        let channel: Channel = connection.channel();
+        let datagrams = connection.datagrams().ok_or(Failed::NoDatagrams)?;
+        let (sender, mut receiver) = connection.split();
+        let mut nonce = [0; 32];
+        getrandom::fill(&mut nonce).expect("the kernel has random bytes");
+        let hello = Hello {
+            version_min: VERSION,
+            version_max: VERSION,
+            nonce: Nonce::from_bytes(nonce),
+            anchor: Some(self.bearer.anchor.fingerprint()),
+            software: self.bearer.software.clone(),
+        };
+        let asked_at = Instant::now();
+        sender.send(&hello.clone().into()).await?;
+        let welcome = match receiver.recv().await? {
+            Frame::Welcome(welcome) => welcome,
+            Frame::Refused(refused) => return Err(Failed::Refused(refused.refusal)),
+            _ => return Err(Failed::Protocol),
+        };
+        let round_trip = asked_at.elapsed();
+        let transcript = Transcript::new(&hello, &welcome, &channel);
+        let claim = self.claim(&transcript).ok_or(Failed::Protocol)?;
+        sender.send(&claim).await?;
+        match receiver.recv().await? {
+            Frame::Attached(_) => {}
+            Frame::Refused(refused) => return Err(Failed::Refused(refused.refusal)),
+            _ => return Err(Failed::Protocol),
+        }
+        // The one who asked is gone only with this task.
+        let _ = self.report.send((self.place.id, round_trip)).await;
+        Ok(Admitted { sender, receiver, transcript, datagrams })
+    }
+
+    fn claim(&mut self, transcript: &Transcript) -> Option<Frame> {
+        let pass = self.wish.borrow_and_update().pass.clone()?;
+        let Bearer { identity, anchor, instance, .. } = &*self.bearer;
+        let claim = AttachClaim { identity: identity.public(), held: None, instance: *instance };
+        let signature = transcript.sign_attach(&claim, identity);
+        Some(AttachRelay { claim, signature, pass, anchor: *anchor }.into())
+    }
+}
+
+/// Between half of it and all of it: devices that lost a relay at once do not come back at once.
+fn jittered(wait: Duration) -> Duration {
+    let mut random = [0];
+    getrandom::fill(&mut random).expect("the kernel has random bytes");
+    wait / 2 + wait / 2 * u32::from(random[0]) / 255
+}
+
+fn heartbeat(sequence: u64) -> Frame {
+    Heartbeat {
+        sequence,
+        holding: Vec::new(),
+        drift_total: 0,
+        problems: Vec::new(),
+        wall: Timestamp::from_unix_micros(0),
+        engine: None,
+    }
+    .into()
+}

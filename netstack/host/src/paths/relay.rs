@@ -1,0 +1,241 @@
+//! Packets over relays: a carrier for each peer on the datagrams of the links that stand. Chooses no path, and reads of a
+//! payload only whether it is WireGuard's.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::time::Duration;
+
+use engine::paths::{PathInput, RelayId};
+use link::Datagrams;
+use model::relay::{Joiner, PieceIds, Relayed, datagram};
+use model::{DeviceId, Mono, PublicKey};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tunnel::Carrier;
+
+/// The paths are told this often that a peer has packets and no direct path: a search takes about a second, and each word
+/// costs the event loop a turn.
+const WANTED_INTERVAL: Duration = Duration::from_secs(1);
+/// Types of WireGuard's messages (WireGuard paper, section 5.4); the first byte of what is sealed for the paths is above.
+const WIREGUARD: std::ops::RangeInclusive<u8> = 1..=4;
+
+/// Takes a message of WireGuard from a device.
+type Receive = dyn Fn(DeviceId, &[u8]) + Send + Sync;
+
+/// All relays that are connected, and the peers that can be reached over them. Clones share them.
+#[derive(Clone)]
+pub struct Relays(Arc<Shared>);
+
+struct Shared {
+    lines: RwLock<BTreeMap<RelayId, Arc<Line>>>,
+    peers: RwLock<BTreeMap<DeviceId, Weak<RelayCarrier>>>,
+    news: mpsc::Sender<PathInput>,
+    receive: Box<Receive>,
+    origin: Instant,
+}
+
+/// One relay that is connected.
+struct Line {
+    datagrams: Datagrams,
+    /// Of packets that are cut.
+    ids: Mutex<PieceIds>,
+}
+
+impl Line {
+    fn send(&self, to: DeviceId, payload: &[u8]) {
+        let bytes_max = self.datagrams.bytes_max();
+        let pieces = datagram::cut(to, payload, bytes_max, &mut lock(&self.ids));
+        for piece in pieces {
+            // What there is no room for is lost, as in any network.
+            let _ = self.datagrams.send(piece.write().into());
+        }
+    }
+}
+
+impl Relays {
+    /// No relay yet. `news` is told what the paths must know; what is no news a second later is lost when it is full.
+    /// `receive` is called by tasks of the runtime, which wait for it.
+    pub fn new(
+        news: mpsc::Sender<PathInput>,
+        receive: impl Fn(DeviceId, &[u8]) + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(Shared {
+            lines: RwLock::default(),
+            peers: RwLock::default(),
+            news,
+            receive: Box::new(receive),
+            origin: Instant::now(),
+        }))
+    }
+
+    /// A relay is connected, in place of an earlier connection. It is taken away by itself when the link ends. Needs a
+    /// tokio runtime.
+    pub fn connected(&self, relay: RelayId, datagrams: Datagrams) {
+        let ids = Mutex::new(PieceIds::of_sender());
+        let line = Arc::new(Line { datagrams, ids });
+        write(&self.0.lines).insert(relay, line.clone());
+        let shared = self.0.clone();
+        tokio::spawn(async move {
+            shared.announce().await;
+            while let Some(datagram) = line.datagrams.recv().await {
+                shared.take(relay, &datagram);
+            }
+            {
+                let mut lines = write(&shared.lines);
+                if lines.get(&relay).is_some_and(|current| Arc::ptr_eq(current, &line)) {
+                    lines.remove(&relay);
+                }
+            }
+            shared.announce().await;
+        });
+    }
+
+    /// What carries the packets of a peer over relays. There is one for each device: another call takes the place of the
+    /// first. It is forgotten when it is dropped.
+    pub fn carrier(&self, key: PublicKey, device: DeviceId) -> Arc<RelayCarrier> {
+        let carrier = Arc::new(RelayCarrier {
+            shared: Arc::downgrade(&self.0),
+            key,
+            device,
+            relay: AtomicU32::new(RelayId::SERVER.0),
+            wanted_at: AtomicU64::new(0),
+            joiner: Mutex::default(),
+        });
+        write(&self.0.peers).insert(device, Arc::downgrade(&carrier));
+        carrier
+    }
+
+    /// Sends what the paths want sent. It is lost if the relay is not connected.
+    pub fn send(&self, relay: RelayId, to: DeviceId, payload: &[u8]) {
+        if let Some(line) = self.0.line(relay) {
+            line.send(to, payload);
+        }
+    }
+
+    /// Sends a hint over every relay, while no link carries it.
+    pub fn send_everywhere(&self, to: DeviceId, payload: &[u8]) {
+        let lines: Vec<_> = read(&self.0.lines).values().cloned().collect();
+        lines.iter().for_each(|line| line.send(to, payload));
+    }
+
+    /// Which relays are connected.
+    pub fn relays(&self) -> Vec<RelayId> {
+        read(&self.0.lines).keys().copied().collect()
+    }
+}
+
+impl fmt::Debug for Relays {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Relays({:?})", self.relays())
+    }
+}
+
+impl Shared {
+    fn line(&self, relay: RelayId) -> Option<Arc<Line>> {
+        read(&self.lines).get(&relay).cloned()
+    }
+
+    async fn announce(&self) {
+        let mut relays: Vec<_> = {
+            let lines = read(&self.lines);
+            // What was not measured is taken for near: the server, where UDP is blocked.
+            lines
+                .iter()
+                .map(|(relay, line)| (line.datagrams.round_trip().unwrap_or_default(), *relay))
+                .collect()
+        };
+        relays.sort();
+        let relays = relays.into_iter().map(|(_, relay)| relay).collect();
+        // An event loop that is gone needs no news.
+        let _ = self.news.send(PathInput::Relays(relays)).await;
+    }
+
+    fn now(&self) -> Mono {
+        Mono::from_micros(u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// Takes a datagram of a relay. What is of no peer is dropped.
+    fn take(&self, relay: RelayId, bytes: &[u8]) {
+        let Some(relayed) = Relayed::parse(bytes) else { return };
+        let peer = read(&self.peers).get(&relayed.device).and_then(Weak::upgrade);
+        let Some(peer) = peer else { return };
+        let Some(payload) = lock(&peer.joiner).take(&relayed, self.now()) else { return };
+        if payload.first().is_some_and(|first| WIREGUARD.contains(first)) {
+            (self.receive)(relayed.device, &payload);
+        } else {
+            let from = relayed.device;
+            // The paths ask again for what is lost here.
+            let _ = self.news.try_send(PathInput::Relayed { relay, from, bytes: payload.into_owned() });
+        }
+    }
+}
+
+/// The packets of one peer over a relay.
+pub struct RelayCarrier {
+    shared: Weak<Shared>,
+    key: PublicKey,
+    device: DeviceId,
+    relay: AtomicU32,
+    /// When the paths were told last that packets go here, in microseconds; 0 is never.
+    wanted_at: AtomicU64,
+    joiner: Mutex<Joiner>,
+}
+
+impl RelayCarrier {
+    /// Packets go over this relay from now on; at first over the server.
+    pub fn set_relay(&self, relay: RelayId) {
+        self.relay.store(relay.0, Ordering::Relaxed);
+    }
+
+    fn tell_wanted(&self, shared: &Shared) {
+        let now = shared.now().as_micros().max(1);
+        let told_at = self.wanted_at.load(Ordering::Relaxed);
+        let interval = u64::try_from(WANTED_INTERVAL.as_micros()).expect("a second");
+        if told_at != 0 && now - told_at.min(now) < interval {
+            return;
+        }
+        if shared.news.try_send(PathInput::Wanted(self.key)).is_ok() {
+            self.wanted_at.store(now, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for RelayCarrier {
+    fn drop(&mut self) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        let mut peers = write(&shared.peers);
+        // Another one may be the device's by now.
+        if peers.get(&self.device).is_some_and(|peer| peer.strong_count() == 0) {
+            peers.remove(&self.device);
+        }
+    }
+}
+
+impl Carrier for RelayCarrier {
+    fn send(&self, messages: &mut dyn Iterator<Item = &[u8]>) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        self.tell_wanted(&shared);
+        let relay = RelayId(self.relay.load(Ordering::Relaxed));
+        if let Some(line) = shared.line(relay) {
+            messages.for_each(|message| line.send(self.device, message));
+        }
+    }
+
+    fn name(&self) -> &str {
+        "relay"
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}

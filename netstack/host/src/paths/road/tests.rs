@@ -1,0 +1,165 @@
+//! Devices of our own on their roads, in this process.
+
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::time::Duration;
+
+use model::PrivateKey;
+use nix::sys::socket::{MsgFlags, send};
+use tunnel::{Config, PeerUpdate, Update};
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct End {
+    road: Road,
+    news: mpsc::Receiver<PathInput>,
+    packets: OwnedFd,
+    key: PrivateKey,
+}
+
+impl End {
+    fn new(number: u8) -> Self {
+        let (road, news) = Road::new();
+        let (inner, packets) = stack::pair().expect("descriptors");
+        let config = Config { probe: road.hook(), ..Config::default() };
+        let device = Device::over(&format!("end{number}"), inner, config).expect("a device");
+        let key = PrivateKey::from_bytes([number; 32]);
+        device.apply(Update { private_key: Some(Some(key.clone())), ..Update::default() }).expect("a key");
+        road.put(Some(device));
+        Self { road, news, packets, key }
+    }
+
+    fn at(&self) -> SocketAddr {
+        let port = self.road.device(Device::listen_port).expect("a device");
+        (Ipv4Addr::LOCALHOST, port).into()
+    }
+
+    fn has_peer(&self, other: &Self) {
+        let mut peer = PeerUpdate::new(other.key.public());
+        peer.allowed_ips = vec!["100.64.0.0/24".parse().expect("a network")];
+        self.road.device(|device| device.apply(Update::peer(peer))).expect("a device").expect("applied");
+        self.road.turn_again(&other.key.public());
+    }
+
+    /// A packet of a protocol that nobody joins.
+    fn send(&self) {
+        let packet = [0x45, 0, 0, 20, 0, 0, 0, 0, 64, 253, 0, 0, 100, 64, 0, 1, 100, 64, 0, 2];
+        send(self.packets.as_raw_fd(), &packet, MsgFlags::empty()).expect("there is room");
+    }
+
+    fn hear(&mut self) -> PathInput {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.news.try_recv() {
+                Ok(input) => return input,
+                Err(_) => assert!(Instant::now() < until, "nothing is heard"),
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    fn endpoint(&self, other: &Self) -> Option<SocketAddr> {
+        self.road.device(|device| device.peer(&other.key.public())).flatten().expect("a peer").endpoint
+    }
+}
+
+fn device(number: u8) -> DeviceId {
+    DeviceId::from_bytes([number; 16])
+}
+
+#[test]
+fn the_first_packet_says_that_the_peer_is_wanted_and_what_comes_over_a_relay_is_the_peers() {
+    let (mut a, b) = (End::new(1), End::new(2));
+    a.road.know(b.key.public(), Some(device(2)));
+    a.has_peer(&b);
+    a.send();
+    assert_eq!(a.hear(), PathInput::Wanted(b.key.public()), "there is no relay yet");
+
+    // A handshake, as a relay would bring it; who is no device is not listened to.
+    let there = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    there.set_read_timeout(Some(PATIENCE)).expect("a time");
+    a.road.steer(&b.key.public(), Some(Way::Direct(there.local_addr().expect("bound"))));
+    a.road.device(|device| device.begin_handshake(&b.key.public()));
+    let mut initiation = [0; 200];
+    let length = there.recv(&mut initiation).expect("a handshake");
+    assert_eq!(length, 148);
+    b.has_peer(&a);
+    b.road.arrived(device(1), &initiation[..length]);
+    let received = |end: &End, of: &End| end.road.counted(&of.key.public()).expect("a peer").1;
+    assert_eq!(received(&b, &a), 0);
+    b.road.know(a.key.public(), Some(device(1)));
+    b.road.arrived(device(1), &initiation[..length]);
+    let until = Instant::now() + PATIENCE;
+    while received(&b, &a) != 148 {
+        assert!(Instant::now() < until, "the handshake is not taken");
+        std::thread::yield_now();
+    }
+    assert_eq!(b.endpoint(&a), None, "it goes on over the relay");
+}
+
+#[test]
+fn a_way_holds_when_the_peer_is_set_anew_and_ends_with_the_peer() {
+    let (a, b) = (End::new(1), End::new(2));
+    a.road.know(b.key.public(), Some(device(2)));
+    a.road.steer(&b.key.public(), Some(Way::Direct(b.at())));
+    a.has_peer(&b);
+    assert_eq!(a.endpoint(&b), Some(b.at()), "steered before there was a peer");
+    a.road
+        .device(|device| device.apply(Update::peer(PeerUpdate::removal(b.key.public()))))
+        .expect("a device")
+        .expect("applied");
+    a.has_peer(&b);
+    assert_eq!(a.endpoint(&b), Some(b.at()));
+    a.road.steer(&b.key.public(), Some(Way::ViaHub));
+    assert_eq!(a.endpoint(&b), None);
+    a.road.steer(&b.key.public(), Some(Way::Direct(b.at())));
+    a.road.steer(&b.key.public(), None);
+    assert_eq!(a.endpoint(&b), None, "as at the beginning");
+    a.road.steer(&b.key.public(), Some(Way::Direct(b.at())));
+    a.road.know(b.key.public(), None);
+    a.road.steer(&b.key.public(), Some(Way::Direct(a.at())));
+    assert_eq!(a.endpoint(&b), Some(b.at()), "it is no device any more");
+}
+
+#[test]
+fn probes_come_and_go_at_the_port_of_wireguard_and_nothing_else_is_heard() {
+    let (a, mut b) = (End::new(1), End::new(2));
+    let answer = stun::reply(&stun::request(&[7; 12]), a.at()).expect("an answer").bytes;
+    let probe = [&[0xD7, 1][..], &[0; 64]].concat();
+    assert!(engine::paths::concerns(&probe) && engine::paths::concerns(&answer));
+    for ignored in [&[5, 6, 7][..], &stun::request(&[7; 12]), &[0xD7, 1, 1]] {
+        a.road.probe(b.at(), ignored);
+    }
+    for bytes in [probe, answer] {
+        a.road.probe(b.at(), &bytes);
+        assert_eq!(b.hear(), PathInput::Datagram { from: a.at(), bytes });
+    }
+}
+
+#[test]
+fn a_flood_of_probes_costs_the_loop_no_more_than_it_can_take() {
+    let (road, mut news) = Road::new();
+    let probe = [&[0xD7, 1][..], &[0; 64]].concat();
+    let config = Config { probe: road.hook(), ..Config::default() };
+    let (inner, _packets) = stack::pair().expect("descriptors");
+    road.put(Some(Device::over("flooded", inner, config).expect("a device")));
+    let port = road.device(Device::listen_port).expect("a device");
+    let stranger = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    for _ in 0..2 * NEWS_MAX {
+        stranger.send_to(&probe, (Ipv4Addr::LOCALHOST, port)).expect("sent");
+    }
+    assert!(news.blocking_recv().is_some());
+    drop(road);
+    let rest = std::iter::from_fn(|| news.blocking_recv()).count();
+    assert!(rest <= NEWS_MAX, "{rest}");
+}
+
+#[test]
+fn without_paths_a_device_is_left_alone() {
+    let road = Road::idle();
+    assert!(road.hook().is_none());
+    road.know(PrivateKey::from_bytes([1; 32]).public(), Some(device(1)));
+    assert!(road.ways().peers.is_empty() && road.relays().is_none());
+}
