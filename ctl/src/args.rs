@@ -91,9 +91,9 @@ pub enum Command {
     Ping {
         /// A name in the zone, or a mesh address.
         target: String,
-        /// How many.
-        #[arg(short, long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-        count: u32,
+        /// How many; until a reply comes directly, or ten, if absent.
+        #[arg(short, long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        count: Option<u32>,
         /// Wait so long for each reply.
         #[arg(short = 'W', long, default_value = "2s", value_parser = duration)]
         timeout: Duration,
@@ -133,6 +133,11 @@ pub enum Command {
         subject: Subject,
         /// Who is asked for this name on this machine, and what comes of it.
         name: Option<String>,
+        #[command(flatten)]
+        profile: Profile,
+    },
+    /// What the NAT before this device does, and where other devices may reach it.
+    Netcheck {
         #[command(flatten)]
         profile: Profile,
     },
@@ -205,6 +210,8 @@ pub enum Check {
 pub enum Subject {
     /// Names.
     Dns,
+    /// Direct paths to other devices.
+    Paths,
 }
 
 /// What `warren wait` waits for.

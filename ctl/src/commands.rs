@@ -28,6 +28,7 @@ pub async fn run(args: &Args, output: &Output) -> Result<Exit, Failure> {
         | Command::Ping { .. }
         | Command::Wait { .. }
         | Command::Doctor { .. }
+        | Command::Netcheck { .. }
         | Command::Logout { .. } => local::run(args, output).await,
         Command::Nc { host, port, timeout, profile } => {
             nc::run(&args.agent_socket, &profile.profile, host, *port, *timeout).await

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use model::api::local::{Answer, Pong, Request, Status};
+use model::api::local::{Answer, Netcheck, Peer, Pong, Request, Status};
 use model::{Code, Label, Refusal};
 
 use super::confirm;
@@ -11,6 +11,10 @@ use crate::args::{Args, Check, Command, Condition, Subject};
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 
+/// Echoes of a ping that nobody counted: a direct path is found within a second, and this takes two.
+const ECHOES: u32 = 10;
+/// The agent asks STUN servers of both families, each question three times if it must.
+const CHECK_TIME: Duration = Duration::from_secs(20);
 /// One echo while waiting for somebody to become reachable.
 const PROBE_TIME: Duration = Duration::from_millis(500);
 
@@ -64,10 +68,10 @@ pub(super) async fn run(args: &Args, output: &Output) -> Result<Exit, Failure> {
         Command::Wait { condition: Condition::Reachable(name), timeout, profile } => {
             wait_reachable(args, &profile.profile, name, *timeout, output).await
         }
-        Command::Doctor { subject: Subject::Dns, name, profile } => {
-            let request = Request::DoctorDns { profile: profile.profile.clone(), name: name.clone() };
-            findings(ask_once(socket, &request, no_wait).await?, output)
+        Command::Doctor { subject, name, profile } => {
+            doctor(args, *subject, name.clone(), &profile.profile, output).await
         }
+        Command::Netcheck { profile } => netcheck(args, &profile.profile, output).await,
         Command::Logout { profile, yes } => {
             confirm("Forget this device's identity? It must enrol again with a new token.", *yes)?;
             ask_once(socket, &Request::Logout { profile: profile.profile.clone() }, no_wait).await?;
@@ -76,6 +80,30 @@ pub(super) async fn run(args: &Args, output: &Output) -> Result<Exit, Failure> {
         }
         _ => Err(Failure::bug("this command is not for the agent")),
     }
+}
+
+async fn doctor(
+    args: &Args,
+    subject: Subject,
+    name: Option<String>,
+    profile: &Label,
+    output: &Output,
+) -> Result<Exit, Failure> {
+    let profile = profile.clone();
+    let (request, patience) = match subject {
+        Subject::Dns => (Request::DoctorDns { profile, name }, Duration::ZERO),
+        Subject::Paths => (Request::DoctorPaths { profile }, CHECK_TIME),
+    };
+    findings(ask_once(&args.agent_socket, &request, patience).await?, output)
+}
+
+async fn netcheck(args: &Args, profile: &Label, output: &Output) -> Result<Exit, Failure> {
+    let request = Request::Netcheck { profile: profile.clone() };
+    let Answer::Netcheck(checked) = ask_once(&args.agent_socket, &request, CHECK_TIME).await? else {
+        return Err(Failure::bug("the agent answered something else"));
+    };
+    show_network(&checked, output);
+    Ok(Exit::Done)
 }
 
 fn read_token(token: &str) -> Result<String, Failure> {
@@ -142,11 +170,12 @@ async fn ping(
     args: &Args,
     profile: &Label,
     target: &str,
-    count: u32,
+    count: Option<u32>,
     timeout: Duration,
     output: &Output,
 ) -> Result<Exit, Failure> {
-    let mut agent = Agent::ask(&args.agent_socket, &echo(profile, target, count, timeout)).await?;
+    let wish = echo(profile, target, count.unwrap_or(ECHOES), timeout);
+    let mut agent = Agent::ask(&args.agent_socket, &wish).await?;
     let mut pongs = Vec::new();
     while let Some(Answer::Pong(pong)) = agent.answer(timeout).await? {
         output.say(match pong.round_trip_micros {
@@ -160,7 +189,12 @@ async fn ping(
                 humantime::format_duration(timeout)
             ),
         });
+        let is_enough =
+            count.is_none() && pong.round_trip_micros.is_some() && pong.path.starts_with("direct");
         pongs.push(pong);
+        if is_enough {
+            break;
+        }
     }
     if output.json() {
         output.json_line(&model::api::Page::whole(pongs.clone()));
@@ -258,6 +292,42 @@ fn findings(answer: Answer, output: &Output) -> Result<Exit, Failure> {
     Ok(if well { Exit::Done } else { Exit::Degraded })
 }
 
+fn show_network(checked: &Netcheck, output: &Output) {
+    if output.json() {
+        return output.json_line(checked);
+    }
+    let mapped = checked.port_mapping.map_or_else(|| "none".into(), |at| at.to_string());
+    let mut facts =
+        vec![("IPv4", checked.ipv4.clone()), ("IPv6", checked.ipv6.clone()), ("port mapping", mapped)];
+    for server in &checked.servers {
+        facts.push(("asked", server.to_string()));
+    }
+    for candidate in &checked.candidates {
+        facts.push(("reach", format!("{} {}", candidate.address, candidate.kind)));
+    }
+    for relay in &checked.relays {
+        let far =
+            relay.round_trip_micros.map_or_else(|| "not reached".into(), |us| format!("{} ms", millis(us)));
+        facts.push(("relay", format!("{} {far}{}", relay.name, if relay.is_home { ", home" } else { "" })));
+    }
+    output.facts(&facts);
+}
+
+/// How packets reach a peer, since when, how fast, and why not better.
+fn path(peer: &Peer) -> String {
+    let mut text = peer.path.clone();
+    if let Some(seconds) = peer.path_seconds {
+        text.push_str(&format!(" for {}", humantime::format_duration(Duration::from_secs(seconds))));
+    }
+    if let Some(micros) = peer.round_trip_micros {
+        text.push_str(&format!(", {} ms", millis(micros)));
+    }
+    if let Some(why) = &peer.why_not_direct {
+        text.push_str(&format!(", not direct: {why}"));
+    }
+    text
+}
+
 fn show(status: &Status, output: &Output) {
     if output.json() {
         return output.json_line(status);
@@ -278,7 +348,7 @@ fn show(status: &Status, output: &Output) {
         let handshake =
             peer.handshake_at.map_or_else(|| "no handshake yet".into(), |at| format!("handshake {at}"));
         let traffic = format!("{} B in, {} B out", peer.received_bytes, peer.sent_bytes);
-        facts.push(("peer", format!("{} {}, {handshake}, {traffic}", peer.name, peer.path)));
+        facts.push(("peer", format!("{} {}, {handshake}, {traffic}", peer.name, path(peer))));
     }
     facts.extend(status.names.iter().map(|(name, address)| ("reach", format!("{name} {address}"))));
     output.facts(&facts);
