@@ -1,0 +1,118 @@
+//! What a relay sees, and how long it serves: real packets between devices that no direct path joins.
+//!
+//! ```text
+//!   alpha ── r-alpha (symmetric) ─┐
+//!                                 ├── inet ── server (apid, netd; in the second story a relay alone too)
+//!   beta ─── r-beta (symmetric) ──┘
+//! ```
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use lab::{Mesh, Process, SOON, World, wait_for};
+use serde_json::Value;
+
+/// Another port for each whom somebody talks to (RFC 4787: APDM), in place of the rules of `scripts/lib/topology`.
+const SYMMETRIC: &str = "
+flush table ip nat
+table ip nat {
+    chain post {
+        type nat hook postrouting priority srcnat;
+        oifname \"wan\" masquerade random,fully-random
+    }
+}";
+/// Sixteen bytes that ping repeats.
+const PATTERN: &[u8; 16] = b"plain as can be!";
+/// The fingerprint of no anchor.
+const NOBODY: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+const RELAY: &str = "203.0.113.1:9443";
+
+fn hidden_from_each_other(mesh: &Mesh) {
+    for router in ["r-alpha", "r-beta"] {
+        mesh.beside(router).ok(&["nft", SYMMETRIC]);
+    }
+    let _agents = mesh.enrol(["alpha", "beta"]);
+    for device in ["alpha", "beta"] {
+        mesh.ready(device, SOON);
+    }
+    mesh.on("alpha").reaches("beta", SOON);
+}
+
+fn relay_alone(world: &World, anchor: &str) -> Rc<Process> {
+    let program = ["warren-apid", "--role", "relay", "--allow-root", "--state-dir", "/var/lib/relay"];
+    let doors = ["--listen", RELAY, "--metrics-listen", "127.0.0.1:9080", "--serve-anchor", anchor];
+    world.plain("relay", "server", &[&program[..], &doors].concat())
+}
+
+fn path(mesh: &Mesh, from: &str, to: &str) -> String {
+    let status = mesh.status(from);
+    let peers = status["peers"].as_array().cloned().unwrap_or_default();
+    let peer = peers.into_iter().find(|peer| peer["name"] == to).unwrap_or(Value::Null);
+    peer["path"].as_str().unwrap_or_default().to_owned()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn nothing_that_devices_say_to_each_other_crosses_the_server_readably() {
+    let mesh = Mesh::new(&["alpha", "beta"]);
+    hidden_from_each_other(&mesh);
+    let seen = mesh.file("server", "run/seen.pcap");
+    let capture = ["tcpdump", "-i", "any", "-U", "--immediate-mode", "-w", "/run/seen.pcap"];
+    let _capture = mesh.plain("capture", "server", &capture);
+    wait_for("the capture", SOON, || seen.exists());
+    let pattern = hex(PATTERN);
+    let captured = || {
+        let bytes = std::fs::read(&seen).unwrap_or_default();
+        (bytes.len(), bytes.windows(PATTERN.len()).any(|window| window == PATTERN))
+    };
+    let ping = |to: &str| {
+        mesh.on("alpha").ok(&["ping", "-q", "-c", "20", "-i", "0.05", "-s", "1200", "-p", &pattern, to]);
+    };
+    ping("beta");
+    assert!(path(&mesh, "alpha", "beta").starts_with("relayed"));
+    wait_for("what crossed the server", SOON, || captured().0 > 40 * 1200);
+    // What the hub itself is told it may read, and so does who captures on its interface.
+    ping("100.64.0.1");
+    wait_for("the pattern on the way to the hub", SOON, || captured().1);
+    let before = std::fs::read(&seen).expect("a capture");
+    let first = before.windows(PATTERN.len()).position(|window| window == PATTERN).expect("just seen");
+    assert!(first > 40 * 1200, "the pattern was seen before it was sent to the hub");
+}
+
+#[test]
+fn a_relay_alone_carries_on_when_both_programs_of_the_server_are_gone() {
+    let world = World::new(&["alpha", "beta"]);
+    world.on("server").ok(&["mkdir", "-p", "/var/lib/relay"]);
+    // Its key is made at its first start; whom it serves is known only later.
+    let first = relay_alone(&world, NOBODY);
+    let mut key = None;
+    wait_for("the relay's key", SOON, || {
+        let output = first.output();
+        let found = output.rsplit_once("fingerprint=").and_then(|(_, rest)| rest.split_whitespace().next());
+        key = found.map(str::to_owned);
+        key.is_some()
+    });
+    first.stop();
+    let announced = format!("1=near@{RELAY}#{}", key.expect("just found"));
+    let mesh = Mesh::in_world(world, &["--relay", &announced]);
+    let tenants = mesh.on("server").json(&["warren", "tenant", "list"]);
+    let anchor = tenants["items"][0]["anchor"].as_str().expect("an anchor").to_owned();
+    let _relay = relay_alone(&mesh, &anchor);
+    hidden_from_each_other(&mesh);
+    let sessions = || {
+        let text = mesh.on("server").run(&["curl", "-s", "http://127.0.0.1:9080/metrics"]).out;
+        text.lines().any(|line| line == "warren_relay_sessions 2")
+    };
+    wait_for("both devices keep it as their nearest", SOON, sessions);
+
+    mesh.announce("agent", "link");
+    mesh.announce("agent", "server");
+    mesh.apid.kill();
+    mesh.netd.kill();
+    let answered = || mesh.on("alpha").run(&["ping", "-q", "-c", "1", "-W", "1", "beta"]).code == 0;
+    wait_for("an answer over the relay alone", Duration::from_secs(60), answered);
+    assert!(path(&mesh, "alpha", "beta").starts_with("relayed"));
+}
