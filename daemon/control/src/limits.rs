@@ -26,7 +26,8 @@ pub const LINKS_HALF_OPEN_PER_ADDRESS_MAX: usize = LINKS_HALF_OPEN_MAX / 4;
 /// once may search for all.
 pub const HINTS_PER_SECOND: u32 = 20;
 /// Hints are dropped for a device that has so many frames unread: many may send to one, and its own frames come first.
-pub const HINTS_UNWRITTEN_MAX: u32 = FRAMES_UNWRITTEN_MAX / 4;
+/// A link holds 64, and one that is full is given up.
+pub const HINTS_UNWRITTEN_MAX: u32 = 16;
 /// A node that refuses what it is sent gets the whole at once, but not again sooner than this.
 pub const WHOLE_INTERVAL: Duration = Duration::from_secs(5);
 /// Times that a node may refuse what it is sent, in the life of a link. More is a broken node that fills the log.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use model::wire::{Channel, Decoder, Frame, FrameError, encode};
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
 use crate::credentials::Credentials;
@@ -104,6 +104,7 @@ impl Connection {
         let shared = Arc::new(Shared {
             read: Mutex::new(Some(self.read)),
             room: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)),
+            written: Notify::new(),
             ended: watch::Sender::new(None),
         });
         tokio::spawn(write_until_end(self.write, queued, shared.clone()));
@@ -124,6 +125,8 @@ struct Shared {
     read: Mutex<Option<ReadHalf>>,
     /// Bytes that may still be queued.
     room: Arc<Semaphore>,
+    /// Room came back, or the link ended.
+    written: Notify,
     /// How the link ended.
     ended: watch::Sender<Option<Result<(), LinkError>>>,
 }
@@ -139,6 +142,7 @@ impl Shared {
             first
         });
         self.room.close();
+        self.written.notify_waiters();
     }
 
     fn error(&self) -> LinkError {
@@ -191,13 +195,22 @@ impl Sender {
         })
     }
 
-    /// Waits until everything queued was given to the carrier. Sends that come later wait for this one.
+    /// Waits until nothing is queued: all was given to the carrier. Takes no room from those that send meanwhile.
     ///
     /// # Errors
     /// The link is closing or ended.
     pub async fn drained(&self) -> Result<(), LinkError> {
-        let all = u32::try_from(QUEUE_BYTES_MAX).expect("a constant of about a megabyte");
-        self.shared.room.acquire_many(all).await.map(drop).map_err(|_| self.shared.error())
+        loop {
+            // Listens from here on, so that what is written after the look below is heard.
+            let written = self.shared.written.notified();
+            if self.shared.room.is_closed() {
+                return Err(self.shared.error());
+            }
+            if self.shared.room.available_permits() == QUEUE_BYTES_MAX {
+                return Ok(());
+            }
+            written.await;
+        }
     }
 
     /// Closes: writes what is queued, then `last` (a `Refused` or a `Retry`, which says why), and waits until the peer
@@ -274,6 +287,7 @@ async fn write_queue(
                 Some(Item::Frame(bytes, room)) => {
                     let written = timeout(WRITE_TIME_MAX, write.write(bytes)).await;
                     drop(room);
+                    shared.written.notify_waiters();
                     written
                 }
                 Some(Item::End) | None => break,

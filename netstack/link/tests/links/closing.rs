@@ -1,7 +1,9 @@
 //! How links end, and what a peer that does not read can cost.
 
+use std::pin::pin;
 use std::time::Instant;
 
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use link::limits::{CLOSE_TIME_MAX, FRAME_WIRE_BYTES_MAX, QUEUE_BYTES_MAX};
 use link::quic::{Limits, Listener};
@@ -119,6 +121,21 @@ async fn a_slow_peer_holds_up_its_own_sender_only_and_within_bounds() {
         assert_eq!(soon(from_server.recv()).await, Ok(frame(9)), "{connected:?}");
         assert_eq!(soon(blocked).await.unwrap(), Ok(()));
         assert_eq!(soon(down.drained()).await, Ok(()));
+    }
+}
+
+#[tokio::test]
+async fn who_waits_until_all_is_written_takes_nobodys_room() {
+    for (pair, connected) in every_pair().await {
+        let ((_up, mut from_server), (down, _from_client)) = (pair.client, pair.server);
+        down.try_send(&frame(1)).unwrap();
+        let mut drained = pin!(down.drained());
+        // The task that writes has not run since.
+        assert!(drained.as_mut().now_or_never().is_none(), "{connected:?}");
+        assert_eq!(down.try_send(&longest(2)), Ok(()), "{connected:?}");
+        assert_eq!(soon(from_server.recv()).await, Ok(frame(1)), "{connected:?}");
+        assert_eq!(soon(from_server.recv()).await, Ok(longest(2)), "{connected:?}");
+        assert_eq!(soon(drained).await, Ok(()), "{connected:?}");
     }
 }
 
