@@ -74,7 +74,19 @@ fn behind_two_symmetric_nats_the_relay_carries_and_says_why() {
         path(&mesh, "alpha", "beta")["why_not_direct"] == "both NATs are symmetric"
     });
     // As long as the tunnel takes.
-    mesh.on("alpha").ok(&["ping", "-c", "3", "-i", "0.2", "-s", "1392", "-M", "do", "beta.home.internal"]);
+    mesh.on("alpha").ok(&[
+        "ping",
+        "-4",
+        "-c",
+        "3",
+        "-i",
+        "0.2",
+        "-s",
+        "1392",
+        "-M",
+        "do",
+        "beta.home.internal",
+    ]);
 }
 
 #[test]

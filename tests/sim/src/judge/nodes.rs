@@ -79,7 +79,7 @@ impl Judge {
     fn device_applies(&mut self, at: Mono, node: &Applying<'_>, change: &Change, store: &Store) {
         let who = node.who;
         let active = node.accepted.iter().find(|(_, (_, standing))| *standing == Standing::Active);
-        let Some((tenant, _)) = active else {
+        let Some((tenant, (held, _))) = active else {
             let detail = format!("{who} is not active: {change}");
             return self.accuse(at, "pending-and-revoked-have-nothing", detail);
         };
@@ -94,8 +94,14 @@ impl Judge {
         };
         self.expect(good, at, "only-own-data", || format!("{who}: {change}"));
         if let Change::SetPeer(peer) = change {
-            let named = self.hub_keys.get(tenant).is_some_and(|keys| keys.contains(&peer.key));
-            self.expect(named, at, "hub-keys-as-the-anchor-named", || format!("{who}: {change}"));
+            let is_hub = self.hub_keys.get(tenant).is_some_and(|keys| keys.contains(&peer.key));
+            let since = self.active.get(&(*tenant, peer.key));
+            let is_device = since.is_some_and(|version| version <= held);
+            self.expect(is_hub || is_device, at, "peers-are-the-hub-and-active-devices", || {
+                format!("{who}: {change}")
+            });
+            let is_one = peer.allowed.iter().all(|net| net.prefix_len() == net.max_prefix_len());
+            self.expect(is_hub || is_one, at, "only-own-data", || format!("{who}: {change}"));
         }
     }
 
@@ -161,7 +167,10 @@ impl Judge {
             let is_bare = host.interface.is_none() && host.resolver.is_none();
             let clean = active || zones.is_empty() && (is_bare || node.remembers_nothing);
             let detail = || format!("{who} is settled and not active, and has an interface or names");
-            return self.expect(clean, at, "pending-and-revoked-have-nothing", detail);
+            self.expect(clean, at, "pending-and-revoked-have-nothing", detail);
+            if !active {
+                return;
+            }
         }
         let Some(interface) = &host.interface else { return };
         let mut found = None;
@@ -171,7 +180,7 @@ impl Judge {
                 continue;
             }
             if interface.peers.contains_key(key) {
-                found = Some(format!("peer {key} of {} is still there", retired.name));
+                found = Some(format!("{who}: peer {key} of {} is still there", retired.name));
             }
             let zone = zones.get(tenant);
             let name = zone.and_then(|zone| zone.origin.child(&retired.name).ok());
@@ -182,11 +191,11 @@ impl Judge {
                 })
             };
             if retired.addresses.is_some_and(points) {
-                found = Some(format!("name {} is still there", retired.name));
+                found = Some(format!("{who}: name {} is still there", retired.name));
             }
         }
         if let Some(detail) = found {
-            self.accuse(at, "revoked-devices-are-gone-from-the-hub", detail);
+            self.accuse(at, "revoked-devices-are-gone", detail);
         }
     }
 

@@ -312,13 +312,16 @@ impl World {
         if plan.is_some_and(|plan| machine.zones.get(&tenant) != Some(&plan.zone)) {
             return Some("serves other names".into());
         }
-        let hub = directory.hub().map(|hub| hub.key);
-        let peers: Vec<PublicKey> = interface.peers.keys().copied().collect();
-        if peers != hub.into_iter().collect::<Vec<_>>() {
+        let NodeId::Device(device) = node else { return Some("is no device".into()) };
+        let itself = directory.device(device)?.wireguard;
+        let mut plan = directory.plan(node)?;
+        // All devices are told the same: each finds itself, too.
+        plan.peers.remove(&itself);
+        if !interface.peers.keys().eq(plan.peers.keys()) {
             return Some("has other peers".into());
         }
         let mut wanted = Expected::default();
-        wanted.add(&directory.plan(node)?);
+        wanted.add(&plan);
         wanted.interface_differs(&machine.host.observed).map(|what| format!("has other {what}"))
     }
 }
