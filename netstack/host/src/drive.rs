@@ -55,7 +55,7 @@ pub use self::carrier::Server;
 pub use self::forward::{BadForwardMode, ForwardMode, ForwardSetup};
 pub use self::handle::{Commands, Gone, Handle, channel};
 pub use self::names::{NamesSetup, Sees};
-pub use self::report::{Counters, LinkReport, NamesReport, PathsReport, RelayReport, Report};
+pub use self::report::{Counters, LinkReport, NamesReport, PathCounters, PathsReport, RelayReport, Report};
 pub use self::settings::{BadForward, NamesSettings};
 pub use dns::forward::Rule;
 pub use dns::serve::Options as NamesOptions;

@@ -12,7 +12,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::drive::{Counters, Gone, Handle};
+use crate::drive::{Counters, Gone, Handle, PathCounters, Report};
 use crate::interface::InterfaceName;
 
 /// A node at the moment of a scrape.
@@ -20,6 +20,8 @@ use crate::interface::InterfaceName;
 pub struct Node {
     interface: String,
     done: Counters,
+    paths: PathCounters,
+    ways: Ways,
     names: Arc<Names>,
     forwarder: Option<(Arc<ForwardCounters>, CacheReport)>,
 }
@@ -35,11 +37,41 @@ impl Node {
     pub async fn look(interface: &InterfaceName, handle: &Handle) -> Result<Self, Gone> {
         let (report, names) = (handle.report().await?, handle.names().await?);
         let forwarder = handle.lookup().await?.forwarder();
-        Ok(Self { interface: interface.to_string(), done: report.counters, names, forwarder })
+        Ok(Self {
+            interface: interface.to_string(),
+            done: report.counters,
+            paths: report.paths.counters,
+            ways: Ways::of(&report),
+            names,
+            forwarder,
+        })
     }
 
     fn labels<'a>(&'a self, more: &[(&'static str, &'a str)]) -> Labels<'a> {
         [&[("interface", &*self.interface)], more].concat()
+    }
+}
+
+/// Peers that are talked to, by how packets reach them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Ways {
+    direct: i64,
+    relayed: i64,
+    via_hub: i64,
+}
+
+impl Ways {
+    fn of(report: &Report) -> Self {
+        let mut ways = Self::default();
+        let peers = report.node.tenants.iter().flat_map(|tenant| &tenant.peers);
+        for path in peers.filter_map(|peer| peer.path.as_ref()) {
+            *match path.way {
+                engine::paths::Way::Direct(_) => &mut ways.direct,
+                engine::paths::Way::Relayed(_) => &mut ways.relayed,
+                engine::paths::Way::ViaHub => &mut ways.via_hub,
+            } += 1;
+        }
+        ways
     }
 }
 
@@ -59,11 +91,12 @@ struct Nodes(Vec<Node>);
 /// A family of counters with one series a node: name, help, figure.
 type NodeCounter = (&'static str, &'static str, fn(&Node) -> u64);
 
-const NODE_COUNTERS: [NodeCounter; 8] = [
+const NODE_COUNTERS: [NodeCounter; 9] = [
     ("node_changes", "Changes made to the host", |node| node.done.changes_total),
     ("node_changes_failed", "Changes that could not be made", |node| node.done.changes_failed_total),
     ("node_observations", "Looks at the whole host", |node| node.done.observations_total),
     ("node_dials", "Attempts to reach the server", |node| node.done.dials_total),
+    ("path_probes", "Probes of paths, and questions to servers of STUN", |node| node.paths.probes_total),
     ("dns_slipped", "Queries over their source's limit, told to come by TCP", |node| node.names.slipped()),
     ("dns_crowded", "Queries that got SERVFAIL because too many were under way", |node| node.names.crowded()),
     ("dns_tcp_turned_away", "TCP connections that there was no place for", |node| node.names.turned_away()),
@@ -106,6 +139,7 @@ impl Collector for Nodes {
                 count(&mut family, &node.labels(&[]), figure(node))?;
             }
         }
+        self.encode_paths(&mut encoder)?;
         let help = "Queries without an answer, by reason";
         let mut family = encoder.encode_descriptor("dns_unanswered", help, None, MetricType::Counter)?;
         for node in &self.0 {
@@ -139,6 +173,28 @@ impl Collector for Nodes {
 }
 
 impl Nodes {
+    fn encode_paths(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Peers that are talked to, by how packets reach them";
+        let mut family = encoder.encode_descriptor("paths", help, None, MetricType::Gauge)?;
+        for node in &self.0 {
+            let Ways { direct, relayed, via_hub } = node.ways;
+            for (path, peers) in [("direct", direct), ("relayed", relayed), ("via_hub", via_hub)] {
+                ConstGauge::new(peers).encode(family.encode_family(&node.labels(&[("path", path)]))?)?;
+            }
+        }
+        let help = "Times that a peer's packets began to go another way, by which";
+        let mut family = encoder.encode_descriptor("path_changes", help, None, MetricType::Counter)?;
+        for node in &self.0 {
+            let PathCounters { direct_total, relayed_total, via_hub_total, .. } = node.paths;
+            for (path, times) in
+                [("direct", direct_total), ("relayed", relayed_total), ("via_hub", via_hub_total)]
+            {
+                count(&mut family, &node.labels(&[("path", path)]), times)?;
+            }
+        }
+        Ok(())
+    }
+
     fn encode_forwarders(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let forwarders = || self.0.iter().filter_map(|node| Some((node, node.forwarder.as_ref()?)));
         let help = "What was done about names outside the mesh; one question may count more than once";
@@ -193,12 +249,17 @@ mod tests {
         let node = |interface: &str| Node {
             interface: interface.into(),
             done: Counters { changes_total: 3, ..Counters::default() },
+            paths: PathCounters { relayed_total: 2, ..PathCounters::default() },
+            ways: Ways { direct: 1, ..Ways::default() },
             names: Arc::default(),
             forwarder: Some(Default::default()),
         };
         let text = text(vec![node("wg0"), node("wg1")]);
         for line in [
             "warren_node_changes_total{interface=\"wg0\"} 3",
+            "warren_paths{interface=\"wg0\",path=\"direct\"} 1",
+            "warren_path_changes_total{interface=\"wg1\",path=\"relayed\"} 2",
+            "warren_path_probes_total{interface=\"wg0\"} 0",
             "warren_dns_answers_total{interface=\"wg1\",transport=\"udp\",path=\"hot\",rcode=\"nxdomain\"} 0",
             "warren_dns_answer_duration_seconds_bucket{le=\"0.00001\",interface=\"wg0\",transport=\"tcp\",path=\"slow\"} 0",
             "warren_dns_answer_duration_seconds_bucket{le=\"+Inf\",interface=\"wg0\",transport=\"udp\",path=\"forwarded\"} 0",

@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use engine::ObservedInterface;
-use engine::paths::{PathInput, PathOutput, RelayId};
+use engine::paths::{PathInput, PathOutput, RelayId, Way};
 use ipnet::IpNet;
 use link::Datagrams;
 use model::key::IdentitySecret;
@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::drive::{PathsReport, RelayReport};
+use crate::drive::{PathCounters, PathsReport, RelayReport};
 use crate::interface::InterfaceName;
 use crate::paths::network::Network;
 use crate::paths::places::{Bearer, Places};
@@ -75,6 +75,7 @@ pub(crate) struct Shell {
     stun_servers: Vec<SocketAddr>,
     resolving: Option<JoinHandle<Vec<SocketAddr>>>,
     suspension: Suspension,
+    counters: PathCounters,
     /// What the engine is to hear next.
     next: VecDeque<PathInput>,
 }
@@ -115,6 +116,7 @@ impl Shell {
             stun_servers: Vec::new(),
             resolving: None,
             suspension: Suspension::new(),
+            counters: PathCounters::default(),
             next: VecDeque::new(),
         }
     }
@@ -136,6 +138,7 @@ impl Shell {
             stun_servers: self.stun_servers.clone(),
             mapped: self.mapping.as_ref().and_then(|mapping| *mapping.opened.borrow()),
             relays: measured.map(relay).collect(),
+            counters: self.counters,
         }
     }
 
@@ -145,8 +148,12 @@ impl Shell {
             // What the interface itself would carry is no way to reach what lies behind it: a peer that names its address
             // in the mesh would have its packets wrapped for ever.
             PathOutput::Probe { to, .. } if self.is_ours(to.ip()) => {}
-            PathOutput::Probe { to, bytes } => self.road.probe(to, &bytes),
+            PathOutput::Probe { to, bytes } => {
+                self.counters.probes_total += 1;
+                self.road.probe(to, &bytes);
+            }
             PathOutput::Relay { relay, to, bytes } => {
+                self.counters.probes_total += 1;
                 self.road.relays().inspect(|relays| relays.send(relay, to, &bytes));
             }
             PathOutput::Hint { to, sealed } => {
@@ -154,6 +161,11 @@ impl Shell {
             }
             PathOutput::Steer { peer, way } => {
                 tracing::debug!(%peer, %way, "path");
+                *match way {
+                    Way::Direct(_) => &mut self.counters.direct_total,
+                    Way::Relayed(_) => &mut self.counters.relayed_total,
+                    Way::ViaHub => &mut self.counters.via_hub_total,
+                } += 1;
                 self.road.steer(&peer, Some(way));
             }
             PathOutput::Peer { key, device } => self.road.know(key, device),

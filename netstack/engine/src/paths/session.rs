@@ -144,8 +144,10 @@ impl Session {
                     window: Window::default(),
                 };
                 if let Some(former) = peer.replace(life) {
+                    if self.retired.len() == RETIRED_MAX {
+                        self.retired.pop_front();
+                    }
                     self.retired.push_back(former.epoch);
-                    self.retired.truncate(RETIRED_MAX);
                 }
                 Some((Worth::News, body))
             }
@@ -280,6 +282,20 @@ mod tests {
         let mut new_a = session(1, 2, 11);
         assert_eq!(take(&mut new_a, &recorded), Some(Worth::Unproven));
         assert!(!new_a.is_ready());
+    }
+
+    #[test]
+    fn the_life_before_is_remembered_however_many_there_were() {
+        let mut a = session(1, 2, 10);
+        let mut recorded: Option<Vec<u8>> = None;
+        for life in 20..20 + u8::try_from(RETIRED_MAX).expect("a few") + 2 {
+            let mut b = session(2, 1, life);
+            meet(&mut b, &mut a);
+            if let Some(recorded) = &recorded {
+                assert_eq!(take(&mut a, recorded), Some(Worth::Nothing), "life {life}");
+            }
+            recorded = Some(hint(&mut b, life));
+        }
     }
 
     #[test]

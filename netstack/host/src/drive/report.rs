@@ -57,6 +57,21 @@ pub struct PathsReport {
     pub mapped: Option<SocketAddr>,
     /// Relays on other machines.
     pub relays: Vec<RelayReport>,
+    /// What was done since the start.
+    pub counters: PathCounters,
+}
+
+/// What was done about paths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PathCounters {
+    /// Peers whose packets began to go directly.
+    pub direct_total: u64,
+    /// Peers whose packets began to go over a relay.
+    pub relayed_total: u64,
+    /// Peers whose packets began to go through the hub.
+    pub via_hub_total: u64,
+    /// Probes sent, by whatever way, and questions to servers of STUN.
+    pub probes_total: u64,
 }
 
 /// A relay on another machine.
