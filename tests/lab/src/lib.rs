@@ -11,6 +11,7 @@
 
 mod logs;
 mod mesh;
+mod nat;
 mod node;
 mod pinging;
 mod places;
@@ -21,6 +22,7 @@ pub mod wg;
 mod world;
 
 pub use mesh::{Mesh, SERVER_URL, TENANT_ZONE};
+pub use nat::Nat;
 pub use node::{Done, Node};
 pub use pinging::Pinging;
 pub use process::Process;

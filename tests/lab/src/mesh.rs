@@ -96,6 +96,18 @@ impl Mesh {
         self.on(device).json(&["warren", "status"])
     }
 
+    /// How a device's packets reach another one, as `warren status` says it: `null` while it does not know it.
+    pub fn path(&self, from: &str, to: &str) -> Value {
+        let status = self.status(from);
+        let peers = status["peers"].as_array().cloned().unwrap_or_default();
+        peers.into_iter().find(|peer| peer["name"] == to).unwrap_or(Value::Null)
+    }
+
+    /// Whether the way begins with this: `direct`, `relayed`, `idle`.
+    pub fn goes(&self, from: &str, to: &str, way: &str) -> bool {
+        self.path(from, to)["path"].as_str().is_some_and(|path| path.starts_with(way))
+    }
+
     /// The interface of a device's agent.
     pub fn interface(&self, device: &str) -> String {
         let told = text(&self.status(device), "interface");

@@ -6,72 +6,43 @@
 //!   beta ─── r-beta ──┘
 //! ```
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
-use lab::{Mesh, SOON, wait_for};
+use lab::{Mesh, Nat, SOON, TENANT_ZONE, until, wait_for};
 use serde_json::Value;
-
-/// Another port for each whom somebody talks to (RFC 4787: APDM), in place of the rules of `scripts/lib/topology`.
-const SYMMETRIC: &str = "
-flush table ip nat
-table ip nat {
-    chain post {
-        type nat hook postrouting priority srcnat;
-        oifname \"wan\" masquerade random,fully-random
-    }
-}";
-
-/// Everything but the link to the server, which falls back to TCP.
-const NO_UDP: &str = "
-table inet no_udp {
-    chain forward {
-        type filter hook forward priority 0;
-        meta l4proto udp drop
-    }
-}";
-
-/// How a device's packets reach another one, as it says.
-fn path(mesh: &Mesh, from: &str, to: &str) -> Value {
-    let status = mesh.status(from);
-    let peers = status["peers"].as_array().cloned().unwrap_or_default();
-    peers.into_iter().find(|peer| peer["name"] == to).unwrap_or(Value::Null)
-}
-
-fn says(mesh: &Mesh, from: &str, to: &str, way: &str) -> bool {
-    path(mesh, from, to)["path"].as_str().is_some_and(|path| path.starts_with(way))
-}
 
 fn two(symmetric: &[&str]) -> Mesh {
     let mesh = Mesh::new(&["alpha", "beta"]);
     for router in symmetric {
-        mesh.beside(router).ok(&["nft", SYMMETRIC]);
+        mesh.set_nat(router, Nat::Symmetric);
     }
     let _agents = mesh.enrol(["alpha", "beta"]);
     for device in ["alpha", "beta"] {
         mesh.ready(device, SOON);
     }
-    wait_for("alpha knows beta", SOON, || path(&mesh, "alpha", "beta") != Value::Null);
-    wait_for("beta knows alpha", SOON, || path(&mesh, "beta", "alpha") != Value::Null);
+    wait_for("alpha knows beta", SOON, || mesh.path("alpha", "beta") != Value::Null);
+    wait_for("beta knows alpha", SOON, || mesh.path("beta", "alpha") != Value::Null);
     mesh
 }
 
 #[test]
 fn the_first_packet_is_answered_and_the_path_is_direct_a_second_later() {
     let mesh = two(&[]);
-    assert!(says(&mesh, "alpha", "beta", "idle"), "{}", path(&mesh, "alpha", "beta"));
+    assert!(mesh.goes("alpha", "beta", "idle"), "{}", mesh.path("alpha", "beta"));
     let pinged = mesh.on("alpha").ok(&["warren", "ping", "-W", "5s", "beta"]);
     assert!(!pinged.contains("no reply"), "{pinged}");
-    wait_for("a direct path", Duration::from_secs(5), || says(&mesh, "alpha", "beta", "direct 203.0.113."));
-    wait_for("and back", Duration::from_secs(5), || says(&mesh, "beta", "alpha", "direct 203.0.113."));
+    wait_for("a direct path", Duration::from_secs(5), || mesh.goes("alpha", "beta", "direct 203.0.113."));
+    wait_for("and back", Duration::from_secs(5), || mesh.goes("beta", "alpha", "direct 203.0.113."));
 }
 
 #[test]
 fn behind_two_symmetric_nats_the_relay_carries_and_says_why() {
     let mesh = two(&["r-alpha", "r-beta"]);
     mesh.on("alpha").ok(&["warren", "ping", "-c", "10", "-W", "5s", "beta"]);
-    assert!(says(&mesh, "alpha", "beta", "relayed"), "{}", path(&mesh, "alpha", "beta"));
+    assert!(mesh.goes("alpha", "beta", "relayed"), "{}", mesh.path("alpha", "beta"));
     wait_for("the reason", SOON, || {
-        path(&mesh, "alpha", "beta")["why_not_direct"] == "both NATs are symmetric"
+        mesh.path("alpha", "beta")["why_not_direct"] == "both NATs are symmetric"
     });
     // As long as the tunnel takes.
     mesh.on("alpha").ok(&[
@@ -95,10 +66,45 @@ fn a_device_without_udp_is_reached_over_the_relay() {
     mesh.announce("agent", "link");
     mesh.announce("apid", "link");
     mesh.on("alpha").ok(&["warren", "ping", "-W", "5s", "beta"]);
-    wait_for("a direct path", SOON, || says(&mesh, "alpha", "beta", "direct"));
-    mesh.beside("r-beta").ok(&["nft", NO_UDP]);
+    wait_for("a direct path", SOON, || mesh.goes("alpha", "beta", "direct"));
+    mesh.set_nat("r-beta", Nat::Closed);
     wait_for("an answer over the relay", Duration::from_secs(120), || {
         mesh.on("alpha").run(&["ping", "-c", "1", "-W", "1", "beta.home.internal"]).code == 0
     });
-    assert!(says(&mesh, "alpha", "beta", "relayed"), "{}", path(&mesh, "alpha", "beta"));
+    assert!(mesh.goes("alpha", "beta", "relayed"), "{}", mesh.path("alpha", "beta"));
+}
+
+/// Every kind of NAT with every other: whoever talks is answered, directly where that can be.
+#[test]
+fn every_pair_of_nats_talks_and_says_how() {
+    let names = Nat::ALL.map(Nat::name);
+    let mesh = Mesh::new(&names);
+    for nat in Nat::ALL {
+        mesh.set_nat(&format!("r-{}", nat.name()), nat);
+    }
+    let _agents = mesh.enrol(names);
+    for name in names {
+        mesh.ready(name, SOON);
+    }
+    assert_eq!(mesh.status("closed")["link"], "connected by websocket");
+    let mut table = String::new();
+    let mut wrong = Vec::new();
+    for (at, one) in Nat::ALL.into_iter().enumerate() {
+        for other in &Nat::ALL[at + 1..] {
+            let (from, to) = (one.name(), other.name());
+            let alive = mesh.on(from).reaches(&format!("{to}.{TENANT_ZONE}"), Duration::from_secs(5));
+            let direct = until(Duration::from_secs(3), || {
+                // Packets keep it talked about; how long one takes does not matter.
+                mesh.on(from).run(&["ping", "-q", "-c1", "-W1", &format!("{to}.{TENANT_ZONE}")]);
+                (mesh.goes(from, to, "direct") && mesh.goes(to, from, "direct")).then_some(())
+            });
+            let way = direct.map_or("relayed".into(), |((), took)| format!("direct after {took:.1?}"));
+            let _ = writeln!(table, "{from:10} {to:10} alive after {alive:.1?}, {way}");
+            if one.meets(*other) != direct.is_some() {
+                wrong.push(format!("{from} {to}: {} {}", mesh.path(from, to), mesh.path(to, from)));
+            }
+        }
+    }
+    println!("{table}");
+    assert!(wrong.is_empty(), "{table}\n{wrong:#?}");
 }

@@ -9,18 +9,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use lab::{Mesh, Process, SOON, World, wait_for};
-use serde_json::Value;
+use lab::{Mesh, Nat, Process, SOON, World, wait_for};
 
-/// Another port for each whom somebody talks to (RFC 4787: APDM), in place of the rules of `scripts/lib/topology`.
-const SYMMETRIC: &str = "
-flush table ip nat
-table ip nat {
-    chain post {
-        type nat hook postrouting priority srcnat;
-        oifname \"wan\" masquerade random,fully-random
-    }
-}";
 /// Sixteen bytes that ping repeats.
 const PATTERN: &[u8; 16] = b"plain as can be!";
 /// The fingerprint of no anchor.
@@ -29,7 +19,7 @@ const RELAY: &str = "203.0.113.1:9443";
 
 fn hidden_from_each_other(mesh: &Mesh) {
     for router in ["r-alpha", "r-beta"] {
-        mesh.beside(router).ok(&["nft", SYMMETRIC]);
+        mesh.set_nat(router, Nat::Symmetric);
     }
     let _agents = mesh.enrol(["alpha", "beta"]);
     for device in ["alpha", "beta"] {
@@ -42,13 +32,6 @@ fn relay_alone(world: &World, anchor: &str) -> Rc<Process> {
     let program = ["warren-apid", "--role", "relay", "--allow-root", "--state-dir", "/var/lib/relay"];
     let doors = ["--listen", RELAY, "--metrics-listen", "127.0.0.1:9080", "--serve-anchor", anchor];
     world.plain("relay", "server", &[&program[..], &doors].concat())
-}
-
-fn path(mesh: &Mesh, from: &str, to: &str) -> String {
-    let status = mesh.status(from);
-    let peers = status["peers"].as_array().cloned().unwrap_or_default();
-    let peer = peers.into_iter().find(|peer| peer["name"] == to).unwrap_or(Value::Null);
-    peer["path"].as_str().unwrap_or_default().to_owned()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -72,7 +55,7 @@ fn nothing_that_devices_say_to_each_other_crosses_the_server_readably() {
         mesh.on("alpha").ok(&["ping", "-q", "-c", "20", "-i", "0.05", "-s", "1200", "-p", &pattern, to]);
     };
     ping("beta");
-    assert!(path(&mesh, "alpha", "beta").starts_with("relayed"));
+    assert!(mesh.goes("alpha", "beta", "relayed"));
     wait_for("what crossed the server", SOON, || captured().0 > 40 * 1200);
     // What the hub itself is told it may read, and so does who captures on its interface.
     ping("100.64.0.1");
@@ -114,5 +97,5 @@ fn a_relay_alone_carries_on_when_both_programs_of_the_server_are_gone() {
     mesh.netd.kill();
     let answered = || mesh.on("alpha").run(&["ping", "-q", "-c", "1", "-W", "1", "beta"]).code == 0;
     wait_for("an answer over the relay alone", Duration::from_secs(60), answered);
-    assert!(path(&mesh, "alpha", "beta").starts_with("relayed"));
+    assert!(mesh.goes("alpha", "beta", "relayed"));
 }
