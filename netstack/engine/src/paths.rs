@@ -333,6 +333,10 @@ impl Paths {
                     self.local.seen(address);
                     continue;
                 }
+                Wish::Doubt => {
+                    self.local.doubt(now);
+                    continue;
+                }
             });
         }
     }

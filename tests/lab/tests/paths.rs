@@ -9,7 +9,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use lab::{Mesh, Nat, SOON, TENANT_ZONE, until, wait_for};
+use lab::{Mesh, Nat, Pinging, SOON, TENANT_ZONE, until, wait_for};
 use serde_json::Value;
 
 fn two(symmetric: &[&str]) -> Mesh {
@@ -72,6 +72,41 @@ fn a_device_without_udp_is_reached_over_the_relay() {
         mesh.on("alpha").run(&["ping", "-c", "1", "-W", "1", "beta.home.internal"]).code == 0
     });
     assert!(mesh.goes("alpha", "beta", "relayed"), "{}", mesh.path("alpha", "beta"));
+}
+
+/// Packets that may be lost by whoever is elsewhere all at once: two seconds of them.
+const MOVING_LOST_MAX: usize = 20;
+
+#[test]
+fn a_device_that_gets_another_address_is_silent_for_two_seconds_at_most() {
+    let mesh = two(&[]);
+    let pinging = Pinging::start(&mesh, "alpha", "beta");
+    wait_for("a direct path", SOON, || mesh.goes("alpha", "beta", "direct"));
+    let alpha = mesh.on("alpha");
+    // There is no network for a moment, which the link's carrier mentions.
+    mesh.announce("agent-alpha", "sendmsg error");
+    alpha.ok(&["ip", "address", "delete", "192.168.1.2/24", "dev", "eth0"]);
+    alpha.ok(&["ip", "address", "add", "192.168.1.77/24", "dev", "eth0"]);
+    alpha.ok(&["ip", "route", "replace", "default", "via", "192.168.1.1"]);
+    wait_for("a direct path again", Duration::from_secs(5), || mesh.goes("alpha", "beta", "direct"));
+    let lost = pinging.lost();
+    assert!(lost <= MOVING_LOST_MAX, "{lost} packets were lost");
+}
+
+#[test]
+fn a_nat_that_forgets_everything_is_noticed_by_pings_alone() {
+    let mesh = two(&[]);
+    let pinging = Pinging::start(&mesh, "alpha", "beta");
+    let before = "direct 203.0.113.10:";
+    wait_for("a direct path", SOON, || mesh.goes("beta", "alpha", before));
+    let router = mesh.beside("r-alpha");
+    router.ok(&["ip", "address", "delete", "203.0.113.10/24", "dev", "wan"]);
+    router.ok(&["ip", "address", "add", "203.0.113.77/24", "dev", "wan"]);
+    router.ok(&["conntrack", "-F"]);
+    let after = "direct 203.0.113.77:";
+    wait_for("a direct path to where it is now", SOON, || mesh.goes("beta", "alpha", after));
+    let lost = pinging.lost();
+    assert!(lost <= 2 * MOVING_LOST_MAX, "{lost} packets were lost");
 }
 
 /// Every kind of NAT with every other: whoever talks is answered, directly where that can be.

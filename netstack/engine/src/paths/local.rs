@@ -15,6 +15,9 @@ use stun::Transaction;
 
 /// What the server said is believed so long: NATs forget after 30 s (RFC 4787, REQ-5, and those that do not follow it).
 const FRESH: Duration = Duration::from_secs(25);
+/// And so long where a path that it made has ended, because a NAT may have forgotten all: less than it takes to notice
+/// that, and paths that end together have one round for all.
+const FRESH_IN_DOUBT: Duration = Duration::from_millis(500);
 /// Requests of one round, from its beginning: two may be lost.
 const STEPS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(200), Duration::from_millis(600)];
 /// A round without any answer by then says that UDP does not come through.
@@ -87,7 +90,16 @@ impl Local {
 
     /// Somebody needs the candidates: they are learnt anew unless they are fresh.
     pub(super) fn refresh(&mut self, now: Mono) {
-        let is_fresh = self.learnt_at.is_some_and(|at| now.since(at) < FRESH);
+        self.refresh_if_older(FRESH, now);
+    }
+
+    /// A path has ended that nobody took away: perhaps a NAT forgot it, and maps otherwise now.
+    pub(super) fn doubt(&mut self, now: Mono) {
+        self.refresh_if_older(FRESH_IN_DOUBT, now);
+    }
+
+    fn refresh_if_older(&mut self, age: Duration, now: Mono) {
+        let is_fresh = self.learnt_at.is_some_and(|at| now.since(at) < age);
         if !is_fresh && self.round.is_none() && !self.servers.is_empty() {
             self.round =
                 Some(Round { since: now, step: 0, asked: BTreeMap::new(), answers: BTreeMap::new() });
@@ -212,6 +224,19 @@ mod tests {
         let std::net::IpAddr::V4(ip) = seen.ip() else { panic!("IPv4 only") };
         bytes.extend(ip.octets().iter().zip([0x21, 0x12, 0xA4, 0x42]).map(|(byte, mask)| byte ^ mask));
         bytes
+    }
+
+    #[test]
+    fn what_is_doubted_is_asked_again_and_once_for_all_who_doubt() {
+        let mut rng = ChaCha20Rng::from_seed([2; 32]);
+        let mut local = learn(["198.51.100.1:5", "198.51.100.1:5"]);
+        local.refresh(at(5000));
+        assert_eq!(local.advance(at(5000), &mut rng).len(), 0, "it is fresh");
+        local.doubt(at(300));
+        assert_eq!(local.advance(at(300), &mut rng).len(), 0, "it was just learnt");
+        local.doubt(at(5000));
+        local.doubt(at(5000));
+        assert_eq!(local.advance(at(5000), &mut rng).len(), 2, "one round");
     }
 
     fn learn(seen: [&str; 2]) -> Local {

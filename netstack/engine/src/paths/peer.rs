@@ -72,6 +72,8 @@ pub(super) enum Wish {
     Steer(Way),
     /// A peer saw us there.
     Seen(SocketAddr),
+    /// What was a path is none: we may be somewhere else than we were told.
+    Doubt,
 }
 
 /// What the peers share, for one turn.
@@ -400,6 +402,7 @@ impl Peer {
         if was_direct && (current.is_none() || !self.is_busy(now)) {
             // What was a path a while ago may be none when the next packet comes: that one is relayed.
             if self.is_busy(now) {
+                wishes.push(Wish::Doubt);
                 self.seek(now);
             } else {
                 self.routes.values_mut().for_each(Route::forget);
