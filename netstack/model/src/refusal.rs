@@ -84,6 +84,15 @@ codes! {
     46 OutsideMesh "outside-mesh" "name a device of the mesh: see `warren status`; a proxy reaches others with --proxy-outside";
     47 TypeUnknown "type-unknown" "name a type such as A, AAAA, TXT, SRV or PTR, or its number as in TYPE65";
     48 PassInvalid "pass-invalid" "the device gets a new pass from its server when it is attached: see `warren status`";
+    60 KeyTypeRefused "key-type-refused" "make a key with `ssh-keygen -t ed25519`";
+    61 PrincipalInvalid "principal-invalid" "the server asked for a certificate that its signer refuses: report it with the server's log";
+    62 LifeInvalid "life-invalid" "ask for a shorter life: see `warren ssh login --help`";
+    63 SignerSealed "signer-sealed" "start warren-apid with the passphrase or the seal.key that sealed its keys";
+    64 RotationUnderWay "rotation-under-way" "see `warren ca status`, then `warren ca advance` or `warren ca rollback`";
+    65 RotationIdle "rotation-idle" "begin one with `warren ca rotate --type user` or `--type host`";
+    66 RotationBlocked "rotation-blocked" "see `warren ca status` for who is missing; `--except DEVICE` leaves one out";
+    67 DeviceUnproven "device-unproven" "ask on a device of the mesh: `warren ssh login` there";
+    68 PersonUnknown "person-unknown" "log in as a user of the server: `warren login URL`";
 }
 
 impl<C> Encode<C> for Code {

@@ -25,11 +25,22 @@ const WAITING: &[(&str, &str)] = &[
 const UNSAFE: &[&str] = &["netstack/tunnel/", "netstack/host/", "netstack/chacha/", "netstack/datagrams/"];
 
 /// Domains that belong to nobody: an address there is no person's.
-const NOBODYS_DOMAINS: &[&str] =
-    &[".internal", ".test", ".example", ".invalid", ".service", "example.com", "example.org", WIREGUARD];
+const NOBODYS_DOMAINS: &[&str] = &[
+    ".internal",
+    ".test",
+    ".example",
+    ".invalid",
+    ".service",
+    "example.com",
+    "example.org",
+    WIREGUARD,
+    OPENSSH,
+];
 
 /// The protocol's own identifier has its author's address in it (WireGuard paper, section 5.4).
 const WIREGUARD: &str = "zx2c4.com";
+/// Names of key types and extensions that OpenSSH added to the protocol end in it (RFC 4251, section 6).
+const OPENSSH: &str = "openssh.com";
 
 fn own_words(file: &SourceFile) -> bool {
     file.path != "Cargo.lock" && file.path != "tests/tidy/tests/words.rs"

@@ -1,0 +1,27 @@
+//! The SSH certificate authorities of a tenant: which key signs and is trusted, what is in a certificate, what is revoked.
+//! Sans-IO: knows no store, no sshd and no clock.
+//!
+//! ```text
+//! who asks ─▶ profile ─▶ Order ─▶ Signer: own caps, own pace, own log ─▶ certificate
+//!                                    ▲
+//! rotation: which key ───────────────┘          krl: what is taken back
+//! ```
+
+pub mod krl;
+pub mod limits;
+pub mod order;
+mod pace;
+pub mod profile;
+pub mod ring;
+pub mod rotation;
+pub mod secret;
+pub mod signer;
+pub mod subject;
+
+pub use krl::{OfAuthority, RevocationList};
+pub use order::{Holder, KeyId, KeyName, Order, Permit};
+pub use ring::KeyRing;
+pub use rotation::{Ground, KeyGeneration, Missing, Phase, Rotation, StepRefused, Verifier};
+pub use secret::CaSecret;
+pub use signer::{Caps, Certificate, LogLine, Signer, SignerLog};
+pub use subject::{KeyType, Subject};

@@ -1,0 +1,26 @@
+//! Every bound of the authorities, with its reason.
+
+use std::time::Duration;
+
+/// A certificate begins so much earlier than now: clocks of hosts are behind by minutes.
+pub const BACKDATED: Duration = Duration::from_secs(5 * 60);
+/// Life of a user certificate when nobody says otherwise: a working day.
+pub const USER_LIFE_DEFAULT: Duration = Duration::from_secs(8 * 3600);
+/// What a role allows when it does not say: a long working day.
+pub const ROLE_LIFE_DEFAULT: Duration = Duration::from_secs(12 * 3600);
+/// No role and nobody gets more: what is stolen is of no use tomorrow.
+pub const USER_LIFE_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Shorter ones end before a slow person has typed the command.
+pub const USER_LIFE_MIN: Duration = Duration::from_secs(60);
+/// Life of a host certificate: it is renewed at half of it, so that a server may be away for three days.
+pub const HOST_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Names of one host certificate: its own two, and aliases. OpenSSH reads 256 (`SSHKEY_CERT_MAX_PRINCIPALS`).
+pub const NAMES_MAX: usize = 64;
+/// Bits of an RSA key, where a tenant allows any: NIST SP 800-57 for use beyond 2030.
+pub const RSA_BITS_MIN: usize = 3072;
+/// A line with a public key: RSA of 16 384 bits and its comment fit.
+pub const SUBJECT_BYTES_MAX: usize = 4096;
+/// Signatures that may be asked for at once: ten thousand hosts renew within a minute after a new key.
+pub const PACE_BURST: u32 = 2_000;
+/// Signatures a second in the long run.
+pub const PACE_PER_SECOND: u32 = 200;
