@@ -10,8 +10,9 @@ use host::resolver::{Owner, RESOLV_CONF, ResolverConfig, ResolverMode, detect};
 use host::wireguard;
 use host::{HostConfig, InterfaceName};
 use link::ServerAddress;
+use model::vouch::{SignedVouch, Vouch, key_digest};
 use model::wire::Remark;
-use model::{Code, Nonce, Refusal, Version, Zone};
+use model::{Code, IdentitySecret, Nonce, Refusal, Standing, Timestamp, Version, Zone};
 use stack::Stack;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -40,6 +41,7 @@ pub struct Profile {
     settings: Arc<Settings>,
     stack: Option<Stack>,
     ledger: PathBuf,
+    identity: IdentitySecret,
     /// What names meant at the version that is held.
     zone: Mutex<Option<(Version, Arc<Zone>)>>,
     condition: watch::Receiver<Condition>,
@@ -54,6 +56,7 @@ impl Profile {
         let (handle, commands) = channel();
         let (shown, condition) = watch::channel(Condition::Running(handle));
         let (interface, ledger) = (kept.record.interface.clone(), ledger(&kept));
+        let identity = kept.identity.clone();
         let stack = (settings.mode == Mode::Netstack).then(|| start_stack(&settings));
         let runner = Runner {
             kept,
@@ -62,7 +65,7 @@ impl Profile {
             stack: stack.clone(),
         };
         tokio::spawn(runner.run(commands, shown, stopped));
-        Self { interface, server, settings, stack, ledger, zone: Mutex::default(), condition, stop }
+        Self { interface, server, settings, stack, ledger, identity, zone: Mutex::default(), condition, stop }
     }
 
     /// The way to its node.
@@ -97,6 +100,17 @@ impl Profile {
                 return Ok(report);
             }
         }
+    }
+
+    /// The device's word that an SSH key is on it; only while it takes part.
+    pub async fn vouch(&self, public_key: &str, now: Timestamp) -> Result<SignedVouch, Refusal> {
+        let report = self.report().await?;
+        let tenant = report.node.tenants.first().filter(|tenant| tenant.standing == Standing::Active);
+        let (Some(device), Some(tenant)) = (report.node.device, tenant) else {
+            return Err(Refusal::new(Code::DevicePending, "this device does not take part in the mesh"));
+        };
+        let vouch = Vouch { tenant: tenant.tenant, device, key: key_digest(public_key), at: now };
+        Ok(vouch.sign(&self.identity))
     }
 
     /// Its interface.

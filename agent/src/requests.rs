@@ -1,11 +1,11 @@
 //! What each wish of the socket does. Knows no bytes.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use engine::status::LinkState;
 use model::api::Problem;
 use model::api::local::{Answer, Request};
-use model::{Code, Label, Refusal};
+use model::{Code, Label, Refusal, Timestamp};
 use tokio::sync::mpsc;
 
 use crate::profiles::{Profiles, Wish};
@@ -78,6 +78,10 @@ async fn answer(profiles: &Profiles, request: Request) -> Result<Answer, Refusal
             let told = told::about(&*profiles.running(&profile).await?, &name, kind.as_deref()).await?;
             Ok(Answer::Told(Box::new(told)))
         }
+        Request::SshVouch { profile, public_key } => {
+            let vouch = profiles.running(&profile).await?.vouch(&public_key, wall()).await?;
+            Ok(Answer::Vouched { vouch })
+        }
         Request::Logout { profile } => profiles.logout(&profile).await.map(|()| Answer::Done),
         Request::Ping { .. } => unreachable!("answered line by line"),
         Request::Connect { .. } => unreachable!("its socket becomes the connection"),
@@ -99,6 +103,11 @@ async fn wait_settled(profiles: &Profiles, name: &Label, patience: Duration) -> 
         (_, "revoked" | "down") => Err(view::inactive(&report)),
         _ => Ok(()),
     }
+}
+
+fn wall() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_unix_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 fn parsed<T>(field: &str, text: &str) -> Result<T, Refusal>

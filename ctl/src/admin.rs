@@ -77,6 +77,18 @@ impl Admin {
         ))
     }
 
+    /// As a person: never by the server's own socket, whose administrators are nobody's name on another machine.
+    pub fn person(args: &Args) -> Result<Self, Failure> {
+        let named = args.admin_server.is_some() || args.api_token.is_some();
+        match remembered()? {
+            Some(login) if !named => {
+                Self::remote(&login.server, &login.token, login.pinned, args.tenant.clone())
+            }
+            None if !named => Err(Failure::usage("nobody is logged in to a server", "`warren login URL`")),
+            _ => Self::new(args),
+        }
+    }
+
     fn remote(server: &str, token: &str, pinned: bool, tenant: Option<Label>) -> Result<Self, Failure> {
         let address = address(server)?;
         let token: ApiToken =
@@ -213,13 +225,18 @@ fn unanswered(error: &HttpsError) -> Failure {
     Failure::new(exit, code, detail, hint)
 }
 
-/// Where `warren login` remembers.
-pub fn memory() -> Result<PathBuf, Failure> {
+/// The person's own directory.
+pub fn config_dir() -> Result<PathBuf, Failure> {
     let base = std::env::var_os("XDG_CONFIG_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config")));
     let base = base.ok_or_else(|| Failure::usage("HOME is not set", "set HOME, or use WARREN_API_TOKEN"))?;
-    Ok(base.join("warren/login.json"))
+    Ok(base.join("warren"))
+}
+
+/// Where `warren login` remembers.
+pub fn memory() -> Result<PathBuf, Failure> {
+    Ok(config_dir()?.join("login.json"))
 }
 
 fn remembered() -> Result<Option<Remembered>, Failure> {

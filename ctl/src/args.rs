@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use ipnet::Ipv4Net;
-use model::{Label, TokenId};
+use model::{CaKind, DeviceId, Label, Revoked, TokenId};
 
 /// Names, reaches and administers the devices of a Warren mesh.
 #[derive(Debug, Parser)]
@@ -115,6 +115,22 @@ pub enum Command {
         #[command(flatten)]
         profile: Profile,
     },
+    /// Log in to a device by certificate, or `ssh login`: get the certificate alone.
+    ///
+    /// The key and the certificate are in ~/.config/warren/ssh, and in ssh-agent where one runs, for as long as the
+    /// certificate lives. What follows HOST goes to ssh(1).
+    Ssh {
+        /// A name in the zone or a mesh address, with USER@ before it if that is another; or `login`.
+        host: String,
+        /// Life of the certificate, such as 8h; what the server gives if absent.
+        #[arg(long, value_parser = duration)]
+        life: Option<Duration>,
+        #[command(flatten)]
+        profile: Profile,
+        /// For ssh(1): options and the command.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        rest: Vec<String>,
+    },
     /// Wait until something is true.
     Wait {
         /// settled, or reachable:NAME.
@@ -175,6 +191,9 @@ pub enum Command {
     /// Names: records of your own in the zone, and what this device is told.
     #[command(subcommand)]
     Dns(Dns),
+    /// Authorities that sign SSH certificates, and the rotation of their keys.
+    #[command(subcommand)]
+    Ca(Ca),
     /// The server itself.
     #[command(subcommand)]
     Server(Server),
@@ -322,6 +341,46 @@ pub enum Device {
     },
 }
 
+/// `warren ca`.
+#[derive(Debug, Subcommand)]
+pub enum Ca {
+    /// Which keys sign and are trusted, and whom a rotation waits for.
+    Status,
+    /// Begin a rotation: make the next key, which is trusted and does not sign yet.
+    Rotate {
+        /// user or host.
+        #[arg(long = "type", value_name = "TYPE")]
+        kind: CaKind,
+    },
+    /// Take the next step of a rotation. Refused while it would lock somebody out.
+    Advance {
+        /// user or host.
+        #[arg(long = "type", value_name = "TYPE")]
+        kind: CaKind,
+        /// Id of a device that nobody waits for; may be repeated.
+        #[arg(long, value_name = "DEVICE")]
+        except: Vec<DeviceId>,
+    },
+    /// Let the former key sign again.
+    Rollback {
+        /// user or host.
+        #[arg(long = "type", value_name = "TYPE")]
+        kind: CaKind,
+    },
+    /// Take certificates back.
+    Revoke {
+        /// user or host.
+        #[arg(long = "type", value_name = "TYPE")]
+        kind: CaKind,
+        /// serial:NUMBER, or id:u:NAME@TENANT for all of a person.
+        #[arg(required = true)]
+        what: Vec<Revoked>,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
 /// `warren dns`.
 #[derive(Debug, Subcommand)]
 pub enum Dns {
@@ -401,6 +460,18 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn what_follows_the_host_is_for_ssh() {
+        let read = |line: &str| match Args::try_parse_from(line.split(' ')).expect(line).command {
+            Command::Ssh { host, life, rest, .. } => (host, life.map(|life| life.as_secs()), rest.join(" ")),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(read("warren ssh --life 1h db"), ("db".into(), Some(3600), String::new()));
+        assert_eq!(read("warren ssh login --life 1h"), ("login".into(), Some(3600), String::new()));
+        assert_eq!(read("warren ssh db uptime -p"), ("db".into(), None, "uptime -p".into()));
+        assert_eq!(read("warren ssh db -- -v -p 22"), ("db".into(), None, "-v -p 22".into()));
     }
 
     #[test]

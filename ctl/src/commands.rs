@@ -1,5 +1,6 @@
 //! From the command line to the command.
 
+mod ca;
 mod device;
 mod dns;
 mod local;
@@ -7,6 +8,7 @@ mod login;
 mod nc;
 mod query;
 mod server;
+mod ssh;
 mod tenant;
 mod token;
 
@@ -44,6 +46,11 @@ pub async fn run(args: &Args, output: &Output) -> Result<Exit, Failure> {
             query::run(&args.agent_socket, &profile.profile, &asked, output).await
         }
         Command::Dns(command) => dns::run(&Admin::new(args)?, command, output).await,
+        Command::Ssh { host, life, profile, rest } => {
+            let asked = ssh::Asked { host, life: *life, profile: &profile.profile, rest };
+            ssh::run(args, &asked, output).await
+        }
+        Command::Ca(command) => ca::run(&Admin::new(args)?, command, output).await,
         Command::Server(command) => server::run(&Admin::new(args)?, command, output).await,
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Args::command(), "warren", &mut std::io::stdout());

@@ -16,9 +16,9 @@ use store::Store;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::anchors::Anchors;
 use crate::audit::AuditWriter;
 use crate::clock::Clock;
+use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::relay::Switchboard;
 use crate::report;
@@ -61,7 +61,7 @@ impl Desk {
     pub fn start(
         control: Control,
         store: Store,
-        anchors: Anchors,
+        keys: Keys,
         clock: Clock,
         metrics: Metrics,
         switchboard: Switchboard,
@@ -75,8 +75,7 @@ impl Desk {
             switchboard: switchboard.clone(),
         };
         let audit = AuditWriter::start(store.clone());
-        let anchors = Arc::new(anchors);
-        let run = Run { control, store, anchors, clock, metrics, audit, inbox, loaded, switchboard };
+        let run = Run { control, store, keys, clock, metrics, audit, inbox, loaded, switchboard };
         let running = tokio::spawn(run.until_stopped(messages));
         (desk, running)
     }
@@ -160,7 +159,7 @@ struct Writer {
 struct Run {
     control: Control,
     store: Store,
-    anchors: Arc<Anchors>,
+    keys: Keys,
     clock: Clock,
     metrics: Metrics,
     audit: AuditWriter,
@@ -322,12 +321,12 @@ impl Run {
     }
 
     fn load(&self) {
-        let (store, anchors) = (self.store.clone(), self.anchors.clone());
+        let (store, keys) = (self.store.clone(), self.keys.clone());
         self.elsewhere(async move {
             loop {
                 match store.load().await {
                     Ok(loaded) => {
-                        let anchors = anchors.open_all(&loaded);
+                        let anchors = keys.open_anchors(&loaded);
                         return Input::Loaded { loaded, anchors };
                     }
                     Err(error) => {
@@ -340,12 +339,10 @@ impl Run {
     }
 
     fn commit(&self, commit: Box<control::Commit>) {
-        let (store, anchors) = (self.store.clone(), self.anchors.clone());
+        let (store, keys) = (self.store.clone(), self.keys.clone());
         self.elsewhere(async move {
-            let sealed =
-                commit.new_anchor.as_ref().map(|anchor| anchors.seal(commit.tenant, anchor)).transpose();
-            let result = match sealed {
-                Ok(sealed) => store.commit(&commit, sealed.as_deref()).await,
+            let result = match keys.seal(&commit) {
+                Ok(sealed) => store.commit(&commit, &sealed).await,
                 Err(error) => Err(control::CommitError::Unavailable(report::chain(&error))),
             };
             Input::Committed { commit: commit.id, result }
@@ -353,11 +350,11 @@ impl Run {
     }
 
     fn refresh(&self, tenant: TenantId, since: control::Since) {
-        let (store, anchors) = (self.store.clone(), self.anchors.clone());
+        let (store, keys) = (self.store.clone(), self.keys.clone());
         self.elsewhere(async move {
             let result = store.refresh(tenant, since).await.map_err(|e| report::chain(&e));
             let anchor = match &result {
-                Ok(control::Refresh::Whole(rows)) => anchors.open(tenant, &rows.sealed_anchor),
+                Ok(control::Refresh::Whole(rows)) => keys.open_anchor(tenant, &rows.sealed_anchor),
                 Ok(control::Refresh::Facts { .. }) | Err(_) => None,
             };
             Input::Refreshed { tenant, result, anchor }

@@ -10,6 +10,7 @@ mod people;
 mod problem;
 mod server;
 mod setup_page;
+mod ssh;
 mod tenants;
 mod tokens;
 
@@ -27,6 +28,7 @@ use crate::clock::Clock;
 use crate::desk::Desk;
 use crate::metrics::Metrics;
 use crate::proxies::Proxies;
+use crate::signing::Signing;
 
 pub use auth::Peer;
 pub use health::Readiness;
@@ -51,6 +53,8 @@ pub struct App {
     pub fingerprint: Fingerprint,
     /// Whose word on a client's address is believed.
     pub proxies: Proxies,
+    /// Certificates.
+    pub signing: Signing,
     /// What the health checks look at.
     pub readiness: Readiness,
 }
@@ -75,6 +79,8 @@ pub fn router(app: App) -> Router {
         .route("/api/v1/devices", get(devices::list))
         .route("/api/v1/devices/{device}", get(devices::show))
         .route("/api/v1/dns", get(dns::list))
+        .route("/api/v1/ssh/authorities", get(ssh::list))
+        .route("/api/v1/ssh/certificates", post(ssh::issue))
         .route_layer(from_fn(auth::require_viewer));
     let administrators = Router::new()
         .route("/api/v1/tenants", post(tenants::create))
@@ -87,6 +93,10 @@ pub fn router(app: App) -> Router {
         .route("/api/v1/dns", post(dns::add))
         .route("/api/v1/dns/remove", post(dns::remove))
         .route("/api/v1/api-tokens", post(people::create_api_token))
+        .route("/api/v1/ssh/authorities/{kind}/rotate", post(ssh::rotate))
+        .route("/api/v1/ssh/authorities/{kind}/advance", post(ssh::advance))
+        .route("/api/v1/ssh/authorities/{kind}/rollback", post(ssh::roll_back))
+        .route("/api/v1/ssh/revocations", post(ssh::revoke))
         .route_layer(from_fn(auth::require_administrator));
     everybody
         .merge(viewers)

@@ -4,7 +4,6 @@
 //! Has no capability and no netlink; what must happen in a kernel happens because a node holds a newer snapshot.
 
 mod accounts;
-mod anchors;
 mod audit;
 mod certificate;
 mod clock;
@@ -12,6 +11,7 @@ mod config;
 mod desk;
 mod first_start;
 mod http;
+mod keys;
 mod listen;
 mod local;
 mod metrics;
@@ -20,6 +20,7 @@ mod proxies;
 mod relay;
 mod report;
 mod seal;
+mod signing;
 mod stun;
 
 use std::process::ExitCode;
@@ -35,13 +36,14 @@ use store::Store;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::anchors::Anchors;
 use crate::clock::Clock;
 use crate::config::{Role, Settings};
 use crate::desk::Desk;
 use crate::http::{App, Readiness};
+use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::relay::Switchboard;
+use crate::signing::Signing;
 
 /// Where settings are looked for first.
 const CONFIG_FILE: &str = "/etc/warren/apid.toml";
@@ -105,10 +107,11 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let answers = stun::Doors::open(settings.stun_listen);
     let control = Control::new(control_config(&settings, &public, &store, &answers)?, seed()?);
     let switchboard = Switchboard::new(metrics.relay());
-    let anchors = Anchors::new(sealer);
-    let (desk, running) = Desk::start(control, store.clone(), anchors, clock, metrics.clone(), switchboard);
+    let keys = Keys::new(sealer);
+    let signing = Signing::start(&settings.state_dir, store.clone(), keys.clone(), clock)?;
+    let (desk, running) = Desk::start(control, store.clone(), keys, clock, metrics.clone(), switchboard);
     first_start::tenant(&desk, &settings).await?;
-    readiness.set(store.clone(), desk.clone());
+    readiness.set(store.clone(), desk.clone(), signing.clone());
 
     let fingerprint = certificate.fingerprint();
     let app = App {
@@ -119,6 +122,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         public: Arc::new(public.clone()),
         fingerprint,
         proxies: proxies::Proxies::new(settings.trusted_proxy.clone()),
+        signing,
         readiness,
     };
     let router = http::router(app);

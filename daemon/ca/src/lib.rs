@@ -19,7 +19,7 @@ pub mod signer;
 pub mod subject;
 
 pub use krl::{OfAuthority, RevocationList};
-pub use order::{Holder, KeyId, KeyName, Order, Permit};
+pub use order::{Holder, KeyName, Order, Permit};
 pub use ring::KeyRing;
 pub use rotation::{Ground, KeyGeneration, Missing, Phase, Rotation, StepRefused, Verifier};
 pub use secret::CaSecret;

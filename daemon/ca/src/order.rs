@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use model::address::MeshAddresses;
-use model::{CaKind, DeviceId, Label, Name, SshIdentity, SshSerial, TenantId, Timestamp};
+use model::{CaKind, CertificateId, DeviceId, Label, Name, SshIdentity, SshSerial, TenantId, Timestamp};
 
 use crate::rotation::KeyGeneration;
 use crate::subject::Subject;
@@ -92,34 +92,6 @@ impl Holder {
     }
 }
 
-/// What a certificate is called: the same for every certificate of a person or a host, so that one line of a revocation
-/// list takes all of them back.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct KeyId(String);
-
-impl KeyId {
-    /// Of a person or a program.
-    pub fn of_identity(identity: &SshIdentity, tenant: &Label) -> Self {
-        Self(format!("{identity}@{tenant}"))
-    }
-
-    /// Of a host, by what it does not lose with a new name.
-    pub fn of_device(device: DeviceId, tenant: &Label) -> Self {
-        Self(format!("h:{device}@{tenant}"))
-    }
-
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
 /// A certificate that is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
@@ -141,10 +113,11 @@ pub struct Order {
 
 impl Order {
     /// What the certificate is called.
-    pub fn key_id(&self) -> KeyId {
+    pub fn id(&self) -> CertificateId {
+        let tenant = self.tenant.clone();
         match &self.holder {
-            Holder::User { identity, .. } => KeyId::of_identity(identity, &self.tenant),
-            Holder::Host { device, .. } => KeyId::of_device(*device, &self.tenant),
+            Holder::User { identity, .. } => CertificateId::Identity(identity.clone(), tenant),
+            Holder::Host { device, .. } => CertificateId::Device(*device, tenant),
         }
     }
 }

@@ -52,9 +52,9 @@ impl<L: SignerLog> KeyRing<L> {
         Ok(())
     }
 
-    /// Forgets a key.
-    pub fn close(&mut self, key: KeyName) {
-        self.keys.remove(&key);
+    /// Forgets the keys that are not to be kept.
+    pub fn keep(&mut self, kept: impl Fn(KeyName) -> bool) {
+        self.keys.retain(|key, _| kept(*key));
     }
 
     fn granted(&mut self, order: &Order, now: Now) -> Result<Certificate, Refusal> {
@@ -91,8 +91,8 @@ impl<L: SignerLog> Signer for KeyRing<L> {
 fn build(order: &Order, nonce: &[u8]) -> ssh_key::Result<Builder> {
     let (from, until) = (seconds(order.valid_from), seconds(order.valid_until));
     let mut builder = Builder::new(nonce, order.subject.key_data().clone(), from, until)?;
-    let key_id = order.key_id();
-    builder.serial(order.serial.number())?.key_id(key_id.as_str())?.comment(key_id.as_str())?;
+    let id = order.id().to_string();
+    builder.serial(order.serial.number())?.key_id(id.as_str())?.comment(id)?;
     builder.cert_type(match order.key.kind {
         CaKind::User => CertType::User,
         CaKind::Host => CertType::Host,

@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::str::FromStr;
 
 pub use model::CaKind;
 use model::{DeviceId, Timestamp};
@@ -45,6 +46,19 @@ impl Phase {
             Self::UpdateServers => "update_servers",
             Self::Rollback => "rollback",
         }
+    }
+}
+
+/// The text is no phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a phase is standby, init, update_clients, update_servers or rollback")]
+pub struct BadPhase;
+
+impl FromStr for Phase {
+    type Err = BadPhase;
+    fn from_str(text: &str) -> Result<Self, BadPhase> {
+        let all = [Self::Standby, Self::Init, Self::UpdateClients, Self::UpdateServers, Self::Rollback];
+        all.into_iter().find(|phase| phase.as_str() == text).ok_or(BadPhase)
     }
 }
 

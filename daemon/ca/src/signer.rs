@@ -122,7 +122,7 @@ pub struct LogLine {
     /// Of the certificate.
     pub serial: String,
     /// What it is called.
-    pub key_id: String,
+    pub id: String,
     /// Of the key that is certified.
     pub fingerprint: String,
     /// The principals.
@@ -139,7 +139,7 @@ impl LogLine {
             at: now,
             key: order.key,
             serial: order.serial.to_string(),
-            key_id: order.key_id().to_string(),
+            id: order.id().to_string(),
             fingerprint: order.subject.fingerprint(),
             principals: order.holder.principals(),
             valid_until: order.valid_until,
@@ -153,7 +153,7 @@ impl std::fmt::Display for LogLine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let outcome = self.refused.map_or("signed", Code::as_str);
         let (at, key, principals) = (self.at, self.key, self.principals.join(","));
-        let (serial, id, print, until) = (&self.serial, &self.key_id, &self.fingerprint, self.valid_until);
+        let (serial, id, print, until) = (&self.serial, &self.id, &self.fingerprint, self.valid_until);
         write!(f, "{at} {outcome} {key} serial={serial} id={id} for={principals} until={until} {print}")
     }
 }

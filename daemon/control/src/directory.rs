@@ -8,6 +8,7 @@
 //! Plans are kept by key: what the entry of one peer or name should be is computed from the indices alone, and
 //! compared with what it was. An apply looks at the keys of the rows that changed and at no others.
 
+mod authorities;
 mod decide;
 mod founding;
 mod journal;
@@ -26,6 +27,7 @@ use model::{
 };
 
 use crate::rows::{Device, DnsEntry, Fact, Hub, Tenant, TenantRows, Token};
+use authorities::Authorities;
 use journal::Journal;
 use numbers::Numbers;
 use plan::Plans;
@@ -68,6 +70,7 @@ pub struct Directory {
     hub: Option<Hub>,
     /// As this server is configured: they are in no row.
     relays: Vec<RelayPlace>,
+    authorities: Authorities,
     /// What the store's counter says, see [`crate::rows::Commit::devices_count`].
     devices_count: u32,
     by_identity: BTreeMap<IdentityKey, DeviceId>,
@@ -95,6 +98,7 @@ impl Directory {
             records: BTreeMap::new(),
             hub: None,
             relays: Vec::new(),
+            authorities: Authorities::default(),
             devices_count: rows.devices_count,
             by_identity: BTreeMap::new(),
             by_wireguard: BTreeMap::new(),
@@ -108,7 +112,8 @@ impl Directory {
         let facts = rows.devices.into_iter().map(Fact::Device);
         let facts = facts.chain(rows.tokens.into_iter().map(Fact::Token));
         let facts = facts.chain(rows.records.into_iter().map(Fact::Record));
-        let facts: Vec<Fact> = facts.chain(rows.hub.map(Fact::Hub)).collect();
+        let facts = facts.chain(rows.hub.map(Fact::Hub));
+        let facts: Vec<Fact> = facts.chain(rows.ssh.into_facts().map(Fact::Ssh)).collect();
         directory.take(facts);
         if let Ok(hub) = directory.origin.child(&naming::hub_label()) {
             directory.sync_name(hub, &mut Touched::default());
@@ -245,6 +250,7 @@ impl Directory {
                 Fact::Record(entry) => self.take_record(entry, &mut touched),
                 Fact::RecordGone { name, data } => self.drop_record(&name, &data, &mut touched),
                 Fact::Hub(hub) => self.take_hub(hub, &mut touched),
+                Fact::Ssh(fact) => self.authorities.take(fact),
             }
         }
         self.plans.refresh_digests();

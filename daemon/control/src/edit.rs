@@ -3,12 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use ca::Ground;
 use ipnet::Ipv4Net;
 use model::token::OnboardingToken;
-use model::{DeviceId, Endpoint, Label, Name, PublicKey, RecordData, Standing, TokenId};
+use model::{
+    CaKind, DeviceId, Endpoint, Label, Name, PublicKey, RecordData, Revoked, Standing, Timestamp, TokenId,
+};
 
 use crate::enrolment::VerifiedEnrol;
 use crate::rows::{Device, DnsEntry, Tenant, Token};
+use crate::ssh::Authority;
 
 /// A wish to change one directory.
 #[derive(Debug, Clone)]
@@ -78,6 +82,32 @@ pub enum Edit {
         /// Where it answers.
         endpoint: Endpoint,
     },
+    /// The tenant gets its two SSH authorities, unless it has them.
+    FoundAuthorities,
+    /// An SSH authority gets its next key, which is trusted and does not sign yet.
+    RotateAuthority(CaKind),
+    /// A rotation goes on. Refused while somebody would be locked out.
+    AdvanceAuthority {
+        /// Of which authority.
+        kind: CaKind,
+        /// Devices that nobody waits for in this rotation.
+        except: BTreeSet<DeviceId>,
+        /// What is installed where, and until when certificates live.
+        ground: Ground,
+    },
+    /// The former key signs again.
+    RollBackAuthority(CaKind),
+    /// Certificates are taken back.
+    RevokeCertificates {
+        /// Of which authority.
+        kind: CaKind,
+        /// Which.
+        what: BTreeSet<Revoked>,
+        /// When the last of them ends.
+        until: Timestamp,
+    },
+    /// Revocations of certificates that ended a day ago are no longer listed.
+    PruneRevocations,
     /// A new generation of the same rows, so that a changed plan reaches nodes that hold the current version.
     Renew,
 }
@@ -98,6 +128,12 @@ impl Edit {
             Self::AddRecord { .. } => "record.add",
             Self::RemoveRecord { .. } => "record.remove",
             Self::SetHub { .. } => "hub.set",
+            Self::FoundAuthorities => "ca.found",
+            Self::RotateAuthority(_) => "ca.rotate",
+            Self::AdvanceAuthority { .. } => "ca.advance",
+            Self::RollBackAuthority(_) => "ca.rollback",
+            Self::RevokeCertificates { .. } => "certificate.revoke",
+            Self::PruneRevocations => "certificate.prune",
             Self::Renew => "directory.renew",
         }
     }
@@ -116,8 +152,24 @@ impl Edit {
                 format!("{name} {} {data}", data.kind())
             }
             Self::SetHub { key, .. } => key.to_string(),
-            Self::DeleteTenant | Self::CreateToken { .. } | Self::Renew => String::new(),
+            Self::RotateAuthority(kind) | Self::RollBackAuthority(kind) => kind.to_string(),
+            Self::AdvanceAuthority { kind, .. } => kind.to_string(),
+            Self::RevokeCertificates { kind, what, .. } => revoked_text(*kind, what),
+            Self::FoundAuthorities
+            | Self::PruneRevocations
+            | Self::DeleteTenant
+            | Self::CreateToken { .. }
+            | Self::Renew => String::new(),
         }
+    }
+}
+
+/// The first of what is revoked, and how many more there are.
+fn revoked_text(kind: CaKind, what: &BTreeSet<Revoked>) -> String {
+    let first = what.first().map(ToString::to_string).unwrap_or_default();
+    match what.len() {
+        0 | 1 => format!("{kind} {first}"),
+        count => format!("{kind} {first} and {} more", count - 1),
     }
 }
 
@@ -152,6 +204,14 @@ pub enum Answer {
     RecordRemoved(DnsEntry),
     /// The hub's keys are stated.
     HubSet,
+    /// The SSH authorities are there.
+    AuthoritiesFounded,
+    /// The SSH authority as it is now.
+    Authority(Authority),
+    /// So many revocations are new.
+    CertificatesRevoked(usize),
+    /// So many revocations are gone.
+    RevocationsPruned(usize),
     /// There is a new generation.
     Renewed,
 }

@@ -18,6 +18,7 @@ pub mod presence;
 mod publisher;
 pub mod rows;
 mod session;
+pub mod ssh;
 
 pub use control::Control;
 pub use dice::Dice;
@@ -33,3 +34,4 @@ pub use rows::{
     Actor, AuditEntry, Commit, CommitError, CommitId, Device, DnsEntry, Fact, Hub, Loaded, PresenceRow,
     Refresh, Since, Standings, Tenant, TenantRows, Token,
 };
+pub use ssh::{Authority, AuthorityKey, NewKey, Revocation, SshFact, SshRows};

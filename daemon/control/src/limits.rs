@@ -63,3 +63,6 @@ pub const RETRY_AFTER: Duration = Duration::from_secs(2);
 pub const DRAIN_SPREAD_PER_LINK: Duration = Duration::from_millis(5);
 /// The longest spread of a drain.
 pub const DRAIN_SPREAD_MAX: Duration = Duration::from_secs(30);
+
+/// Revocations of one tenant at once: a list of so many is under a megabyte (`ca::krl`).
+pub const REVOCATIONS_MAX: usize = 100_000;

@@ -12,6 +12,8 @@ use model::{
     Name, PublicKey, RecordData, Standing, TenantId, Timestamp, TokenId, Version,
 };
 
+use crate::ssh::{NewKey, SshFact, SshRows};
+
 /// One isolated mesh. A deleted tenant stays as a row, so that a hub that was away still learns it from the anchor;
 /// its name and block are free again: they are unique among the tenants that are not deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,6 +141,8 @@ pub enum Fact {
     },
     /// The hub is this.
     Hub(Hub),
+    /// Something of the SSH authorities is so.
+    Ssh(SshFact),
 }
 
 /// Counts the commits of one process.
@@ -167,6 +171,8 @@ pub struct Commit {
     pub audit: AuditEntry,
     /// The anchor of a new tenant, to be sealed and stored with it.
     pub new_anchor: Option<AnchorSecret>,
+    /// Keys that SSH authorities get, to be sealed and stored with the facts that name them.
+    pub new_keys: Vec<NewKey>,
 }
 
 impl Commit {
@@ -220,6 +226,8 @@ pub struct TenantRows {
     pub records: Vec<DnsEntry>,
     /// The hub, once there was one.
     pub hub: Option<Hub>,
+    /// Its SSH authorities, once they were founded.
+    pub ssh: SshRows,
 }
 
 /// What another replica wrote to one tenant, read in one transaction.

@@ -30,6 +30,18 @@ pub(crate) const LOCK_SERVER: Sql = Sql {
     postgres: "SELECT epoch FROM server WHERE id = 1 FOR UPDATE",
 };
 
+/// Holds a device as it is until the transaction ends: whoever revokes it comes before or after. SQLite has one writer.
+pub(crate) const HOLD_DEVICE: Sql = Sql {
+    sqlite: "SELECT 1 FROM devices WHERE id = $1 AND tenant_id = $2 AND standing = 'active'",
+    postgres: "SELECT 1 FROM devices WHERE id = $1 AND tenant_id = $2 AND standing = 'active' FOR SHARE",
+};
+
+/// The same for a person.
+pub(crate) const HOLD_USER: Sql = Sql {
+    sqlite: "SELECT 1 FROM users WHERE id = $1 AND disabled_at IS NULL",
+    postgres: "SELECT 1 FROM users WHERE id = $1 AND disabled_at IS NULL FOR SHARE",
+};
+
 /// Presence as one JSON array, so that a batch is one round trip. A device that is not there is passed over; a later
 /// word of another replica stays.
 pub(crate) const SAVE_PRESENCE: Sql = Sql {

@@ -6,19 +6,22 @@
 use std::collections::BTreeMap;
 
 use control::{
-    Commit, CommitError, Device, DnsEntry, Fact, Hub, Loaded, Refresh, Since, Standings, Tenant, TenantRows,
-    Token,
+    Commit, CommitError, Device, DnsEntry, Fact, Hub, Loaded, Refresh, Since, SshRows, Standings, Tenant,
+    TenantRows, Token,
 };
 use model::{Epoch, Generation, TenantId, Version};
 
 use crate::audit::{self, AuditId};
+use crate::authorities::{self, Sealed};
 use crate::database::WRITE_ATTEMPTS_MAX;
 use crate::dialect;
+use crate::encoded::{self, Write, signed};
 use crate::error::{Corrupt, DatabaseError, Kind, ReadError};
 use crate::fields::{Fields, to_json};
 use crate::presence;
-use crate::rows::{self, Write, signed};
+use crate::rows;
 use crate::sql::{Row, Transaction, values};
+use crate::ssh_rows;
 use crate::store::Store;
 
 /// Generations that the change log keeps of each tenant. A replica that polls every second misses this many only
@@ -62,15 +65,15 @@ impl Store {
         whole.map(|rows| Refresh::Whole(Box::new(rows))).ok_or(ReadError::TenantAbsent(tenant))
     }
 
-    /// Makes a commit true, all of it or nothing. `sealed_anchor` belongs to a new tenant.
+    /// Makes a commit true, all of it or nothing, its secrets as they were sealed.
     ///
     /// [`CommitError::Unavailable`] may mean that the connection broke while the database was asked to commit, and
     /// that it did: the next commit of the same version then ends as [`CommitError::Conflict`].
-    pub async fn commit(&self, commit: &Commit, sealed_anchor: Option<&[u8]>) -> Result<(), CommitError> {
+    pub async fn commit(&self, commit: &Commit, sealed: &Sealed) -> Result<(), CommitError> {
         let id = AuditId::new(commit.audit.at);
         let mut attempts = 1;
         loop {
-            return match self.try_commit(commit, sealed_anchor, id).await {
+            return match self.try_commit(commit, sealed, id).await {
                 Ok(()) => Ok(()),
                 Err(Failed::Database(e)) if e.kind == Kind::Raced && attempts < WRITE_ATTEMPTS_MAX => {
                     attempts += 1;
@@ -93,15 +96,10 @@ impl Store {
         }
     }
 
-    async fn try_commit(
-        &self,
-        commit: &Commit,
-        sealed_anchor: Option<&[u8]>,
-        id: AuditId,
-    ) -> Result<(), Failed> {
+    async fn try_commit(&self, commit: &Commit, sealed: &Sealed, id: AuditId) -> Result<(), Failed> {
         let mut transaction = self.database.write().await?;
         if commit.expect.generation == Generation::default() {
-            found(&mut transaction, commit, sealed_anchor).await?;
+            found(&mut transaction, commit, sealed.anchor.as_deref()).await?;
         } else {
             advance(&mut transaction, commit).await?;
         }
@@ -109,6 +107,7 @@ impl Store {
         for (position, fact) in (0_i64..).zip(&commit.facts) {
             write_fact(&mut transaction, commit, position, fact).await?;
         }
+        authorities::keep_keys(&mut transaction, commit, &sealed.keys).await?;
         prune_changes(&mut transaction, commit).await?;
         audit::append(&mut transaction, id, &commit.audit).await?;
         Ok(transaction.commit().await?)
@@ -202,7 +201,7 @@ async fn write_fact(
     let json = to_json(&encoded.columns).to_string();
     let kind = encoded.kind;
     let must_touch = matches!(encoded.write, Write::Set);
-    let (sql, arguments) = rows::statement(encoded, commit.tenant);
+    let (sql, arguments) = encoded::statement(encoded, commit.tenant);
     let touched = transaction.execute_built(sql, arguments).await?;
     // A row of that key belongs to another tenant.
     if must_touch && touched != 1 {
@@ -211,7 +210,10 @@ async fn write_fact(
     let sql = "INSERT INTO changes (tenant_id, generation, position, kind, fact) VALUES ($1, $2, $3, $4, $5)";
     let generation = signed(commit.result().generation.0);
     transaction.execute(sql, values![commit.tenant.to_string(), generation, position, kind, json]).await?;
-    Ok(())
+    match fact {
+        Fact::Ssh(fact) => Ok(authorities::follow(transaction, commit.tenant, fact).await?),
+        _ => Ok(()),
+    }
 }
 
 async fn prune_changes(transaction: &mut Transaction, commit: &Commit) -> Result<(), DatabaseError> {
@@ -282,6 +284,7 @@ async fn tenant_rows(
     let mut records: ByTenant<DnsEntry> = by_tenant(transaction, sql, &only, "records", rows::record).await?;
     let sql = "SELECT * FROM hubs WHERE $1 IS NULL OR tenant_id = $1";
     let mut hubs: ByTenant<Hub> = by_tenant(transaction, sql, &only, "hubs", rows::hub).await?;
+    let mut ssh = ssh_rows_of(transaction, &only).await?;
     let mut tenants = Vec::with_capacity(heads.len());
     for row in &heads {
         let fields = Fields::of_row("tenants", "id", row);
@@ -296,9 +299,30 @@ async fn tenant_rows(
             tokens: tokens.remove(&id).unwrap_or_default(),
             records: records.remove(&id).unwrap_or_default(),
             hub: hubs.remove(&id).unwrap_or_default().pop(),
+            ssh: ssh.remove(&id).unwrap_or_default(),
         });
     }
     Ok(tenants)
+}
+
+async fn ssh_rows_of(
+    transaction: &mut Transaction,
+    only: &Option<String>,
+) -> Result<BTreeMap<TenantId, SshRows>, ReadError> {
+    let mut found = BTreeMap::<TenantId, SshRows>::new();
+    let sql = "SELECT * FROM authorities WHERE $1 IS NULL OR tenant_id = $1 ORDER BY kind";
+    for (tenant, rows) in by_tenant(transaction, sql, only, "authorities", ssh_rows::authority).await? {
+        found.entry(tenant).or_default().authorities = rows;
+    }
+    let sql = "SELECT * FROM authority_keys WHERE $1 IS NULL OR tenant_id = $1 ORDER BY kind, generation";
+    for (tenant, rows) in by_tenant(transaction, sql, only, "authority_keys", ssh_rows::key).await? {
+        found.entry(tenant).or_default().keys = rows;
+    }
+    let sql = "SELECT * FROM revocations WHERE $1 IS NULL OR tenant_id = $1 ORDER BY kind, what";
+    for (tenant, rows) in by_tenant(transaction, sql, only, "revocations", ssh_rows::revocation).await? {
+        found.entry(tenant).or_default().revocations = rows;
+    }
+    Ok(found)
 }
 
 type ByTenant<T> = BTreeMap<TenantId, Vec<T>>;
@@ -314,7 +338,8 @@ async fn by_tenant<T>(
     let mut found = ByTenant::<T>::new();
     let key = match table {
         "records" => "name",
-        "hubs" => "tenant_id",
+        "hubs" | "authorities" | "authority_keys" => "tenant_id",
+        "revocations" => "what",
         _ => "id",
     };
     for row in &rows {

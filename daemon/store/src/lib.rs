@@ -3,14 +3,18 @@
 //! ```text
 //! reach ─▶ Opened ─ migrate ─▶ Store ─┬ load, refresh, standings, commit      directory.rs
 //!                                     ├ append_audit, audit_list, prune_audit audit.rs
+//!                                     ├ reserve_serials, record_certificate   certificates.rs
 //!                                     ├ save_presence, presence               presence.rs
 //!                                     └ users, sessions, API tokens, setup    people.rs
 //! ```
 
 mod audit;
+mod authorities;
+mod certificates;
 mod database;
 mod dialect;
 mod directory;
+mod encoded;
 mod error;
 mod fields;
 mod migrate;
@@ -19,9 +23,12 @@ mod presence;
 mod restore;
 mod rows;
 mod sql;
+mod ssh_rows;
 mod store;
 
 pub use audit::{AUDIT_PAGE_MAX, AuditCursor, AuditPage, BadCursor};
+pub use authorities::Sealed;
+pub use certificates::{CERTIFICATES_MAX, CertificateRow, CertificatesOf, RecordError};
 pub use database::PoolFigures;
 pub use directory::GENERATIONS_KEPT;
 pub use error::{Corrupt, DatabaseError, Kind, OpenError, ReadError};

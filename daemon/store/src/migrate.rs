@@ -36,6 +36,13 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         text: include_str!("migrations/0001_directory.sql"),
     },
     Migration { version: 2, name: "people", needs: 1, text: include_str!("migrations/0002_people.sql") },
+    // Facts of authorities are in the change log: a program that does not know them cannot follow it.
+    Migration {
+        version: 3,
+        name: "authorities",
+        needs: 3,
+        text: include_str!("migrations/0003_authorities.sql"),
+    },
 ];
 
 /// Which steps the database lacks.

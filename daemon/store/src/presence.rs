@@ -6,9 +6,9 @@ use model::{Epoch, Generation, Held, Version};
 use serde_json::json;
 
 use crate::dialect;
+use crate::encoded::signed;
 use crate::error::{Corrupt, DatabaseError, ReadError};
 use crate::fields::Fields;
-use crate::rows::signed;
 use crate::sql::{Row, Transaction, values};
 use crate::store::Store;
 

@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod local;
 pub mod problem;
+pub mod ssh;
 
 use serde::{Deserialize, Serialize};
 

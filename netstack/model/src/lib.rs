@@ -21,6 +21,7 @@ mod text;
 pub mod time;
 pub mod token;
 pub mod version;
+pub mod vouch;
 pub mod wire;
 pub mod zone;
 
@@ -36,7 +37,7 @@ pub use patch::Patch;
 pub use refusal::{Code, Refusal};
 pub use signed::{Signed, Statement, Trusted};
 pub use snapshot::{Own, Peer, Snapshot, Stamp, Standing};
-pub use ssh::{CaKey, CaKind, Login, SshIdentity, SshSerial};
+pub use ssh::{CaKey, CaKind, CertificateId, Login, Revoked, SshIdentity, SshSerial};
 pub use time::{Mono, Now, Timestamp};
 pub use version::{Epoch, Generation, Held, Version};
 pub use zone::{Record, RecordData, RecordSet, Zone};

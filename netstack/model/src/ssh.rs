@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use minicbor::{Decode, Encode};
 
+use crate::id::DeviceId;
 use crate::name::{BadName, Label};
 use crate::text::{cbor_as_bytes, cbor_as_text, serde_as_text};
 use crate::version::Epoch;
@@ -39,6 +40,12 @@ pub enum BadSsh {
     /// Neither a person nor a service.
     #[error("an identity is u:NAME or s:NAME")]
     Identity,
+    /// Nothing that certificates are called.
+    #[error("a certificate's id is u:NAME@TENANT, s:NAME@TENANT or h:DEVICE@TENANT")]
+    CertificateId,
+    /// Nothing that can be revoked.
+    #[error("what is revoked is serial:NUMBER or id:ID")]
+    Revoked,
 }
 
 /// Whose certificates an authority signs.
@@ -253,6 +260,79 @@ impl FromStr for SshIdentity {
 cbor_as_text!(SshIdentity);
 serde_as_text!(SshIdentity);
 
+/// What a certificate is called: the same for every certificate of a person or a host, so that one line of a revocation
+/// list takes all of them back.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CertificateId {
+    /// Of a person or a program of this tenant.
+    Identity(SshIdentity, Label),
+    /// Of a host of this tenant, by what it does not lose with a new name.
+    Device(DeviceId, Label),
+}
+
+impl fmt::Display for CertificateId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Identity(identity, tenant) => write!(f, "{identity}@{tenant}"),
+            Self::Device(device, tenant) => write!(f, "h:{device}@{tenant}"),
+        }
+    }
+}
+
+impl fmt::Debug for CertificateId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for CertificateId {
+    type Err = BadSsh;
+    fn from_str(text: &str) -> Result<Self, BadSsh> {
+        let bad = BadSsh::CertificateId;
+        let (holder, tenant) = text.split_once('@').ok_or_else(|| bad.clone())?;
+        let tenant = tenant.parse().map_err(|_| bad.clone())?;
+        match holder.strip_prefix("h:") {
+            Some(device) => Ok(Self::Device(device.parse().map_err(|_| bad)?, tenant)),
+            None => Ok(Self::Identity(holder.parse().map_err(|_| bad)?, tenant)),
+        }
+    }
+}
+
+cbor_as_text!(CertificateId);
+serde_as_text!(CertificateId);
+
+/// Which certificates of an authority are revoked.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Revoked {
+    /// One.
+    Serial(SshSerial),
+    /// All of a person or a host.
+    Id(CertificateId),
+}
+
+impl fmt::Display for Revoked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Serial(serial) => write!(f, "serial:{serial}"),
+            Self::Id(id) => write!(f, "id:{id}"),
+        }
+    }
+}
+
+impl FromStr for Revoked {
+    type Err = BadSsh;
+    fn from_str(text: &str) -> Result<Self, BadSsh> {
+        match text.split_once(':') {
+            Some(("serial", serial)) => Ok(Self::Serial(serial.parse()?)),
+            Some(("id", id)) => Ok(Self::Id(id.parse()?)),
+            _ => Err(BadSsh::Revoked),
+        }
+    }
+}
+
+cbor_as_text!(Revoked);
+serde_as_text!(Revoked);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -302,6 +382,23 @@ mod tests {
         }
         for bad in ["", "ada", "u:", "x:ada", "u:*", "u:a,b", "u:a b", "u:a\n", "u:a:b"] {
             assert!(bad.parse::<SshIdentity>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_revoked_reads_back() {
+        for text in [
+            "serial:140737488355333",
+            "id:u:ada@home",
+            "id:s:backup@home",
+            "id:h:03030303-0303-0303-0303-030303030303@home",
+        ] {
+            assert_eq!(text.parse::<Revoked>().map(|r| r.to_string()), Ok(text.into()));
+        }
+        for bad in
+            ["", "serial:0", "id:", "id:ada@home", "id:u:ada", "id:u:ada@", "id:h:1@home", "id:u:*@home"]
+        {
+            assert!(bad.parse::<Revoked>().is_err(), "{bad}");
         }
     }
 }

@@ -133,6 +133,7 @@ impl Store {
             tokens: Vec::new(),
             records: Vec::new(),
             hub: None,
+            ssh: control::SshRows::default(),
         };
         let (base, anchor, log) = (rows.clone(), anchor.clone(), Vec::new());
         self.tenants.insert(tenant.id, Stored { rows, anchor, base, log, founded_at: at });
@@ -246,6 +247,7 @@ fn upsert(rows: &mut TenantRows, fact: Fact) {
         Fact::Record(entry) => put(&mut rows.records, entry, |a, b| a.name == b.name && a.data == b.data),
         Fact::RecordGone { name, data } => rows.records.retain(|r| r.name != name || r.data != data),
         Fact::Hub(hub) => rows.hub = Some(hub),
+        Fact::Ssh(fact) => rows.ssh.take(fact),
     }
 }
 

@@ -8,11 +8,10 @@ use model::api::Page;
 use model::api::admin::{ChangedDevice, Device, DeviceChange};
 use model::{Code, DeviceId, Label, Refusal, TenantId};
 
-use super::App;
 use super::auth::Caller;
-use super::dns;
 use super::problem::{Refused, bad_form};
 use super::tenants::{Meant, MeantQuery, meant, read_query};
+use super::{App, dns, ssh};
 
 fn form(control: &Control, directory: &Directory, row: &control::Device) -> Result<Device, Refusal> {
     let tenant = directory.tenant();
@@ -116,7 +115,10 @@ pub async fn revoke(
     Path(device): Path<String>,
     query: MeantQuery,
 ) -> Result<Json<ChangedDevice>, Refused> {
-    edit(&app, query, caller, device, Edit::RevokeDevice).await
+    let Located { tenant, id, name, actor } = locate(&app, read_query(query)?, caller, device).await?;
+    app.desk.edit(Some(tenant), Edit::RevokeDevice(id), actor.clone()).await?;
+    ssh::revoke_of_device(&app, tenant, id, &actor).await?;
+    now(&app, tenant, id, name).await
 }
 
 async fn edit(

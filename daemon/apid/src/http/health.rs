@@ -8,12 +8,14 @@ use axum::Json;
 use axum::extract::{FromRef, State};
 use axum::http::StatusCode;
 use model::api::admin::Health;
+use model::{CaKind, Refusal};
 use store::Store;
 use tokio::sync::Mutex;
 
 use super::App;
 use crate::desk::Desk;
 use crate::metrics::Metrics;
+use crate::signing::{Signing, SigningKey};
 
 /// A check that takes longer has failed.
 const CHECK_TIME_MAX: Duration = Duration::from_secs(2);
@@ -28,7 +30,7 @@ type Checks = BTreeMap<String, String>;
 /// What the checks look at; empty until the database is migrated. Clones share it.
 #[derive(Clone, Default)]
 pub struct Readiness {
-    subject: Arc<OnceLock<(Store, Desk)>>,
+    subject: Arc<OnceLock<(Store, Desk, Signing)>>,
     /// Locked while the checks run, so that they run once for all who ask meanwhile.
     last: Arc<Mutex<Option<(Instant, Checks)>>>,
 }
@@ -41,28 +43,28 @@ impl FromRef<App> for Readiness {
 
 impl Readiness {
     /// Migrations are done and the desk runs.
-    pub fn set(&self, store: Store, desk: Desk) {
+    pub fn set(&self, store: Store, desk: Desk, signing: Signing) {
         // Said once, by main.
-        let _ = self.subject.set((store, desk));
+        let _ = self.subject.set((store, desk, signing));
     }
 
     /// Each check by name, a second old at most.
     pub async fn checks(&self) -> Checks {
-        let Some((store, desk)) = self.subject.get() else {
+        let Some((store, desk, signing)) = self.subject.get() else {
             return BTreeMap::from([("database".into(), "migrations: pending".into())]);
         };
         let mut last = self.last.lock().await;
         if let Some((_, checks)) = last.as_ref().filter(|(at, _)| at.elapsed() < CHECK_LIFE) {
             return checks.clone();
         }
-        let checks = check(store, desk).await;
+        let checks = check(store, desk, signing).await;
         *last = Some((Instant::now(), checks.clone()));
         checks
     }
 
     /// Sets the gauges to what is now.
     pub async fn measure(&self, metrics: &Metrics) {
-        let Some((store, desk)) = self.subject.get() else { return };
+        let Some((store, desk, _)) = self.subject.get() else { return };
         let figures = store.figures();
         metrics.db_open.set(figures.open.into());
         metrics.db_in_use.set(figures.in_use.into());
@@ -82,7 +84,7 @@ impl Readiness {
     }
 }
 
-async fn check(store: &Store, desk: &Desk) -> Checks {
+async fn check(store: &Store, desk: &Desk, signing: &Signing) -> Checks {
     let database = match tokio::time::timeout(CHECK_TIME_MAX, store.probe()).await {
         Ok(Ok(())) => OK.into(),
         Ok(Err(error)) => format!("{}: {error}", error.kind.as_str()),
@@ -102,8 +104,23 @@ async fn check(store: &Store, desk: &Desk) -> Checks {
         Ok(count) => format!("{count} tenants are withheld: see the log for why"),
         Err(refusal) => refusal.to_string(),
     };
-    let checks = [("database", database), ("directories", directories), ("wireguard", wireguard)];
+    let ssh_ca = authorities(desk, signing).await.err().map_or(OK.into(), |refusal| refusal.to_string());
+    let checks =
+        [("database", database), ("directories", directories), ("ssh_ca", ssh_ca), ("wireguard", wireguard)];
     checks.into_iter().map(|(name, result)| (name.into(), result)).collect()
+}
+
+/// Whether every authority can sign. A key that is open already costs a look.
+async fn authorities(desk: &Desk, signing: &Signing) -> Result<(), Refusal> {
+    let keys = desk.read(|control| {
+        let live = control.directories().filter(|directory| directory.tenant().deleted_at.is_none());
+        let keys = live.flat_map(|directory| CaKind::ALL.map(|kind| SigningKey::of(directory, kind)));
+        keys.collect::<Result<Vec<_>, Refusal>>()
+    });
+    for key in keys.await?? {
+        signing.open(&key).await?;
+    }
+    Ok(())
 }
 
 /// Whether everything that the server needs works now.
@@ -116,6 +133,8 @@ pub async fn readyz(State(readiness): State<Readiness>) -> (StatusCode, Json<Hea
     let mut checks = readiness.checks().await;
     // Devices and people are served without a hub, too.
     checks.remove("wireguard");
+    // Nor without signatures: a sealed start serves everything else.
+    checks.remove("ssh_ca");
     let migrations = if readiness.migrated() { OK } else { "pending" };
     checks.insert("migrations".into(), migrations.into());
     answer(checks)

@@ -10,6 +10,7 @@ use crate::io::{Output, RequestId};
 use crate::lanes::{Asker, Flight, Lane, Wish};
 use crate::limits::ATTEMPTS_MAX;
 use crate::rows::{Actor, AuditEntry, Commit, CommitError, CommitId, Fact, Hub, Tenant, TenantRows};
+use crate::ssh::SshRows;
 
 impl Control {
     pub(super) fn on_edit(
@@ -126,6 +127,7 @@ impl Control {
             devices_count,
             audit,
             new_anchor: founded.as_ref().map(|(_, anchor)| anchor.clone()),
+            new_keys: decision.new_keys,
         };
         let result = commit.result();
         let (facts, answer) = (decision.facts, decision.answer);
@@ -160,11 +162,7 @@ impl Control {
         self.out.event(Event::EditDone { tenant, action: wish.edit.action(), version: result });
         match founded {
             Some((row, anchor)) => {
-                let hub = facts.into_iter().find_map(|fact| match fact {
-                    Fact::Hub(hub) => Some(hub),
-                    _ => None,
-                });
-                self.take_rows(new_rows(row, hub, result), Some(anchor), now);
+                self.take_rows(new_rows(row, facts, result), Some(anchor), now);
             }
             None => self.apply(tenant, result, devices_count, facts, now),
         }
@@ -249,7 +247,9 @@ impl Control {
         match wish.asker {
             Asker::Request(request) => self.out.push(Output::Answer { request, result: Err(refusal) }),
             Asker::Link(link) => self.refuse_link(link, refusal),
-            Asker::Nobody => self.store.owes_hub_keys |= matches!(wish.edit, Edit::SetHub { .. }),
+            Asker::Nobody => {
+                self.store.owes |= matches!(wish.edit, Edit::SetHub { .. } | Edit::FoundAuthorities);
+            }
         }
     }
 
@@ -282,8 +282,9 @@ struct Decided {
     founded: Option<(Tenant, model::AnchorSecret)>,
 }
 
-fn new_rows(tenant: Tenant, hub: Option<Hub>, version: Version) -> TenantRows {
-    TenantRows {
+/// The rows of a tenant that was just made: it has no device, token or record.
+fn new_rows(tenant: Tenant, facts: Vec<Fact>, version: Version) -> TenantRows {
+    let mut rows = TenantRows {
         tenant,
         version,
         devices_count: 0,
@@ -291,8 +292,21 @@ fn new_rows(tenant: Tenant, hub: Option<Hub>, version: Version) -> TenantRows {
         devices: Vec::new(),
         tokens: Vec::new(),
         records: Vec::new(),
-        hub,
+        hub: None,
+        ssh: SshRows::default(),
+    };
+    for fact in facts {
+        match fact {
+            Fact::Hub(hub) => rows.hub = Some(hub),
+            Fact::Ssh(fact) => rows.ssh.take(fact),
+            Fact::Tenant(_)
+            | Fact::Device(_)
+            | Fact::Token(_)
+            | Fact::Record(_)
+            | Fact::RecordGone { .. } => {}
+        }
     }
+    rows
 }
 
 fn entry(tenant: Option<TenantId>, wish: &Wish, refused: Option<Code>, detail: &str, now: Now) -> AuditEntry {

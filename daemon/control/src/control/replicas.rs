@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::{AnchorSecret, Epoch, Mono, Now, TenantId, Version};
+use model::{AnchorSecret, CaKind, Epoch, Mono, Now, TenantId, Version};
 
 use super::Control;
-use crate::directory::BadRows;
+use crate::directory::{BadRows, Directory};
+use crate::edit::Edit;
 use crate::event::Event;
 use crate::io::Output;
-use crate::lanes::Lane;
+use crate::lanes::{Asker, Lane, Wish};
 use crate::limits::{POLL_INTERVAL, REREAD_INTERVAL_MAX, STORE_RETRY_INTERVAL};
-use crate::rows::{Loaded, Refresh, Since, Standings, TenantRows};
+use crate::rows::{Actor, Loaded, Refresh, Since, Standings, TenantRows};
 
 /// What is being read, and when to look again.
 #[derive(Debug, Default)]
@@ -19,8 +20,8 @@ pub(crate) struct StoreWatch {
     pub(super) epoch: Epoch,
     /// Tenants that got a new generation because a node held the current one with other contents.
     pub(super) renewed: BTreeSet<TenantId>,
-    /// The hub's keys could not be stated everywhere: they are stated again when the store answers.
-    pub(super) owes_hub_keys: bool,
+    /// Some tenant lacks the hub's keys or its SSH authorities: they are made when the store answers.
+    pub(super) owes: bool,
     polling: bool,
     refreshing: BTreeSet<TenantId>,
     poll_at: Option<Mono>,
@@ -87,6 +88,20 @@ impl Control {
         }
         self.publish_to_all(tenant, now);
         self.state_hub_keys(now);
+        self.found_authorities(tenant, now);
+    }
+
+    /// A tenant that was made before there were SSH authorities gets them.
+    fn found_authorities(&mut self, tenant: TenantId, now: Now) {
+        let lacks = |directory: &Directory| {
+            directory.tenant().deleted_at.is_none()
+                && CaKind::ALL.into_iter().any(|kind| directory.authority(kind).is_none())
+        };
+        if self.directories.whole(tenant).is_some_and(lacks) {
+            let edit = Edit::FoundAuthorities;
+            let wish = Wish { edit, actor: Actor::Server, asker: Asker::Nobody, conflicts: 0 };
+            self.submit(Lane::Of(tenant), wish, now);
+        }
     }
 
     pub(super) fn withheld_because(&mut self, tenant: TenantId, reason: BadRows, now: Now) {
@@ -141,8 +156,10 @@ impl Control {
                 if self.config.shared {
                     self.store.poll_by(now.mono + POLL_INTERVAL);
                 }
-                if std::mem::take(&mut self.store.owes_hub_keys) {
+                if std::mem::take(&mut self.store.owes) {
                     self.state_hub_keys(now);
+                    let tenants: Vec<TenantId> = self.directories.all().map(|d| d.tenant().id).collect();
+                    tenants.into_iter().for_each(|tenant| self.found_authorities(tenant, now));
                 }
             }
             Err(reason) => {

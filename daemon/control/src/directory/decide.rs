@@ -14,6 +14,7 @@ use crate::edit::{Answer, Edit};
 use crate::enrolment::VerifiedEnrol;
 use crate::limits::{TAGS_MAX, TOKENS_MAX};
 use crate::rows::{Actor, Device, Fact, Hub, Token};
+use crate::ssh::NewKey;
 
 /// What a decision rests on besides the directory.
 pub struct Grounds<'a> {
@@ -34,11 +35,13 @@ pub struct Decision {
     pub answer: Answer,
     /// The token that a new device uses up.
     pub redeems: Option<TokenId>,
+    /// Keys that SSH authorities get.
+    pub new_keys: Vec<NewKey>,
 }
 
 impl Decision {
     pub(super) const fn new(facts: Vec<Fact>, answer: Answer) -> Self {
-        Self { facts, answer, redeems: None }
+        Self { facts, answer, redeems: None, new_keys: Vec::new() }
     }
 }
 
@@ -63,6 +66,16 @@ impl Directory {
             Edit::AddRecord { name, data, ttl } => self.add_record(name, data, *ttl),
             Edit::RemoveRecord { name, data } => self.remove_record(name, data),
             Edit::SetHub { key, endpoint } => self.set_hub(*key, endpoint),
+            Edit::FoundAuthorities => Ok(self.found_authorities(grounds)),
+            Edit::RotateAuthority(kind) => self.rotate_authority(*kind, grounds),
+            Edit::AdvanceAuthority { kind, except, ground } => {
+                self.advance_authority(*kind, except, ground, grounds.now)
+            }
+            Edit::RollBackAuthority(kind) => self.roll_back_authority(*kind, grounds.now),
+            Edit::RevokeCertificates { kind, what, until } => {
+                self.revoke_certificates(*kind, what, *until, grounds.now)
+            }
+            Edit::PruneRevocations => Ok(self.prune_revocations(grounds.now)),
             Edit::Renew => Ok(Decision::new(vec![Fact::Tenant(self.tenant.clone())], Answer::Renewed)),
         }
     }
@@ -161,7 +174,12 @@ impl Directory {
         let token = Token { uses: token.uses + 1, ..token.clone() };
         let answer = Answer::Enrolled { device: device.id, standing: device.standing };
         let redeems = Some(token.id);
-        Ok(Decision { facts: vec![Fact::Token(token), Fact::Device(device)], answer, redeems })
+        Ok(Decision {
+            facts: vec![Fact::Token(token), Fact::Device(device)],
+            answer,
+            redeems,
+            new_keys: Vec::new(),
+        })
     }
 
     /// The identity is known: nothing is reset and no token is used. Only a WireGuard key that it lost and made anew

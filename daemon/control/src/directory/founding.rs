@@ -2,9 +2,9 @@
 
 use ipnet::Ipv4Net;
 use model::limits::TENANTS_MAX;
-use model::{AnchorSecret, Block, Code, Label, Name, Refusal, TenantId};
+use model::{AnchorSecret, Block, CaKind, Code, Label, Name, Refusal, TenantId};
 
-use super::{Decision, Grounds, refuse};
+use super::{Decision, Grounds, authorities, refuse};
 use crate::edit::Answer;
 use crate::rows::{Fact, Hub, Tenant};
 
@@ -45,8 +45,10 @@ pub fn create_tenant<'a>(
         created_at: grounds.now,
         deleted_at: None,
     };
-    let facts = std::iter::once(Fact::Tenant(tenant.clone())).chain(hub.map(Fact::Hub)).collect();
-    Ok((tenant.clone(), Decision::new(facts, Answer::TenantCreated(tenant)), anchor))
+    let (authorities, new_keys) = authorities::found(CaKind::ALL.into_iter(), grounds);
+    let facts = std::iter::once(Fact::Tenant(tenant.clone())).chain(hub.map(Fact::Hub)).chain(authorities);
+    let decision = Decision::new(facts.collect(), Answer::TenantCreated(tenant.clone()));
+    Ok((tenant, Decision { new_keys, ..decision }, anchor))
 }
 
 fn chosen_block(net: Ipv4Net, id: TenantId, others: &[&Tenant]) -> Result<Block, Refusal> {

@@ -80,6 +80,7 @@ impl Store {
             tokens: Vec::new(),
             records: Vec::new(),
             hub: None,
+            ssh: control::SshRows::default(),
         };
         self.tenants.insert(tenant.id, Stored { rows, anchor: anchor.clone(), log: Vec::new() });
         Ok(())
@@ -130,5 +131,6 @@ pub fn upsert(rows: &mut TenantRows, fact: Fact) {
         Fact::Record(entry) => put(&mut rows.records, entry, |a, b| a.name == b.name && a.data == b.data),
         Fact::RecordGone { name, data } => rows.records.retain(|r| r.name != name || r.data != data),
         Fact::Hub(hub) => rows.hub = Some(hub),
+        Fact::Ssh(fact) => rows.ssh.take(fact),
     }
 }

@@ -2,7 +2,7 @@
 
 use control::{Fact, Refresh, Since};
 use model::{Generation, TenantId, Version};
-use store::{GENERATIONS_KEPT, ReadError, Store};
+use store::{GENERATIONS_KEPT, ReadError, Sealed, Store};
 
 use crate::support::{
     Fresh, audit_count, commit, device, label, make_tenant, on_both_engines, put, rows_of, tenant_id,
@@ -71,7 +71,7 @@ async fn the_counter_is_what_the_commit_said(fresh: Fresh) {
     let version = make_tenant(&store, 1).await;
     let mut commit = commit(tenant_id(1), version, vec![Fact::Device(device(1)), Fact::Device(device(2))]);
     commit.devices_count = 2;
-    store.commit(&commit, None).await.expect("commits");
+    store.commit(&commit, &Sealed::default()).await.expect("commits");
     assert_eq!(rows_of(&store, 1).await.devices_count, 2);
     // Rows that vanish do not take the counter with them.
     fresh.raw().await.run("DELETE FROM devices").await;
@@ -86,8 +86,8 @@ async fn the_audit_entry_goes_with_the_commit(fresh: Fresh) {
     let store = fresh.open().await;
     let version = make_tenant(&store, 1).await;
     let done = commit(tenant_id(1), version, vec![Fact::Device(device(1))]);
-    store.commit(&done, None).await.expect("commits");
-    store.commit(&done, None).await.expect_err("the version is another now");
+    store.commit(&done, &Sealed::default()).await.expect("commits");
+    store.commit(&done, &Sealed::default()).await.expect_err("the version is another now");
     assert_eq!(audit_count(&store).await, 2);
     // Without its audit entry nothing is committed.
     fresh.raw().await.run("DROP TABLE audit").await;

@@ -1,6 +1,8 @@
 //! The store on SQLite and on PostgreSQL: every test runs on both, each time on a database of its own.
 
 mod audit;
+mod authorities;
+mod certificates;
 mod directory;
 mod people;
 mod postgres;

@@ -6,11 +6,11 @@ use std::task::Poll;
 
 use control::{CommitError, Device, Fact};
 use model::{Block, Generation, Standing, TokenId, Version};
-use store::Store;
+use store::{Sealed, Store};
 
 use crate::support::{
-    Fresh, SEALED, at, audit_count, commit, device, device_id, label, make_tenant, on_both_engines, put,
-    rows_of, tenant, tenant_id, token,
+    Fresh, at, audit_count, commit, device, device_id, label, make_tenant, on_both_engines, put, rows_of,
+    sealed, tenant, tenant_id, token,
 };
 
 on_both_engines! {
@@ -48,7 +48,7 @@ async fn redeem(store: Store, joining: Device, token: TokenId) -> Result<(), Com
         let expect = rows_of(&store, 1).await.version;
         let mut commit = commit(tenant_id(1), expect, vec![Fact::Device(joining.clone())]);
         commit.redeems = Some(token);
-        match store.commit(&commit, None).await {
+        match store.commit(&commit, &Sealed::default()).await {
             Err(CommitError::Conflict) => {}
             done => return done,
         }
@@ -94,7 +94,7 @@ async fn a_dead_token_lets_nobody_in(fresh: Fresh) {
     ] {
         let mut commit = commit(tenant_id(1), version, vec![Fact::Device(device(1))]);
         commit.redeems = Some(TokenId::from_bytes([id; 16]));
-        assert_eq!(store.commit(&commit, None).await, expect, "token {id}");
+        assert_eq!(store.commit(&commit, &Sealed::default()).await, expect, "token {id}");
     }
     let rows = rows_of(&store, 1).await;
     assert_eq!(rows.tokens.iter().map(|t| t.uses).collect::<Vec<_>>(), [0, 0, 1]);
@@ -128,7 +128,7 @@ async fn a_commit_dropped_anywhere_is_whole_or_nothing(fresh: Fresh) {
         (commit.redeems, commit.devices_count) = (Some(token(9, 200).id), 1_000 + u32::from(n));
         let before = rows_of(&witness, 1).await;
         let audited = audit_count(&witness).await;
-        done = crash_after(u32::from(n), store.commit(&commit, None)).await.is_some();
+        done = crash_after(u32::from(n), store.commit(&commit, &Sealed::default())).await.is_some();
         // Waits until the transaction of the dropped one has ended.
         raw.run("UPDATE directories SET devices_count = devices_count").await;
         let after = rows_of(&witness, 1).await;
@@ -182,7 +182,7 @@ async fn a_commit_that_fails_anywhere_leaves_nothing(fresh: Fresh) {
             ("FOR EACH ROW EXECUTE FUNCTION stop()", format!(" ON {table}"))
         };
         raw.run(&format!("CREATE TRIGGER stopping BEFORE {event} ON {table} {body}")).await;
-        let failed = store.commit(&commit, None).await;
+        let failed = store.commit(&commit, &Sealed::default()).await;
         assert!(
             matches!(&failed, Err(CommitError::Unavailable(why)) if why.contains("stopped")),
             "{table}: {failed:?}"
@@ -192,7 +192,7 @@ async fn a_commit_that_fails_anywhere_leaves_nothing(fresh: Fresh) {
         assert_eq!(before, after, "{table}");
         assert_eq!(raw.count("SELECT COUNT(*) FROM changes").await, 2, "{table}");
     }
-    store.commit(&commit, None).await.expect("nothing of the failures stayed");
+    store.commit(&commit, &Sealed::default()).await.expect("nothing of the failures stayed");
 }
 
 async fn a_commit_that_breaks_a_uniqueness_leaves_nothing(fresh: Fresh) {
@@ -247,17 +247,13 @@ async fn overlapping_blocks_are_founded_once(fresh: Fresh) {
         commit(new.id, Version { epoch, generation: Generation(0) }, vec![Fact::Tenant(new)])
     };
     let (wide, narrow) = (found(1, "100.64.0.0/12"), found(2, "100.65.0.0/16"));
-    let (a, b) =
-        tokio::join!(stores[0].commit(&wide, Some(SEALED)), stores[1].commit(&narrow, Some(SEALED)),);
+    let anchor = sealed();
+    let (a, b) = tokio::join!(stores[0].commit(&wide, &anchor), stores[1].commit(&narrow, &anchor),);
     assert!([&a, &b].contains(&&Ok(())) && [&a, &b].contains(&&Err(CommitError::Conflict)), "{a:?} {b:?}");
     assert_eq!(stores[0].load().await.expect("loads").tenants.len(), 1);
     let again = if a.is_ok() { &wide } else { &narrow };
-    assert_eq!(
-        stores[0].commit(again, Some(SEALED)).await,
-        Err(CommitError::Conflict),
-        "a tenant is new once"
-    );
-    let unsealed = stores[0].commit(&found(3, "100.96.0.0/16"), None).await;
+    assert_eq!(stores[0].commit(again, &sealed()).await, Err(CommitError::Conflict), "a tenant is new once");
+    let unsealed = stores[0].commit(&found(3, "100.96.0.0/16"), &Sealed::default()).await;
     assert!(
         matches!(unsealed, Err(CommitError::Unavailable(_))),
         "no tenant without its anchor: {unsealed:?}"

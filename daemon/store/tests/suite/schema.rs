@@ -17,13 +17,14 @@ on_both_engines! {
     pools_count_their_connections,
 }
 
-/// Takes the second migration back, as if the program that knew only the first had left the database.
-const BACK_TO_1: &str = "DROP TABLE settings; DROP TABLE setup; DROP TABLE api_tokens; DROP TABLE sessions; \
-                         DROP TABLE users; DELETE FROM migrations WHERE version = 2";
+/// Takes all migrations but the first back, as if the program that knew only that had left the database.
+const BACK_TO_1: &str = "DROP TABLE authority_secrets; DROP TABLE authority_keys; DROP TABLE authorities; \
+                         DROP TABLE revocations; DROP TABLE certificates; DROP TABLE serials; DROP TABLE settings; DROP TABLE setup; DROP TABLE api_tokens; DROP TABLE sessions; \
+                         DROP TABLE users; DELETE FROM migrations WHERE version >= 2";
 
 async fn an_empty_database_is_migrated_once(fresh: Fresh) {
     let opened = Store::reach(&fresh.url).await.expect("it answers");
-    assert_eq!(opened.pending().await.expect("reads"), ["directory", "people"]);
+    assert_eq!(opened.pending().await.expect("reads"), ["directory", "people", "authorities"]);
     let store = opened.migrate().await.expect("migrates");
     make_tenant(&store, 1).await;
     store.close().await;
@@ -33,7 +34,7 @@ async fn an_empty_database_is_migrated_once(fresh: Fresh) {
     rows_of(&store, 1).await;
     let engine = if fresh.directory.is_some() { Engine::Sqlite } else { Engine::Postgres };
     assert_eq!(store.engine(), engine);
-    assert_eq!(fresh.raw().await.count("SELECT COUNT(*) FROM migrations").await, 2);
+    assert_eq!(fresh.raw().await.count("SELECT COUNT(*) FROM migrations").await, 3);
 }
 
 async fn two_replicas_migrate_at_once(fresh: Fresh) {
@@ -45,7 +46,11 @@ async fn two_replicas_migrate_at_once(fresh: Fresh) {
     if let Some(directory) = &fresh.directory {
         let snapshot = format!("sqlite:{}/warren.db.before-0002", directory.path().display());
         let snapshot = Store::reach(&snapshot).await.expect("it opens");
-        assert_eq!(snapshot.pending().await.expect("reads"), ["people"], "nobody wrote over it afterwards");
+        assert_eq!(
+            snapshot.pending().await.expect("reads"),
+            ["people", "authorities"],
+            "nobody wrote over it afterwards"
+        );
     }
 }
 
@@ -53,12 +58,12 @@ async fn a_schema_that_is_too_new_is_refused(fresh: Fresh) {
     fresh.open().await.close().await;
     let mut raw = fresh.raw().await;
     // A later program added what this one need not know …
-    raw.run("INSERT INTO migrations (version, name, needs, applied_at) VALUES (99, 'more', 2, 0)").await;
+    raw.run("INSERT INTO migrations (version, name, needs, applied_at) VALUES (99, 'more', 3, 0)").await;
     make_tenant(&fresh.open().await, 1).await;
     // … and then took away what this one uses.
     raw.run("UPDATE migrations SET needs = 98 WHERE version = 99").await;
     let error = Store::open(&fresh.url).await.expect_err("too new");
-    assert!(matches!(error, OpenError::Newer { found: 99, needs: 98, known: 2 }), "{error:?}");
+    assert!(matches!(error, OpenError::Newer { found: 99, needs: 98, known: 3 }), "{error:?}");
     assert!(error.to_string().contains("install the newer version"), "{error}");
 }
 
@@ -95,10 +100,14 @@ async fn a_missing_migration_is_made_up_for(fresh: Fresh) {
         .filter(|name| !name.ends_with("-wal") && !name.ends_with("-shm"))
         .collect();
     names.sort();
-    assert_eq!(names, ["warren.db", "warren.db.before-0002"], "nothing half-made stays");
+    assert_eq!(
+        names,
+        ["warren.db", "warren.db.before-0002", "warren.db.before-0003"],
+        "nothing half-made stays"
+    );
     // The snapshot is a whole database of the older schema.
     let kept = Store::reach(&format!("sqlite:{}", snapshot.display())).await.expect("it opens");
-    assert_eq!(kept.pending().await.expect("reads"), ["people"]);
+    assert_eq!(kept.pending().await.expect("reads"), ["people", "authorities"]);
     rows_of(&kept.migrate().await.expect("migrates"), 1).await;
 }
 

@@ -10,7 +10,7 @@ use model::{
     Timestamp, TokenId, Version,
 };
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
-use store::Store;
+use store::{Sealed, Store};
 
 use crate::postgres;
 
@@ -88,6 +88,11 @@ impl Raw {
 }
 
 pub(crate) const SEALED: &[u8] = b"sealed \0 anchor";
+
+/// What is sealed of a new tenant.
+pub(crate) fn sealed() -> Sealed {
+    Sealed { anchor: Some(SEALED.to_vec()), keys: Vec::new() }
+}
 
 pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_unix_micros(1_790_000_000_000_000 + seconds * 1_000_000 + 7)
@@ -192,6 +197,7 @@ pub(crate) fn commit(tenant: TenantId, expect: Version, facts: Vec<Fact>) -> Com
         devices_count: 0,
         audit: entry("test.commit", Some(tenant)),
         new_anchor: None,
+        new_keys: Vec::new(),
     }
 }
 
@@ -200,7 +206,7 @@ pub(crate) async fn make_tenant(store: &Store, n: u8) -> Version {
     let epoch = store.load().await.expect("loads").epoch;
     let expect = Version { epoch, generation: Generation(0) };
     let commit = commit(tenant_id(n), expect, vec![Fact::Tenant(tenant(n))]);
-    store.commit(&commit, Some(SEALED)).await.expect("a new tenant");
+    store.commit(&commit, &sealed()).await.expect("a new tenant");
     commit.result()
 }
 
@@ -212,7 +218,7 @@ pub(crate) async fn put(
     facts: Vec<Fact>,
 ) -> Result<Version, CommitError> {
     let commit = commit(tenant, expect, facts);
-    store.commit(&commit, None).await.map(|()| commit.result())
+    store.commit(&commit, &Sealed::default()).await.map(|()| commit.result())
 }
 
 /// All rows of tenant `n`.

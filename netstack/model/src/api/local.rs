@@ -11,6 +11,7 @@ use crate::id::DeviceId;
 use crate::key::PublicKey;
 use crate::name::{Label, Name};
 use crate::time::Timestamp;
+use crate::vouch::SignedVouch;
 
 /// Longest line either side reads: a token and a URL fit many times.
 pub const LINE_BYTES_MAX: usize = 1024 * 1024;
@@ -107,6 +108,13 @@ pub enum Request {
         /// Which profile.
         profile: Label,
     },
+    /// The device's word that an SSH key is on it.
+    SshVouch {
+        /// Which profile.
+        profile: Label,
+        /// One line of OpenSSH.
+        public_key: String,
+    },
     /// Forget the identity.
     Logout {
         /// Which profile.
@@ -138,6 +146,11 @@ pub enum Answer {
     },
     /// To `DnsQuery`.
     Told(Box<DnsTold>),
+    /// To `SshVouch`.
+    Vouched {
+        /// For the server.
+        vouch: SignedVouch,
+    },
     /// Not done.
     Refused(super::Problem),
 }

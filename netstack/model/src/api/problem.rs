@@ -38,7 +38,7 @@ pub const fn status_of(code: Code) -> u16 {
     match code {
         Code::Internal => 500,
         Code::Unauthenticated => 401,
-        Code::Forbidden | Code::OutsideMesh => 403,
+        Code::Forbidden | Code::OutsideMesh | Code::DeviceUnproven | Code::PersonUnknown => 403,
         Code::DeviceNotFound
         | Code::TenantNotFound
         | Code::TokenNotFound
@@ -57,10 +57,13 @@ pub const fn status_of(code: Code) -> u16 {
         | Code::SetupDone
         | Code::NotEnrolled
         | Code::DeviceDown
+        | Code::RotationUnderWay
+        | Code::RotationIdle
+        | Code::RotationBlocked
         | Code::QuotaReached => 409,
         Code::RateLimited => 429,
         Code::ConnectionRefused => 502,
-        Code::StoreUnavailable | Code::Draining => 503,
+        Code::StoreUnavailable | Code::SignerSealed | Code::Draining => 503,
         Code::ConnectionTimedOut => 504,
         _ => 400,
     }

@@ -28,7 +28,7 @@ impl Judge {
                 Fact::Hub(hub) => {
                     self.hub_keys.entry(commit.tenant).or_default().insert(hub.key);
                 }
-                Fact::Record(_) | Fact::RecordGone { .. } => {}
+                Fact::Record(_) | Fact::RecordGone { .. } | Fact::Ssh(_) => {}
             }
         }
     }

@@ -181,6 +181,10 @@ impl World {
             | Answer::Enrolled { .. }
             | Answer::RecordRemoved(_)
             | Answer::HubSet
+            | Answer::AuthoritiesFounded
+            | Answer::Authority(_)
+            | Answer::CertificatesRevoked(_)
+            | Answer::RevocationsPruned(_)
             | Answer::Renewed => true,
         }
     }

@@ -1,149 +1,18 @@
 //! The API process from outside: a real `warren-apid` on SQLite, asked over HTTPS, its unix socket and its probes.
 
-use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+mod apid;
+mod ssh;
 
-use link::https::{Bounds, HttpsError, Method, Request, Server, header, request};
-use link::tls::HttpsTrust;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
+
+use link::https::{Bounds, HttpsError, Method, Request, request};
 use model::Fingerprint;
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::io::AsyncWriteExt as _;
 
-/// Long enough for Argon2 in a debug build on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-struct Apid {
-    child: Child,
-    dir: TempDir,
-    port: u16,
-    probes: u16,
-    /// Log lines until it served.
-    log: String,
-}
-
-impl Apid {
-    fn start(dir: TempDir, environment: &[(&str, &str)]) -> Self {
-        let (port, probes) = (free_port(), free_port());
-        let mut child = Command::new(env!("CARGO_BIN_EXE_warren-apid"))
-            .args(["--allow-root", "--public-url", &format!("https://127.0.0.1:{port}")])
-            .args([
-                "--listen",
-                &format!("127.0.0.1:{port}"),
-                "--stun-listen",
-                "127.0.0.1:0",
-                "--metrics-listen",
-                &format!("127.0.0.1:{probes}"),
-            ])
-            .arg("--state-dir")
-            .arg(dir.path())
-            .arg("--socket")
-            .arg(dir.path().join("apid.sock"))
-            .envs(environment.iter().copied())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary runs");
-        let mut lines = BufReader::new(child.stderr.take().expect("piped"));
-        let mut log = String::new();
-        while !log.contains("serving") {
-            let read = lines.read_line(&mut log).expect("readable");
-            assert_ne!(read, 0, "apid ended: {log}");
-        }
-        // The secret comes one line later, if it comes.
-        if environment.is_empty() && !log.contains("first administrator made") {
-            lines.read_line(&mut log).expect("readable");
-        }
-        // Nobody may block on a full pipe.
-        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
-        Self { child, dir, port, probes, log }
-    }
-
-    fn socket(&self) -> Server {
-        Server::Unix(self.dir.path().join("apid.sock"))
-    }
-
-    fn https(&self, pin: Fingerprint) -> Server {
-        let address = format!("https://127.0.0.1:{}", self.port).parse().expect("a URL");
-        Server::Https { address, trust: HttpsTrust::Pinned(pin) }
-    }
-
-    fn field(&self, name: &str) -> String {
-        let at = self.log.rfind(&format!("{name}=")).unwrap_or_else(|| panic!("no {name} in {}", self.log));
-        self.log[at + name.len() + 1..].split_whitespace().next().expect("a value").to_owned()
-    }
-
-    fn fingerprint(&self) -> Fingerprint {
-        self.field("fingerprint").parse().expect("a fingerprint")
-    }
-
-    /// Ends it as an operator would, and gives back what it keeps.
-    fn stop(mut self) -> TempDir {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"));
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("alive");
-        let end = Instant::now() + PATIENCE;
-        let status = loop {
-            if let Some(status) = self.child.try_wait().expect("waited for") {
-                break status;
-            }
-            assert!(Instant::now() < end, "apid does not stop");
-            std::thread::yield_now();
-        };
-        assert!(status.success(), "SIGTERM ends it with 0, not {status}");
-        std::mem::replace(&mut self.dir, tempfile::tempdir().expect("a directory"))
-    }
-}
-
-impl Drop for Apid {
-    fn drop(&mut self) {
-        // It may have ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port()
-}
-
-async fn ask(server: &Server, method: Method, path: &str, bearer: Option<&str>, body: Value) -> (u16, Value) {
-    let mut builder = Request::builder().method(method).uri(path);
-    if let Some(bearer) = bearer {
-        builder = builder.header(header::AUTHORIZATION, format!("Bearer {bearer}"));
-    }
-    let bytes = if body.is_null() { Vec::new() } else { serde_json::to_vec(&body).expect("JSON") };
-    let builder = builder.header(header::CONTENT_TYPE, "application/json");
-    let bounds = Bounds { time_max: PATIENCE, ..Bounds::default() };
-    let response =
-        request(server, builder.body(bytes.into()).expect("a request"), bounds).await.expect("an answer");
-    let json = serde_json::from_slice(response.body()).unwrap_or(Value::Null);
-    (response.status().as_u16(), json)
-}
-
-async fn get(server: &Server, path: &str, bearer: Option<&str>) -> (u16, Value) {
-    ask(server, Method::GET, path, bearer, Value::Null).await
-}
-
-async fn post(server: &Server, path: &str, bearer: Option<&str>, body: Value) -> (u16, Value) {
-    ask(server, Method::POST, path, bearer, body).await
-}
-
-/// What a probe sees: the whole answer, head and body.
-async fn probe(apid: &Apid, path: &str) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", apid.probes)).await.expect("it listens");
-    let question = format!("GET {path} HTTP/1.0\r\n\r\n");
-    stream.write_all(question.as_bytes()).await.expect("it reads");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("text");
-    answer
-}
-
-fn fresh() -> Apid {
-    Apid::start(tempfile::tempdir().expect("a directory"), &[])
-}
+use crate::apid::{Apid, PATIENCE, ask, free_port, fresh, get, post, probe};
 
 #[tokio::test]
 async fn the_first_administrator_comes_by_the_secret_once_and_logs_in_for_ever() {
@@ -205,6 +74,12 @@ async fn nobody_gets_in_without_a_name() {
         (Method::GET, "/api/v1/dns"),
         (Method::POST, "/api/v1/dns"),
         (Method::POST, "/api/v1/dns/remove"),
+        (Method::GET, "/api/v1/ssh/authorities"),
+        (Method::POST, "/api/v1/ssh/certificates"),
+        (Method::POST, "/api/v1/ssh/authorities/user/rotate"),
+        (Method::POST, "/api/v1/ssh/authorities/user/advance"),
+        (Method::POST, "/api/v1/ssh/authorities/user/rollback"),
+        (Method::POST, "/api/v1/ssh/revocations"),
         (Method::POST, "/api/v1/api-tokens"),
     ] {
         let (status, problem) = ask(&server, method.clone(), path, None, json!({})).await;

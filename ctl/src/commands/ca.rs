@@ -1,0 +1,93 @@
+//! `warren ca`.
+
+use model::CaKind;
+use model::api::ssh::{Advance, Authority, NewRevocation, Revocations};
+
+use crate::admin::Admin;
+use crate::args::Ca as Command;
+use crate::failure::{Exit, Failure};
+use crate::output::{Output, Row};
+
+impl Row for Authority {
+    const HEADS: &'static [&'static str] = &["TYPE", "STATE", "PHASE", "SINCE", "SIGNS", "TRUSTED", "LIVE"];
+
+    fn cells(&self) -> Vec<String> {
+        let signs = self.keys.iter().find(|key| key.signs).map(|key| key.generation.to_string());
+        let trusted: Vec<String> = self.keys.iter().map(|key| key.generation.to_string()).collect();
+        vec![
+            self.kind.to_string(),
+            self.state.clone(),
+            self.phase.clone(),
+            self.since.to_string(),
+            signs.unwrap_or_default(),
+            trusted.join(","),
+            self.living.to_string(),
+        ]
+    }
+
+    fn id(&self) -> String {
+        self.kind.to_string()
+    }
+}
+
+pub(super) async fn run(admin: &Admin, command: &Command, output: &Output) -> Result<Exit, Failure> {
+    match command {
+        Command::Status => {
+            let authorities = admin.list::<Authority>(&admin.of_tenant("/api/v1/ssh/authorities")).await?;
+            let notes = notes(&authorities);
+            output.list(authorities, "no authority yet: see `warren server status`");
+            notes.iter().for_each(|note| output.say(note));
+        }
+        Command::Rotate { kind } => stepped(&step(admin, *kind, "rotate", &()).await?, output),
+        Command::Advance { kind, except } => {
+            let form = Advance { except: except.clone() };
+            stepped(&step(admin, *kind, "advance", &form).await?, output);
+        }
+        Command::Rollback { kind } => stepped(&step(admin, *kind, "rollback", &()).await?, output),
+        Command::Revoke { kind, what, yes } => {
+            super::confirm(&format!("Take back {} of the {kind} authority?", listed(what)), *yes)?;
+            let form = NewRevocation { kind: *kind, what: what.clone() };
+            let done: Revocations = admin.post(&admin.of_tenant("/api/v1/ssh/revocations"), &form).await?;
+            if output.json() {
+                output.object(&done);
+            }
+            output.say(format!("{} revoked", done.revoked));
+        }
+    }
+    Ok(Exit::Done)
+}
+
+async fn step(
+    admin: &Admin,
+    kind: CaKind,
+    verb: &str,
+    form: &impl serde::Serialize,
+) -> Result<Authority, Failure> {
+    admin.post(&admin.of_tenant(&format!("/api/v1/ssh/authorities/{kind}/{verb}")), form).await
+}
+
+fn stepped(authority: &Authority, output: &Output) {
+    if output.json() {
+        return output.object(authority);
+    }
+    output.say(format!("the {} authority is in {}", authority.kind, authority.phase));
+    notes(std::slice::from_ref(authority)).iter().for_each(|note| output.say(note));
+}
+
+/// What hosts are to trust, and whom a rotation waits for.
+fn notes(authorities: &[Authority]) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for authority in authorities {
+        let kind = authority.kind;
+        let key = |key: &model::api::ssh::AuthorityKey| {
+            format!("{kind} key {}  {}", key.generation, key.public_key)
+        };
+        lines.extend(authority.keys.iter().map(key));
+        lines.extend(authority.missing.iter().map(|missing| format!("{kind} waits: {missing}")));
+    }
+    lines
+}
+
+fn listed(what: &[model::Revoked]) -> String {
+    what.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,298 @@
+//! `/api/v1/ssh`: certificates of people, and the authorities.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use ca::profile::{self, Person};
+use ca::{Ground, Phase, Subject, Verifier, limits};
+use control::{Actor, Answer, AuditEntry, Control, Directory, Edit};
+use model::api::Page;
+use model::api::ssh::{
+    Advance, Authority, AuthorityKey, IssuedCertificate, NewCertificate, NewRevocation, Revocations,
+};
+use model::vouch::{SignedVouch, key_digest};
+use model::{CaKind, Code, DeviceId, Refusal, SshIdentity, Standing, TenantId, Timestamp};
+use store::CertificatesOf;
+
+use super::App;
+use super::auth::Caller;
+use super::people::unavailable;
+use super::problem::{Refused, bad_form};
+use super::tenants::{Meant, MeantQuery, Target, meant, read_query, target};
+use crate::clock::wall;
+use crate::signing::{SigningKey, Wish};
+
+/// A device's word is good for so long, either way: clocks are ten minutes off. It lets nobody but the person who is
+/// logged in have a certificate, and that one for the same key on the same device.
+const VOUCH_LIFE: Duration = Duration::from_secs(15 * 60);
+
+/// A person's certificate: for whoever is logged in, on the device that vouches for the key.
+pub async fn issue(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    query: MeantQuery,
+    wish: Result<Json<NewCertificate>, JsonRejection>,
+) -> Result<(StatusCode, Json<IssuedCertificate>), Refused> {
+    let query = read_query(query)?;
+    let Json(wish) = wish.map_err(|rejection| bad_form(&rejection))?;
+    let actor = caller.actor.clone();
+    match issued(&app, caller, query, wish).await {
+        Ok(issued) => Ok((StatusCode::CREATED, Json(issued))),
+        Err(refusal) => {
+            let entry = AuditEntry {
+                at: wall(),
+                tenant: None,
+                actor,
+                action: "certificate.issue".into(),
+                target: String::new(),
+                refused: Some(refusal.code),
+                detail: refusal.detail.clone(),
+            };
+            app.store.append_audit(&entry).await.map_err(|e| unavailable(&e))?;
+            Err(refusal.into())
+        }
+    }
+}
+
+async fn issued(
+    app: &App,
+    caller: Caller,
+    query: Meant,
+    wish: NewCertificate,
+) -> Result<IssuedCertificate, Refusal> {
+    let Some(user) = caller.user.clone() else {
+        let detail = "a local administrator of the server is no person that hosts know";
+        return Err(Refusal::new(Code::PersonUnknown, detail));
+    };
+    let subject: Subject = wish.public_key.parse()?;
+    let actor = caller.actor.clone();
+    let (key, printed) = (subject.to_string(), wish.vouch);
+    let found = app.desk.read(move |control| {
+        let directory = meant(control, &query, &caller)?;
+        let device = vouched(directory, &printed, &key, wall())?;
+        let addresses = directory.device(device).and_then(|row| directory.addresses(row));
+        let addresses = addresses.ok_or(Code::Internal)?;
+        let tenant = directory.tenant().name.clone();
+        Ok::<_, Refusal>((SigningKey::of(directory, CaKind::User)?, tenant, device, addresses))
+    });
+    let (key, tenant, device, addresses) = found.await??;
+    let identity = SshIdentity::Person(user.name.clone());
+    let person = Person {
+        identity: identity.clone(),
+        device: addresses,
+        life: wish.life_seconds.map(Duration::from_secs),
+        life_max: limits::ROLE_LIFE_DEFAULT,
+        permits: BTreeSet::new(),
+    };
+    let wish = Wish { key, tenant, subject, user: Some(user.id), device, actor };
+    let issued = app.signing.issue(wish, |basis| profile::user(basis, person, wall())).await?;
+    Ok(IssuedCertificate {
+        certificate: issued.certificate,
+        serial: issued.row.serial,
+        principal: identity.to_string(),
+        valid_until: issued.row.valid_until,
+    })
+}
+
+/// The device that vouches for a key, if it is one of this tenant that may take part, and said so just now.
+fn vouched(
+    directory: &Directory,
+    vouch: &SignedVouch,
+    key: &str,
+    now: Timestamp,
+) -> Result<DeviceId, Refusal> {
+    let unproven = |detail: &str| Refusal::new(Code::DeviceUnproven, detail);
+    let (_, id) = vouch.claimed().ok_or_else(|| unproven("the device's word cannot be read"))?;
+    let device =
+        directory.device(id).ok_or_else(|| unproven("no device of the tenant vouches for the key"))?;
+    let said = vouch.verify(&device.identity);
+    let said = said.map_err(|_| unproven("another identity signed the device's word"))?;
+    if said.tenant != directory.tenant().id || said.key != key_digest(key) {
+        return Err(unproven("the device vouches for another key"));
+    }
+    if said.at + VOUCH_LIFE < now || now + VOUCH_LIFE < said.at {
+        return Err(unproven("the device's word is old, or its clock is wrong"));
+    }
+    match device.standing {
+        Standing::Active => Ok(id),
+        Standing::Pending => Err(Code::DevicePending.into()),
+        Standing::Revoked => Err(Code::DeviceRevoked.into()),
+    }
+}
+
+/// Both authorities.
+pub async fn list(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    query: MeantQuery,
+) -> Result<Json<Page<Authority>>, Refused> {
+    let Target { tenant, .. } = target(&app, read_query(query)?, caller).await?;
+    let mut items = Vec::new();
+    for kind in CaKind::ALL {
+        items.extend(authority(&app, tenant, kind).await?);
+    }
+    Ok(Json(Page::whole(items)))
+}
+
+/// A rotation begins.
+pub async fn rotate(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(kind): Path<CaKind>,
+    query: MeantQuery,
+) -> Result<Json<Authority>, Refused> {
+    stepped(&app, caller, query, kind, Edit::RotateAuthority(kind)).await
+}
+
+/// The former key signs again.
+pub async fn roll_back(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(kind): Path<CaKind>,
+    query: MeantQuery,
+) -> Result<Json<Authority>, Refused> {
+    stepped(&app, caller, query, kind, Edit::RollBackAuthority(kind)).await
+}
+
+/// A rotation goes on, if nobody is locked out by it.
+pub async fn advance(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(kind): Path<CaKind>,
+    query: MeantQuery,
+    form: Result<Json<Advance>, JsonRejection>,
+) -> Result<Json<Authority>, Refused> {
+    let query = read_query(query)?;
+    let Json(form) = form.map_err(|rejection| bad_form(&rejection))?;
+    let Target { tenant, actor, .. } = target(&app, query, caller).await?;
+    let ground = ground(&app, tenant, kind).await?;
+    let except = form.except.into_iter().collect();
+    step(&app, tenant, actor, kind, Edit::AdvanceAuthority { kind, except, ground }).await
+}
+
+/// Certificates are taken back.
+pub async fn revoke(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    query: MeantQuery,
+    form: Result<Json<NewRevocation>, JsonRejection>,
+) -> Result<Json<Revocations>, Refused> {
+    let query = read_query(query)?;
+    let Json(form) = form.map_err(|rejection| bad_form(&rejection))?;
+    let Target { tenant, actor, .. } = target(&app, query, caller).await?;
+    let what = form.what.into_iter().collect();
+    let edit = Edit::RevokeCertificates { kind: form.kind, what, until: last_end(form.kind) };
+    match app.desk.edit(Some(tenant), edit, actor).await? {
+        Answer::CertificatesRevoked(revoked) => Ok(Json(Revocations { revoked })),
+        _ => Err(Code::Internal.into()),
+    }
+}
+
+/// No certificate that exists now lives longer.
+fn last_end(kind: CaKind) -> Timestamp {
+    wall()
+        + match kind {
+            CaKind::User => limits::USER_LIFE_MAX,
+            CaKind::Host => limits::HOST_LIFE,
+        }
+}
+
+async fn stepped(
+    app: &App,
+    caller: Caller,
+    query: MeantQuery,
+    kind: CaKind,
+    edit: Edit,
+) -> Result<Json<Authority>, Refused> {
+    let Target { tenant, actor, .. } = target(app, read_query(query)?, caller).await?;
+    step(app, tenant, actor, kind, edit).await
+}
+
+async fn step(
+    app: &App,
+    tenant: TenantId,
+    actor: Actor,
+    kind: CaKind,
+    edit: Edit,
+) -> Result<Json<Authority>, Refused> {
+    app.desk.edit(Some(tenant), edit, actor).await?;
+    // The key that signs now is opened, and one that was erased is forgotten.
+    let key = app.desk.read(move |control| SigningKey::of(whole(control, tenant)?, kind));
+    app.signing.open(&key.await??).await?;
+    authority(app, tenant, kind).await?.map(Json).ok_or_else(|| Code::Internal.into())
+}
+
+fn whole(control: &Control, tenant: TenantId) -> Result<&Directory, Refusal> {
+    control.directory(tenant).ok_or_else(|| Code::TenantNotFound.into())
+}
+
+/// What a rotation's gates look at. No host installs keys by itself yet, so none is waited for; certificates are.
+async fn ground(app: &App, tenant: TenantId, kind: CaKind) -> Result<Ground, Refusal> {
+    let devices = app.desk.read(move |control| {
+        let active = whole(control, tenant)?.devices().filter(|device| device.standing == Standing::Active);
+        Ok::<_, Refusal>(active.map(|device| (device.id, Verifier::default())).collect())
+    });
+    let until = app.store.certificates_until(tenant, kind, wall()).await;
+    Ok(Ground { devices: devices.await??, certificates_until: until.map_err(|e| unavailable(&e))? })
+}
+
+/// An authority as it is now; `None` until it is founded.
+async fn authority(app: &App, tenant: TenantId, kind: CaKind) -> Result<Option<Authority>, Refusal> {
+    let ground = ground(app, tenant, kind).await?;
+    let of = CertificatesOf::Kind(kind);
+    let living = app.store.living_certificates(tenant, of, wall()).await.map_err(|e| unavailable(&e))?.len();
+    let form = app.desk.read(move |control| {
+        let directory = whole(control, tenant)?;
+        Ok::<_, Refusal>(form(directory, kind, &ground, living))
+    });
+    form.await?
+}
+
+fn form(directory: &Directory, kind: CaKind, ground: &Ground, living: usize) -> Option<Authority> {
+    let rotation = &directory.authority(kind)?.rotation;
+    let signs = rotation.signs();
+    let key = |key: &control::AuthorityKey| AuthorityKey {
+        generation: key.generation.0,
+        public_key: key.public,
+        signs: key.generation == signs,
+        created_at: key.created_at,
+    };
+    let missing = rotation.missing(ground, wall());
+    Some(Authority {
+        kind,
+        state: match rotation.phase {
+            Phase::Standby => "standby",
+            Phase::Rollback => "rollback",
+            Phase::Init | Phase::UpdateClients | Phase::UpdateServers => "in_progress",
+        }
+        .into(),
+        phase: rotation.phase.to_string(),
+        since: rotation.since,
+        keys: directory.trusted_keys(kind).map(key).collect(),
+        living,
+        missing: missing.iter().map(|m| directory.missing_text(m)).collect(),
+    })
+}
+
+/// Takes back every certificate that a device asked for: it was removed.
+pub async fn revoke_of_device(
+    app: &App,
+    tenant: TenantId,
+    device: DeviceId,
+    actor: &Actor,
+) -> Result<(), Refusal> {
+    let living = app.store.living_certificates(tenant, CertificatesOf::Device(device), wall()).await;
+    let living = living.map_err(|e| unavailable(&e))?;
+    for kind in CaKind::ALL {
+        let of_kind = living.iter().filter(|row| row.kind == kind);
+        let what: BTreeSet<_> = of_kind.clone().map(|row| model::Revoked::Serial(row.serial)).collect();
+        let Some(until) = of_kind.map(|row| row.valid_until).max() else { continue };
+        let edit = Edit::RevokeCertificates { kind, what, until };
+        app.desk.edit(Some(tenant), edit, actor.clone()).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! The tenants' keys: sealed in the store, open in memory. Knows no directory and signs nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ca::{CaSecret, KeyName};
+use control::{Commit, Loaded, NewKey};
+use model::{AnchorSecret, TenantId};
+use store::Sealed;
+
+use crate::report;
+use crate::seal::{SealError, Sealer};
+
+/// Seals and opens anchors and the keys of SSH authorities. Clones share the master key.
+#[derive(Clone)]
+pub struct Keys {
+    sealer: Arc<Sealer>,
+}
+
+impl Keys {
+    /// With the master key of the process.
+    pub fn new(sealer: Sealer) -> Self {
+        Self { sealer: Arc::new(sealer) }
+    }
+
+    /// Seals what a commit makes.
+    pub fn seal(&self, commit: &Commit) -> Result<Sealed, SealError> {
+        let anchor = commit.new_anchor.as_ref();
+        let anchor = anchor.map(|anchor| self.sealer.seal(&of_anchor(commit.tenant), &*anchor.expose_seed()));
+        let key = |NewKey { kind, generation, secret }: &NewKey| {
+            let key = KeyName { tenant: commit.tenant, kind: *kind, generation: *generation };
+            self.sealer.seal(&of_authority(key), &*secret.expose_seed())
+        };
+        Ok(Sealed {
+            anchor: anchor.transpose()?,
+            keys: commit.new_keys.iter().map(key).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Opens an anchor; `None`, and an error in the log, if it does not open.
+    pub fn open_anchor(&self, tenant: TenantId, sealed: &[u8]) -> Option<AnchorSecret> {
+        let seed = self.open(&of_anchor(tenant), sealed).map_err(|error| {
+            tracing::error!(%tenant, error = %report::chain(&error), "an anchor does not unseal");
+        });
+        Some(AnchorSecret::from_seed(seed.ok()?))
+    }
+
+    /// Opens all anchors that do.
+    pub fn open_anchors(&self, loaded: &Loaded) -> BTreeMap<TenantId, AnchorSecret> {
+        let one = |rows: &control::TenantRows| {
+            let id = rows.tenant.id;
+            self.open_anchor(id, &rows.sealed_anchor).map(|anchor| (id, anchor))
+        };
+        loaded.tenants.iter().filter_map(one).collect()
+    }
+
+    /// Opens the key of an SSH authority.
+    pub fn open_authority(&self, key: KeyName, sealed: &[u8]) -> Result<CaSecret, SealError> {
+        self.open(&of_authority(key), sealed).map(CaSecret::from_seed)
+    }
+
+    fn open(&self, purpose: &str, sealed: &[u8]) -> Result<[u8; 32], SealError> {
+        let plain = self.sealer.unseal(purpose, sealed)?;
+        plain.as_slice().try_into().map_err(|_| SealError::Wrong(purpose.into()))
+    }
+}
+
+fn of_anchor(tenant: TenantId) -> String {
+    format!("anchor {tenant}")
+}
+
+fn of_authority(key: KeyName) -> String {
+    format!("ssh authority {key}")
+}

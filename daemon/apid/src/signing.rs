@@ -1,0 +1,210 @@
+//! Signing certificates: serial, signature, record with its audit entry, and only then the certificate. Who may have which,
+//! its callers decide; the signer's own caps hold all the same.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Write as _;
+use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ca::profile::Basis;
+use ca::{Caps, KeyGeneration, KeyName, KeyRing, LogLine, Order, Signer as _, SignerLog, Subject};
+use control::{Actor, AuditEntry, Directory};
+use model::id::UserId;
+use model::{CaKey, CaKind, Code, DeviceId, Epoch, Label, Refusal, SshSerial};
+use store::{CertificateRow, RecordError, Store};
+
+use crate::clock::Clock;
+use crate::keys::Keys;
+use crate::report;
+
+/// What the signer did, one line each: its own record, beside the database's.
+const LOG_FILE: &str = "signer.log";
+/// Serials that are reserved at once: a start or a crash loses so many of 2^47.
+const SERIALS_AT_ONCE: u32 = 256;
+
+/// The signer's own log: appended to, never read.
+struct LogFile(File);
+
+impl SignerLog for LogFile {
+    fn note(&mut self, line: &LogLine) -> Result<(), String> {
+        self.0.write_all(format!("{line}\n").as_bytes()).map_err(|e| e.to_string())
+    }
+}
+
+/// Which key is to sign, and what the directory says of it.
+#[derive(Debug, Clone)]
+pub struct SigningKey {
+    name: KeyName,
+    public: CaKey,
+    /// The authority's keys that are still needed; others are forgotten.
+    trusted: BTreeSet<KeyGeneration>,
+}
+
+impl SigningKey {
+    /// The key that signs for an authority now.
+    pub fn of(directory: &Directory, kind: CaKind) -> Result<Self, Refusal> {
+        let absent =
+            || Refusal::new(Code::StoreUnavailable, format!("the {kind} authority is not founded yet"));
+        let key = directory.signing_key(kind).ok_or_else(absent)?;
+        Ok(Self {
+            name: KeyName { tenant: directory.tenant().id, kind, generation: key.generation },
+            public: key.public,
+            trusted: directory.trusted_keys(kind).map(|key| key.generation).collect(),
+        })
+    }
+}
+
+/// A certificate that somebody may have.
+pub struct Wish {
+    /// The key that is to sign.
+    pub key: SigningKey,
+    /// The tenant's name.
+    pub tenant: Label,
+    /// The key that is certified.
+    pub subject: Subject,
+    /// The person that it is for; `None` for a host.
+    pub user: Option<UserId>,
+    /// The device that proved itself.
+    pub device: DeviceId,
+    /// Who asks.
+    pub actor: Actor,
+}
+
+/// A certificate that was recorded.
+#[derive(Debug, Clone)]
+pub struct Issued {
+    /// One line of OpenSSH.
+    pub certificate: String,
+    /// As it was recorded.
+    pub row: CertificateRow,
+}
+
+/// Serials that are this process's alone.
+#[derive(Default)]
+struct Serials {
+    epoch: Epoch,
+    left: Range<u64>,
+}
+
+/// The way to signatures. Clones share the keys.
+#[derive(Clone)]
+pub struct Signing {
+    ring: Arc<Mutex<KeyRing<LogFile>>>,
+    serials: Arc<tokio::sync::Mutex<Serials>>,
+    store: Store,
+    keys: Keys,
+    clock: Clock,
+}
+
+impl Signing {
+    /// A signer without open keys: each is opened when it is needed first.
+    pub fn start(state_dir: &Path, store: Store, keys: Keys, clock: Clock) -> anyhow::Result<Self> {
+        use anyhow::Context as _;
+        let path = state_dir.join(LOG_FILE);
+        let file = File::options().append(true).create(true).mode(0o600).open(&path);
+        let log =
+            LogFile(file.with_context(|| format!("the signer's log {} cannot be used", path.display()))?);
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).context("the kernel has no random bytes")?;
+        let ring = Arc::new(Mutex::new(KeyRing::new(Caps::default(), seed, log)));
+        Ok(Self { ring, serials: Arc::default(), store, keys, clock })
+    }
+
+    /// Makes a certificate; `order` says what is in it.
+    pub async fn issue(
+        &self,
+        wish: Wish,
+        order: impl FnOnce(Basis) -> Result<Order, Refusal>,
+    ) -> Result<Issued, Refusal> {
+        self.open(&wish.key).await?;
+        let Wish { key, tenant, subject, user, device, actor } = wish;
+        let serial = self.serial().await?;
+        let order = order(Basis { key: key.name, tenant, serial, subject })?;
+        let now = self.clock.now();
+        let certificate = self.ring().sign(&order, now)?.openssh;
+        let row = CertificateRow {
+            tenant: key.name.tenant,
+            kind: key.name.kind,
+            serial,
+            generation: key.name.generation,
+            id: order.id(),
+            fingerprint: order.subject.fingerprint(),
+            principals: order.holder.principals(),
+            user,
+            device,
+            issued_at: now.wall,
+            valid_from: order.valid_from,
+            valid_until: order.valid_until,
+            revoked_at: None,
+        };
+        let entry = AuditEntry {
+            at: now.wall,
+            tenant: Some(row.tenant),
+            actor,
+            action: "certificate.issue".into(),
+            target: row.id.to_string(),
+            refused: None,
+            detail: format!("{} {serial} on {device} until {}", row.kind, row.valid_until),
+        };
+        match self.store.record_certificate(&row, &entry).await {
+            Ok(()) => Ok(Issued { certificate, row }),
+            Err(RecordError::Withdrawn) => Err(Refusal::new(
+                Code::Conflict,
+                "the device, the person or the key changed meanwhile: the certificate is void",
+            )),
+            Err(error @ RecordError::Database(_)) => Err(unavailable(&error)),
+        }
+    }
+
+    /// Opens a key, unless it is open; forgets the authority's keys that nobody trusts any more.
+    ///
+    /// # Errors
+    /// `signer-sealed`: it does not unseal. `store-unavailable`: it cannot be read.
+    pub async fn open(&self, key: &SigningKey) -> Result<(), Refusal> {
+        let name = key.name;
+        {
+            let mut ring = self.ring();
+            ring.keep(|open| {
+                (open.tenant, open.kind) != (name.tenant, name.kind) || key.trusted.contains(&open.generation)
+            });
+            if ring.public(name) == Some(key.public) {
+                return Ok(());
+            }
+        }
+        let sealed = self.store.sealed_key(name.tenant, name.kind, name.generation).await;
+        let sealed = sealed.map_err(|e| unavailable(&e))?;
+        let sealed = sealed.ok_or_else(|| Refusal::new(Code::Conflict, format!("key {name} was erased")))?;
+        let secret = self.keys.open_authority(name, &sealed).map_err(|error| {
+            tracing::error!(key = %name, error = %report::chain(&error), "an SSH authority's key does not unseal");
+            Refusal::new(Code::SignerSealed, error.to_string())
+        })?;
+        if secret.public() != key.public {
+            return Err(Refusal::new(Code::Internal, format!("key {name} is not the one that is trusted")));
+        }
+        self.ring().open(name, &secret)
+    }
+
+    async fn serial(&self) -> Result<SshSerial, Refusal> {
+        let mut serials = self.serials.lock().await;
+        if serials.left.is_empty() {
+            let reserved = self.store.reserve_serials(SERIALS_AT_ONCE).await.map_err(|e| unavailable(&e))?;
+            (serials.epoch, serials.left) = reserved;
+        }
+        let counter = serials.left.next().ok_or(Code::Internal)?;
+        SshSerial::new(serials.epoch, counter)
+            .ok_or_else(|| Refusal::new(Code::QuotaReached, "no serial is left"))
+    }
+
+    /// Signing takes microseconds, so whoever holds the ring holds it without waiting for anything else.
+    fn ring(&self) -> MutexGuard<'_, KeyRing<LogFile>> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn unavailable(error: &(dyn std::error::Error + 'static)) -> Refusal {
+    tracing::error!(error = %report::chain(error), "store is unavailable");
+    Refusal::new(Code::StoreUnavailable, error.to_string())
+}

@@ -1,0 +1,206 @@
+//! The SSH authorities of a tenant: founding, rotating, revoking. When a step is safe, `ca::rotation` says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use ca::{CaSecret, Ground, KeyGeneration, Missing, Rotation, StepRefused};
+use model::{CaKey, CaKind, Code, DeviceId, Refusal, Revoked, Timestamp};
+
+use super::{Decision, Directory, Grounds, refuse};
+use crate::edit::Answer;
+use crate::limits::REVOCATIONS_MAX;
+use crate::rows::Fact;
+use crate::ssh::{Authority, AuthorityKey, NewKey, Revocation, SshFact};
+
+/// A revocation stays listed for so long after the last certificate that it names: clocks of hosts differ.
+const LISTED_AFTER: Duration = Duration::from_secs(24 * 3600);
+/// A refusal names so many of those who are missing, and counts the others: `warren ca status` has them all.
+const MISSING_NAMED_MAX: usize = 5;
+
+/// The authorities, with indices.
+#[derive(Default)]
+pub(super) struct Authorities {
+    rows: BTreeMap<CaKind, Authority>,
+    keys: BTreeMap<(CaKind, KeyGeneration), AuthorityKey>,
+    revocations: BTreeMap<(CaKind, Revoked), Revocation>,
+}
+
+impl Authorities {
+    pub(super) fn take(&mut self, fact: SshFact) {
+        match fact {
+            SshFact::Authority(row) => {
+                self.rows.insert(row.rotation.kind, row);
+            }
+            SshFact::Key(row) => {
+                self.keys.insert((row.kind, row.generation), row);
+            }
+            SshFact::Revocation(row) => {
+                self.revocations.insert((row.kind, row.what.clone()), row);
+            }
+            SshFact::RevocationGone { kind, what } => {
+                self.revocations.remove(&(kind, what));
+            }
+        }
+    }
+}
+
+impl Directory {
+    /// One of the authorities, once they were founded.
+    pub fn authority(&self, kind: CaKind) -> Option<&Authority> {
+        self.authorities.rows.get(&kind)
+    }
+
+    /// The keys of an authority that are trusted now, oldest first.
+    pub fn trusted_keys(&self, kind: CaKind) -> impl Iterator<Item = &AuthorityKey> {
+        let trusted = self.authority(kind).map(|a| a.rotation.trusted()).unwrap_or_default();
+        trusted.into_iter().filter_map(move |generation| self.authorities.keys.get(&(kind, generation)))
+    }
+
+    /// The key that signs for an authority now.
+    pub fn signing_key(&self, kind: CaKind) -> Option<&AuthorityKey> {
+        let generation = self.authority(kind)?.rotation.signs();
+        self.authorities.keys.get(&(kind, generation))
+    }
+
+    /// What is revoked, in a fixed order.
+    pub fn revocations(&self) -> impl Iterator<Item = &Revocation> {
+        self.authorities.revocations.values()
+    }
+
+    pub(super) fn found_authorities(&self, grounds: &mut Grounds<'_>) -> Decision {
+        let missing = CaKind::ALL.into_iter().filter(|kind| self.authority(*kind).is_none());
+        let (facts, new_keys) = found(missing, grounds);
+        Decision { new_keys, ..Decision::new(facts, Answer::AuthoritiesFounded) }
+    }
+
+    pub(super) fn rotate_authority(
+        &self,
+        kind: CaKind,
+        grounds: &mut Grounds<'_>,
+    ) -> Result<Decision, Refusal> {
+        let mut authority = self.founded(kind)?.clone();
+        let generation = KeyGeneration(authority.keys_made + 1);
+        authority.rotation.rotate(generation, grounds.now).map_err(|e| self.step_refused(kind, &e))?;
+        authority.keys_made = generation.0;
+        let (key, secret) = new_key(kind, generation, grounds);
+        let facts = vec![ssh(SshFact::Key(key)), ssh(SshFact::Authority(authority.clone()))];
+        Ok(Decision { new_keys: vec![secret], ..Decision::new(facts, Answer::Authority(authority)) })
+    }
+
+    pub(super) fn advance_authority(
+        &self,
+        kind: CaKind,
+        except: &BTreeSet<DeviceId>,
+        ground: &Ground,
+        now: Timestamp,
+    ) -> Result<Decision, Refusal> {
+        let mut authority = self.founded(kind)?.clone();
+        authority.rotation.exempt.extend(except);
+        let forgotten = authority.rotation.advance(ground, now).map_err(|e| self.step_refused(kind, &e))?;
+        let key = forgotten.and_then(|generation| self.authorities.keys.get(&(kind, generation)));
+        let erased = key.map(|key| AuthorityKey { erased_at: Some(now), ..key.clone() });
+        let facts = erased.map(SshFact::Key).into_iter().chain([SshFact::Authority(authority.clone())]);
+        Ok(Decision::new(facts.map(ssh).collect(), Answer::Authority(authority)))
+    }
+
+    pub(super) fn roll_back_authority(&self, kind: CaKind, now: Timestamp) -> Result<Decision, Refusal> {
+        let mut authority = self.founded(kind)?.clone();
+        authority.rotation.rollback(now).map_err(|e| self.step_refused(kind, &e))?;
+        let facts = vec![ssh(SshFact::Authority(authority.clone()))];
+        Ok(Decision::new(facts, Answer::Authority(authority)))
+    }
+
+    pub(super) fn revoke_certificates(
+        &self,
+        kind: CaKind,
+        what: &BTreeSet<Revoked>,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<Decision, Refusal> {
+        let stays = |what: &Revoked| {
+            let known = self.authorities.revocations.get(&(kind, what.clone()));
+            known.is_some_and(|known| known.until >= until)
+        };
+        let fresh: Vec<&Revoked> = what.iter().filter(|what| !stays(what)).collect();
+        if self.authorities.revocations.len() + fresh.len() > REVOCATIONS_MAX {
+            return refuse(Code::QuotaReached, format!("{REVOCATIONS_MAX} certificates are revoked"));
+        }
+        let row = |what: &Revoked| Revocation { kind, what: what.clone(), revoked_at: now, until };
+        let facts: Vec<Fact> = fresh.into_iter().map(|what| ssh(SshFact::Revocation(row(what)))).collect();
+        let count = facts.len();
+        Ok(Decision::new(facts, Answer::CertificatesRevoked(count)))
+    }
+
+    pub(super) fn prune_revocations(&self, now: Timestamp) -> Decision {
+        let over = self.revocations().filter(|row| row.until + LISTED_AFTER < now);
+        let gone = over.map(|row| SshFact::RevocationGone { kind: row.kind, what: row.what.clone() });
+        let facts: Vec<Fact> = gone.map(ssh).collect();
+        let count = facts.len();
+        Decision::new(facts, Answer::RevocationsPruned(count))
+    }
+
+    fn founded(&self, kind: CaKind) -> Result<&Authority, Refusal> {
+        let absent =
+            || Refusal::new(Code::StoreUnavailable, format!("the {kind} authority is not founded yet"));
+        self.authority(kind).ok_or_else(absent)
+    }
+
+    fn step_refused(&self, kind: CaKind, why: &StepRefused) -> Refusal {
+        match why {
+            StepRefused::Idle => {
+                Refusal::new(Code::RotationIdle, format!("the {kind} authority is in standby"))
+            }
+            StepRefused::UnderWay => {
+                Refusal::new(Code::RotationUnderWay, format!("the {kind} authority rotates already"))
+            }
+            StepRefused::Missing(missing) => {
+                let named = missing.iter().take(MISSING_NAMED_MAX).map(|m| self.missing_text(m));
+                let named = named.collect::<Vec<_>>().join(", ");
+                let more = missing.len().saturating_sub(MISSING_NAMED_MAX);
+                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                Refusal::new(Code::RotationBlocked, format!("{named}{more}"))
+            }
+        }
+    }
+
+    /// Who or what a rotation waits for, for people.
+    pub fn missing_text(&self, missing: &Missing) -> String {
+        let name = |id: &DeviceId| self.device(*id).map_or_else(|| id.to_string(), |d| d.name.to_string());
+        match missing {
+            Missing::Trust { device, .. } => format!("{} does not trust the next key yet", name(device)),
+            Missing::HostCertificate { device, .. } => {
+                format!("{} still shows a certificate of the other key", name(device))
+            }
+            Missing::Certificates { until, .. } => {
+                format!("certificates of the other key live until {until}")
+            }
+        }
+    }
+}
+
+/// Authorities of these kinds, each with its first key.
+pub(super) fn found(
+    kinds: impl Iterator<Item = CaKind>,
+    grounds: &mut Grounds<'_>,
+) -> (Vec<Fact>, Vec<NewKey>) {
+    let (mut facts, mut new_keys) = (Vec::new(), Vec::new());
+    for kind in kinds {
+        let rotation = Rotation::first(kind, grounds.now);
+        let (key, secret) = new_key(kind, rotation.active, grounds);
+        facts.push(ssh(SshFact::Key(key)));
+        facts.push(ssh(SshFact::Authority(Authority { keys_made: rotation.active.0, rotation })));
+        new_keys.push(secret);
+    }
+    (facts, new_keys)
+}
+
+fn new_key(kind: CaKind, generation: KeyGeneration, grounds: &mut Grounds<'_>) -> (AuthorityKey, NewKey) {
+    let secret = CaSecret::from_seed(grounds.dice.bytes());
+    let public: CaKey = secret.public();
+    let key = AuthorityKey { kind, generation, public, created_at: grounds.now, erased_at: None };
+    (key, NewKey { kind, generation, secret })
+}
+
+const fn ssh(fact: SshFact) -> Fact {
+    Fact::Ssh(fact)
+}

@@ -1,0 +1,92 @@
+//! Forms about SSH: certificates of people, authorities and their rotations.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::DeviceId;
+use crate::ssh::{CaKey, CaKind, Revoked, SshSerial};
+use crate::time::Timestamp;
+use crate::vouch::SignedVouch;
+
+/// A person wants a certificate. Whose it is, the login says; on which device, the device says itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewCertificate {
+    /// One line of OpenSSH.
+    pub public_key: String,
+    /// The word of the device's agent that the key is on it.
+    pub vouch: SignedVouch,
+    /// How long; a working day if absent, or what the person's roles allow if that is less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub life_seconds: Option<u64>,
+}
+
+/// A person's certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IssuedCertificate {
+    /// One line of OpenSSH, for the file beside the key.
+    pub certificate: String,
+    /// Its number.
+    pub serial: SshSerial,
+    /// The one principal.
+    pub principal: String,
+    /// Until when it is valid.
+    pub valid_until: Timestamp,
+}
+
+/// An authority of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authority {
+    /// Whose certificates.
+    pub kind: CaKind,
+    /// `standby`, `in_progress` or `rollback`.
+    pub state: String,
+    /// `standby`, `init`, `update_clients`, `update_servers` or `rollback`.
+    pub phase: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// The keys that are trusted, oldest first.
+    pub keys: Vec<AuthorityKey>,
+    /// Certificates that live and were not revoked.
+    pub living: usize,
+    /// Who or what the next step waits for. Empty: it can be taken.
+    pub missing: Vec<String>,
+}
+
+/// A key of an authority.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthorityKey {
+    /// The first is 1.
+    pub generation: u32,
+    /// One line of OpenSSH.
+    pub public_key: CaKey,
+    /// Whether it signs now.
+    pub signs: bool,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// A rotation is to go on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Advance {
+    /// Devices that nobody waits for in this rotation.
+    #[serde(default)]
+    pub except: Vec<DeviceId>,
+}
+
+/// Certificates are to be taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewRevocation {
+    /// Of which authority.
+    pub kind: CaKind,
+    /// Which.
+    pub what: Vec<Revoked>,
+}
+
+/// What was taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revocations {
+    /// How many revocations are new.
+    pub revoked: usize,
+}
