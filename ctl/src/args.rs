@@ -367,6 +367,12 @@ pub enum Ca {
         #[arg(long = "type", value_name = "TYPE")]
         kind: CaKind,
     },
+    /// What is revoked, on standard output: for RevokedKeys of sshd, to be put in place whole.
+    Krl {
+        /// user or host.
+        #[arg(long = "type", value_name = "TYPE")]
+        kind: CaKind,
+    },
     /// Take certificates back.
     Revoke {
         /// user or host.

@@ -1,7 +1,9 @@
 //! `warren ca`.
 
+use std::io::Write as _;
+
 use model::CaKind;
-use model::api::ssh::{Advance, Authority, NewRevocation, Revocations};
+use model::api::ssh::{Advance, Authority, NewRevocation, RevocationList, Revocations};
 
 use crate::admin::Admin;
 use crate::args::Ca as Command;
@@ -44,6 +46,10 @@ pub(super) async fn run(admin: &Admin, command: &Command, output: &Output) -> Re
             stepped(&step(admin, *kind, "advance", &form).await?, output);
         }
         Command::Rollback { kind } => stepped(&step(admin, *kind, "rollback", &()).await?, output),
+        Command::Krl { kind } => {
+            let path = format!("/api/v1/ssh/authorities/{kind}/revoked");
+            list(&admin.get(&admin.of_tenant(&path)).await?, output)?;
+        }
         Command::Revoke { kind, what, yes } => {
             super::confirm(&format!("Take back {} of the {kind} authority?", listed(what)), *yes)?;
             let form = NewRevocation { kind: *kind, what: what.clone() };
@@ -72,6 +78,21 @@ fn stepped(authority: &Authority, output: &Output) {
     }
     output.say(format!("the {} authority is in {}", authority.kind, authority.phase));
     notes(std::slice::from_ref(authority)).iter().for_each(|note| output.say(note));
+}
+
+/// The bytes alone, so that they can go into a file.
+fn list(list: &RevocationList, output: &Output) -> Result<(), Failure> {
+    if output.json() {
+        output.object(list);
+        return Ok(());
+    }
+    let bytes = list.bytes().ok_or_else(|| Failure::bug("the server's list cannot be read"))?;
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(&bytes).and_then(|()| out.flush());
+    written.map_err(|e| {
+        let hint = "write it to a file and put that in place: sshd takes no half of a list";
+        Failure::new(Exit::Refused, "output-closed", format!("the list cannot be written: {e}"), hint)
+    })
 }
 
 /// What hosts are to trust, and whom a rotation waits for.

@@ -80,6 +80,7 @@ pub fn router(app: App) -> Router {
         .route("/api/v1/devices/{device}", get(devices::show))
         .route("/api/v1/dns", get(dns::list))
         .route("/api/v1/ssh/authorities", get(ssh::list))
+        .route("/api/v1/ssh/authorities/{kind}/revoked", get(ssh::revoked))
         .route("/api/v1/ssh/certificates", post(ssh::issue))
         .route_layer(from_fn(auth::require_viewer));
     let administrators = Router::new()

@@ -12,7 +12,8 @@ use ca::{Ground, Phase, Subject, Verifier, limits};
 use control::{Actor, Answer, AuditEntry, Control, Directory, Edit};
 use model::api::Page;
 use model::api::ssh::{
-    Advance, Authority, AuthorityKey, IssuedCertificate, NewCertificate, NewRevocation, Revocations,
+    Advance, Authority, AuthorityKey, IssuedCertificate, NewCertificate, NewRevocation, RevocationList,
+    Revocations,
 };
 use model::vouch::{SignedVouch, key_digest};
 use model::{CaKind, Code, DeviceId, Refusal, SshIdentity, Standing, TenantId, Timestamp};
@@ -190,6 +191,23 @@ pub async fn revoke(
         Answer::CertificatesRevoked(revoked) => Ok(Json(Revocations { revoked })),
         _ => Err(Code::Internal.into()),
     }
+}
+
+/// What is revoked, as sshd reads it.
+pub async fn revoked(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(kind): Path<CaKind>,
+    query: MeantQuery,
+) -> Result<Json<RevocationList>, Refused> {
+    let query = read_query(query)?;
+    let list = app.desk.read(move |control| {
+        let directory = meant(control, &query, &caller)?;
+        let entries = directory.revocations().filter(|row| row.kind == kind).count();
+        Ok::<_, Refusal>((directory.revocation_list(kind), entries))
+    });
+    let (list, entries) = list.await??;
+    Ok(Json(RevocationList::new(kind, list.version, entries, &list.to_bytes(wall()))))
 }
 
 /// No certificate that exists now lives longer.

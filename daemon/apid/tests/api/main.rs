@@ -75,6 +75,7 @@ async fn nobody_gets_in_without_a_name() {
         (Method::POST, "/api/v1/dns"),
         (Method::POST, "/api/v1/dns/remove"),
         (Method::GET, "/api/v1/ssh/authorities"),
+        (Method::GET, "/api/v1/ssh/authorities/user/revoked"),
         (Method::POST, "/api/v1/ssh/certificates"),
         (Method::POST, "/api/v1/ssh/authorities/user/rotate"),
         (Method::POST, "/api/v1/ssh/authorities/user/advance"),

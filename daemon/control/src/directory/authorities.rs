@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use ca::{CaSecret, Ground, KeyGeneration, Missing, Rotation, StepRefused};
+use ca::{CaSecret, Ground, KeyGeneration, Missing, OfAuthority, RevocationList, Rotation, StepRefused};
 use model::{CaKey, CaKind, Code, DeviceId, Refusal, Revoked, Timestamp};
 
 use super::{Decision, Directory, Grounds, refuse};
@@ -65,6 +65,21 @@ impl Directory {
     /// What is revoked, in a fixed order.
     pub fn revocations(&self) -> impl Iterator<Item = &Revocation> {
         self.authorities.revocations.values()
+    }
+
+    /// What is revoked of one authority, as hosts read it.
+    pub fn revocation_list(&self, kind: CaKind) -> RevocationList {
+        let mut of = OfAuthority::default();
+        for row in self.revocations().filter(|row| row.kind == kind) {
+            match &row.what {
+                Revoked::Serial(serial) => drop(of.serials.insert(serial.number())),
+                Revoked::Id(id) => drop(of.key_ids.insert(id.to_string())),
+            }
+        }
+        // Whichever of its keys signed: serials are unique among all, and ids are meant of all.
+        let keys = self.trusted_keys(kind).map(|key| (key.public.wire(), of.clone()));
+        let version = u64::from(self.version.epoch.0) << 32 | self.version.generation.0;
+        RevocationList { version, authorities: keys.collect(), keys: BTreeSet::new() }
     }
 
     pub(super) fn found_authorities(&self, grounds: &mut Grounds<'_>) -> Decision {

@@ -1,5 +1,7 @@
 //! Forms about SSH: certificates of people, authorities and their rotations.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use crate::id::DeviceId;
@@ -89,4 +91,29 @@ pub struct NewRevocation {
 pub struct Revocations {
     /// How many revocations are new.
     pub revoked: usize,
+}
+
+/// What is revoked of one authority, as sshd reads it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevocationList {
+    /// Of which authority.
+    pub kind: CaKind,
+    /// Grows with every change of the tenant.
+    pub version: u64,
+    /// How many entries it has.
+    pub entries: usize,
+    /// The list in base64.
+    krl: String,
+}
+
+impl RevocationList {
+    /// A list of these bytes.
+    pub fn new(kind: CaKind, version: u64, entries: usize, bytes: &[u8]) -> Self {
+        Self { kind, version, entries, krl: STANDARD.encode(bytes) }
+    }
+
+    /// The bytes; `None` if what came is none.
+    pub fn bytes(&self) -> Option<Vec<u8>> {
+        STANDARD.decode(&self.krl).ok()
+    }
 }
