@@ -9,8 +9,9 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ca::limits::{HOLDER_BURST, HOLDER_PER_SECOND, HOLDERS_KEPT_MAX};
 use ca::profile::Basis;
-use ca::{Caps, KeyGeneration, KeyName, KeyRing, LogLine, Order, Signer as _, SignerLog, Subject};
+use ca::{Caps, KeyGeneration, KeyName, KeyRing, LogLine, Order, Paces, Signer as _, SignerLog, Subject};
 use control::{Actor, AuditEntry, Directory};
 use model::id::UserId;
 use model::{CaKey, CaKind, Code, DeviceId, Epoch, Label, Refusal, SshSerial};
@@ -82,6 +83,13 @@ pub struct Issued {
     pub row: CertificateRow,
 }
 
+/// Who has a pace of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Holder {
+    Person(UserId),
+    Host(DeviceId),
+}
+
 /// Serials that are this process's alone.
 #[derive(Default)]
 struct Serials {
@@ -94,6 +102,7 @@ struct Serials {
 pub struct Signing {
     ring: Arc<Mutex<KeyRing<LogFile>>>,
     serials: Arc<tokio::sync::Mutex<Serials>>,
+    paces: Arc<Mutex<Paces<Holder>>>,
     store: Store,
     keys: Keys,
     clock: Clock,
@@ -110,7 +119,9 @@ impl Signing {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).context("the kernel has no random bytes")?;
         let ring = Arc::new(Mutex::new(KeyRing::new(Caps::default(), seed, log)));
-        Ok(Self { ring, serials: Arc::default(), store, keys, clock })
+        let paces = Paces::new(HOLDER_PER_SECOND, HOLDER_BURST, HOLDERS_KEPT_MAX);
+        let paces = Arc::new(Mutex::new(paces));
+        Ok(Self { ring, serials: Arc::default(), paces, store, keys, clock })
     }
 
     /// Makes a certificate; `order` says what is in it.
@@ -119,6 +130,16 @@ impl Signing {
         wish: Wish,
         order: impl FnOnce(Basis) -> Result<Order, Refusal>,
     ) -> Result<Issued, Refusal> {
+        // Before anything is spent on it.
+        let holder = wish.user.map_or(Holder::Host(wish.device), Holder::Person);
+        let in_time =
+            self.paces.lock().unwrap_or_else(PoisonError::into_inner).take(holder, self.clock.now().mono);
+        if !in_time {
+            return Err(Refusal::new(
+                Code::RateLimited,
+                "too many certificates at once for one person or host",
+            ));
+        }
         self.open(&wish.key).await?;
         let Wish { key, tenant, subject, user, device, actor } = wish;
         let serial = self.serial().await?;

@@ -20,6 +20,7 @@ pub mod subject;
 
 pub use krl::{OfAuthority, RevocationList};
 pub use order::{Holder, KeyName, Order, Permit};
+pub use pace::Paces;
 pub use ring::KeyRing;
 pub use rotation::{Ground, KeyGeneration, Missing, Phase, Rotation, StepRefused, Verifier};
 pub use secret::CaSecret;

@@ -24,3 +24,9 @@ pub const SUBJECT_BYTES_MAX: usize = 4096;
 pub const PACE_BURST: u32 = 2_000;
 /// Signatures a second in the long run.
 pub const PACE_PER_SECOND: u32 = 200;
+/// Certificates that one person or host may ask for at once: every script of a fleet logs in after an outage.
+pub const HOLDER_BURST: u32 = 30;
+/// Certificates of one person or host a second in the long run.
+pub const HOLDER_PER_SECOND: u32 = 1;
+/// Persons and hosts whose pace is remembered: a bucket takes less than a hundred bytes.
+pub const HOLDERS_KEPT_MAX: usize = 20_000;

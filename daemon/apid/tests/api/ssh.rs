@@ -160,6 +160,14 @@ async fn a_person_on_a_device_gets_a_certificate_and_nobody_else_does() {
     assert_eq!((status, &problem["code"]), (403, &json!("person-unknown")));
     let (status, _) = post(&server, "/api/v1/ssh/certificates", None, form(&key, &good)).await;
     assert_eq!(status, 401);
+
+    let again = form(&key, &slow);
+    let mut answers = Vec::new();
+    while answers.len() < 200 && answers.last().is_none_or(|(status, _)| *status == 201) {
+        answers.push(code(&apid, &token, again.clone()).await);
+    }
+    let limited = (429, "rate-limited".to_owned());
+    assert_eq!(answers.last(), Some(&limited), "one person leaves the signer to the others");
 }
 
 #[tokio::test]
