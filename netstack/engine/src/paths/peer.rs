@@ -95,6 +95,8 @@ pub(super) struct Peer {
     session: Session,
     routes: BTreeMap<SocketAddr, Route>,
     over_relay: Route,
+    /// What `over_relay` was learnt of: another relay may do what this one does not.
+    asked_relay: Option<RelayId>,
     way: Way,
     way_since: Mono,
     traffic_at: Mono,
@@ -127,6 +129,7 @@ impl Peer {
             session,
             routes: BTreeMap::new(),
             over_relay: Route::new(CandidateKind::Seen),
+            asked_relay: None,
             way,
             way_since: now,
             traffic_at: now,
@@ -294,6 +297,7 @@ impl Peer {
     /// Does what is due.
     pub(super) fn advance(&mut self, around: &mut Around<'_>, wishes: &mut Vec<Wish>) {
         self.expire(around.now);
+        self.turn_to_relay(around);
         self.search_on(around, wishes);
         self.keep_asking(around, wishes);
         self.choose(around, wishes);
@@ -358,6 +362,18 @@ impl Peer {
         }
     }
 
+    /// What was learnt of one relay says nothing of the next, which carries hints that the one before may have lost.
+    fn turn_to_relay(&mut self, around: &Around<'_>) {
+        let relay = self.relay_now(around);
+        if relay.is_some() && self.asked_relay != relay {
+            if self.asked_relay.is_some() {
+                self.over_relay.forget();
+                self.hint_due |= self.is_busy(around.now);
+            }
+            self.asked_relay = relay;
+        }
+    }
+
     /// Pings what is in use, and what could be better.
     fn keep_asking(&mut self, around: &mut Around<'_>, wishes: &mut Vec<Wish>) {
         if !self.is_busy(around.now) {
@@ -379,6 +395,8 @@ impl Peer {
             && self.session.is_ready()
             && self.over_relay.next(RELAY_PING_INTERVAL) <= around.now
         {
+            // It may have missed our hint, or we its: then nobody understands the other's pings.
+            self.hint_due |= !self.over_relay.is_undoubted();
             let number = around.rng.next_u64();
             ping(&mut self.over_relay, None, relay, &mut self.session, around.now, number, wishes);
         }

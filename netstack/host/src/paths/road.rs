@@ -165,7 +165,8 @@ impl Road {
     pub(crate) fn nearest(&self, relays: &[RelayId]) {
         let mut ways = self.ways();
         ways.first = relays.first().copied();
-        for entry in ways.peers.values().filter(|entry| entry.way.is_none()) {
+        let unsteered = |entry: &&Entry| matches!(entry.way, None | Some(Way::ViaHub));
+        for entry in ways.peers.values().filter(unsteered) {
             entry.by(ways.first);
         }
     }
