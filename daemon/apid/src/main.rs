@@ -18,6 +18,7 @@ mod metrics;
 mod people;
 mod proxies;
 mod relay;
+mod relay_alone;
 mod report;
 mod seal;
 mod signing;
@@ -62,7 +63,7 @@ fn main() -> ExitCode {
         tracing::warn!(%error, "the limit of open files stays as it is: each link needs one");
     }
     match settings.role {
-        Role::Relay => service::run(relay::alone::serve(settings)),
+        Role::Relay => service::run(relay_alone::serve(settings)),
         Role::Server if settings.restored => service::run(restored(settings)),
         Role::Server => service::run(serve(settings)),
     }

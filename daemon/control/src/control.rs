@@ -23,8 +23,6 @@ use crate::presence::{HubPresence, Presence, Presences};
 use crate::publisher::Publisher;
 use crate::session::Session;
 
-pub(crate) use between::HintBudget;
-
 /// Everything that the server decides. Tell it what happened with [`Control::handle`], do what
 /// [`Control::poll_output`] wants until it wants nothing, and call [`Control::handle_timeout`] when
 /// [`Control::poll_timeout`] says.

@@ -9,6 +9,7 @@ pub mod edit;
 pub mod enrolment;
 pub mod event;
 mod half_open;
+mod hints;
 pub mod io;
 mod lanes;
 pub mod limits;

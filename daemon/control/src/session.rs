@@ -11,9 +11,9 @@ use model::wire::frame::{Attach, AttachHub, Hello, HubClaim, Welcome};
 use model::wire::{Channel, Remark, Transcript, VERSION};
 use model::{Code, DeviceId, Mono, NodeId, Nonce, PrivateKey, Refusal, Signature, TenantId};
 
-use crate::control::HintBudget;
 use crate::dice::Dice;
 use crate::directories::Directories;
+use crate::hints::HintBudget;
 use crate::link::Origin;
 
 /// What a node signs over, and what its proof of possession is checked with.

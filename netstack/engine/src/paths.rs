@@ -14,6 +14,7 @@
 //! address makes it a candidate and no more.
 
 mod address;
+mod budget;
 mod guess;
 mod local;
 mod packet;

@@ -31,7 +31,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::{Event, Input, Ledger, LedgerError, Node, NodeConfig, Output, Role};
+use engine::{Event, Input, Ledger, LedgerError, Node, NodeConfig, Output};
 use model::wire::{Frame, Remark};
 use model::{Endpoint, Refusal};
 use tokio::sync::Notify;
@@ -41,7 +41,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::files::{self, FileError, SECRET};
 use crate::hands::{Answer, Hands, HandsError, Task};
 use crate::host::{HostConfig, HostReport};
-use crate::paths::{self, Credentials, Road, Shell};
+use crate::paths::{self, Road, Shell};
 use crate::wireguard::Backend;
 
 use self::begin::{load, watch};
@@ -186,15 +186,8 @@ impl Driver {
         let changed = Arc::new(Notify::new());
         // Subscribed before the first look, so that nothing between the two is missed.
         let events = watch(&setup.host, &changed).await.map_err(DriveError::Events)?;
+        let paths = begin::paths(&setup).map(Box::new);
         let names = NamesTask::start(names_port, setup.names, &setup.host.resolver.file, &setup.seed)?;
-        let paths = match setup.node.role {
-            Role::Device { ref identity, instance, .. } => {
-                let (identity, software) = (identity.clone(), setup.node.software.clone());
-                let credentials = Credentials { identity, instance, software };
-                Some(Box::new(Shell::start(&setup.host.interface, credentials, setup.maps_ports)))
-            }
-            Role::Hub { .. } => None,
-        };
         let road = paths.as_ref().map_or_else(Road::idle, |paths| paths.road());
         let (hands, host) = Hands::start(setup.host, road).await?;
         names.set_owner(host.resolver);

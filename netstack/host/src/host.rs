@@ -164,16 +164,13 @@ impl Host {
     /// As [`Self::open`], with the road on which our own engine's device is put.
     pub(crate) fn on(config: HostConfig, road: Road) -> Result<Self, HostError> {
         let links = Links::open().map_err(HostError::Netlink)?;
-        let firewall = match config.forwards {
-            true => Some(Firewall::open(&config.interface).map_err(HostError::Netlink)?),
-            false => None,
-        };
+        let firewall = config.forwards.then(|| Firewall::open(&config.interface));
+        let firewall = firewall.transpose().map_err(HostError::Netlink)?;
         let resolver = Resolver::new(&config.resolver, &config.interface, &config.state);
         let (engine, fallback) = choose(&config, &road)?;
         // A device is told where its peers are; a hub only ever hears it from them.
         let endpoints = Endpoints::open(config.forwards.then(|| config.state.join("endpoints")));
-        let pointed = Pointed::default();
-        let (resolver_problem, guests) = (None, BTreeSet::new());
+        let (pointed, resolver_problem, guests) = (Pointed::default(), None, BTreeSet::new());
         Ok(Self {
             config,
             links,

@@ -5,6 +5,7 @@ mod mapping;
 mod network;
 pub mod places;
 pub mod relay;
+pub mod report;
 mod road;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -24,10 +25,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::drive::{PathCounters, PathsReport, RelayReport};
 use crate::interface::InterfaceName;
 use crate::paths::network::Network;
 use crate::paths::places::{Bearer, Places};
+use crate::paths::report::{PathCounters, PathsReport, RelayReport};
 
 pub(crate) use self::road::Road;
 

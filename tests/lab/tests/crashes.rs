@@ -19,11 +19,20 @@ fn announce_lost_links(mesh: &Mesh) {
     }
 }
 
+/// Whether its packets to another device go to no server.
+fn is_direct(mesh: &Mesh, device: &str) -> bool {
+    let status = mesh.status(device);
+    let mut peers = status["peers"].as_array().into_iter().flatten().filter(|peer| peer["name"] != "hub");
+    peers.all(|peer| peer["path"].as_str().is_some_and(|path| path.starts_with("direct")))
+}
+
 #[test]
 fn without_apid_tunnels_names_and_repair_go_on() {
     let mesh = Mesh::new(&["alpha", "beta"]);
     mesh.enrol(["alpha", "beta"]);
     mesh.on("alpha").reaches("beta", SOON);
+    // Until then their packets cross the server's relay, which is a part of apid.
+    wait_for("a direct path", SOON, || ["alpha", "beta"].into_iter().all(|device| is_direct(&mesh, device)));
     announce_lost_links(&mesh);
     mesh.announce("netd", "drift");
 

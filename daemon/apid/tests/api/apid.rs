@@ -1,7 +1,7 @@
 //! A real `warren-apid` on SQLite in a directory of its own, and how it is asked.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -104,8 +104,15 @@ impl Drop for Apid {
     }
 }
 
+/// One that nobody has, over TCP or UDP.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port()
+    loop {
+        let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let at = tcp.local_addr().expect("bound");
+        if UdpSocket::bind(at).is_ok() {
+            return at.port();
+        }
+    }
 }
 
 pub(crate) async fn ask(

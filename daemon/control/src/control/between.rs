@@ -1,7 +1,5 @@
 //! What passes between devices of one tenant: hints, and who may send packets over the relay. Reads none of it.
 
-use std::time::Duration;
-
 use model::limits::{HINT_BYTES_MAX, RELAY_PASS_LIFE};
 use model::relay::RelayPass;
 use model::wire::{Hint, Hinted, Services};
@@ -10,29 +8,9 @@ use model::{DeviceId, NodeId, Now, Refusal, Signed, TenantId};
 use super::Control;
 use crate::directory::Share;
 use crate::io::Output;
-use crate::limits::{HINTS_PER_SECOND, HINTS_UNWRITTEN_MAX};
+use crate::limits::HINTS_UNWRITTEN_MAX;
 use crate::link::LinkId;
 use crate::session::{Session, Stage, out_of_place};
-
-/// How many hints a link may still send: as many as a second allows at once, then as they come back.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct HintBudget {
-    left: u32,
-    since: model::Mono,
-}
-
-impl HintBudget {
-    pub(crate) const fn new(now: model::Mono) -> Self {
-        Self { left: HINTS_PER_SECOND, since: now }
-    }
-
-    fn take(&mut self, now: model::Mono) -> bool {
-        if now.since(self.since) >= Duration::from_secs(1) {
-            *self = Self::new(now);
-        }
-        self.left.checked_sub(1).inspect(|left| self.left = *left).is_some()
-    }
-}
 
 impl Control {
     /// Gives a hint on, if its receiver is of the same tenant and attached here. Else it is lost, as over any network:

@@ -8,6 +8,8 @@
 //! ```
 //! In every state but direct the packets are relayed, or go through the hub where no relay carries them.
 
+mod look;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,12 +19,13 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::Rng as _;
 
 use super::address::{CandidateKind, Mapping, canonical, may_be_reached};
+use super::budget::Budget;
 use super::guess::guesses;
 use super::packet::{HintBody, HintPacket, Probe, ProbePacket, Tag};
 use super::route::{Route, better};
 use super::seal::HINT_NONCE_BYTES;
 use super::session::{Session, Worth};
-use super::{RelayId, Way, WhyNotDirect};
+use super::{RelayId, Way};
 
 /// Pings of one search, from its beginning: NATs open with the first, and answers come with the second.
 const SEEK_STEPS: [Duration; 7] = [
@@ -53,11 +56,6 @@ const HINT_INTERVAL: Duration = Duration::from_millis(200);
 const ROUTES_MAX: usize = 32;
 /// A peer that neither a direct path nor a relay reaches is left to the hub after so long.
 const HUB_AFTER: Duration = Duration::from_secs(3);
-
-/// Probes of a peer at once: a search over every candidate with its guesses. What a peer says makes us send no more.
-const BUDGET_MAX: u32 = 256;
-/// And afterwards, a second.
-const BUDGET_PER_SECOND: u32 = 16;
 
 /// What a peer wants done.
 #[derive(Debug, PartialEq, Eq)]
@@ -142,7 +140,7 @@ impl Peer {
             relay: None,
             mapping: None,
             guesses: Vec::new(),
-            budget: Budget { left: BUDGET_MAX, at: now },
+            budget: Budget::new(now),
             lost_since: None,
             counted: (0, 0),
         }
@@ -408,6 +406,12 @@ impl Peer {
         theirs.or_else(|| around.relays.first().copied())
     }
 
+    /// Whether a relay reaches the peer, as far as is known. A peer that says nothing of itself may be one that knows no
+    /// relays.
+    fn is_relayed(&self) -> bool {
+        self.session.is_ready() && self.over_relay.is_undoubted()
+    }
+
     fn choose(&mut self, around: &Around<'_>, wishes: &mut Vec<Wish>) {
         let now = around.now;
         let current = match self.way {
@@ -429,9 +433,7 @@ impl Peer {
         let direct = if self.is_busy(now) { better(&mut self.routes, current) } else { None };
         let way = match (direct, self.relay_now(around)) {
             (Some(address), _) => Way::Direct(address),
-            (None, Some(relay)) if self.over_relay.is_undoubted() || !self.session.is_ready() => {
-                Way::Relayed(relay)
-            }
+            (None, Some(relay)) if self.is_relayed() => Way::Relayed(relay),
             (None, relay) => {
                 let since = *self.lost_since.get_or_insert(now);
                 match relay {
@@ -441,7 +443,8 @@ impl Peer {
                 }
             }
         };
-        if direct.is_some() || (self.over_relay.is_undoubted() && self.relay_now(around).is_some()) {
+        let is_relayed = self.is_relayed() && self.relay_now(around).is_some();
+        if direct.is_some() || is_relayed || !self.is_busy(now) {
             self.lost_since = None;
         }
         if way != self.way {
@@ -467,61 +470,6 @@ impl Peer {
             around.rng.fill_bytes(&mut nonce);
             wishes.push(Wish::Hint(self.session.seal_hint(around.hint.clone(), nonce)));
         }
-    }
-
-    /// When [`Self::advance`] is due.
-    pub(super) fn deadline(&self, relays: &[RelayId], now: Mono) -> Option<Mono> {
-        let hint = self.hint_due.then(|| self.hint_sent.map_or(now, |(at, _)| at + HINT_INTERVAL));
-        let step = self.search.as_ref().and_then(|s| SEEK_STEPS.get(s.step).map(|step| s.since + *step));
-        let asked = self.routes.values().chain([&self.over_relay]).filter_map(Route::deadline);
-        let busy = self.is_busy(now);
-        let pings =
-            self.routes.iter().filter(|(_, route)| busy && route.is_trusted()).map(|(address, route)| {
-                let in_use = self.way == Way::Direct(*address);
-                route.next(if in_use { PING_INTERVAL } else { COMPARE_INTERVAL })
-            });
-        let asks_relay = !relays.is_empty() && self.session.is_ready() && !matches!(self.way, Way::Direct(_));
-        let relay = (busy && asks_relay).then(|| self.over_relay.next(RELAY_PING_INTERVAL));
-        let lost = self.lost_since.filter(|_| self.way != Way::ViaHub).map(|since| since + HUB_AFTER);
-        let cold = busy.then(|| self.traffic_at + TRAFFIC_LIFE);
-        let single = [hint, step, self.search_at, relay, lost, cold];
-        single.into_iter().flatten().chain(asked).chain(pings).min()
-    }
-
-    /// Why the packets do not go directly. `None`: they do.
-    pub(super) fn why_not_direct(&self, mapping: Option<Mapping>, now: Mono) -> Option<WhyNotDirect> {
-        if matches!(self.way, Way::Direct(_)) {
-            return None;
-        }
-        Some(match (mapping, self.mapping) {
-            _ if !self.is_busy(now) => WhyNotDirect::NoTraffic,
-            (Some(Mapping::Blocked), _) => WhyNotDirect::NoUdpHere,
-            _ if !self.hint_taken => WhyNotDirect::NoHint,
-            (_, Some(Mapping::Blocked)) => WhyNotDirect::NoUdpThere,
-            (Some(Mapping::PortDependent), Some(Mapping::PortDependent)) => WhyNotDirect::BothSymmetric,
-            _ if self.search.is_some() => WhyNotDirect::Searching,
-            _ => WhyNotDirect::NoAnswer { addresses: self.routes.len() },
-        })
-    }
-}
-
-/// How many probes may go to addresses of which only the peer says that they are its own.
-#[derive(Debug)]
-struct Budget {
-    left: u32,
-    at: Mono,
-}
-
-impl Budget {
-    fn spend(&mut self, now: Mono) -> bool {
-        let seconds = u32::try_from(now.since(self.at).as_secs()).unwrap_or(u32::MAX);
-        if seconds > 0 {
-            self.left = self.left.saturating_add(seconds.saturating_mul(BUDGET_PER_SECOND)).min(BUDGET_MAX);
-            self.at = now;
-        }
-        let may = self.left > 0;
-        self.left = self.left.saturating_sub(1);
-        may
     }
 }
 

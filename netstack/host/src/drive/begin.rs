@@ -1,16 +1,17 @@
-//! What a node begins with: its ledger as far as it is sound, and ears for the kernel. Changes nothing.
+//! What a node begins with: its ledger as far as it is sound, ears for the kernel, and paths if it looks for any. Changes nothing.
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use engine::{Ledger, LedgerError};
+use engine::{Ledger, LedgerError, Role};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::drive::DriveError;
+use crate::drive::{DriveError, Setup};
 use crate::events::Events;
 use crate::host::HostConfig;
+use crate::paths::{Credentials, Shell};
 use crate::resolver;
 
 /// What is sound of a ledger, if that is at least who the node is and whom it trusts. The engine removes nothing
@@ -40,4 +41,12 @@ pub(super) async fn watch(host: &HostConfig, changed: &Arc<Notify>) -> io::Resul
             never = others => match never {},
         }
     }))
+}
+
+/// A device looks for paths; a hub is where its endpoint says.
+pub(super) fn paths(setup: &Setup) -> Option<Shell> {
+    let Role::Device { ref identity, instance, .. } = setup.node.role else { return None };
+    let (identity, software) = (identity.clone(), setup.node.software.clone());
+    let credentials = Credentials { identity, instance, software };
+    Some(Shell::start(&setup.host.interface, credentials, setup.maps_ports))
 }

@@ -21,6 +21,8 @@ pub(crate) struct Userspace {
     tuning: Tuning,
     /// Where the device is.
     road: Road,
+    /// The port of the device that there was last: NATs and peers know it.
+    port: u16,
 }
 
 impl Userspace {
@@ -31,7 +33,7 @@ impl Userspace {
         tuning: Tuning,
         road: Road,
     ) -> Self {
-        Self { interface: interface.clone(), uapi_directory, stack, tuning, road }
+        Self { interface: interface.clone(), uapi_directory, stack, tuning, road, port: 0 }
     }
 
     /// Does something with the device, unless somebody deleted its interface.
@@ -86,6 +88,11 @@ impl Wireguard for Userspace {
                     device
                 }
             };
+            if self.port != 0 {
+                let update = Update { listen_port: Some(self.port), ..Update::default() };
+                // Taken meanwhile: any other will do.
+                let _ = device.apply(update);
+            }
             self.road.put(Some(device));
         }
         Ok(())
@@ -126,6 +133,7 @@ impl Wireguard for Userspace {
 
     fn read(&mut self) -> Result<Option<DeviceState>, WireguardError> {
         let Some(state) = self.device(Device::snapshot) else { return Ok(None) };
+        self.port = state.listen_port;
         let peers = state.peers.into_iter().map(|peer| {
             let read = PeerState {
                 allowed: peer.allowed_ips,

@@ -31,10 +31,10 @@ use shell::service::{self, Wish, Wishes};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::Switchboard;
 use crate::config::Settings;
 use crate::http::Peer;
 use crate::metrics::Metrics;
+use crate::relay::Switchboard;
 use crate::{clock, first_start, listen};
 
 /// Serves until told to stop.
