@@ -1,7 +1,7 @@
 //! A real `warren-apid`, asked over its unix socket and its probes.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::process::{Child, Command, Stdio};
 
 use link::ServerAddress;
@@ -30,7 +30,6 @@ impl Apid {
     }
 
     pub fn with(flags: &[&str]) -> Self {
-        let free = || TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
         let (listen, probes) = (free(), free());
         let mut all = vec!["--allow-root".to_owned(), "--public-url".into(), format!("https://{listen}")];
         all.extend(["--listen".into(), listen.to_string(), "--metrics-listen".into(), probes.to_string()]);
@@ -60,7 +59,7 @@ impl Apid {
         let fingerprint = fingerprint.split_whitespace().next().and_then(|text| text.parse().ok());
         let after = |flag: &str| {
             let at = flags.iter().position(|given| given == flag).expect("given") + 1;
-            flags[at].parse::<std::net::SocketAddr>().expect("an address")
+            flags[at].parse::<SocketAddr>().expect("an address")
         };
         Self {
             child,
@@ -130,5 +129,16 @@ impl Drop for Apid {
         // It may have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// An address that nobody has, over TCP or UDP.
+pub fn free() -> SocketAddr {
+    loop {
+        let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let at = tcp.local_addr().expect("bound");
+        if UdpSocket::bind(at).is_ok() {
+            return at;
+        }
     }
 }

@@ -1,22 +1,20 @@
 //! A device's own side: it finds relays by what the snapshot and its pass say, and its packets cross them.
 
-use std::net::TcpListener;
 use std::sync::Arc;
 
 use engine::paths::{PathInput, RelayId};
 use host::paths::places::{Bearer, Places};
 use host::paths::relay::{RelayCarrier, Relays};
-use link::ServerAddress;
 use model::relay::{RelayPass, RelayPlace};
 use model::wire::Remark;
 use model::{
-    AnchorSecret, DeviceId, Endpoint, Fingerprint, IdentitySecret, Nonce, PublicKey, Signed, TenantId,
-    Timestamp,
+    AnchorSecret, DeviceId, Endpoint, EndpointHost, Fingerprint, IdentitySecret, Nonce, PublicKey, Signed,
+    TenantId, Timestamp,
 };
 use tokio::sync::mpsc;
 use tunnel::Carrier as _;
 
-use crate::apid::Apid;
+use crate::apid::{Apid, free};
 use crate::soon;
 
 pub const DEVICES: [DeviceId; 2] = [DeviceId::from_bytes([1; 16]), DeviceId::from_bytes([2; 16])];
@@ -90,10 +88,6 @@ impl Drop for Device {
     fn drop(&mut self) {
         self.places.abort();
     }
-}
-
-fn free() -> ServerAddress {
-    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").into()
 }
 
 /// What a device shows.
@@ -191,7 +185,9 @@ async fn with_a_server_only_the_nearest_relay_is_kept_and_an_impostor_never() {
     relays[1].wait_for("warren_relay_sessions", 0).await;
     // Nobody is where a relay should be: the others do.
     let gone = RelayPlace { id: 3, ..place(3, &relays[0], Fingerprint::from_bytes([4; 32])) };
-    let nobody = RelayPlace { endpoint: Endpoint { host: free().host, port: free().port }, ..gone };
+    let nowhere = free();
+    let endpoint = Endpoint { host: EndpointHost::Address(nowhere.ip()), port: nowhere.port() };
+    let nobody = RelayPlace { endpoint, ..gone };
     device.wish(Wish::Places(vec![place(2, &relays[1], relays[1].fingerprint()), nobody]));
     device.connected(&[2]).await;
 }
