@@ -164,8 +164,7 @@ impl Host {
     /// As [`Self::open`], with the road on which our own engine's device is put.
     pub(crate) fn on(config: HostConfig, road: Road) -> Result<Self, HostError> {
         let links = Links::open().map_err(HostError::Netlink)?;
-        let firewall = config.forwards.then(|| Firewall::open(&config.interface));
-        let firewall = firewall.transpose().map_err(HostError::Netlink)?;
+        let firewall = config.forwards.then(|| Firewall::open(&config.interface)).transpose();
         let resolver = Resolver::new(&config.resolver, &config.interface, &config.state);
         let (engine, fallback) = choose(&config, &road)?;
         // A device is told where its peers are; a hub only ever hears it from them.
@@ -174,7 +173,7 @@ impl Host {
         Ok(Self {
             config,
             links,
-            firewall,
+            firewall: firewall.map_err(HostError::Netlink)?,
             resolver,
             guests,
             engine,

@@ -369,6 +369,7 @@ impl Peer {
                 self.hint_due |= self.is_busy(around.now);
             }
             self.asked_relay = relay;
+            self.lost_since = None;
         }
     }
 
