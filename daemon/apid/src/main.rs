@@ -24,6 +24,7 @@ mod seal;
 mod signing;
 mod stun;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -34,7 +35,7 @@ use model::wire::Remark;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use shell::service::{self, Wish, Wishes};
 use store::Store;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::clock::Clock;
@@ -130,9 +131,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let https = bind(settings.listen).await?;
     let quic = link::quic::Listener::bind(settings.listen, &certificate, link::quic::Limits::default())?;
     let users = local::LocalUsers::new(&settings.hub_user, &settings.admin_group);
-    let unix = link::unix::listen(&settings.socket, SOCKET_MODE)
-        .await
-        .with_context(|| format!("cannot listen on {}", settings.socket.display()))?;
+    let unix = bind_unix(&settings.socket).await?;
     let mut doors = JoinSet::new();
     doors.spawn(listen::quic(quic, desk.clone()));
     doors.spawn(listen::unix(unix, users, desk.clone(), router.clone()));
@@ -159,6 +158,11 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     store.close().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+async fn bind_unix(path: &Path) -> anyhow::Result<UnixListener> {
+    let listening = link::unix::listen(path, SOCKET_MODE).await;
+    listening.with_context(|| format!("cannot listen on {}", path.display()))
 }
 
 fn seed() -> anyhow::Result<[u8; 32]> {

@@ -47,7 +47,7 @@ use crate::wireguard::Backend;
 use self::begin::{load, watch};
 use self::carrier::Link;
 use self::clock::Clock;
-use self::endpoint::resolve;
+use self::endpoint::{RESOLVES_MAX, resolve};
 use self::names::NamesTask;
 use self::report::Publisher;
 
@@ -60,8 +60,6 @@ pub use self::settings::{BadForward, NamesSettings};
 pub use dns::forward::Rule;
 pub use dns::serve::Options as NamesOptions;
 
-/// Names being resolved at once. A node has few endpoints with names; the rest waits its turn.
-const RESOLVES_MAX: usize = 16;
 /// The loop wakes at least so often: a suspended machine's timers stand still, and a watchdog wants a sign.
 const WAKE_INTERVAL: Duration = Duration::from_secs(5);
 /// Signs of life come at most so often, however busy the loop is.

@@ -9,6 +9,8 @@ use tokio::time::timeout;
 
 /// The machine's resolver tries its servers within this time, or there is no network.
 const RESOLVE_TIME_MAX: Duration = Duration::from_secs(10);
+/// Names being resolved at once. A node has few endpoints with names; the rest waits its turn.
+pub(super) const RESOLVES_MAX: usize = 16;
 
 /// Its first address, with the endpoint itself.
 pub(crate) async fn resolve(endpoint: Endpoint) -> (Endpoint, Option<SocketAddr>) {
