@@ -128,6 +128,12 @@ impl Judge {
         }
         if let Some(is) = is {
             self.retired.remove(&(tenant, is.wireguard));
+            // A server whose clock jumped a day gives an address anew, and the name may come with it: it is theirs now.
+            let own = rows.tenant.block.host(is.number);
+            let of_tenant = self.retired.iter_mut().filter(|((of, _), _)| *of == tenant);
+            for (_, gone) in of_tenant.filter(|(_, gone)| gone.name == is.name && gone.addresses == own) {
+                gone.addresses = None;
+            }
             self.active.entry((tenant, is.wireguard)).or_insert(version);
         }
     }
