@@ -5,32 +5,18 @@ use std::future::pending;
 use std::io;
 use std::sync::Arc;
 
-use futures_util::StreamExt as _;
-use futures_util::stream::BoxStream;
-use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_core::NetlinkPayload;
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
-use rtnetlink::MulticastGroup;
-use rtnetlink::proto::Connection;
-use rtnetlink::sys::AsyncSocket as _;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
 use crate::firewall;
 use crate::interface::InterfaceName;
 use crate::links;
+use crate::route_events::{BUFFER_BYTES, RouteEvents};
 
-const ROUTE_GROUPS: [MulticastGroup; 5] = [
-    MulticastGroup::Link,
-    MulticastGroup::Ipv4Ifaddr,
-    MulticastGroup::Ipv4Route,
-    MulticastGroup::Ipv6Ifaddr,
-    MulticastGroup::Ipv6Route,
-];
-/// A router with a full table churns; what does not fit is told as "look again" all the same.
-const BUFFER_BYTES: u32 = 1 << 20;
 /// The largest datagram of an event is one message.
 const DATAGRAM_BYTES_MAX: usize = 64 * 1024;
 
@@ -44,36 +30,13 @@ pub(crate) struct Events {
     netfilter: Option<AsyncFd<Socket>>,
 }
 
-/// Messages come out only while the connection is polled, which puts them into a channel without a bound. Here both
-/// are polled by one task, which empties the channel before it lets the connection read on; tokio's budget ends such
-/// a read after some hundred datagrams. A flood that is faster than this loop overruns the socket, not the memory.
-struct RouteEvents {
-    connection: Connection<RouteNetlinkMessage>,
-    messages: BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>,
-}
-
-impl RouteEvents {
-    async fn next(&mut self) -> io::Result<NetlinkMessage<RouteNetlinkMessage>> {
-        tokio::select! {
-            biased;
-            Some(message) = self.messages.next() => Ok(message),
-            () = &mut self.connection => Err(closed()),
-        }
-    }
-}
-
 impl Events {
     /// Subscribes in the network namespace of this thread; to the firewall's events where there is a firewall, as on a
     /// hub.
     pub(crate) async fn open(interface: &InterfaceName, firewall: bool) -> io::Result<Self> {
-        let (mut connection, handle, messages) = rtnetlink::new_multicast_connection(&ROUTE_GROUPS)?;
-        connection.socket_mut().socket_mut().set_rx_buf_sz(BUFFER_BYTES)?;
+        let (mut route, handle) = RouteEvents::open()?;
         let netfilter = if firewall { Some(subscribe_netfilter()?) } else { None };
-        let found = tokio::select! {
-            found = links::find(&handle, interface) => found.map_err(io::Error::other)?,
-            () = &mut connection => return Err(closed()),
-        };
-        let route = RouteEvents { connection, messages: messages.map(|(message, _)| message).boxed() };
+        let found = route.beside(links::find(&handle, interface)).await?.map_err(io::Error::other)?;
         let (interface, index) = (interface.clone(), found.map(|link| link.index));
         Ok(Self { interface, index, others: !firewall, route, netfilter })
     }
@@ -104,10 +67,6 @@ impl Events {
             }
         }
     }
-}
-
-fn closed() -> io::Error {
-    io::Error::from(io::ErrorKind::ConnectionAborted)
 }
 
 fn subscribe_netfilter() -> io::Result<AsyncFd<Socket>> {

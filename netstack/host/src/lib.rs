@@ -22,6 +22,7 @@ mod place;
 mod pointed;
 pub mod resolver;
 mod rootless;
+mod route_events;
 pub mod wireguard;
 
 pub use chain::chain;

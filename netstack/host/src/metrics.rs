@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use dns::forward::{CacheReport, ForwardCounters};
-use dns::serve::{BUCKETS_MICROS, Counters as Names, Way};
+use dns::serve::{BUCKETS_MICROS, Counters as Names, Way as DnsWay};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
@@ -12,8 +12,9 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::drive::{Counters, Gone, Handle, PathCounters, Report};
+use crate::drive::{Counters, Gone, Handle, PathCounters};
 use crate::interface::InterfaceName;
+use crate::paths::report::PerWay;
 
 /// A node at the moment of a scrape.
 #[derive(Debug, Clone)]
@@ -21,7 +22,8 @@ pub struct Node {
     interface: String,
     done: Counters,
     paths: PathCounters,
-    ways: Ways,
+    /// Peers that are talked to.
+    ways: PerWay,
     names: Arc<Names>,
     forwarder: Option<(Arc<ForwardCounters>, CacheReport)>,
 }
@@ -37,11 +39,12 @@ impl Node {
     pub async fn look(interface: &InterfaceName, handle: &Handle) -> Result<Self, Gone> {
         let (report, names) = (handle.report().await?, handle.names().await?);
         let forwarder = handle.lookup().await?.forwarder();
+        let peers = report.node.tenants.iter().flat_map(|tenant| &tenant.peers);
         Ok(Self {
             interface: interface.to_string(),
             done: report.counters,
             paths: report.paths.counters,
-            ways: Ways::of(&report),
+            ways: peers.filter_map(|peer| Some(peer.path.as_ref()?.way)).collect(),
             names,
             forwarder,
         })
@@ -49,29 +52,6 @@ impl Node {
 
     fn labels<'a>(&'a self, more: &[(&'static str, &'a str)]) -> Labels<'a> {
         [&[("interface", &*self.interface)], more].concat()
-    }
-}
-
-/// Peers that are talked to, by how packets reach them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Ways {
-    direct: i64,
-    relayed: i64,
-    via_hub: i64,
-}
-
-impl Ways {
-    fn of(report: &Report) -> Self {
-        let mut ways = Self::default();
-        let peers = report.node.tenants.iter().flat_map(|tenant| &tenant.peers);
-        for path in peers.filter_map(|peer| peer.path.as_ref()) {
-            *match path.way {
-                engine::paths::Way::Direct(_) => &mut ways.direct,
-                engine::paths::Way::Relayed(_) => &mut ways.relayed,
-                engine::paths::Way::ViaHub => &mut ways.via_hub,
-            } += 1;
-        }
-        ways
     }
 }
 
@@ -165,8 +145,7 @@ impl Collector for Nodes {
         let help = "TCP connections that are open";
         let mut family = encoder.encode_descriptor("dns_tcp_connections", help, None, MetricType::Gauge)?;
         for node in &self.0 {
-            ConstGauge::new(i64::try_from(node.names.connections()).unwrap_or(i64::MAX))
-                .encode(family.encode_family(&node.labels(&[]))?)?;
+            gauge(&mut family, &node.labels(&[]), node.names.connections())?;
         }
         Ok(())
     }
@@ -177,18 +156,14 @@ impl Nodes {
         let help = "Peers that are talked to, by how packets reach them";
         let mut family = encoder.encode_descriptor("paths", help, None, MetricType::Gauge)?;
         for node in &self.0 {
-            let Ways { direct, relayed, via_hub } = node.ways;
-            for (path, peers) in [("direct", direct), ("relayed", relayed), ("via_hub", via_hub)] {
-                ConstGauge::new(peers).encode(family.encode_family(&node.labels(&[("path", path)]))?)?;
+            for (path, peers) in node.ways.named() {
+                gauge(&mut family, &node.labels(&[("path", path)]), peers)?;
             }
         }
         let help = "Times that a peer's packets began to go another way, by which";
         let mut family = encoder.encode_descriptor("path_changes", help, None, MetricType::Counter)?;
         for node in &self.0 {
-            let PathCounters { direct_total, relayed_total, via_hub_total, .. } = node.paths;
-            for (path, times) in
-                [("direct", direct_total), ("relayed", relayed_total), ("via_hub", via_hub_total)]
-            {
+            for (path, times) in node.paths.changes_total.named() {
                 count(&mut family, &node.labels(&[("path", path)]), times)?;
             }
         }
@@ -212,18 +187,17 @@ impl Nodes {
         let help = "Memory of answers about names outside the mesh";
         let mut family = encoder.encode_descriptor("dns_cache_bytes", help, None, MetricType::Gauge)?;
         for (node, (_, cache)) in forwarders() {
-            ConstGauge::new(i64::try_from(cache.bytes).unwrap_or(i64::MAX))
-                .encode(family.encode_family(&node.labels(&[]))?)?;
+            gauge(&mut family, &node.labels(&[]), cache.bytes)?;
         }
         Ok(())
     }
 
-    fn ways(&self) -> impl Iterator<Item = (&Node, Way)> {
-        self.0.iter().flat_map(|node| Way::all().map(move |way| (node, way)))
+    fn ways(&self) -> impl Iterator<Item = (&Node, DnsWay)> {
+        self.0.iter().flat_map(|node| DnsWay::all().map(move |way| (node, way)))
     }
 }
 
-fn of(way: Way) -> [(&'static str, &'static str); 2] {
+fn of(way: DnsWay) -> [(&'static str, &'static str); 2] {
     [("transport", way.transport_str()), ("path", way.path.as_str())]
 }
 
@@ -231,7 +205,11 @@ fn count(family: &mut MetricEncoder<'_>, labels: &Labels<'_>, figure: u64) -> fm
     ConstCounter::new(figure).encode(family.encode_family(labels)?)
 }
 
-fn durations(family: &mut MetricEncoder<'_>, labels: &Labels<'_>, names: &Names, way: Way) -> fmt::Result {
+fn gauge(family: &mut MetricEncoder<'_>, labels: &Labels<'_>, figure: impl TryInto<i64>) -> fmt::Result {
+    ConstGauge::new(figure.try_into().unwrap_or(i64::MAX)).encode(family.encode_family(labels)?)
+}
+
+fn durations(family: &mut MetricEncoder<'_>, labels: &Labels<'_>, names: &Names, way: DnsWay) -> fmt::Result {
     let took = names.took(way);
     let counts = took.counts();
     let ends = BUCKETS_MICROS.iter().map(|micros| std::time::Duration::from_micros(*micros).as_secs_f64());
@@ -242,15 +220,18 @@ fn durations(family: &mut MetricEncoder<'_>, labels: &Labels<'_>, names: &Names,
 
 #[cfg(test)]
 mod tests {
+    use engine::paths::{RelayId, Way};
+
     use super::*;
 
     #[test]
     fn the_promised_names_are_there() {
+        let relayed = Way::Relayed(RelayId::SERVER);
         let node = |interface: &str| Node {
             interface: interface.into(),
             done: Counters { changes_total: 3, ..Counters::default() },
-            paths: PathCounters { relayed_total: 2, ..PathCounters::default() },
-            ways: Ways { direct: 1, ..Ways::default() },
+            paths: PathCounters { changes_total: [relayed, relayed].into_iter().collect(), probes_total: 0 },
+            ways: [Way::Direct(([192, 0, 2, 1], 1).into())].into_iter().collect(),
             names: Arc::default(),
             forwarder: Some(Default::default()),
         };

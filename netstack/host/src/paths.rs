@@ -13,7 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use engine::ObservedInterface;
-use engine::paths::{PathInput, PathOutput, RelayId, Way};
+use engine::paths::{PathInput, PathOutput, RelayId};
 use ipnet::IpNet;
 use link::Datagrams;
 use model::key::IdentitySecret;
@@ -162,11 +162,7 @@ impl Shell {
             }
             PathOutput::Steer { peer, way } => {
                 tracing::debug!(%peer, %way, "path");
-                *match way {
-                    Way::Direct(_) => &mut self.counters.direct_total,
-                    Way::Relayed(_) => &mut self.counters.relayed_total,
-                    Way::ViaHub => &mut self.counters.via_hub_total,
-                } += 1;
+                self.counters.changes_total.count(way);
                 self.road.steer(&peer, Some(way));
             }
             PathOutput::Peer { key, device } => self.road.know(key, device),

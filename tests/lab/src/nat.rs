@@ -54,15 +54,17 @@ impl Nat {
         }
     }
 
-    const fn rules(self) -> &'static str {
-        match self {
-            Self::Static => STATIC,
-            Self::FullCone => FULL_CONE,
-            Self::AddressRestricted => ADDRESS_RESTRICTED,
-            Self::PortRestricted => PORT_RESTRICTED,
-            Self::Symmetric => SYMMETRIC,
-            Self::Closed => CLOSED,
-        }
+    /// Tables of one name add up.
+    fn rules(self) -> String {
+        let parts: &[&str] = match self {
+            Self::Static => &[MASQUERADE, ALL_IN],
+            Self::FullCone => &[MASQUERADE, LEARN, FULL_CONE],
+            Self::AddressRestricted => &[MASQUERADE, LEARN, ADDRESS_RESTRICTED],
+            Self::PortRestricted => &[MASQUERADE],
+            Self::Symmetric => &[SYMMETRIC],
+            Self::Closed => &[MASQUERADE, NO_UDP],
+        };
+        parts.concat()
     }
 }
 
@@ -71,72 +73,12 @@ impl World {
     pub fn set_nat(&self, router: &str, nat: Nat) {
         let router = self.beside(router);
         router.ok(&["nft", "flush table ip nat"]);
-        router.ok(&["nft", nat.rules()]);
+        router.ok(&["nft", &nat.rules()]);
         router.ok(&["conntrack", "-F"]);
     }
 }
 
-const STATIC: &str = r#"
-table ip nat {
-    chain post {
-        type nat hook postrouting priority srcnat;
-        oifname "wan" masquerade
-    }
-    chain pre {
-        type nat hook prerouting priority dstnat;
-        iifname "wan" meta l4proto udp dnat to 192.168.1.2
-    }
-}"#;
-
-const FULL_CONE: &str = r#"
-table ip nat {
-    map inside {
-        type inet_service : ipv4_addr
-        flags dynamic,timeout
-        timeout 60s
-    }
-    chain post {
-        type nat hook postrouting priority srcnat;
-        oifname "wan" masquerade
-    }
-    chain learn {
-        type filter hook postrouting priority 110;
-        oifname "wan" meta l4proto udp update @inside { ct reply proto-dst : ct original ip saddr }
-    }
-    chain pre {
-        type nat hook prerouting priority dstnat;
-        iifname "wan" meta l4proto udp dnat to udp dport map @inside
-    }
-}"#;
-
-const ADDRESS_RESTRICTED: &str = r#"
-table ip nat {
-    map inside {
-        type inet_service : ipv4_addr
-        flags dynamic,timeout
-        timeout 60s
-    }
-    set known {
-        type inet_service . ipv4_addr
-        flags dynamic,timeout
-        timeout 60s
-    }
-    chain post {
-        type nat hook postrouting priority srcnat;
-        oifname "wan" masquerade
-    }
-    chain learn {
-        type filter hook postrouting priority 110;
-        oifname "wan" meta l4proto udp update @inside { ct reply proto-dst : ct original ip saddr }
-        oifname "wan" meta l4proto udp update @known { ct reply proto-dst . ip daddr }
-    }
-    chain pre {
-        type nat hook prerouting priority dstnat;
-        iifname "wan" meta l4proto udp udp dport . ip saddr @known dnat to udp dport map @inside
-    }
-}"#;
-
-const PORT_RESTRICTED: &str = r#"
+const MASQUERADE: &str = r#"
 table ip nat {
     chain post {
         type nat hook postrouting priority srcnat;
@@ -152,12 +94,52 @@ table ip nat {
     }
 }"#;
 
-const CLOSED: &str = r#"
+const ALL_IN: &str = r#"
 table ip nat {
-    chain post {
-        type nat hook postrouting priority srcnat;
-        oifname "wan" masquerade
+    chain pre {
+        type nat hook prerouting priority dstnat;
+        iifname "wan" meta l4proto udp dnat to 192.168.1.2
     }
+}"#;
+
+/// Notes who has which port, and whom each wrote to.
+const LEARN: &str = r#"
+table ip nat {
+    map inside {
+        type inet_service : ipv4_addr
+        flags dynamic,timeout
+        timeout 60s
+    }
+    set known {
+        type inet_service . ipv4_addr
+        flags dynamic,timeout
+        timeout 60s
+    }
+    chain learn {
+        type filter hook postrouting priority 110;
+        oifname "wan" meta l4proto udp update @inside { ct reply proto-dst : ct original ip saddr }
+        oifname "wan" meta l4proto udp update @known { ct reply proto-dst . ip daddr }
+    }
+}"#;
+
+const FULL_CONE: &str = r#"
+table ip nat {
+    chain pre {
+        type nat hook prerouting priority dstnat;
+        iifname "wan" meta l4proto udp dnat to udp dport map @inside
+    }
+}"#;
+
+const ADDRESS_RESTRICTED: &str = r#"
+table ip nat {
+    chain pre {
+        type nat hook prerouting priority dstnat;
+        iifname "wan" meta l4proto udp udp dport . ip saddr @known dnat to udp dport map @inside
+    }
+}"#;
+
+const NO_UDP: &str = r#"
+table ip nat {
     chain no_udp {
         type filter hook forward priority 0;
         meta l4proto udp drop

@@ -1,8 +1,7 @@
 //! A real `warren-apid` on SQLite in a directory of its own, and how it is asked.
 
-use std::io::{BufRead as _, BufReader};
-use std::net::{TcpListener, UdpSocket};
-use std::process::{Child, Command, Stdio};
+use std::ops::Deref;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use link::https::{Bounds, Method, Request, Server, header, request};
@@ -13,52 +12,32 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::started::{Started, free};
+
 /// Long enough for Argon2 in a debug build on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Apid {
-    pub(crate) child: Child,
+    started: Started,
     pub(crate) dir: TempDir,
     pub(crate) port: u16,
     pub(crate) probes: u16,
-    /// Log lines until it served.
-    pub(crate) log: String,
 }
 
 impl Apid {
     pub(crate) fn start(dir: TempDir, environment: &[(&str, &str)]) -> Self {
-        let (port, probes) = (free_port(), free_port());
-        let mut child = Command::new(env!("CARGO_BIN_EXE_warren-apid"))
-            .args(["--allow-root", "--public-url", &format!("https://127.0.0.1:{port}")])
-            .args([
-                "--listen",
-                &format!("127.0.0.1:{port}"),
-                "--stun-listen",
-                "127.0.0.1:0",
-                "--metrics-listen",
-                &format!("127.0.0.1:{probes}"),
-            ])
-            .arg("--state-dir")
-            .arg(dir.path())
-            .arg("--socket")
-            .arg(dir.path().join("apid.sock"))
-            .envs(environment.iter().copied())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary runs");
-        let mut lines = BufReader::new(child.stderr.take().expect("piped"));
-        let mut log = String::new();
-        while !log.contains("serving") {
-            let read = lines.read_line(&mut log).expect("readable");
-            assert_ne!(read, 0, "apid ended: {log}");
-        }
+        let (port, probes) = (free().port(), free().port());
+        let arrange = |command: &mut Command| {
+            command
+                .args(["--allow-root", "--public-url", &format!("https://127.0.0.1:{port}")])
+                .args(["--listen", &format!("127.0.0.1:{port}"), "--stun-listen", "127.0.0.1:0"])
+                .args(["--metrics-listen", &format!("127.0.0.1:{probes}")])
+                .envs(environment.iter().copied());
+        };
         // The secret comes one line later, if it comes.
-        if environment.is_empty() && !log.contains("first administrator made") {
-            lines.read_line(&mut log).expect("readable");
-        }
-        // Nobody may block on a full pipe.
-        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
-        Self { child, dir, port, probes, log }
+        let tells_more = |log: &str| environment.is_empty() && !log.contains("first administrator made");
+        let started = Started::new(dir.path(), arrange, tells_more);
+        Self { started, dir, port, probes }
     }
 
     pub(crate) fn socket(&self) -> Server {
@@ -70,48 +49,31 @@ impl Apid {
         Server::Https { address, trust: HttpsTrust::Pinned(pin) }
     }
 
-    pub(crate) fn field(&self, name: &str) -> String {
-        let at = self.log.rfind(&format!("{name}=")).unwrap_or_else(|| panic!("no {name} in {}", self.log));
-        self.log[at + name.len() + 1..].split_whitespace().next().expect("a value").to_owned()
-    }
-
     pub(crate) fn fingerprint(&self) -> Fingerprint {
         self.field("fingerprint").parse().expect("a fingerprint")
     }
 
     /// Ends it as an operator would, and gives back what it keeps.
     pub(crate) fn stop(mut self) -> TempDir {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"));
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.started.child.id()).expect("a pid"));
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("alive");
         let end = Instant::now() + PATIENCE;
         let status = loop {
-            if let Some(status) = self.child.try_wait().expect("waited for") {
+            if let Some(status) = self.started.child.try_wait().expect("waited for") {
                 break status;
             }
             assert!(Instant::now() < end, "apid does not stop");
             std::thread::yield_now();
         };
         assert!(status.success(), "SIGTERM ends it with 0, not {status}");
-        std::mem::replace(&mut self.dir, tempfile::tempdir().expect("a directory"))
+        self.dir
     }
 }
 
-impl Drop for Apid {
-    fn drop(&mut self) {
-        // It may have ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// One that nobody has, over TCP or UDP.
-pub(crate) fn free_port() -> u16 {
-    loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let at = tcp.local_addr().expect("bound");
-        if UdpSocket::bind(at).is_ok() {
-            return at.port();
-        }
+impl Deref for Apid {
+    type Target = Started;
+    fn deref(&self) -> &Started {
+        &self.started
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod apid;
 mod ssh;
+#[path = "../shared/started.rs"]
+mod started;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,7 +14,8 @@ use model::Fingerprint;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
-use crate::apid::{Apid, PATIENCE, ask, free_port, fresh, get, post, probe};
+use crate::apid::{Apid, PATIENCE, ask, fresh, get, post, probe};
+use crate::started::free;
 
 #[tokio::test]
 async fn the_first_administrator_comes_by_the_secret_once_and_logs_in_for_ever() {
@@ -259,7 +262,7 @@ fn it_refuses_to_start_where_it_should_not() {
         let (code, text) = run(&["--state-dir", state]);
         assert!(code == Some(3) && text.contains("needs no privilege"), "{text}");
     }
-    let probes = format!("127.0.0.1:{}", free_port());
+    let probes = free().to_string();
     let (code, text) = run(&["--allow-root", "--state-dir", state, "--metrics-listen", &probes]);
     assert!(code == Some(1) && text.contains("--public-url"), "{text}");
     let (code, text) = run(&["--nonsense"]);

@@ -1,8 +1,7 @@
 //! A real `warren-apid`, asked over its unix socket and its probes.
 
-use std::io::{BufRead as _, BufReader};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::process::{Child, Command, Stdio};
+use std::net::SocketAddr;
+use std::process::Command;
 
 use link::ServerAddress;
 use link::https::{Bounds, Method, Request, Server, header, request};
@@ -13,10 +12,11 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::started::{Started, free};
 use crate::{PATIENCE, soon};
 
 pub struct Apid {
-    child: Child,
+    started: Started,
     dir: TempDir,
     pub address: ServerAddress,
     probes: u16,
@@ -39,34 +39,20 @@ impl Apid {
 
     /// With the state and the flags of one that was killed.
     pub fn again(dir: TempDir, flags: &[String]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_warren-apid"))
-            .args(flags)
-            .arg("--state-dir")
-            .arg(dir.path())
-            .arg("--socket")
-            .arg(dir.path().join("apid.sock"))
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary runs");
-        let mut lines = BufReader::new(child.stderr.take().expect("piped"));
-        let mut log = String::new();
-        while !log.contains("serving") {
-            let read = lines.read_line(&mut log).expect("readable");
-            assert_ne!(read, 0, "apid ended: {log}");
-        }
-        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
-        let (_, fingerprint) = log.rsplit_once("fingerprint=").expect("it says its key");
-        let fingerprint = fingerprint.split_whitespace().next().and_then(|text| text.parse().ok());
+        let arrange = |command: &mut Command| {
+            command.args(flags);
+        };
+        let started = Started::new(dir.path(), arrange, |_| false);
         let after = |flag: &str| {
             let at = flags.iter().position(|given| given == flag).expect("given") + 1;
             flags[at].parse::<SocketAddr>().expect("an address")
         };
         Self {
-            child,
+            fingerprint: started.field("fingerprint").parse().expect("a fingerprint"),
+            started,
             dir,
             address: after("--listen").into(),
             probes: after("--metrics-listen").port(),
-            fingerprint: fingerprint.expect("a fingerprint"),
             flags: flags.to_vec(),
         }
     }
@@ -77,15 +63,14 @@ impl Apid {
     }
 
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.started.child.id()
     }
 
     /// Ends it at once, and gives back what it keeps and how it was started.
     pub fn kill(mut self) -> (TempDir, Vec<String>) {
-        self.child.kill().expect("alive");
-        self.child.wait().expect("waited for");
-        let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().expect("a directory"));
-        (dir, self.flags.clone())
+        self.started.child.kill().expect("alive");
+        self.started.child.wait().expect("waited for");
+        (self.dir, self.flags)
     }
 
     pub async fn post(&self, path: &str, body: Value) -> Value {
@@ -121,24 +106,5 @@ impl Apid {
     /// Waits until a metric has this value.
     pub async fn wait_for(&self, name: &str, value: u64) {
         soon(async { while self.metric(name).await != value {} }).await;
-    }
-}
-
-impl Drop for Apid {
-    fn drop(&mut self) {
-        // It may have ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// An address that nobody has, over TCP or UDP.
-pub fn free() -> SocketAddr {
-    loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let at = tcp.local_addr().expect("bound");
-        if UdpSocket::bind(at).is_ok() {
-            return at;
-        }
     }
 }

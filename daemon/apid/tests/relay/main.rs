@@ -6,6 +6,8 @@ mod device;
 mod places;
 mod secrecy;
 mod server;
+#[path = "../shared/started.rs"]
+mod started;
 
 use std::time::Duration;
 

@@ -14,8 +14,9 @@ use model::{
 use tokio::sync::mpsc;
 use tunnel::Carrier as _;
 
-use crate::apid::{Apid, free};
+use crate::apid::Apid;
 use crate::soon;
+use crate::started::free;
 
 pub const DEVICES: [DeviceId; 2] = [DeviceId::from_bytes([1; 16]), DeviceId::from_bytes([2; 16])];
 

@@ -7,31 +7,20 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::stream::BoxStream;
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use futures_util::TryStreamExt as _;
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::route::{RouteAttribute, RouteMessage};
-use rtnetlink::proto::Connection;
-use rtnetlink::sys::AsyncSocket as _;
-use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
+use rtnetlink::{Handle, RouteMessageBuilder};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::interface::InterfaceName;
 use crate::links::{self, event_is_about, read_address};
 use crate::netlink::NetlinkError;
+use crate::route_events::RouteEvents;
 
-const GROUPS: [MulticastGroup; 5] = [
-    MulticastGroup::Link,
-    MulticastGroup::Ipv4Ifaddr,
-    MulticastGroup::Ipv4Route,
-    MulticastGroup::Ipv6Ifaddr,
-    MulticastGroup::Ipv6Route,
-];
-/// A router with a full table churns; what does not fit is a reason to look all the same.
-const BUFFER_BYTES: u32 = 1 << 20;
 /// An address comes with a route and a few flags; this is longer than that takes, and no delay that anybody notices.
 const SETTLE: Duration = Duration::from_millis(100);
 /// A machine that never settles is looked at all the same.
@@ -63,29 +52,23 @@ pub(crate) struct Exit {
 pub(crate) struct Watch {
     own: InterfaceName,
     own_index: Option<u32>,
-    connection: Connection<RouteNetlinkMessage>,
+    events: RouteEvents,
     handle: Handle,
-    events: BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>,
 }
 
 impl Watch {
     /// Subscribes in the network namespace of this thread.
     pub(crate) fn open(own: InterfaceName) -> io::Result<Self> {
-        let (mut connection, handle, events) = rtnetlink::new_multicast_connection(&GROUPS)?;
-        connection.socket_mut().socket_mut().set_rx_buf_sz(BUFFER_BYTES)?;
-        let events = events.map(|(message, _)| message).boxed();
-        Ok(Self { own, own_index: None, connection, handle, events })
+        let (events, handle) = RouteEvents::open()?;
+        Ok(Self { own, own_index: None, events, handle })
     }
 
     /// Tells where the machine is until a socket fails or nobody listens.
-    pub(crate) async fn tell(mut self, told: watch::Sender<Network>) -> NetlinkError {
+    pub(crate) async fn tell(mut self, told: watch::Sender<Network>) -> io::Error {
         loop {
-            let seen = tokio::select! {
-                seen = look(&self.handle, &self.own) => seen,
-                () = &mut self.connection => return closed(),
-            };
-            match seen {
-                Ok((network, index)) => {
+            match self.events.beside(look(&self.handle, &self.own)).await {
+                Err(error) => return error,
+                Ok(Ok((network, index))) => {
                     self.own_index = index;
                     told.send_if_modified(|before| {
                         let differs = *before != network;
@@ -94,19 +77,19 @@ impl Watch {
                     });
                 }
                 // Changed while it was read, or a refusal that passes: the next event is a reason to look again.
-                Err(error) => tracing::debug!(%error, "where this machine is cannot be read"),
+                Ok(Err(error)) => tracing::debug!(%error, "where this machine is cannot be read"),
             }
             if let Err(error) = self.change().await {
                 return error;
             }
             if told.is_closed() {
-                return closed();
+                return io::ErrorKind::BrokenPipe.into();
             }
         }
     }
 
     /// Waits until something changed that may concern us, and until it is over.
-    async fn change(&mut self) -> Result<(), NetlinkError> {
+    async fn change(&mut self) -> io::Result<()> {
         let mut until: Option<(Instant, Instant)> = None;
         loop {
             let settled = async {
@@ -117,14 +100,13 @@ impl Watch {
             };
             tokio::select! {
                 biased;
-                Some(event) = self.events.next() => {
-                    if self.concerns(event) {
+                event = self.events.next() => {
+                    if self.concerns(event?) {
                         let now = Instant::now();
                         let latest = until.map_or(now + SETTLE_MAX, |(_, latest)| latest);
                         until = Some((now + SETTLE, latest));
                     }
                 }
-                () = &mut self.connection => return Err(closed()),
                 () = settled => return Ok(()),
             }
         }
@@ -150,10 +132,6 @@ fn is_detail(event: &RouteNetlinkMessage) -> bool {
         }
         _ => false,
     }
-}
-
-fn closed() -> NetlinkError {
-    io::Error::from(io::ErrorKind::ConnectionAborted).into()
 }
 
 /// Where the machine is now, and the index of our own interface.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use engine::paths::Way;
 use model::Label;
 
 /// What a device finds paths by.
@@ -21,14 +22,42 @@ pub struct PathsReport {
 /// What was done about paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PathCounters {
-    /// Peers whose packets began to go directly.
-    pub direct_total: u64,
-    /// Peers whose packets began to go over a relay.
-    pub relayed_total: u64,
-    /// Peers whose packets began to go through the hub.
-    pub via_hub_total: u64,
+    /// Times that a peer's packets began to go so.
+    pub changes_total: PerWay,
     /// Probes sent, by whatever way, and questions to servers of STUN.
     pub probes_total: u64,
+}
+
+/// A figure for each way of packets to a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PerWay {
+    direct: u64,
+    relayed: u64,
+    via_hub: u64,
+}
+
+impl PerWay {
+    /// One more.
+    pub fn count(&mut self, way: Way) {
+        *match way {
+            Way::Direct(_) => &mut self.direct,
+            Way::Relayed(_) => &mut self.relayed,
+            Way::ViaHub => &mut self.via_hub,
+        } += 1;
+    }
+
+    /// All of them, with their names.
+    pub const fn named(self) -> [(&'static str, u64); 3] {
+        [("direct", self.direct), ("relayed", self.relayed), ("via_hub", self.via_hub)]
+    }
+}
+
+impl FromIterator<Way> for PerWay {
+    fn from_iter<I: IntoIterator<Item = Way>>(ways: I) -> Self {
+        let mut counted = Self::default();
+        ways.into_iter().for_each(|way| counted.count(way));
+        counted
+    }
 }
 
 /// A relay on another machine.

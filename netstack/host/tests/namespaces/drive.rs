@@ -177,6 +177,11 @@ fn whatever_somebody_breaks_is_repaired_in_two_seconds() {
     });
 }
 
+/// After this a settled node does nothing more.
+const RESTLESS_MAX: Duration = Duration::from_secs(2);
+/// And not for so long.
+const REST: Duration = Duration::from_secs(4);
+
 #[test]
 fn a_settled_node_rests() {
     inside("drive::a_settled_node_rests", async |directory: &Path| {
@@ -185,12 +190,17 @@ fn a_settled_node_rests() {
         let server = Server::start(directory, tenant).await;
         let node = start(hub(directory));
         node.settled().await;
-        // Own changes make events, which are looked at once more.
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        let before = node.handle.report().await.unwrap();
-        tokio::time::sleep(Duration::from_secs(4)).await;
-        let after = node.handle.report().await.unwrap();
-        assert_eq!(after.counters, before.counters, "neither a change nor a look");
+        // Own changes make events, which are looked at once more; but soon there is neither a change nor a look.
+        let mut reports = node.handle.reports();
+        let settled = Instant::now();
+        let mut after = node.handle.report().await.unwrap();
+        loop {
+            let before = after.counters;
+            let other = |report: &Option<Arc<Report>>| report.as_ref().is_some_and(|r| r.counters != before);
+            let Ok(busy) = tokio::time::timeout(REST, reports.wait_for(other)).await else { break };
+            assert!(settled.elapsed() < RESTLESS_MAX, "it goes on: {before:?}");
+            after = busy.unwrap().clone().unwrap();
+        }
         assert_eq!(after.node.drift_total, 0);
         let moments = node.stop().await;
         assert_eq!(moments.iter().filter(|m| **m == Moment::Ready).count(), 1);

@@ -1,0 +1,64 @@
+//! A real `warren-apid` as a process: started until it serves, and ended with its owner. Asks it nothing.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+pub(crate) struct Started {
+    pub(crate) child: Child,
+    /// Lines until it served, and this one more.
+    pub(crate) log: String,
+}
+
+impl Started {
+    /// With its state and its socket in this directory. `tells_more`: whether a line comes after the one that says that it
+    /// serves.
+    pub(crate) fn new(
+        directory: &Path,
+        arrange: impl FnOnce(&mut Command),
+        tells_more: impl FnOnce(&str) -> bool,
+    ) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_warren-apid"));
+        command.arg("--state-dir").arg(directory).arg("--socket").arg(directory.join("apid.sock"));
+        arrange(&mut command);
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary runs");
+        let mut lines = BufReader::new(child.stderr.take().expect("piped"));
+        let mut log = String::new();
+        while !log.contains("serving") {
+            let read = lines.read_line(&mut log).expect("readable");
+            assert_ne!(read, 0, "apid ended: {log}");
+        }
+        if tells_more(&log) {
+            lines.read_line(&mut log).expect("readable");
+        }
+        // Nobody may block on a full pipe.
+        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+        Self { child, log }
+    }
+
+    /// What a log line says under this name.
+    pub(crate) fn field(&self, name: &str) -> String {
+        let at = self.log.rfind(&format!("{name}=")).unwrap_or_else(|| panic!("no {name} in {}", self.log));
+        self.log[at + name.len() + 1..].split_whitespace().next().expect("a value").to_owned()
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An address that nobody has, over TCP or UDP.
+pub(crate) fn free() -> SocketAddr {
+    loop {
+        let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let at = tcp.local_addr().expect("bound");
+        if UdpSocket::bind(at).is_ok() {
+            return at;
+        }
+    }
+}
