@@ -275,9 +275,9 @@ impl Directory {
             self.unindex(before);
         }
         self.index(device);
-        let standing_before = before.as_ref().map(|d| d.standing);
-        if standing_before != Some(device.standing) {
-            touched.standings.insert(id);
+        let share = |device: &Device| (device.standing, Share::of(device));
+        if before.as_ref().map(share) != Some(share(device)) {
+            touched.shares.insert(id);
             touched.devices.insert(id);
         }
         for row in before.iter().chain([device]) {

@@ -7,7 +7,8 @@ use ca::Ground;
 use ipnet::Ipv4Net;
 use model::token::OnboardingToken;
 use model::{
-    CaKind, DeviceId, Endpoint, Label, Name, PublicKey, RecordData, Revoked, Standing, Timestamp, TokenId,
+    Abilities, CaKind, DeviceId, Endpoint, Label, Name, PublicKey, RecordData, Revoked, Standing, Timestamp,
+    TokenId,
 };
 
 use crate::enrolment::VerifiedEnrol;
@@ -56,6 +57,13 @@ pub enum Edit {
         device: DeviceId,
         /// All of its tags.
         tags: BTreeSet<Label>,
+    },
+    /// The device runs a program that knows more, or less.
+    SetAbilities {
+        /// Which.
+        device: DeviceId,
+        /// All of them.
+        abilities: Abilities,
     },
     /// The device is removed for good.
     RevokeDevice(DeviceId),
@@ -124,6 +132,7 @@ impl Edit {
             Self::ApproveDevice(_) => "device.approve",
             Self::RenameDevice { .. } => "device.rename",
             Self::TagDevice { .. } => "device.tag",
+            Self::SetAbilities { .. } => "device.abilities",
             Self::RevokeDevice(_) => "device.revoke",
             Self::AddRecord { .. } => "record.add",
             Self::RemoveRecord { .. } => "record.remove",
@@ -147,7 +156,8 @@ impl Edit {
             Self::ApproveDevice(id)
             | Self::RevokeDevice(id)
             | Self::RenameDevice { device: id, .. }
-            | Self::TagDevice { device: id, .. } => id.to_string(),
+            | Self::TagDevice { device: id, .. }
+            | Self::SetAbilities { device: id, .. } => id.to_string(),
             Self::AddRecord { name, data, .. } | Self::RemoveRecord { name, data } => {
                 format!("{name} {} {data}", data.kind())
             }

@@ -3,11 +3,14 @@
 use model::key::{TokenKey, TokenSecret};
 use model::wire::Transcript;
 use model::wire::frame::{Enrol, EnrolClaim};
-use model::{Code, PrivateKey, Refusal};
+use model::{Abilities, Code, PrivateKey, Refusal};
 
 /// An enrolment whose three proofs were verified. Only [`VerifiedEnrol::verify`] makes one.
 #[derive(Debug, Clone)]
-pub struct VerifiedEnrol(EnrolClaim);
+pub struct VerifiedEnrol {
+    claim: EnrolClaim,
+    abilities: Abilities,
+}
 
 impl VerifiedEnrol {
     /// Verifies all three proofs, whatever the first says. `token` is the public half that the server has of the
@@ -34,11 +37,16 @@ impl VerifiedEnrol {
         if !by_wireguard {
             return Err(Refusal::new(Code::ProofInvalid, "the WireGuard key is not proven"));
         }
-        Ok(Self(enrol.claim))
+        Ok(Self { claim: enrol.claim, abilities: enrol.abilities.known() })
     }
 
     /// What was proven.
     pub const fn claim(&self) -> &EnrolClaim {
-        &self.0
+        &self.claim
+    }
+
+    /// What the device knows of what the server knows.
+    pub const fn abilities(&self) -> Abilities {
+        self.abilities
     }
 }

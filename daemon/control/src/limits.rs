@@ -66,3 +66,5 @@ pub const DRAIN_SPREAD_MAX: Duration = Duration::from_secs(30);
 
 /// Revocations of one tenant at once: a list of so many is under a megabyte (`ca::krl`).
 pub const REVOCATIONS_MAX: usize = 100_000;
+/// A device whose abilities the database did not take is noted again with a heartbeat, so long after.
+pub const ABILITIES_INTERVAL: Duration = Duration::from_secs(60);

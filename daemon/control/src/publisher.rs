@@ -14,7 +14,7 @@ use std::sync::{Arc, Weak};
 use model::limits::PART_BYTES_MAX;
 use model::wire::Remark;
 use model::wire::frame::{Holding, Part, Patched, Whole};
-use model::{DeviceId, Held, Mono, NodeId, Now, Signed, Stamp, TenantId, Version};
+use model::{Abilities, DeviceId, Held, Mono, NodeId, Now, Signed, Stamp, TenantId, Version};
 
 use crate::directories::Directories;
 use crate::directory::{Affected, Delta, Directory, Share};
@@ -153,9 +153,9 @@ impl Publisher {
         let single = affected.devices.iter().map(|id| NodeId::Device(*id));
         let single = single.chain(affected.hub.then_some(NodeId::Hub));
         let mut nodes: BTreeSet<NodeId> = single.collect();
-        if affected.active {
-            let attached = self.devices_of(tenant);
-            nodes.extend(attached.filter(|node| directory.share(*node) == Some(Share::Active)));
+        if affected.active || affected.able != Abilities::NONE {
+            let shares = |node: &NodeId| directory.share(*node).is_some_and(|s| affected.contains_share(s));
+            nodes.extend(self.devices_of(tenant).filter(shares));
         }
         nodes.into_iter().filter_map(|node| self.mark(tenant, node)).collect()
     }
@@ -237,7 +237,7 @@ impl Publisher {
         let tenant = directory.tenant().id;
         let hub = self.subscribers.get(&(tenant, NodeId::Hub)).filter(|hub| **hub != link)?;
         let behind = self.feeds.get(hub).is_some_and(|feed| feed.is_behind(tenant));
-        let becomes_active = directory.share(node) == Some(Share::Active);
+        let becomes_active = directory.is_active(node);
         let outlet = self.feeds.get_mut(&link)?.outlets.get_mut(&tenant)?;
         if !behind || !becomes_active || outlet.active {
             return None;
@@ -337,7 +337,7 @@ impl Publisher {
             }
             let same_version = held.version == current.version;
             if held.digest == current.digest && (same_version || !outlet.refused) {
-                let active = directory.share(node) == Some(Share::Active);
+                let active = directory.is_active(node);
                 self.feeds.get_mut(&link)?.outlets.get_mut(&tenant)?.active = active;
                 return Some(Step::Clean);
             }
@@ -364,7 +364,7 @@ impl Publisher {
         out.counters.signatures += 1;
         let outlet = self.feeds.get_mut(&link)?.outlets.get_mut(&tenant)?;
         outlet.sent = Some((current, now.mono));
-        outlet.active = directory.share(node) == Some(Share::Active);
+        outlet.active = directory.is_active(node);
         outlet.introduced_at = None;
         outlet.unsettled = true;
         Some(step)
@@ -384,8 +384,8 @@ impl Publisher {
         if !self.delta.as_ref().is_some_and(fits) {
             self.delta = Some((tenant, directory.delta(from.version)?));
         }
-        let (_, delta) = self.delta.as_ref()?;
-        if delta.bytes(directory.share(node)?) > PATCH_BYTES_MAX {
+        let (_, delta) = self.delta.as_mut()?;
+        if directory.half_bytes(directory.share(node)?, delta) > PATCH_BYTES_MAX {
             return None;
         }
         let patch = directory.patch(node, delta)?;

@@ -8,8 +8,8 @@ use std::str::FromStr;
 use model::key::TokenKey;
 use model::wire::Remark;
 use model::{
-    AnchorKey, AnchorSecret, Block, Code, DeviceId, Endpoint, Epoch, Generation, Held, IdentityKey, Label,
-    Name, PublicKey, RecordData, Standing, TenantId, Timestamp, TokenId, Version,
+    Abilities, AnchorKey, AnchorSecret, Block, Code, DeviceId, Endpoint, Epoch, Generation, Held,
+    IdentityKey, Label, Name, PublicKey, RecordData, Standing, TenantId, Timestamp, TokenId, Version,
 };
 
 use crate::ssh::{NewKey, SshFact, SshRows};
@@ -53,6 +53,8 @@ pub struct Device {
     pub tags: BTreeSet<Label>,
     /// What it said of its operating system.
     pub os: Remark,
+    /// What its program knew when it was attached last: what the snapshots of it and of others may tell of it.
+    pub abilities: Abilities,
     /// When it enrolled.
     pub enrolled_at: Timestamp,
     /// The token that it redeemed.

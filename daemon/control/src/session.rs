@@ -9,7 +9,7 @@
 use model::limits::{HANDSHAKE_TIME_MAX, HEARTBEAT_INTERVAL, LINK_SILENCE_MAX};
 use model::wire::frame::{Attach, AttachHub, Hello, HubClaim, Welcome};
 use model::wire::{Channel, Remark, Transcript, VERSION};
-use model::{Code, DeviceId, Mono, NodeId, Nonce, PrivateKey, Refusal, Signature, TenantId};
+use model::{Abilities, Code, DeviceId, Mono, NodeId, Nonce, PrivateKey, Refusal, Signature, TenantId};
 
 use crate::dice::Dice;
 use crate::directories::Directories;
@@ -41,6 +41,10 @@ pub(crate) struct Session {
     pub(crate) from: Origin,
     pub(crate) stage: Stage,
     pub(crate) software: Remark,
+    /// What the device said that it knows, as far as the server knows it too.
+    pub(crate) abilities: Abilities,
+    /// When the directory is told of them again, if it has others then.
+    pub(crate) abilities_due: Mono,
     /// Frames since the shell's queue was empty.
     pub(crate) unwritten: u32,
     /// The device may send hints, and packets over the relay.
@@ -61,6 +65,8 @@ impl Session {
             from,
             stage: Stage::Opened,
             software: Remark::default(),
+            abilities: Abilities::NONE,
+            abilities_due: now,
             unwritten: 0,
             admitted: false,
             hints: HintBudget::new(now),

@@ -43,6 +43,13 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         needs: 3,
         text: include_str!("migrations/0003_authorities.sql"),
     },
+    // A program that does not know them has other snapshots of the same generation.
+    Migration {
+        version: 4,
+        name: "abilities",
+        needs: 4,
+        text: include_str!("migrations/0004_abilities.sql"),
+    },
 ];
 
 /// Which steps the database lacks.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use control::{Device, DnsEntry, Fact, Hub, Tenant, Token};
 use model::wire::Remark;
-use model::{Block, Label, Name, RecordData, Standing};
+use model::{Abilities, Block, Label, Name, RecordData, Standing};
 
 use crate::encoded::{Encoded, Table, Write, signed};
 use crate::error::Corrupt;
@@ -102,6 +102,7 @@ fn device_columns(row: &Device) -> Columns {
         ("standing", row.standing.as_str().into()),
         ("tags", tags_value(&row.tags)),
         ("os", row.os.as_str().into()),
+        ("abilities", row.abilities.bits().into()),
         ("enrolled_at", row.enrolled_at.unix_micros().into()),
         ("enrolled_by", row.enrolled_by.to_string().into()),
         ("approved_at", row.approved_at.map(|t| t.unix_micros()).into()),
@@ -119,6 +120,8 @@ pub(crate) fn device(fields: &Fields<'_>) -> Result<Device, Corrupt> {
         standing: standing(fields)?,
         tags: tags(fields)?,
         os: Remark::new(&fields.text("os")?),
+        // The change log has facts of before.
+        abilities: Abilities::from_bits(fields.number_or_null("abilities")?.unwrap_or_default()),
         enrolled_at: fields.time("enrolled_at")?,
         enrolled_by: fields.parsed("enrolled_by")?,
         approved_at: fields.time_or_null("approved_at")?,

@@ -1,7 +1,7 @@
 //! The frames with which a node proves who it is, made for one link and worth nothing on another. Sends nothing.
 
 use model::wire::{Attach, AttachClaim, AttachHub, Enrol, EnrolClaim, Frame, HubClaim, Transcript};
-use model::{Held, IdentitySecret, Nonce, PrivateKey, PublicKey, TenantId};
+use model::{Abilities, Held, IdentitySecret, Nonce, PrivateKey, PublicKey, TenantId};
 
 use crate::ledger::Joining;
 
@@ -28,6 +28,7 @@ impl Ground<'_> {
             token_signature: self.transcript.sign_enrol_token(&claim, &joining.token.secret),
             identity_signature: self.transcript.sign_enrol_identity(&claim, identity),
             wireguard_proof,
+            abilities: Abilities::KNOWN,
             claim,
         }))
     }
@@ -35,7 +36,8 @@ impl Ground<'_> {
     /// A device is back.
     pub(crate) fn attach(&self, identity: &IdentitySecret, instance: Nonce, held: Option<Held>) -> Frame {
         let claim = AttachClaim { identity: identity.public(), held, instance };
-        Frame::Attach(Attach { signature: self.transcript.sign_attach(&claim, identity), claim })
+        let signature = self.transcript.sign_attach(&claim, identity);
+        Frame::Attach(Attach { claim, signature, abilities: Abilities::KNOWN })
     }
 
     /// The hub is back. `None` as in [`Self::enrol`].

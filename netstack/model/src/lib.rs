@@ -3,6 +3,7 @@
 //! Everything is parsed at the door and trusted afterwards. This crate knows no socket, file, clock, random
 //! source or database; time and randomness reach it as arguments.
 
+pub mod ability;
 pub mod address;
 pub mod api;
 pub mod buckets;
@@ -25,6 +26,7 @@ pub mod vouch;
 pub mod wire;
 pub mod zone;
 
+pub use ability::Abilities;
 pub use address::{Block, Endpoint, EndpointHost, MeshAddresses};
 pub use buckets::Buckets;
 pub use id::{DeviceId, NodeId, TenantId, TokenId};

@@ -7,7 +7,8 @@ use engine::{Guard, Ledger, LedgerError, NamesUpdate, Node, NodeConfig, Role};
 use model::token::OnboardingToken;
 use model::wire::Remark;
 use model::{
-    DeviceId, IdentitySecret, Mono, NodeId, Nonce, Now, PrivateKey, Standing, TenantId, Version, Zone,
+    Abilities, DeviceId, IdentitySecret, Mono, NodeId, Nonce, Now, PrivateKey, Standing, TenantId, Version,
+    Zone,
 };
 
 use crate::clock::Clock;
@@ -67,6 +68,8 @@ pub struct Machine {
     pub clock: Clock,
     /// Its disk.
     pub disk: Disk,
+    /// What its program says that it knows: one in four was built before devices were each other's peers.
+    pub abilities: Abilities,
     /// Its kernel.
     pub host: Host,
     /// While its program runs.
@@ -117,6 +120,7 @@ impl Machine {
             wireguard: PrivateKey::from_bytes(dice.bytes()),
             clock: Clock::new(skew),
             disk: Disk::default(),
+            abilities: if dice.chance(250) { Abilities::NONE } else { Abilities::KNOWN },
             host: Host::default(),
             node: None,
             life: 0,
@@ -142,6 +146,7 @@ impl Machine {
     pub fn clone_disk(&self, tenant: usize, dice: &mut Dice) -> Self {
         let mut copy = Self::new(format!("copy of {}", self.name), false, tenant, true, dice);
         (copy.identity, copy.wireguard) = (self.identity.clone(), self.wireguard.clone());
+        copy.abilities = self.abilities;
         copy.disk = self.disk.copy();
         copy
     }

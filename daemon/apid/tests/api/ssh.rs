@@ -3,7 +3,7 @@
 use control::{CommitId, Fact};
 use model::vouch::{SignedVouch, Vouch, key_digest};
 use model::wire::Remark;
-use model::{DeviceId, IdentitySecret, PublicKey, Standing, TenantId, Timestamp, TokenId};
+use model::{Abilities, DeviceId, IdentitySecret, PublicKey, Standing, TenantId, Timestamp, TokenId};
 use serde_json::{Value, json};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -32,6 +32,7 @@ fn device(n: u8, standing: Standing) -> control::Device {
         standing,
         tags: [].into(),
         os: Remark::new("Debian"),
+        abilities: Abilities::KNOWN,
         enrolled_at: wall(),
         enrolled_by: TokenId::from_bytes([9; 16]),
         approved_at: Some(wall()),

@@ -6,7 +6,8 @@ use model::relay::{Joiner, PieceIds, RelayPass, Relayed};
 use model::token::OnboardingToken;
 use model::wire::{AttachClaim, AttachRelay, Enrol, EnrolClaim, Frame, Hello, Remark, Transcript, VERSION};
 use model::{
-    AnchorSecret, Code, DeviceId, Fingerprint, IdentitySecret, Mono, Nonce, PrivateKey, PublicKey, Signed,
+    Abilities, AnchorSecret, Code, DeviceId, Fingerprint, IdentitySecret, Mono, Nonce, PrivateKey, PublicKey,
+    Signed,
 };
 
 use crate::apid::Apid;
@@ -68,6 +69,7 @@ impl Device {
             token_signature: transcript.sign_enrol_token(&claim, &token.secret),
             identity_signature: transcript.sign_enrol_identity(&claim, &identity),
             wireguard_proof: transcript.prove_enrol(&claim, &wireguard, &ephemeral).expect("a good key"),
+            abilities: Abilities::KNOWN,
             claim,
         };
         sender.send(&enrol.into()).await.expect("sent");

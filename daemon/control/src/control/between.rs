@@ -6,7 +6,6 @@ use model::wire::{Hint, Hinted, Services};
 use model::{DeviceId, NodeId, Now, Refusal, Signed, TenantId};
 
 use super::Control;
-use crate::directory::Share;
 use crate::io::Output;
 use crate::limits::HINTS_UNWRITTEN_MAX;
 use crate::link::LinkId;
@@ -52,7 +51,7 @@ impl Control {
     pub(super) fn admit(&mut self, link: LinkId, now: Now) {
         let Some((tenant, device)) = self.sessions.get(&link).and_then(Session::device) else { return };
         let Some(directory) = self.directories.whole(tenant) else { return };
-        let is_active = directory.share(NodeId::Device(device)) == Some(Share::Active);
+        let is_active = directory.is_active(NodeId::Device(device));
         let realm = directory.anchor().public().fingerprint();
         let Some(session) = self.sessions.get_mut(&link) else { return };
         if session.admitted == is_active {

@@ -14,7 +14,9 @@ use crate::enrolment::VerifiedEnrol;
 use crate::event::Event;
 use crate::io::Output;
 use crate::lanes::{Asker, Lane, Wish};
-use crate::limits::{DRAIN_SPREAD_MAX, DRAIN_SPREAD_PER_LINK, FRAMES_UNWRITTEN_MAX, RETRY_AFTER};
+use crate::limits::{
+    ABILITIES_INTERVAL, DRAIN_SPREAD_MAX, DRAIN_SPREAD_PER_LINK, FRAMES_UNWRITTEN_MAX, RETRY_AFTER,
+};
 use crate::link::{LinkId, Origin};
 use crate::presence::{Arrival, HubPresence};
 use crate::rows::Actor;
@@ -93,6 +95,7 @@ impl Control {
             Origin::Network(address) => Actor::Network(address),
         };
         let target = enrol.claim.identity.to_string();
+        let abilities = enrol.abilities.known();
         let verified = VerifiedEnrol::verify(enrol, key.as_ref(), &greeted.transcript, &greeted.ephemeral);
         let verified = verified.inspect_err(|refusal| {
             let audit = super::edits::refused(Some(tenant), &actor, "device.enrol", target, refusal, now);
@@ -100,6 +103,7 @@ impl Control {
         })?;
         if let Some(session) = self.sessions.get_mut(&link) {
             session.stage = Stage::Enrolling { tenant };
+            session.abilities = abilities;
         }
         let edit = Edit::Enrol(verified);
         self.submit(Lane::Of(tenant), Wish { edit, actor, asker: Asker::Link(link), conflicts: 0 }, now);
@@ -123,6 +127,9 @@ impl Control {
             return Err(Refusal::new(Code::DeviceUnknown, "no device has this identity"));
         };
         let device = device.id;
+        if let Some(session) = self.sessions.get_mut(&link) {
+            session.abilities = attach.abilities.known();
+        }
         self.send(link, Attached { heartbeat_seconds: heartbeat_seconds(), tenants: Vec::new() });
         self.arrive(link, tenant, device, attach.claim.held, Some(attach.claim.instance), now);
         Ok(())
@@ -152,6 +159,7 @@ impl Control {
             self.displace(displaced, attachment.cloned);
         }
         self.publisher.subscribe(link, node, tenant, held);
+        self.note_abilities(link, now);
         self.admit(link, now);
         self.flush(link, now);
     }
@@ -297,7 +305,25 @@ impl Control {
             (NodeId::Hub, _) => {}
         }
         self.renew_pass(link, now);
+        self.note_abilities(link, now);
         self.flush(link, now);
+    }
+
+    /// The directory says what a device knows: its next snapshot is for that. Until then it has the one for what it knew
+    /// before, which it may refuse.
+    fn note_abilities(&mut self, link: LinkId, now: Now) {
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        let Some((tenant, device)) = session.device().filter(|_| session.abilities_due <= now.mono) else {
+            return;
+        };
+        let abilities = session.abilities;
+        let row = self.directories.whole(tenant).and_then(|directory| directory.device(device));
+        if row.is_some_and(|row| row.is_live() && row.abilities != abilities) {
+            session.abilities_due = now.mono + ABILITIES_INTERVAL;
+            let edit = Edit::SetAbilities { device, abilities };
+            let wish = Wish { edit, actor: Actor::Device(device), asker: Asker::Nobody, conflicts: 0 };
+            self.submit(Lane::Of(tenant), wish, now);
+        }
     }
 
     fn holding(&mut self, link: LinkId, node: NodeId, holding: &Holding, now: Now) {

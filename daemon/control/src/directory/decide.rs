@@ -6,7 +6,7 @@ use std::time::Duration;
 use model::key::TokenSecret;
 use model::limits::{TOKEN_TTL_MAX, TOKEN_USES_MAX};
 use model::token::OnboardingToken;
-use model::{Code, DeviceId, Endpoint, Label, PublicKey, Refusal, Standing, Timestamp, TokenId};
+use model::{Abilities, Code, DeviceId, Endpoint, Label, PublicKey, Refusal, Standing, Timestamp, TokenId};
 
 use super::{Directory, naming, refuse};
 use crate::dice::Dice;
@@ -62,6 +62,7 @@ impl Directory {
             Edit::ApproveDevice(id) => self.approve(*id, grounds),
             Edit::RenameDevice { device, name } => self.rename(*device, name),
             Edit::TagDevice { device, tags } => self.tag(*device, tags),
+            Edit::SetAbilities { device, abilities } => self.set_abilities(*device, *abilities),
             Edit::RevokeDevice(id) => self.revoke(*id, grounds),
             Edit::AddRecord { name, data, ttl } => self.add_record(name, data, *ttl),
             Edit::RemoveRecord { name, data } => self.remove_record(name, data),
@@ -145,7 +146,7 @@ impl Directory {
     fn enrol(&self, enrol: &VerifiedEnrol, grounds: &mut Grounds<'_>) -> Result<Decision, Refusal> {
         let claim = enrol.claim();
         if let Some(known) = self.device_identified(&claim.identity) {
-            return self.enrol_again(known, claim.wireguard);
+            return self.enrol_again(known, claim.wireguard, enrol.abilities());
         }
         let token = self.usable_token(claim.token, grounds.now)?;
         self.check_key_free(&claim.wireguard)?;
@@ -166,6 +167,7 @@ impl Directory {
             standing: if approved { Standing::Active } else { Standing::Pending },
             tags: token.tags.clone(),
             os: claim.os.clone(),
+            abilities: enrol.abilities(),
             enrolled_at: grounds.now,
             enrolled_by: token.id,
             approved_at: approved.then_some(grounds.now),
@@ -184,16 +186,23 @@ impl Directory {
 
     /// The identity is known: nothing is reset and no token is used. Only a WireGuard key that it lost and made anew
     /// is taken over, as both keys were proven.
-    fn enrol_again(&self, known: &Device, wireguard: PublicKey) -> Result<Decision, Refusal> {
+    fn enrol_again(
+        &self,
+        known: &Device,
+        wireguard: PublicKey,
+        abilities: Abilities,
+    ) -> Result<Decision, Refusal> {
         if !known.is_live() {
             return refuse(Code::DeviceRevoked, format!("device {} is revoked", known.id));
         }
         let answer = Answer::Enrolled { device: known.id, standing: known.standing };
-        if known.wireguard == wireguard {
+        if known.wireguard == wireguard && known.abilities == abilities {
             return Ok(Decision::new(Vec::new(), answer));
         }
-        self.check_key_free(&wireguard)?;
-        Ok(Decision::new(vec![Fact::Device(Device { wireguard, ..known.clone() })], answer))
+        if known.wireguard != wireguard {
+            self.check_key_free(&wireguard)?;
+        }
+        Ok(Decision::new(vec![Fact::Device(Device { wireguard, abilities, ..known.clone() })], answer))
     }
 
     fn usable_token(&self, id: TokenId, now: Timestamp) -> Result<&Token, Refusal> {
@@ -254,6 +263,14 @@ impl Directory {
             return Ok(Decision::new(Vec::new(), Answer::Device(device.clone())));
         }
         Ok(device_becomes(Device { tags: tags.clone(), ..device.clone() }))
+    }
+
+    fn set_abilities(&self, id: DeviceId, abilities: Abilities) -> Result<Decision, Refusal> {
+        let device = self.live_device(id)?;
+        if device.abilities == abilities {
+            return Ok(Decision::new(Vec::new(), Answer::Device(device.clone())));
+        }
+        Ok(device_becomes(Device { abilities, ..device.clone() }))
     }
 
     fn revoke(&self, id: DeviceId, grounds: &Grounds<'_>) -> Result<Decision, Refusal> {

@@ -11,12 +11,14 @@ use crate::limits::{JOURNAL_ENTRIES_MAX, JOURNAL_GENERATIONS_MAX};
 pub struct Touched {
     /// Devices whose own part changed.
     pub devices: BTreeSet<DeviceId>,
-    /// Devices whose standing changed, or that are new: no patch leads there.
-    pub standings: BTreeSet<DeviceId>,
+    /// Devices that are new, or have another standing or another share: no patch leads there.
+    pub shares: BTreeSet<DeviceId>,
     /// Peers of the hub.
     pub hub_peers: BTreeSet<PublicKey>,
-    /// Peers of every active device.
+    /// Peers of active devices that know paths.
     pub device_peers: BTreeSet<PublicKey>,
+    /// The only peer of active devices that do not.
+    pub only_hub: BTreeSet<PublicKey>,
     /// Names of the zone.
     pub names: BTreeSet<Name>,
     /// The statement of the hub's keys, which is in every active device's own part.
@@ -34,9 +36,10 @@ impl Touched {
     /// How many entries it names: the work of one edit.
     pub fn len(&self) -> usize {
         self.devices.len()
-            + self.standings.len()
+            + self.shares.len()
             + self.hub_peers.len()
             + self.device_peers.len()
+            + self.only_hub.len()
             + self.names.len()
             + usize::from(self.hub_keys)
             + usize::from(self.hub)
@@ -44,9 +47,10 @@ impl Touched {
 
     fn merge(&mut self, other: &Self) {
         self.devices.extend(&other.devices);
-        self.standings.extend(&other.standings);
+        self.shares.extend(&other.shares);
         self.hub_peers.extend(&other.hub_peers);
         self.device_peers.extend(&other.device_peers);
+        self.only_hub.extend(&other.only_hub);
         self.names.extend(other.names.iter().cloned());
         self.hub_keys |= other.hub_keys;
         self.hub |= other.hub;

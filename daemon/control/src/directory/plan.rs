@@ -1,6 +1,6 @@
 //! What every node of a tenant should be: whole, as a patch, and by digest. Parts that nodes share are kept once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::address::{Block, MeshAddresses};
 use model::hub::HubKeys;
@@ -8,8 +8,8 @@ use model::limits::MTU_DEFAULT;
 use model::patch::ZonePatch;
 use model::snapshot::{digest_of_parts, head_bytes, tail_bytes};
 use model::{
-    AnchorSecret, Buckets, DeviceId, Digest, Epoch, Held, Label, Name, NodeId, Own, Patch, Peer, PublicKey,
-    Record, RecordSet, Signed, Snapshot, Standing, TenantId, Version, Zone,
+    Abilities, AnchorSecret, Buckets, DeviceId, Digest, Epoch, Held, Label, Name, NodeId, Own, Patch, Peer,
+    PublicKey, Record, RecordSet, Signed, Snapshot, Standing, TenantId, Version, Zone,
 };
 
 use super::{Directory, Touched, naming};
@@ -23,11 +23,22 @@ const KEEPALIVE_SECONDS: u16 = 25;
 pub enum Share {
     /// All active devices as peers, and the zone.
     Hub,
-    /// The hub and all active devices as peers, and the zone. Each finds itself among them and passes itself over: what is
-    /// the same for all is kept, signed for and sent once.
-    Active,
+    /// The zone, and as peers what a device with these abilities can read: those who know paths have the hub and each other,
+    /// the others the hub alone. Each finds itself among its peers and passes itself over: what is the same for all is
+    /// kept, signed for and sent once.
+    Active(Abilities),
     /// No peer and no name: a device that is pending or revoked.
     Nothing,
+}
+
+impl Share {
+    /// A device's.
+    pub(super) const fn of(device: &Device) -> Self {
+        match device.standing {
+            Standing::Active => Self::Active(device.abilities),
+            Standing::Pending | Standing::Revoked => Self::Nothing,
+        }
+    }
 }
 
 /// The shared parts, each with the digest of its contents.
@@ -35,35 +46,49 @@ pub(super) struct Plans {
     zone: Zone,
     hub_peers: Buckets<PublicKey, Peer>,
     device_peers: Buckets<PublicKey, Peer>,
+    only_hub: Buckets<PublicKey, Peer>,
     hub_keys: Option<Signed<HubKeys>>,
     empty: (Buckets<PublicKey, Peer>, Zone),
-    digests: [(Digest, Digest); 3],
+    digests: Digests,
+}
+
+/// Of every part that a share may have.
+struct Digests {
+    zone: Digest,
+    hub_peers: Digest,
+    device_peers: Digest,
+    only_hub: Digest,
+    empty: (Digest, Digest),
 }
 
 impl Plans {
     pub(super) fn new(origin: Name, block: Block) -> Self {
         let zone = Zone::new(origin, block);
-        let nothing = Digest::from_bytes([0; 32]);
-        let mut plans = Self {
-            zone: zone.clone(),
+        let mut empty = (Buckets::new(), zone.clone());
+        let (no_peers, no_names) = (empty.0.digest(), empty.1.digest());
+        Self {
+            zone,
             hub_peers: Buckets::new(),
             device_peers: Buckets::new(),
+            only_hub: Buckets::new(),
             hub_keys: None,
-            empty: (Buckets::new(), zone),
-            digests: [(nothing, nothing); 3],
-        };
-        plans.refresh_digests();
-        plans
+            empty,
+            digests: Digests {
+                zone: no_names,
+                hub_peers: no_peers,
+                device_peers: no_peers,
+                only_hub: no_peers,
+                empty: (no_peers, no_names),
+            },
+        }
     }
 
     /// Costs what changed since the last time.
     pub(super) fn refresh_digests(&mut self) {
-        let zone = self.zone.digest();
-        self.digests = [
-            (self.hub_peers.digest(), zone),
-            (self.device_peers.digest(), zone),
-            (self.empty.0.digest(), self.empty.1.digest()),
-        ];
+        self.digests.zone = self.zone.digest();
+        self.digests.hub_peers = self.hub_peers.digest();
+        self.digests.device_peers = self.device_peers.digest();
+        self.digests.only_hub = self.only_hub.digest();
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &Name> {
@@ -81,13 +106,22 @@ impl Plans {
     fn parts(&self, share: Share) -> (&Buckets<PublicKey, Peer>, &Zone) {
         match share {
             Share::Hub => (&self.hub_peers, &self.zone),
-            Share::Active => (&self.device_peers, &self.zone),
+            Share::Active(abilities) if abilities.has(Abilities::PATHS) => (&self.device_peers, &self.zone),
+            Share::Active(_) => (&self.only_hub, &self.zone),
             Share::Nothing => (&self.empty.0, &self.empty.1),
         }
     }
 
     fn digests(&self, share: Share) -> (Digest, Digest) {
-        self.digests[share as usize]
+        let digests = &self.digests;
+        match share {
+            Share::Hub => (digests.hub_peers, digests.zone),
+            Share::Active(abilities) if abilities.has(Abilities::PATHS) => {
+                (digests.device_peers, digests.zone)
+            }
+            Share::Active(_) => (digests.only_hub, digests.zone),
+            Share::Nothing => digests.empty,
+        }
     }
 }
 
@@ -96,11 +130,13 @@ impl Directory {
     pub fn share(&self, node: NodeId) -> Option<Share> {
         match node {
             NodeId::Hub => Some(Share::Hub),
-            NodeId::Device(id) => self.device(id).map(|device| match device.standing {
-                Standing::Active => Share::Active,
-                Standing::Pending | Standing::Revoked => Share::Nothing,
-            }),
+            NodeId::Device(id) => self.device(id).map(Share::of),
         }
+    }
+
+    /// Whether the node is a device that takes part.
+    pub fn is_active(&self, node: NodeId) -> bool {
+        matches!(self.share(node), Some(Share::Active(_)))
     }
 
     /// The node's own part.
@@ -116,9 +152,13 @@ impl Directory {
                 (device.standing, device.name.clone(), addresses)
             }
         };
-        let share = self.share(node);
-        let hub_keys = (share == Some(Share::Active)).then(|| self.plans.hub_keys.clone()).flatten();
-        let relays = (share == Some(Share::Active) && !self.relays.is_empty()).then(|| self.relays.clone());
+        let (hub_keys, relays) = match self.share(node) {
+            Some(Share::Active(abilities)) => {
+                let relays = abilities.has(Abilities::PATHS) && !self.relays.is_empty();
+                (self.plans.hub_keys.clone(), relays.then(|| self.relays.clone()))
+            }
+            _ => (None, None),
+        };
         Some(Own {
             node,
             tenant: tenant.id,
@@ -156,53 +196,68 @@ impl Directory {
         tail_bytes(peers, zone)
     }
 
-    /// The shared half of every patch since that version; `None` if the journal does not know it, or another epoch
-    /// counted it.
+    /// What all patches since that version are made of; `None` if the journal does not know it, or another epoch counted it.
     pub fn delta(&self, since: Version) -> Option<Delta> {
         if since.epoch != self.version.epoch {
             return None;
         }
         let touched = self.journal.since(since.generation)?;
-        let (names_set, names_gone) = split(&touched.names, |name| self.plans.zone.names.get(name));
-        let zone = ZonePatch { head: None, set: names_set, gone: names_gone };
-        let patch = |keys: &BTreeSet<PublicKey>, peers: &Buckets<PublicKey, Peer>| {
-            let (peers_set, peers_gone) = split(keys, |key| peers.get(key));
-            let patch = Patch { own: None, peers_set, peers_gone, zone: zone.clone() };
-            HalfPatch { bytes: patch.bytes(), patch }
-        };
-        let hub = patch(&touched.hub_peers, &self.plans.hub_peers);
-        let active = patch(&touched.device_peers, &self.plans.device_peers);
-        Some(Delta { since, until: self.version, touched, hub, active })
+        Some(Delta { since, until: self.version, touched, halves: BTreeMap::new() })
     }
 
-    /// The node's own patch since the delta began. `None` where only the whole leads: a new or changed standing.
-    pub fn patch(&self, node: NodeId, delta: &Delta) -> Option<Patch> {
+    /// The node's own patch since the delta began. `None` where only the whole leads: it has another share than then.
+    pub fn patch(&self, node: NodeId, delta: &mut Delta) -> Option<Patch> {
         let own_changed = match node {
             NodeId::Hub => delta.touched.hub,
-            NodeId::Device(id) if delta.touched.standings.contains(&id) => return None,
+            NodeId::Device(id) if delta.touched.shares.contains(&id) => return None,
             NodeId::Device(id) => delta.touched.devices.contains(&id),
         };
-        let (mut patch, keys_changed) = match self.share(node)? {
-            Share::Hub => (delta.hub.patch.clone(), false),
-            Share::Active => (delta.active.patch.clone(), delta.touched.hub_keys),
-            Share::Nothing => (Patch::default(), false),
-        };
+        let share = self.share(node)?;
+        let keys_changed = matches!(share, Share::Active(_)) && delta.touched.hub_keys;
+        let mut patch = self.half(share, delta).patch.clone();
         patch.own = if own_changed || keys_changed { self.own(node).map(Box::new) } else { None };
         Some(patch)
+    }
+
+    /// How many bytes the shared half of a patch has on the wire.
+    pub fn half_bytes(&self, share: Share, delta: &mut Delta) -> usize {
+        self.half(share, delta).bytes
+    }
+
+    fn half<'a>(&self, share: Share, delta: &'a mut Delta) -> &'a HalfPatch {
+        let Delta { touched, halves, .. } = delta;
+        halves.entry(share).or_insert_with(|| {
+            let keys = match share {
+                Share::Hub => &touched.hub_peers,
+                Share::Active(abilities) if abilities.has(Abilities::PATHS) => &touched.device_peers,
+                Share::Active(_) => &touched.only_hub,
+                Share::Nothing => return HalfPatch::default(),
+            };
+            let (peers, zone) = self.plans.parts(share);
+            let (peers_set, peers_gone) = split(keys, |key| peers.get(key));
+            let (set, gone) = split(&touched.names, |name| zone.names.get(name));
+            let patch = Patch { own: None, peers_set, peers_gone, zone: ZonePatch { head: None, set, gone } };
+            HalfPatch { bytes: patch.bytes(), patch }
+        })
     }
 
     /// Who has this key, as the hub and as devices see it.
     pub(super) fn sync_peer(&mut self, key: PublicKey, touched: &mut Touched) {
         let device = self.by_wireguard.get(&key).and_then(|id| self.devices.get(id));
         let wanted = device.filter(|d| d.standing == Standing::Active).and_then(|d| self.device_as_peer(d));
+        let reachable = device.is_some_and(|device| device.abilities.has(Abilities::PATHS));
         let hub = self.hub.as_ref().filter(|hub| hub.key == key);
-        let wanted_by_devices =
-            hub.map(|hub| hub_as_peer(hub, &self.tenant.block)).or_else(|| wanted.clone());
+        let hub = hub.map(|hub| hub_as_peer(hub, &self.tenant.block));
+        // Who knows no paths would not answer: it is reached as the rest of the block is, through the hub.
+        let wanted_by_devices = hub.clone().or_else(|| wanted.clone().filter(|_| reachable));
         if self.plans.hub_peers.make(key, wanted) {
             touched.hub_peers.insert(key);
         }
         if self.plans.device_peers.make(key, wanted_by_devices) {
             touched.device_peers.insert(key);
+        }
+        if self.plans.only_hub.make(key, hub) {
+            touched.only_hub.insert(key);
         }
     }
 
@@ -276,31 +331,20 @@ fn split<'a, K: Ord + Clone, V: Clone + 'a>(
 }
 
 /// What a patch has for every node of one share: all but the node's own part.
+#[derive(Default)]
 struct HalfPatch {
     patch: Patch,
     bytes: usize,
 }
 
-/// The shared halves of all patches from one version to the directory's: made once, used for every node.
+/// The shared halves of all patches from one version to the directory's, each made when the first node of its share needs it.
 pub struct Delta {
     /// Patches begin there.
     pub since: Version,
     /// Patches end there.
     pub until: Version,
     touched: Touched,
-    hub: HalfPatch,
-    active: HalfPatch,
-}
-
-impl Delta {
-    /// Bytes of the shared half on the wire.
-    pub const fn bytes(&self, share: Share) -> usize {
-        match share {
-            Share::Hub => self.hub.bytes,
-            Share::Active => self.active.bytes,
-            Share::Nothing => 0,
-        }
-    }
+    halves: BTreeMap<Share, HalfPatch>,
 }
 
 /// Whose plan an edit changed.
@@ -310,6 +354,8 @@ pub struct Affected {
     pub hub: bool,
     /// Every active device's.
     pub active: bool,
+    /// Those of active devices with one of these abilities.
+    pub able: Abilities,
     /// These devices', whatever their standing.
     pub devices: BTreeSet<DeviceId>,
 }
@@ -319,8 +365,9 @@ impl From<&Touched> for Affected {
         let names = !touched.names.is_empty();
         Self {
             hub: touched.hub || names || !touched.hub_peers.is_empty(),
-            active: touched.hub_keys || names || !touched.device_peers.is_empty(),
-            devices: touched.devices.union(&touched.standings).copied().collect(),
+            active: touched.hub_keys || names || !touched.only_hub.is_empty(),
+            able: if touched.device_peers.is_empty() { Abilities::NONE } else { Abilities::PATHS },
+            devices: touched.devices.union(&touched.shares).copied().collect(),
         }
     }
 }
@@ -331,11 +378,19 @@ impl Affected {
         *self == Self::default()
     }
 
+    /// Whether those of all devices of a share are.
+    pub const fn contains_share(&self, share: Share) -> bool {
+        match share {
+            Share::Active(abilities) => self.active || abilities.has_any(self.able),
+            Share::Hub | Share::Nothing => false,
+        }
+    }
+
     /// Whether a node's is.
     pub fn contains(&self, node: NodeId, share: Share) -> bool {
         match node {
             NodeId::Hub => self.hub,
-            NodeId::Device(id) => (self.active && share == Share::Active) || self.devices.contains(&id),
+            NodeId::Device(id) => self.contains_share(share) || self.devices.contains(&id),
         }
     }
 }

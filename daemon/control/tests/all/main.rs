@@ -1,5 +1,6 @@
 //! The server's decisions from outside: tables, properties, links driven frame by frame, two replicas on one store.
 
+mod abilities;
 mod authorities;
 mod between;
 mod decide;

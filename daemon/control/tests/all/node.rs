@@ -12,8 +12,8 @@ use model::wire::frame::{
 };
 use model::wire::{Channel, Frame, Remark, Transcript};
 use model::{
-    AnchorKey, DeviceId, Fingerprint, Held, NodeId, Nonce, PrivateKey, Refusal, Signed, Snapshot, Stamp,
-    TenantId, Timestamp,
+    Abilities, AnchorKey, DeviceId, Fingerprint, Held, NodeId, Nonce, PrivateKey, Refusal, Signed, Snapshot,
+    Stamp, TenantId, Timestamp,
 };
 
 /// What the node wants of the link.
@@ -31,6 +31,8 @@ pub struct Node {
     pub identity: IdentitySecret,
     pub wireguard: PrivateKey,
     pub instance: Nonce,
+    /// What it says that it knows, and is strict about.
+    pub abilities: Abilities,
     pub wish: Wish,
     /// The anchor that a device pins, and those that a hub was told.
     pub pins: BTreeMap<TenantId, AnchorKey>,
@@ -78,6 +80,7 @@ impl Node {
             identity: IdentitySecret::from_seed([seed; 32]),
             wireguard: PrivateKey::from_bytes([seed.wrapping_add(100); 32]),
             instance: Nonce::from_bytes([seed; 32]),
+            abilities: Abilities::KNOWN,
             wish,
             pins: BTreeMap::new(),
             anchor: None,
@@ -228,6 +231,9 @@ impl Node {
         assert_eq!((stamp.tenant, stamp.node, snapshot.own.node), (tenant, node, node));
         assert_eq!(stamp.digest, snapshot.digest(), "the digest is of the contents");
         assert!(stamp.confirms_removals);
+        if !self.can_read(&snapshot) {
+            return vec![self.resync(tenant)];
+        }
         if let Some((held, _)) = self.snapshots.get(&tenant) {
             assert!(stamp.version > held.version, "{} after {}", stamp.version, held.version);
         }
@@ -236,6 +242,12 @@ impl Node {
             return Vec::new();
         }
         vec![Holding { tenant, held: stamp.held(), settled: self.settled }.into()]
+    }
+
+    /// What was built before paths refuses a directory in which devices are peers.
+    fn can_read(&self, snapshot: &Snapshot) -> bool {
+        let only_hub = snapshot.peers.values().all(|peer| peer.node == NodeId::Hub);
+        self.device.is_none() || self.abilities.has(Abilities::PATHS) || only_hub
     }
 
     fn prove(&mut self, welcome: &Welcome) -> Frame {
@@ -254,7 +266,7 @@ impl Node {
                 let held = self.held();
                 let claim = AttachClaim { identity: self.identity.public(), held, instance: self.instance };
                 let signature = transcript.sign_attach(&claim, &self.identity);
-                Attach { claim, signature }.into()
+                Attach { claim, signature, abilities: self.abilities }.into()
             }
             Wish::AttachHub { port } => {
                 let held = self.snapshots.iter().map(|(tenant, (held, _))| (*tenant, *held)).collect();
@@ -285,6 +297,7 @@ impl Node {
             token_signature: transcript.sign_enrol_token(&claim, secret),
             identity_signature: transcript.sign_enrol_identity(&claim, &self.identity),
             wireguard_proof: proof.expect("a good key"),
+            abilities: self.abilities,
             claim,
         }
         .into()

@@ -1,12 +1,12 @@
 //! Plans by random edits: a patch leads where the whole leads, whoever is not affected is not changed, and a directory
 //! that was built step by step is the one that is read from the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use control::directory::Affected;
+use control::directory::{Affected, Share};
 use control::{Directory, Edit};
-use model::{NodeId, RecordData, Snapshot, Version};
+use model::{Abilities, NodeId, RecordData, Snapshot, Standing, Version};
 use proptest::prelude::*;
 
 use crate::node::{Node, Wish};
@@ -15,7 +15,11 @@ use crate::world::{World, label};
 
 #[derive(Debug, Clone)]
 enum Do {
-    Enrol { pending: bool, name: u8 },
+    Enrol {
+        pending: bool,
+        name: u8,
+        abilities: Abilities,
+    },
     Approve(u8),
     Rename(u8, u8),
     Revoke(u8),
@@ -24,12 +28,19 @@ enum Do {
     Remove(u8, u8),
     Hub(u8),
     Reconnect,
+    /// A device comes back with a program that knows more, or less.
+    Upgrade(u8, Abilities),
     Renew,
+}
+
+fn any_abilities() -> impl Strategy<Value = Abilities> {
+    prop_oneof![Just(Abilities::NONE), Just(Abilities::KNOWN)]
 }
 
 fn any_do() -> impl Strategy<Value = Do> {
     prop_oneof![
-        4 => (any::<bool>(), 0..4u8).prop_map(|(pending, name)| Do::Enrol { pending, name }),
+        4 => (any::<bool>(), 0..4u8, any_abilities())
+            .prop_map(|(pending, name, abilities)| Do::Enrol { pending, name, abilities }),
         1 => (0..8u8).prop_map(Do::Approve),
         2 => (0..8u8, 0..6u8).prop_map(|(n, name)| Do::Rename(n, name)),
         2 => (0..8u8).prop_map(Do::Revoke),
@@ -38,6 +49,7 @@ fn any_do() -> impl Strategy<Value = Do> {
         2 => (0..6u8, 0..3u8).prop_map(|(n, v)| Do::Remove(n, v)),
         1 => (0..3u8).prop_map(Do::Hub),
         1 => Just(Do::Reconnect),
+        2 => (0..4u8, any_abilities()).prop_map(|(n, abilities)| Do::Upgrade(n, abilities)),
         1 => Just(Do::Renew),
     ]
 }
@@ -48,8 +60,11 @@ fn nodes(directory: &Directory) -> Vec<NodeId> {
 }
 
 /// The plan of every node, as it was at one version.
-fn plans(directory: &Directory) -> BTreeMap<NodeId, Snapshot> {
-    let plan = |node: NodeId| (node, directory.plan(node).expect("a plan"));
+fn plans(directory: &Directory) -> BTreeMap<NodeId, (Share, Snapshot)> {
+    let plan = |node: NodeId| {
+        let plan = directory.plan(node).expect("a plan");
+        (node, (directory.share(node).expect("a share"), plan))
+    };
     nodes(directory).into_iter().map(plan).collect()
 }
 
@@ -69,24 +84,21 @@ fn step(world: &mut World, tenant: model::TenantId, n: u8, what: &Do) {
         v => RecordData::parse("A", &format!("10.0.0.{v}")).expect("a record"),
     };
     let edit = match what {
-        Do::Enrol { pending, name } => {
+        Do::Enrol { pending, name, abilities } => {
             let token = world.token_with(tenant, 1, *pending);
             let wish = Wish::Enrol { token: Box::new(token.clone()), hostname: format!("n{name}") };
-            world.connect(Node::device(u64::from(n), n, wish, token.anchor));
+            let mut node = Node::device(u64::from(n), n, wish, token.anchor);
+            node.abilities = *abilities;
+            world.connect(node);
             return;
         }
         Do::Hub(key) => {
             world.connect(Node::hub(500 + u64::from(n), 200 + key, 51820));
             return;
         }
-        Do::Reconnect => {
-            let first = world.nodes.iter().find(|(_, node)| !node.closed && node.device.is_some());
-            if let Some(link) = first.map(|(link, _)| *link) {
-                let mut node = world.disconnect(link);
-                node.again(1000 + u64::from(n));
-                world.connect(node);
-            }
-            return;
+        Do::Reconnect => return reconnect(world, 0, n, |_| {}),
+        Do::Upgrade(which, abilities) => {
+            return reconnect(world, (*which).into(), n, |node| node.abilities = *abilities);
         }
         Do::Approve(n) => device(*n).map(Edit::ApproveDevice),
         Do::Revoke(n) => device(*n).map(Edit::RevokeDevice),
@@ -103,12 +115,44 @@ fn step(world: &mut World, tenant: model::TenantId, n: u8, what: &Do) {
     }
 }
 
-fn check_patches(directory: &Directory, since: Version, before: &BTreeMap<NodeId, Snapshot>) {
-    let delta = directory.delta(since).expect("the journal is long enough");
-    for (node, plan) in before {
-        let Some(patch) = directory.patch(*node, &delta) else {
+/// A device that is attached comes back by another link.
+fn reconnect(world: &mut World, which: usize, n: u8, change: impl FnOnce(&mut Node)) {
+    let attached = |(_, node): &(_, &Node)| !node.closed && node.device.is_some();
+    let link = world.nodes.iter().filter(attached).nth(which).map(|(link, _)| *link);
+    if let Some(link) = link {
+        let mut node = world.disconnect(link);
+        node.again(1000 + u64::from(n));
+        change(&mut node);
+        world.connect(node);
+    }
+}
+
+/// Those who know paths have each other for peers, the others the hub alone, whoever they are.
+fn check_abilities(directory: &Directory) {
+    let active = || directory.devices().filter(|device| device.standing == Standing::Active);
+    for device in active() {
+        let plan = directory.plan(NodeId::Device(device.id)).expect("a plan");
+        let peers: BTreeSet<_> = plan.peers.values().map(|peer| peer.node).collect();
+        let reads = device.abilities.has(Abilities::PATHS);
+        for other in active() {
+            let both = reads && other.abilities.has(Abilities::PATHS);
+            assert_eq!(peers.contains(&NodeId::Device(other.id)), both, "{} of {}", other.name, device.name);
+        }
+        assert_eq!(peers.contains(&NodeId::Hub), directory.hub().is_some());
+    }
+}
+
+fn check_patches(directory: &Directory, since: Version, before: &BTreeMap<NodeId, (Share, Snapshot)>) {
+    let mut delta = directory.delta(since).expect("the journal is long enough");
+    for (node, (share, plan)) in before {
+        let Some(patch) = directory.patch(*node, &mut delta) else {
+            // To another one and back is another way to the same.
             let now = directory.own(*node).expect("it is there").standing;
-            assert_ne!(plan.own.standing, now, "only a standing needs the whole");
+            let stays = plan.own.standing == now && Some(*share) == directory.share(*node);
+            assert!(
+                !stays || since.generation.0 + 1 < directory.version().generation.0,
+                "{node} needs no whole"
+            );
             continue;
         };
         let mut patched = plan.clone();
@@ -140,13 +184,14 @@ proptest! {
                 let version = Version { generation: *generation, ..before.0 };
                 affected = Affected::from(&shadow.apply(version, count, facts).expect("complete"));
             }
-            for (node, plan) in &before.1 {
+            for (node, (_, plan)) in &before.1 {
                 let share = shadow.share(*node).expect("nodes stay");
                 if !affected.contains(*node, share) {
                     prop_assert!(shadow.plan(*node).as_ref() == Some(plan), "{node} was not affected");
                 }
             }
             check_patches(&shadow, before.0, &before.1);
+            check_abilities(&shadow);
             let whole = from_rows(&world, tenant);
             prop_assert_eq!(plans(&shadow), plans(&whole));
             for node in nodes(&whole) {

@@ -20,11 +20,11 @@ on_both_engines! {
 /// Takes all migrations but the first back, as if the program that knew only that had left the database.
 const BACK_TO_1: &str = "DROP TABLE authority_secrets; DROP TABLE authority_keys; DROP TABLE authorities; \
                          DROP TABLE revocations; DROP TABLE certificates; DROP TABLE serials; DROP TABLE settings; DROP TABLE setup; DROP TABLE api_tokens; DROP TABLE sessions; \
-                         DROP TABLE users; DELETE FROM migrations WHERE version >= 2";
+                         DROP TABLE users; ALTER TABLE devices DROP COLUMN abilities; DELETE FROM migrations WHERE version >= 2";
 
 async fn an_empty_database_is_migrated_once(fresh: Fresh) {
     let opened = Store::reach(&fresh.url).await.expect("it answers");
-    assert_eq!(opened.pending().await.expect("reads"), ["directory", "people", "authorities"]);
+    assert_eq!(opened.pending().await.expect("reads"), ["directory", "people", "authorities", "abilities"]);
     let store = opened.migrate().await.expect("migrates");
     make_tenant(&store, 1).await;
     store.close().await;
@@ -34,7 +34,7 @@ async fn an_empty_database_is_migrated_once(fresh: Fresh) {
     rows_of(&store, 1).await;
     let engine = if fresh.directory.is_some() { Engine::Sqlite } else { Engine::Postgres };
     assert_eq!(store.engine(), engine);
-    assert_eq!(fresh.raw().await.count("SELECT COUNT(*) FROM migrations").await, 3);
+    assert_eq!(fresh.raw().await.count("SELECT COUNT(*) FROM migrations").await, 4);
 }
 
 async fn two_replicas_migrate_at_once(fresh: Fresh) {
@@ -48,7 +48,7 @@ async fn two_replicas_migrate_at_once(fresh: Fresh) {
         let snapshot = Store::reach(&snapshot).await.expect("it opens");
         assert_eq!(
             snapshot.pending().await.expect("reads"),
-            ["people", "authorities"],
+            ["people", "authorities", "abilities"],
             "nobody wrote over it afterwards"
         );
     }
@@ -58,12 +58,12 @@ async fn a_schema_that_is_too_new_is_refused(fresh: Fresh) {
     fresh.open().await.close().await;
     let mut raw = fresh.raw().await;
     // A later program added what this one need not know …
-    raw.run("INSERT INTO migrations (version, name, needs, applied_at) VALUES (99, 'more', 3, 0)").await;
+    raw.run("INSERT INTO migrations (version, name, needs, applied_at) VALUES (99, 'more', 4, 0)").await;
     make_tenant(&fresh.open().await, 1).await;
     // … and then took away what this one uses.
     raw.run("UPDATE migrations SET needs = 98 WHERE version = 99").await;
     let error = Store::open(&fresh.url).await.expect_err("too new");
-    assert!(matches!(error, OpenError::Newer { found: 99, needs: 98, known: 3 }), "{error:?}");
+    assert!(matches!(error, OpenError::Newer { found: 99, needs: 98, known: 4 }), "{error:?}");
     assert!(error.to_string().contains("install the newer version"), "{error}");
 }
 
@@ -102,12 +102,12 @@ async fn a_missing_migration_is_made_up_for(fresh: Fresh) {
     names.sort();
     assert_eq!(
         names,
-        ["warren.db", "warren.db.before-0002", "warren.db.before-0003"],
+        ["warren.db", "warren.db.before-0002", "warren.db.before-0003", "warren.db.before-0004"],
         "nothing half-made stays"
     );
     // The snapshot is a whole database of the older schema.
     let kept = Store::reach(&format!("sqlite:{}", snapshot.display())).await.expect("it opens");
-    assert_eq!(kept.pending().await.expect("reads"), ["people", "authorities"]);
+    assert_eq!(kept.pending().await.expect("reads"), ["people", "authorities", "abilities"]);
     rows_of(&kept.migrate().await.expect("migrates"), 1).await;
 }
 

@@ -6,8 +6,8 @@ use control::{
 use model::key::TokenSecret;
 use model::wire::Remark;
 use model::{
-    AnchorSecret, Block, DeviceId, Generation, IdentitySecret, Label, Name, PublicKey, Standing, TenantId,
-    Timestamp, TokenId, Version,
+    Abilities, AnchorSecret, Block, DeviceId, Generation, IdentitySecret, Label, Name, PublicKey, Standing,
+    TenantId, Timestamp, TokenId, Version,
 };
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 use store::{Sealed, Store};
@@ -138,6 +138,7 @@ pub(crate) fn device(n: u8) -> Device {
         standing: Standing::Active,
         tags: [label("web"), label("a")].into(),
         os: Remark::new("Debian 12 \u{2713} \"x'"),
+        abilities: Abilities::PATHS,
         enrolled_at: at(10),
         enrolled_by: TokenId::from_bytes([9; 16]),
         approved_at: Some(at(11)),

@@ -2,6 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
+use crate::ability::Abilities;
 use crate::address::Endpoint;
 use crate::id::{DeviceId, TenantId, TokenId};
 use crate::key::{AnchorKey, Fingerprint, IdentityKey, Nonce, Proof, PublicKey, Signature};
@@ -134,6 +135,9 @@ pub struct Enrol {
     /// Of the WireGuard key over the transcript.
     #[n(3)]
     pub wireguard_proof: Proof,
+    /// What the program knows. Outside the claim: a server of before signs over the fields that it knows.
+    #[cbor(n(4), default)]
+    pub abilities: Abilities,
 }
 
 /// The claims of an [`Enrol`].
@@ -182,6 +186,9 @@ pub struct Attach {
     /// By the identity key over the transcript.
     #[n(1)]
     pub signature: Signature,
+    /// As in [`Enrol`].
+    #[cbor(n(2), default)]
+    pub abilities: Abilities,
 }
 
 /// The claims of an [`Attach`].

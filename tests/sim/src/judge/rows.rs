@@ -105,7 +105,10 @@ impl Judge {
             "device.revoke" => {
                 (allowed.standing, allowed.revoked_at) = (Standing::Revoked, device.revoked_at);
             }
-            "device.enrol" => allowed.wireguard = device.wireguard,
+            "device.enrol" => {
+                (allowed.wireguard, allowed.abilities) = (device.wireguard, device.abilities);
+            }
+            "device.abilities" => allowed.abilities = device.abilities,
             _ => {}
         }
         let detail = || format!("{action} turned {row:?} into {device:?}");

@@ -9,8 +9,8 @@ use model::wire::frame::{
 };
 use model::wire::{Channel, Frame, Remark, Transcript, VERSION};
 use model::{
-    Code, DeviceId, Digest, Held, IdentitySecret, NodeId, Nonce, PrivateKey, Refusal, Stamp, Standing,
-    TenantId, Timestamp, TokenId, Version,
+    Abilities, Code, DeviceId, Digest, Held, IdentitySecret, NodeId, Nonce, PrivateKey, Refusal, Stamp,
+    Standing, TenantId, Timestamp, TokenId, Version,
 };
 
 use super::World;
@@ -137,6 +137,7 @@ impl World {
             token_signature: transcript.sign_enrol_token(&claim, &TokenSecret::from_seed(dice.bytes())),
             identity_signature: transcript.sign_enrol_identity(&claim, &identity),
             wireguard_proof: proof.expect("a server's ephemeral key is of high order"),
+            abilities: Abilities::KNOWN,
             claim,
         }
         .into()

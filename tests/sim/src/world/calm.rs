@@ -6,7 +6,7 @@ use std::time::Duration;
 use control::Directory;
 use engine::{Input, Observed, ObservedPeer, Status};
 use ipnet::IpNet;
-use model::{NodeId, PublicKey, Snapshot, Standing, TenantId};
+use model::{Abilities, NodeId, PublicKey, Snapshot, Standing, TenantId};
 
 use super::{Happening, Phase, Who, World};
 use crate::machine::Wish;
@@ -282,6 +282,21 @@ impl World {
         }
     }
 
+    /// By what the machines are, whatever the directory says of them: an agent of before has the hub alone, and is nobody's
+    /// peer but the hub's.
+    fn peers_differ(&self, index: usize, directory: &Directory) -> Option<String> {
+        let peers = &self.machines[index].host.observed.interface.as_ref()?.peers;
+        let reads = self.machines[index].abilities.has(Abilities::PATHS);
+        let others = (1..=self.scenario.devices).filter(|other| *other != index);
+        others.map(|other| &self.machines[other]).find_map(|other| {
+            let row = directory.device_identified(&other.identity.public())?;
+            let alive = row.standing == Standing::Active && row.wireguard == other.wireguard.public();
+            let expected = alive && reads && other.abilities.has(Abilities::PATHS);
+            (peers.contains_key(&row.wireguard) != expected)
+                .then(|| format!("{} as a peer: {}", other.name, !expected))
+        })
+    }
+
     fn member_unsettled(
         &self,
         index: usize,
@@ -315,6 +330,9 @@ impl World {
             return Some("serves other names".into());
         }
         let NodeId::Device(device) = node else { return Some("is no device".into()) };
+        if let Some(what) = self.peers_differ(index, directory) {
+            return Some(what);
+        }
         let itself = directory.device(device)?.wireguard;
         let mut plan = directory.plan(node)?;
         // All devices are told the same: each finds itself, too.

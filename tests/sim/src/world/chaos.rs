@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use model::Mono;
+use model::{Abilities, Mono};
 
 use super::{Happening, Phase, Who, World};
 use crate::link::Way;
 use crate::store::Ailment;
+
+/// Crashes after which a machine runs a version with other abilities.
+const UPGRADED_PER_MILLE: usize = 150;
 
 /// Something that is wrong for a while.
 #[derive(Debug, Clone, Copy)]
@@ -78,6 +81,12 @@ impl World {
         if wiped {
             machine.forget();
             machine.wish = crate::machine::Wish::None;
+        }
+        let upgraded = self.dice.chaos.chance(UPGRADED_PER_MILLE) && index != 0;
+        if upgraded {
+            machine.abilities =
+                if machine.abilities == Abilities::NONE { Abilities::KNOWN } else { Abilities::NONE };
+            self.trace.tell(self.at, || format!("{name} is going to run another version"));
         }
         let (down, life) = (self.dice.chaos.millis(20, 60_000), machine.life);
         self.soon(down, Happening::Start { who: Who::Machine(index), life });

@@ -175,7 +175,7 @@ impl World {
         match output {
             Output::Dial => self.dial(index),
             Output::Hangup => self.hang_up(index),
-            Output::Send(frame) => self.node_sends(index, &frame),
+            Output::Send(frame) => self.node_sends(index, frame),
             Output::Persist(bytes) => {
                 let machine = &mut self.machines[index];
                 let holds =
@@ -217,16 +217,19 @@ impl World {
         machine.busy_until
     }
 
-    fn node_sends(&mut self, index: usize, frame: &Frame) {
+    fn node_sends(&mut self, index: usize, mut frame: Frame) {
         let Some(link) = self.machines[index].link else { return };
-        match frame {
+        let able = self.machines[index].abilities;
+        match &mut frame {
+            Frame::Enrol(enrol) => enrol.abilities = able,
+            Frame::Attach(attach) => attach.abilities = able,
             Frame::Holding(holding) => self.promises(index, holding),
             Frame::Heartbeat(Heartbeat { holding, .. }) => {
                 holding.iter().for_each(|holding| self.promises(index, holding));
             }
             _ => {}
         }
-        let mut bytes = model::wire::encode(frame);
+        let mut bytes = model::wire::encode(&frame);
         if self.is_sabotaged(Sabotage::LeaksKey) && matches!(frame, Frame::Enrol(_)) {
             bytes.extend_from_slice(&self.machines[index].wireguard.expose()[..]);
         }
