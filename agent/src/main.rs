@@ -28,7 +28,8 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use host::capabilities::{self, Missing, Needed};
-use host::metrics::Node;
+use host::metrics::{Node, Nodes};
+use shell::process::Process;
 use shell::service::{self, Wish, Wishes};
 use tokio::net::TcpListener;
 
@@ -107,8 +108,9 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
 
 /// Shows figures of every profile to whoever scrapes them.
 async fn scraped(listener: TcpListener, profiles: Arc<Profiles>) {
+    let process = Process::start("warren-agent", env!("CARGO_PKG_VERSION"));
     let figures = move || {
-        let profiles = Arc::clone(&profiles);
+        let (process, profiles) = (process.clone(), Arc::clone(&profiles));
         async move {
             let mut nodes = Vec::new();
             for profile in profiles.all_running().await {
@@ -119,7 +121,7 @@ async fn scraped(listener: TcpListener, profiles: Arc<Profiles>) {
                     nodes.push(node);
                 }
             }
-            host::metrics::text(nodes)
+            shell::metrics::text(&process, Nodes(nodes))
         }
     };
     shell::metrics::serve(listener, figures).await;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use control::AuditEntry;
+use prometheus_client::metrics::counter::Counter;
 use store::Store;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -38,25 +39,29 @@ pub async fn prune_daily(store: Store, days: u32) {
 pub struct AuditWriter {
     waiting: mpsc::Sender<AuditEntry>,
     writer: JoinHandle<()>,
+    lost: Counter,
 }
 
 impl AuditWriter {
     /// Starts the task that writes.
-    pub fn start(store: Store) -> Self {
+    pub fn start(store: Store, lost: Counter) -> Self {
         let (waiting, mut entries) = mpsc::channel::<AuditEntry>(WAITING_MAX);
+        let unwritten = lost.clone();
         let writer = tokio::spawn(async move {
             while let Some(entry) = entries.recv().await {
                 if let Err(error) = store.append_audit(&entry).await {
+                    unwritten.inc();
                     tracing::error!(action = entry.action, error = error.chain(), "an audit entry is lost");
                 }
             }
         });
-        Self { waiting, writer }
+        Self { waiting, writer, lost }
     }
 
     /// Queues an entry.
     pub fn write(&self, entry: AuditEntry) {
         if let Err(error) = self.waiting.try_send(entry) {
+            self.lost.inc();
             tracing::error!(%error, "an audit entry is lost: the database is too slow");
         }
     }

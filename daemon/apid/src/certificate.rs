@@ -4,6 +4,8 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use model::Timestamp;
+
 /// Why there is no certificate to serve.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
@@ -18,6 +20,9 @@ pub enum CertificateError {
     /// One could not be made.
     #[error("a certificate cannot be made")]
     Make(#[from] rcgen::Error),
+    /// Not X.509.
+    #[error("the certificate cannot be read")]
+    Read(#[from] x509_parser::asn1_rs::Err<x509_parser::error::X509Error>),
 }
 
 /// A certificate chain and its key, PEM.
@@ -54,4 +59,10 @@ fn write_secret(path: &Path, text: &str) -> Result<(), CertificateError> {
     let open = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     open.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
         .map_err(|source| CertificateError::File { path: path.into(), source })
+}
+
+/// When a certificate in DER is no longer valid (RFC 5280, section 4.1.2.5).
+pub fn end(der: &[u8]) -> Result<Timestamp, CertificateError> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der)?;
+    Ok(Timestamp::from_unix_micros(certificate.validity().not_after.timestamp().saturating_mul(1_000_000)))
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use control::{Actor, Answer, Control, Edit, Input, LinkId, Origin, Output, RequestId};
 use link::Sender;
@@ -27,6 +27,13 @@ use crate::report;
 const INBOX_MAX: usize = 1024;
 
 type Reply = oneshot::Sender<Result<Answer, Refusal>>;
+
+/// An edit that is not answered yet.
+struct Waiting {
+    action: &'static str,
+    since: Instant,
+    reply: Reply,
+}
 
 enum Message {
     Opened {
@@ -74,7 +81,7 @@ impl Desk {
             loaded: is_loaded,
             switchboard: switchboard.clone(),
         };
-        let audit = AuditWriter::start(store.clone());
+        let audit = AuditWriter::start(store.clone(), metrics.audit_lost.clone());
         let run = Run { control, store, keys, clock, metrics, audit, inbox, loaded, switchboard };
         let running = tokio::spawn(run.until_stopped(messages));
         (desk, running)
@@ -172,7 +179,7 @@ struct Run {
 #[derive(Default)]
 struct Open {
     writers: BTreeMap<LinkId, Writer>,
-    requests: BTreeMap<RequestId, (&'static str, Reply)>,
+    requests: BTreeMap<RequestId, Waiting>,
     requests_made: u64,
     /// Links that are writing their last frames.
     closing: JoinSet<()>,
@@ -225,7 +232,8 @@ impl Run {
             Message::Edit { tenant, edit, actor, reply } => {
                 let request = RequestId(open.requests_made);
                 open.requests_made += 1;
-                open.requests.insert(request, (edit.action(), reply));
+                open.requests
+                    .insert(request, Waiting { action: edit.action(), since: Instant::now(), reply });
                 self.control.handle(Input::Edit { request, tenant, edit, actor }, now);
             }
             Message::Read(look) => look(&self.control),
@@ -269,9 +277,9 @@ impl Run {
                 Output::Admit { link, realm, device } => self.switchboard.admit(link.0, realm, device),
                 Output::Dismiss { link } => self.switchboard.dismiss(link.0),
                 Output::Answer { request, result } => {
-                    if let Some((action, reply)) = open.requests.remove(&request) {
+                    if let Some(Waiting { action, since, reply }) = open.requests.remove(&request) {
                         let outcome = result.as_ref().err().map_or("done", |refusal| refusal.code.as_str());
-                        self.metrics.edit(action, outcome);
+                        self.metrics.edit(action, outcome, since.elapsed());
                         // The asker may have gone; the edit is in the store all the same.
                         let _ = reply.send(result);
                     }
@@ -281,7 +289,10 @@ impl Run {
                 Output::Poll => self.poll(),
                 Output::Audit(entry) => self.audit.write(entry),
                 Output::SavePresence(rows) => self.save_presence(rows, open),
-                Output::Event(event) => report::event(&event),
+                Output::Event(event) => {
+                    self.metrics.event(&event);
+                    report::event(&event);
+                }
             }
         }
     }
@@ -340,11 +351,14 @@ impl Run {
 
     fn commit(&self, commit: Box<control::Commit>) {
         let (store, keys) = (self.store.clone(), self.keys.clone());
+        let durations = self.metrics.db_commit_durations.clone();
         self.elsewhere(async move {
+            let begun = Instant::now();
             let result = match keys.seal(&commit) {
                 Ok(sealed) => store.commit(&commit, &sealed).await,
                 Err(error) => Err(control::CommitError::Unavailable(report::chain(&error))),
             };
+            durations.observe(begun.elapsed().as_secs_f64());
             Input::Committed { commit: commit.id, result }
         });
     }

@@ -20,6 +20,7 @@ mod proxies;
 mod relay;
 mod relay_alone;
 mod report;
+mod room;
 mod seal;
 mod signing;
 mod stun;
@@ -93,9 +94,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let clock = Clock::start();
     let mut wishes = Wishes::listen().context("signals cannot be caught")?;
     let public = settings.public()?;
-    let metrics = Metrics::new();
-    #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are far below 2^52")]
-    metrics.started.set(clock::wall().unix_micros() as f64 / 1e6);
+    let metrics = Metrics::new(&settings.state_dir);
     let readiness = Readiness::default();
 
     let probes = bind(settings.metrics_listen).await?;
@@ -110,12 +109,14 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let control = Control::new(control_config(&settings, &public, &store, &answers)?, seed()?);
     let switchboard = Switchboard::new(metrics.relay());
     let keys = Keys::new(sealer);
-    let signing = Signing::start(&settings.state_dir, store.clone(), keys.clone(), clock)?;
+    let signing = Signing::start(&settings.state_dir, store.clone(), keys.clone(), clock, metrics.clone())?;
     let (desk, running) = Desk::start(control, store.clone(), keys, clock, metrics.clone(), switchboard);
     first_start::tenant(&desk, &settings).await?;
     readiness.set(store.clone(), desk.clone(), signing.clone());
 
     let fingerprint = certificate.fingerprint();
+    let certificate_end = certificate::end(certificate.own())?;
+    metrics.certificate_expiry.set(certificate_end.unix_micros() / 1_000_000);
     let app = App {
         desk: desk.clone(),
         store: store.clone(),

@@ -1,17 +1,25 @@
-//! What Prometheus scrapes: every series of the API process. Counts; decides nothing.
+//! What Prometheus scrapes: every series of the API process. Counts; decides nothing. `docs/metrics.md` lists them.
 
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use control::Event;
+use model::CaKind;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _, text};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
+use shell::metrics::PREFIX;
+use shell::process::Process;
 
 use crate::relay::{Counters, Dropped};
+use crate::room;
 
 /// Seconds. A read is far below the first, a commit on a slow disk in the middle, and past the last nobody waits.
 const DURATION_BUCKETS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10.0];
@@ -19,25 +27,44 @@ const DURATION_BUCKETS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.
 /// The format of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-type Histograms = Family<RouteLabels, Histogram, fn() -> Histogram>;
+/// A histogram of durations for each set of labels.
+type Durations<L> = Family<L, Histogram, fn() -> Histogram>;
 
 /// All series. Clones count into the same.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Registry>,
     requests: Family<RequestLabels, Counter>,
-    durations: Histograms,
+    durations: Durations<RouteLabels>,
     login_failures: Family<ReasonLabels, Counter>,
     edits: Family<EditLabels, Counter>,
+    edit_durations: Durations<ActionLabels>,
+    certificates: Family<CertificateLabels, Counter>,
+    attachments: Family<NodeLabels, Counter>,
+    link_refusals: Family<CodeLabels, Counter>,
+    disagreements: Family<ReasonLabels, Counter>,
+    enrolments: Counter,
+    commit_conflicts: Counter,
+    store_failures: Counter,
+    checks: Family<CheckLabels, Gauge>,
+    devices: Family<StandingLabels, Gauge>,
     relay: Counters,
     relay_dropped: Family<ReasonLabels, Counter>,
     stun: Family<OutcomeLabels, Counter>,
+    /// HTTP requests that are being answered.
+    pub requests_in_flight: Gauge,
     /// Heartbeats of agents and hub.
     pub heartbeats: Counter,
+    /// Entries of the audit log that could not be written.
+    pub audit_lost: Counter,
     /// Links that are open.
     pub links: Gauge,
     /// Devices that hold a link.
     pub devices_online: Gauge,
+    /// Tenants that were not deleted.
+    pub tenants: Gauge,
+    /// 1 while the hub is attached and its host is as its snapshots say.
+    pub hub_settled: Gauge,
     /// Peers that the hub was told to have.
     pub wireguard_peers: Gauge,
     /// What others changed on the hub and netd put right, since netd started.
@@ -46,89 +73,148 @@ pub struct Metrics {
     pub db_open: Gauge,
     /// Connections to the database that do something.
     pub db_in_use: Gauge,
-    /// When the process started, in seconds since 1970.
-    pub started: Gauge<f64, AtomicU64>,
+    /// Connections to the database that there may be.
+    pub db_max: Gauge,
+    /// Time of a commit of an edit, with what it waited for.
+    pub db_commit_durations: Histogram,
+    /// When the certificate of HTTPS ends, in seconds since 1970.
+    pub certificate_expiry: Gauge,
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct RequestLabels {
-    route: String,
-    method: String,
-    status: u16,
+macro_rules! labels {
+    ($($name:ident { $($label:ident: $type:ty),* })*) => {
+        $(
+            #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+            struct $name { $($label: $type),* }
+        )*
+    };
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct RouteLabels {
-    route: String,
+labels! {
+    RequestLabels { route: String, method: String, status: u16 }
+    RouteLabels { route: String }
+    ReasonLabels { reason: &'static str }
+    EditLabels { action: &'static str, outcome: &'static str }
+    ActionLabels { action: &'static str }
+    OutcomeLabels { outcome: &'static str }
+    CertificateLabels { kind: &'static str, outcome: &'static str }
+    NodeLabels { node: &'static str }
+    CodeLabels { code: &'static str }
+    CheckLabels { check: String }
+    StandingLabels { standing: &'static str }
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ReasonLabels {
-    reason: &'static str,
+/// Looks at the disk of the state directory when it is scraped.
+#[derive(Debug)]
+struct Disk(PathBuf);
+
+impl Collector for Disk {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        // A directory that cannot be looked at has no series; the health check fails by then.
+        let Ok(room) = room::of(&self.0) else { return Ok(()) };
+        let both = [("state_free_bytes", room.free_bytes), ("state_disk_bytes", room.disk_bytes)];
+        for (name, bytes) in both {
+            let help = "Disk of the state directory";
+            let gauge = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(i64::try_from(bytes).unwrap_or(i64::MAX)).encode(gauge)?;
+        }
+        Ok(())
+    }
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct EditLabels {
-    action: &'static str,
-    outcome: &'static str,
+fn histogram() -> Histogram {
+    Histogram::new(DURATION_BUCKETS)
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OutcomeLabels {
-    outcome: &'static str,
+fn durations<L: Clone + std::hash::Hash + Eq>() -> Durations<L> {
+    Family::new_with_constructor(histogram as fn() -> Histogram)
+}
+
+/// Registers a series or a family that is made before.
+fn with<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+/// Registers a series or a family that begins empty.
+fn add<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    with(registry, name, help, M::default())
 }
 
 impl Metrics {
-    /// All series at zero.
-    pub fn new() -> Self {
-        let mut registry = Registry::with_prefix("warren");
-        let histogram: fn() -> Histogram = || Histogram::new(DURATION_BUCKETS);
+    /// All series at zero. The state directory is what room is measured for.
+    pub fn new(state_dir: &Path) -> Self {
+        let mut registry = Registry::with_prefix(PREFIX);
+        let process = Process::start("warren-apid", env!("CARGO_PKG_VERSION"));
+        registry.register_collector(Box::new(process));
+        registry.register_collector(Box::new(Disk(state_dir.into())));
+        let r = &mut registry;
         let mut metrics = Self {
             registry: Arc::default(),
-            requests: Family::default(),
-            durations: Family::new_with_constructor(histogram),
-            login_failures: Family::default(),
-            edits: Family::default(),
-            relay: Counters::default(),
-            relay_dropped: Family::default(),
-            stun: Family::default(),
-            heartbeats: Counter::default(),
-            links: Gauge::default(),
-            devices_online: Gauge::default(),
-            wireguard_peers: Gauge::default(),
-            hub_drift: Gauge::default(),
-            db_open: Gauge::default(),
-            db_in_use: Gauge::default(),
-            started: Gauge::default(),
+            requests: add(r, "http_requests", "HTTP requests answered"),
+            durations: with(r, "http_request_duration_seconds", "Time to answer", durations()),
+            requests_in_flight: add(r, "http_requests_in_flight", "HTTP requests being answered"),
+            login_failures: add(r, "login_failures", "Logins that were refused"),
+            edits: add(r, "edits", "Edits by outcome: done, or the code of the refusal"),
+            edit_durations: with(r, "edit_duration_seconds", "Time until an edit is answered", durations()),
+            certificates: add(r, "ssh_certificates", "Wishes for SSH certificates, by outcome"),
+            attachments: add(r, "link_attachments", "Nodes that attached"),
+            link_refusals: add(r, "link_refusals", "Links that were refused, by code"),
+            disagreements: add(r, "node_disagreements", "Nodes that do not hold what they should, by reason"),
+            enrolments: add(r, "enrolments", "Devices that enrolled"),
+            heartbeats: add(r, "agent_heartbeats", "Heartbeats received"),
+            links: add(r, "links", "Links that are open"),
+            devices_online: add(r, "devices_online", "Devices that hold a link"),
+            devices: add(r, "devices", "Devices by standing"),
+            tenants: add(r, "tenants", "Tenants"),
+            wireguard_peers: add(r, "wireguard_peers", "Peers that the hub should have"),
+            hub_settled: add(r, "hub_settled", "1 while the hub is attached and as its snapshots say"),
+            hub_drift: add(r, "hub_drift", "Drift of the hub that was repaired since its start"),
+            checks: add(r, "check_ok", "1 while the check of /healthz finds nothing wrong"),
+            db_open: add(r, "db_open_connections", "Connections to the database"),
+            db_in_use: add(r, "db_in_use_connections", "Connections at work"),
+            db_max: add(r, "db_max_connections", "Connections that there may be"),
+            db_commit_durations: with(
+                r,
+                "db_commit_duration_seconds",
+                "Time of an edit's commit",
+                histogram(),
+            ),
+            store_failures: add(r, "store_failures", "Times that the database did not do what it was asked"),
+            commit_conflicts: add(r, "commit_conflicts", "Edits decided again: another replica was faster"),
+            audit_lost: add(r, "audit_entries_lost", "Audit entries that could not be written"),
+            certificate_expiry: add(r, "tls_certificate_expiry_timestamp_seconds", "End of the certificate"),
+            relay: Counters {
+                sessions: add(r, "relay_sessions", "Devices that may be relayed to"),
+                datagrams: add(r, "relay_datagrams", "Datagrams relayed"),
+                bytes: add(r, "relay_bytes", "Bytes relayed"),
+                ..Counters::default()
+            },
+            relay_dropped: add(r, "relay_dropped_datagrams", "Datagrams not relayed, by reason"),
+            stun: add(r, "stun_requests", "Datagrams at the ports of STUN, by outcome"),
         };
-        let m = &metrics;
-        registry.register("http_requests", "HTTP requests answered", m.requests.clone());
-        registry.register("http_request_duration_seconds", "Time to answer", m.durations.clone());
-        registry.register("login_failures", "Logins that were refused", m.login_failures.clone());
-        registry.register("edits", "Edits by outcome: done, or the code of the refusal", m.edits.clone());
-        registry.register("agent_heartbeats", "Heartbeats received", m.heartbeats.clone());
-        registry.register("relay_sessions", "Devices that may be relayed to", m.relay.sessions.clone());
-        registry.register("relay_datagrams", "Datagrams relayed", m.relay.datagrams.clone());
-        registry.register("relay_bytes", "Bytes relayed", m.relay.bytes.clone());
-        registry.register(
-            "relay_dropped_datagrams",
-            "Datagrams not relayed, by reason",
-            m.relay_dropped.clone(),
-        );
-        registry.register("stun_requests", "Datagrams at the ports of STUN, by outcome", m.stun.clone());
-        registry.register("links", "Links that are open", m.links.clone());
-        registry.register("devices_online", "Devices that hold a link", m.devices_online.clone());
-        registry.register("wireguard_peers", "Peers that the hub should have", m.wireguard_peers.clone());
-        registry.register(
-            "hub_drift",
-            "Drift of the hub that was repaired since its start",
-            m.hub_drift.clone(),
-        );
-        registry.register("db_open_connections", "Connections to the database", m.db_open.clone());
-        registry.register("db_in_use_connections", "Connections at work", m.db_in_use.clone());
-        registry.register("process_start_time_seconds", "Start, since 1970", m.started.clone());
+        metrics.begin_at_zero();
         metrics.registry = Arc::new(registry);
         metrics
+    }
+
+    /// A series that appears with its first failure hides that failure from `rate()`: those whose labels are known are
+    /// there from the start.
+    fn begin_at_zero(&self) {
+        for reason in ["password", "token"] {
+            drop(self.login_failures.get_or_create(&ReasonLabels { reason }));
+        }
+        for node in ["device", "hub"] {
+            drop(self.attachments.get_or_create(&NodeLabels { node }));
+        }
+        for reason in ["resync", "overdue", "ahead", "forked"] {
+            drop(self.disagreements.get_or_create(&ReasonLabels { reason }));
+        }
+        for kind in CaKind::ALL {
+            drop(
+                self.certificates.get_or_create(&CertificateLabels { kind: kind.as_str(), outcome: "done" }),
+            );
+        }
     }
 
     /// One HTTP request was answered. `route` is the pattern, never the path: its values are few.
@@ -144,8 +230,62 @@ impl Metrics {
     }
 
     /// An edit was done, or refused with a code.
-    pub fn edit(&self, action: &'static str, outcome: &'static str) {
+    pub fn edit(&self, action: &'static str, outcome: &'static str, took: Duration) {
         self.edits.get_or_create(&EditLabels { action, outcome }).inc();
+        self.edit_durations.get_or_create(&ActionLabels { action }).observe(took.as_secs_f64());
+    }
+
+    /// A certificate was made, or refused with a code.
+    pub fn certificate(&self, kind: CaKind, outcome: &'static str) {
+        self.certificates.get_or_create(&CertificateLabels { kind: kind.as_str(), outcome }).inc();
+    }
+
+    /// Something happened in the control machine.
+    pub fn event(&self, event: &Event) {
+        let disagrees = |reason| {
+            self.disagreements.get_or_create(&ReasonLabels { reason }).inc();
+        };
+        match event {
+            Event::Attached { tenant, .. } => {
+                let node = if tenant.is_some() { "device" } else { "hub" };
+                self.attachments.get_or_create(&NodeLabels { node }).inc();
+            }
+            Event::LinkRefused { refusal, .. } => {
+                self.link_refusals.get_or_create(&CodeLabels { code: refusal.code.as_str() }).inc();
+            }
+            Event::Enrolled { .. } => {
+                self.enrolments.inc();
+            }
+            Event::ResyncAsked { .. } => disagrees("resync"),
+            Event::HoldingOverdue { .. } => disagrees("overdue"),
+            Event::NodeAhead { .. } => disagrees("ahead"),
+            Event::NodeForked { .. } => disagrees("forked"),
+            Event::CommitConflict { .. } => {
+                self.commit_conflicts.inc();
+            }
+            Event::StoreUnavailable { .. } => {
+                self.store_failures.inc();
+            }
+            // They are levels, which a check shows, or are counted where they are answered.
+            Event::Detached { .. }
+            | Event::NodeRefused { .. }
+            | Event::IdentityCloned { .. }
+            | Event::DirectoryWithheld { .. }
+            | Event::AnchorSealed { .. }
+            | Event::StoreBehind { .. }
+            | Event::EditRefused { .. }
+            | Event::EditDone { .. } => {}
+        }
+    }
+
+    /// How a check of `/healthz` ended.
+    pub fn check(&self, check: &str, well: bool) {
+        self.checks.get_or_create(&CheckLabels { check: check.into() }).set(well.into());
+    }
+
+    /// How many devices have a standing.
+    pub fn devices(&self, standing: &'static str, count: u32) {
+        self.devices.get_or_create(&StandingLabels { standing }).set(count.into());
     }
 
     /// What the relay counts into.
@@ -175,7 +315,7 @@ mod tests {
 
     #[test]
     fn the_promised_names_are_there() {
-        let metrics = Metrics::new();
+        let metrics = Metrics::new(Path::new("/"));
         metrics.request("/api/v1/devices", "GET", 200, Duration::from_millis(3));
         metrics.login_failure("password");
         metrics.relay().dropped[0].inc();
@@ -192,6 +332,8 @@ mod tests {
             "warren_relay_dropped_datagrams_total{reason=\"not-admitted\"} 1",
             "warren_relay_dropped_datagrams_total{reason=\"no-room\"} 0",
             "warren_hub_drift 0",
+            "warren_state_free_bytes ",
+            "warren_process_open_fds ",
             "warren_db_open_connections",
             "warren_db_in_use_connections",
         ] {

@@ -35,7 +35,7 @@ use crate::config::Settings;
 use crate::http::Peer;
 use crate::metrics::Metrics;
 use crate::relay::Switchboard;
-use crate::{clock, first_start, listen};
+use crate::{certificate, clock, first_start, listen};
 
 /// Serves until told to stop.
 pub async fn serve(settings: Settings) -> anyhow::Result<()> {
@@ -45,9 +45,10 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
         "say whom the relay serves: --serve-anchor FINGERPRINT, as `warren tenant show` prints it"
     );
     let public = settings.public()?;
-    let metrics = Metrics::new();
+    let metrics = Metrics::new(&settings.state_dir);
     let certificate = first_start::certificate(&settings, &public).await?;
     let fingerprint = certificate.fingerprint();
+    metrics.certificate_expiry.set(certificate::end(certificate.own())?.unix_micros() / 1_000_000);
     let relay = Relay(Arc::new(Inner {
         anchors: settings.serve_anchor.iter().copied().collect(),
         switchboard: Switchboard::new(metrics.relay()),

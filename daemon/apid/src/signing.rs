@@ -19,6 +19,7 @@ use store::{CertificateRow, RecordError, Store};
 
 use crate::clock::Clock;
 use crate::keys::Keys;
+use crate::metrics::Metrics;
 use crate::report;
 
 /// What the signer did, one line each: its own record, beside the database's.
@@ -106,11 +107,18 @@ pub struct Signing {
     store: Store,
     keys: Keys,
     clock: Clock,
+    metrics: Metrics,
 }
 
 impl Signing {
     /// A signer without open keys: each is opened when it is needed first.
-    pub fn start(state_dir: &Path, store: Store, keys: Keys, clock: Clock) -> anyhow::Result<Self> {
+    pub fn start(
+        state_dir: &Path,
+        store: Store,
+        keys: Keys,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> anyhow::Result<Self> {
         use anyhow::Context as _;
         let path = state_dir.join(LOG_FILE);
         let file = File::options().append(true).create(true).mode(0o600).open(&path);
@@ -121,11 +129,22 @@ impl Signing {
         let ring = Arc::new(Mutex::new(KeyRing::new(Caps::default(), seed, log)));
         let paces = Paces::new(HOLDER_PER_SECOND, HOLDER_BURST, HOLDERS_KEPT_MAX);
         let paces = Arc::new(Mutex::new(paces));
-        Ok(Self { ring, serials: Arc::default(), paces, store, keys, clock })
+        Ok(Self { ring, serials: Arc::default(), paces, store, keys, clock, metrics })
     }
 
     /// Makes a certificate; `order` says what is in it.
     pub async fn issue(
+        &self,
+        wish: Wish,
+        order: impl FnOnce(Basis) -> Result<Order, Refusal>,
+    ) -> Result<Issued, Refusal> {
+        let kind = wish.key.name.kind;
+        let result = self.issue_uncounted(wish, order).await;
+        self.metrics.certificate(kind, result.as_ref().err().map_or("done", |refusal| refusal.code.as_str()));
+        result
+    }
+
+    async fn issue_uncounted(
         &self,
         wish: Wish,
         order: impl FnOnce(Basis) -> Result<Order, Refusal>,

@@ -248,7 +248,7 @@ mod tests {
     #[tokio::test]
     async fn both_ports_answer_from_the_address_that_was_asked_and_for_each_other() {
         for listen in ["127.0.0.1:0", "[::]:0"] {
-            let metrics = Metrics::new();
+            let metrics = Metrics::new(std::path::Path::new("/"));
             let doors = Doors::open(StunListen::At(listen.parse().expect("an address")));
             let [first, second] = doors.ports()[..] else { panic!("two ports at {listen}") };
             for door in doors.doors(&metrics) {

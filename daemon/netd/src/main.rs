@@ -13,11 +13,12 @@ use engine::{Guard, NodeConfig, Role};
 use host::capabilities;
 use host::drive::{Commands, Handle, Moment, NamesSetup, Server, Setup, channel};
 use host::files::StateDirectory;
-use host::metrics::Node;
+use host::metrics::{Node, Nodes};
 use host::resolver::ResolverConfig;
 use host::{HostConfig, InterfaceName, keyfile};
 use model::PrivateKey;
 use model::wire::Remark;
+use shell::process::Process;
 use shell::service::{self, Watchdog, Wish, Wishes};
 use tokio::net::TcpListener;
 
@@ -99,9 +100,14 @@ async fn run(setup: Setup, commands: Commands) -> Result<(), host::drive::DriveE
 
 /// Shows figures to whoever scrapes them.
 async fn scraped(listener: TcpListener, interface: InterfaceName, handle: Handle) {
+    let process = Process::start("warren-netd", env!("CARGO_PKG_VERSION"));
     let figures = move || {
         let (interface, handle) = (interface.clone(), handle.clone());
-        async move { host::metrics::text(Node::look(&interface, &handle).await.into_iter().collect()) }
+        let process = process.clone();
+        async move {
+            let nodes = Node::look(&interface, &handle).await.into_iter().collect();
+            shell::metrics::text(&process, Nodes(nodes))
+        }
     };
     shell::metrics::serve(listener, figures).await;
 }

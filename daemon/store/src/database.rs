@@ -39,6 +39,8 @@ pub struct PoolFigures {
     pub open: u32,
     /// In use now.
     pub in_use: u32,
+    /// As many as may be open.
+    pub max: u32,
 }
 
 /// The pools of one database.
@@ -132,15 +134,17 @@ impl Database {
     }
 
     pub(crate) fn figures(&self) -> PoolFigures {
-        let figures = |open: u32, idle: usize| PoolFigures {
+        let figures = |open: u32, idle: usize, max: u32| PoolFigures {
             open,
+            max,
             in_use: open.saturating_sub(u32::try_from(idle).unwrap_or(u32::MAX)),
         };
         match self {
             Self::Sqlite { readers, writer, .. } => {
-                figures(readers.size() + writer.size(), readers.num_idle() + writer.num_idle())
+                let (open, idle) = (readers.size() + writer.size(), readers.num_idle() + writer.num_idle());
+                figures(open, idle, SQLITE_READERS_MAX + 1)
             }
-            Self::Postgres(pool) => figures(pool.size(), pool.num_idle()),
+            Self::Postgres(pool) => figures(pool.size(), pool.num_idle(), POSTGRES_CONNECTIONS_MAX),
         }
     }
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use dns::forward::{CacheReport, ForwardCounters};
 use dns::serve::{BUCKETS_MICROS, Counters as Names, Way as DnsWay};
+use engine::status::LinkState;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, MetricEncoder, NoLabelSet, text};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::registry::Registry;
 
 use crate::drive::{Counters, Gone, Handle, PathCounters};
 use crate::interface::InterfaceName;
@@ -20,12 +20,23 @@ use crate::paths::report::PerWay;
 #[derive(Debug, Clone)]
 pub struct Node {
     interface: String,
+    state: State,
     done: Counters,
     paths: PathCounters,
     /// Peers that are talked to.
     ways: PerWay,
     names: Arc<Names>,
     forwarder: Option<(Arc<ForwardCounters>, CacheReport)>,
+}
+
+/// How a node is.
+#[derive(Debug, Clone, Copy, Default)]
+struct State {
+    attached: bool,
+    settled: bool,
+    problems: usize,
+    peers: usize,
+    drift: u64,
 }
 
 /// Labels of one series; the interface comes first.
@@ -39,12 +50,20 @@ impl Node {
     pub async fn look(interface: &InterfaceName, handle: &Handle) -> Result<Self, Gone> {
         let (report, names) = (handle.report().await?, handle.names().await?);
         let forwarder = handle.lookup().await?.forwarder();
-        let peers = report.node.tenants.iter().flat_map(|tenant| &tenant.peers);
+        let peers = || report.node.tenants.iter().flat_map(|tenant| &tenant.peers);
+        let state = State {
+            attached: report.node.link == LinkState::Attached,
+            settled: report.node.settled,
+            problems: report.node.problems.len() + report.names.problems.len(),
+            peers: peers().count(),
+            drift: report.node.drift_total,
+        };
         Ok(Self {
             interface: interface.to_string(),
+            state,
             done: report.counters,
             paths: report.paths.counters,
-            ways: peers.filter_map(|peer| Some(peer.path.as_ref()?.way)).collect(),
+            ways: peers().filter_map(|peer| Some(peer.path.as_ref()?.way)).collect(),
             names,
             forwarder,
         })
@@ -55,23 +74,26 @@ impl Node {
     }
 }
 
-/// All series in the text format of OpenMetrics 1.0.
-pub fn text(nodes: Vec<Node>) -> String {
-    let mut registry = Registry::with_prefix("warren");
-    registry.register_collector(Box::new(Nodes(nodes)));
-    let mut text = String::new();
-    // Writing to a string cannot fail.
-    let _ = text::encode(&mut text, &registry);
-    text
-}
-
+/// The nodes of a program, to be shown.
 #[derive(Debug)]
-struct Nodes(Vec<Node>);
+pub struct Nodes(pub Vec<Node>);
 
 /// A family of counters with one series a node: name, help, figure.
 type NodeCounter = (&'static str, &'static str, fn(&Node) -> u64);
 
-const NODE_COUNTERS: [NodeCounter; 9] = [
+/// A family of gauges with one series a node.
+type NodeGauge = (&'static str, &'static str, fn(&Node) -> u64);
+
+const NODE_GAUGES: [NodeGauge; 5] = [
+    ("node_attached", "1 while the server is reached", |node| node.state.attached.into()),
+    ("node_settled", "1 while the host is as its snapshot says", |node| node.state.settled.into()),
+    ("node_problems", "Things that are wrong now", |node| node.state.problems as u64),
+    ("node_peers", "Peers that the snapshot has", |node| node.state.peers as u64),
+    ("dns_tcp_connections", "TCP connections that are open", |node| node.names.connections()),
+];
+
+const NODE_COUNTERS: [NodeCounter; 10] = [
+    ("node_drift", "Changes made because somebody else changed the host", |node| node.state.drift),
     ("node_changes", "Changes made to the host", |node| node.done.changes_total),
     ("node_changes_failed", "Changes that could not be made", |node| node.done.changes_failed_total),
     ("node_observations", "Looks at the whole host", |node| node.done.observations_total),
@@ -119,6 +141,12 @@ impl Collector for Nodes {
                 count(&mut family, &node.labels(&[]), figure(node))?;
             }
         }
+        for (name, help, figure) in NODE_GAUGES {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for node in &self.0 {
+                gauge(&mut family, &node.labels(&[]), figure(node))?;
+            }
+        }
         self.encode_paths(&mut encoder)?;
         let help = "Queries without an answer, by reason";
         let mut family = encoder.encode_descriptor("dns_unanswered", help, None, MetricType::Counter)?;
@@ -141,11 +169,6 @@ impl Collector for Nodes {
             encoder.encode_descriptor("dns_answer_duration_seconds", help, None, MetricType::Histogram)?;
         for (node, way) in self.ways() {
             durations(&mut family, &node.labels(&of(way)), &node.names, way)?;
-        }
-        let help = "TCP connections that are open";
-        let mut family = encoder.encode_descriptor("dns_tcp_connections", help, None, MetricType::Gauge)?;
-        for node in &self.0 {
-            gauge(&mut family, &node.labels(&[]), node.names.connections())?;
         }
         Ok(())
     }
@@ -221,6 +244,8 @@ fn durations(family: &mut MetricEncoder<'_>, labels: &Labels<'_>, names: &Names,
 #[cfg(test)]
 mod tests {
     use engine::paths::{RelayId, Way};
+    use prometheus_client::encoding::text::encode;
+    use prometheus_client::registry::Registry;
 
     use super::*;
 
@@ -229,15 +254,22 @@ mod tests {
         let relayed = Way::Relayed(RelayId::SERVER);
         let node = |interface: &str| Node {
             interface: interface.into(),
+            state: State { attached: true, drift: 2, ..State::default() },
             done: Counters { changes_total: 3, ..Counters::default() },
             paths: PathCounters { changes_total: [relayed, relayed].into_iter().collect(), probes_total: 0 },
             ways: [Way::Direct(([192, 0, 2, 1], 1).into())].into_iter().collect(),
             names: Arc::default(),
             forwarder: Some(Default::default()),
         };
-        let text = text(vec![node("wg0"), node("wg1")]);
+        let mut registry = Registry::with_prefix("warren");
+        registry.register_collector(Box::new(Nodes(vec![node("wg0"), node("wg1")])));
+        let mut text = String::new();
+        encode(&mut text, &registry).expect("a string takes all");
         for line in [
             "warren_node_changes_total{interface=\"wg0\"} 3",
+            "warren_node_drift_total{interface=\"wg1\"} 2",
+            "warren_node_attached{interface=\"wg0\"} 1",
+            "warren_node_settled{interface=\"wg0\"} 0",
             "warren_paths{interface=\"wg0\",path=\"direct\"} 1",
             "warren_path_changes_total{interface=\"wg1\",path=\"relayed\"} 2",
             "warren_path_probes_total{interface=\"wg0\"} 0",

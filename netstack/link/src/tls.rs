@@ -218,6 +218,11 @@ impl Certificate {
         Self::from_pem(&read_pem(chain).await?, &read_pem(key).await?)
     }
 
+    /// The server's own certificate in DER.
+    pub fn own(&self) -> &[u8] {
+        self.chain.first().map_or(&[], |own| own)
+    }
+
     /// SHA-256 of the SubjectPublicKeyInfo (RFC 7469, section 2.4): what clients of the API pin. A renewed certificate
     /// of the same key has the same.
     pub const fn fingerprint(&self) -> Fingerprint {

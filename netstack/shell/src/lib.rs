@@ -5,5 +5,6 @@
 pub mod config;
 pub mod log;
 pub mod metrics;
+pub mod process;
 pub mod service;
 pub mod users;

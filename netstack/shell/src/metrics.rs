@@ -13,9 +13,17 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
+
+use crate::process::Process;
+
+/// What every series begins with.
+pub const PREFIX: &str = "warren";
 
 /// Scrapers at once; whoever comes later waits in the kernel's queue.
 const CONNECTIONS_MAX: usize = 8;
@@ -50,6 +58,17 @@ impl FromStr for Loopback {
         let at: SocketAddr = text.parse().map_err(|_| NotLoopback)?;
         if at.ip().is_loopback() { Ok(Self(at)) } else { Err(NotLoopback) }
     }
+}
+
+/// All series of a program in the text format of OpenMetrics 1.0: its process, and whatever its figures are now.
+pub fn text(process: &Process, figures: impl Collector) -> String {
+    let mut registry = Registry::with_prefix(PREFIX);
+    registry.register_collector(Box::new(process.clone()));
+    registry.register_collector(Box::new(figures));
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = encode(&mut text, &registry);
+    text
 }
 
 /// Listens, if that is set.

@@ -64,13 +64,22 @@ impl Readiness {
 
     /// Sets the gauges to what is now.
     pub async fn measure(&self, metrics: &Metrics) {
+        for (check, found) in self.checks().await {
+            metrics.check(&check, found == OK);
+        }
         let Some((store, desk, _)) = self.subject.get() else { return };
         let figures = store.figures();
+        metrics.db_max.set(figures.max.into());
         metrics.db_open.set(figures.open.into());
         metrics.db_in_use.set(figures.in_use.into());
         // A desk that is gone counts nothing more.
         if let Ok(now) = desk.read(super::server::figures).await {
             metrics.devices_online.set(now.devices_online.into());
+            for (standing, count) in now.devices {
+                metrics.devices(standing.as_str(), count);
+            }
+            metrics.tenants.set(now.tenants.into());
+            metrics.hub_settled.set(now.hub.is_some_and(|hub| hub.settled).into());
             metrics.wireguard_peers.set(now.devices_active.into());
             if let Some(drift) = now.hub_drift {
                 metrics.hub_drift.set(i64::try_from(drift).unwrap_or(i64::MAX));

@@ -8,6 +8,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use control::Origin;
 use model::{Code, Refusal};
+use prometheus_client::metrics::gauge::Gauge;
 
 use super::App;
 use super::auth::Peer;
@@ -21,6 +22,7 @@ const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 /// Counts, times, bounds and names every request.
 pub async fn request(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
     let started = Instant::now();
+    let _under_way = UnderWay::begin(&metrics.requests_in_flight);
     let id = request_id();
     let method = known(request.method());
     let route =
@@ -41,6 +43,22 @@ pub async fn request(State(metrics): State<Metrics>, request: Request, next: Nex
         response.headers_mut().insert("x-request-id", value);
     }
     response
+}
+
+/// A request that is being answered; counted until it is dropped, as when its client goes.
+struct UnderWay(Gauge);
+
+impl UnderWay {
+    fn begin(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// Methods are anybody's text; a series for each would have no end.

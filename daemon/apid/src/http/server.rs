@@ -19,8 +19,12 @@ pub async fn version() -> Json<Version> {
 
 /// What the machine counts.
 pub struct Figures {
-    hub: Option<Hub>,
-    tenants: u32,
+    /// The hub, once it attached.
+    pub hub: Option<Hub>,
+    /// Tenants that were not deleted.
+    pub tenants: u32,
+    /// How many devices have each standing.
+    pub devices: [(Standing, u32); 3],
     /// Devices that take part: the peers of the hub.
     pub devices_active: u32,
     /// Devices that hold a link.
@@ -54,15 +58,20 @@ pub async fn status(State(app): State<App>) -> Result<Json<ServerStatus>, Refuse
 /// Counts.
 pub fn figures(control: &control::Control) -> Figures {
     let live = || control.directories().filter(|d| d.tenant().deleted_at.is_none());
-    let active =
-        live().flat_map(control::Directory::devices).filter(|d| d.standing == Standing::Active).count();
+    let mut devices = [Standing::Pending, Standing::Active, Standing::Revoked].map(|standing| (standing, 0));
+    for device in live().flat_map(control::Directory::devices) {
+        let counted = devices.iter_mut().find(|(standing, _)| *standing == device.standing);
+        counted.expect("all standings are there").1 += 1;
+    }
+    let active = devices.iter().find(|(standing, _)| *standing == Standing::Active);
     let holds_link =
         |device: &&control::Device| control.presence(device.id).is_some_and(|p| p.link.is_some());
     let online = live().flat_map(control::Directory::devices).filter(holds_link);
     Figures {
         hub: hub(control),
         tenants: u32::try_from(live().count()).unwrap_or(u32::MAX),
-        devices_active: u32::try_from(active).unwrap_or(u32::MAX),
+        devices_active: active.map_or(0, |(_, count)| *count),
+        devices,
         devices_online: u32::try_from(online.count()).unwrap_or(u32::MAX),
         hub_drift: control.hub().map(|hub| hub.drift_total),
     }
