@@ -4,6 +4,7 @@
 //! How a NAT maps is learnt from two questions of one socket to two ports of the server (RFC 5780, section 4.3, as far as
 //! one address goes), and what it lets in by asking for an answer from the port that was not asked (section 4.4).
 
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use host::drive::Report;
 use model::Refusal;
 use model::api::SCHEMA_VERSION;
 use model::api::local::{Finding, Netcheck, Reachable, RelayDistance};
+use socket2::SockRef;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout_at};
 
@@ -34,8 +36,9 @@ pub async fn run(profile: &Profile) -> Result<Netcheck, Refusal> {
         return Err(view::inactive(&report));
     }
     let servers = report.paths.stun_servers.clone();
-    let v4 = family(servers.iter().copied().filter(SocketAddr::is_ipv4)).await;
-    let v6 = family(servers.iter().copied().filter(SocketAddr::is_ipv6)).await;
+    let mark = mark(profile);
+    let v4 = family(servers.iter().copied().filter(SocketAddr::is_ipv4), mark).await;
+    let v6 = family(servers.iter().copied().filter(SocketAddr::is_ipv6), mark).await;
     let candidate = |candidate: &engine::paths::Candidate| Reachable {
         address: candidate.address,
         kind: candidate.kind.to_string(),
@@ -74,8 +77,9 @@ pub async fn doctor(profile: &Profile) -> Result<Vec<Finding>, Refusal> {
             "on the server: warren-apid --stun-listen [::]:3478",
         ));
     } else {
-        let v4 = family(servers.iter().copied().filter(SocketAddr::is_ipv4)).await;
-        let v6 = family(servers.iter().copied().filter(SocketAddr::is_ipv6)).await;
+        let mark = mark(profile);
+        let v4 = family(servers.iter().copied().filter(SocketAddr::is_ipv4), mark).await;
+        let v6 = family(servers.iter().copied().filter(SocketAddr::is_ipv6), mark).await;
         findings.push(nat(&v4, &v6, &report));
     }
     let peers = view::active(&report).map(|tenant| tenant.peers.as_slice()).unwrap_or_default();
@@ -87,6 +91,11 @@ pub async fn doctor(profile: &Profile) -> Result<Vec<Finding>, Refusal> {
         });
     }
     Ok(findings)
+}
+
+/// What is asked goes where the underlay's packets go, whatever the mesh carries.
+fn mark(profile: &Profile) -> Option<u32> {
+    profile.stack().is_none().then_some(host::MARK)
 }
 
 fn nat(v4: &Nat, v6: &Nat, report: &Report) -> Finding {
@@ -150,11 +159,11 @@ impl std::fmt::Display for Nat {
 }
 
 /// Looks at one family, by the first server's two ports.
-async fn family(servers: impl Iterator<Item = SocketAddr>) -> Nat {
+async fn family(servers: impl Iterator<Item = SocketAddr>, mark: Option<u32>) -> Nat {
     let servers: Vec<SocketAddr> = servers.collect();
     let Some(first) = servers.first().copied() else { return Nat::Unknown };
     let second = servers.iter().copied().find(|other| other.ip() == first.ip() && *other != first);
-    let Some((socket, own)) = open(first).await else { return Nat::Unknown };
+    let Some((socket, own)) = open(first, mark).await else { return Nat::Unknown };
     // Before the other port was written to, which would let it in.
     let Some(seen) = ask(&socket, first, false).await else { return Nat::Blocked };
     let is_open = ask(&socket, first, true).await.is_some();
@@ -170,18 +179,26 @@ async fn family(servers: impl Iterator<Item = SocketAddr>) -> Nat {
 }
 
 /// A socket, and the address that it has towards the server.
-async fn open(server: SocketAddr) -> Option<(UdpSocket, SocketAddr)> {
+async fn open(server: SocketAddr, mark: Option<u32>) -> Option<(UdpSocket, SocketAddr)> {
     let any: SocketAddr = match server.is_ipv4() {
         true => (Ipv4Addr::UNSPECIFIED, 0).into(),
         false => (Ipv6Addr::UNSPECIFIED, 0).into(),
     };
     // Not the one that asks: that must hear of another port, too.
-    let towards = UdpSocket::bind(any).await.ok()?;
+    let towards = bind(any, mark).await.ok()?;
     towards.connect(server).await.ok()?;
     let ip = towards.local_addr().ok()?.ip();
-    let socket = UdpSocket::bind(any).await.ok()?;
+    let socket = bind(any, mark).await.ok()?;
     let port = socket.local_addr().ok()?.port();
     Some((socket, SocketAddr::new(ip, port)))
+}
+
+async fn bind(any: SocketAddr, mark: Option<u32>) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(any).await?;
+    if let Some(mark) = mark {
+        SockRef::from(&socket).set_mark(mark)?;
+    }
+    Ok(socket)
 }
 
 /// Where the server sees the socket; by its other port if asked to.
@@ -245,14 +262,14 @@ mod tests {
     async fn each_kind_of_nat_is_told() {
         let check = async |answers: bool, symmetric: bool, is_open: bool, expect: Nat| {
             let at = server(answers, symmetric, is_open).await;
-            assert_eq!(family(at.into_iter()).await, expect);
+            assert_eq!(family(at.into_iter(), None).await, expect);
         };
         check(true, false, true, Nat::Keeps { is_open: true }).await;
         check(true, false, false, Nat::Keeps { is_open: false }).await;
         check(true, true, true, Nat::Symmetric { is_open: true }).await;
         check(true, true, false, Nat::Symmetric { is_open: false }).await;
         check(false, false, false, Nat::Blocked).await;
-        assert_eq!(family(std::iter::empty()).await, Nat::Unknown);
+        assert_eq!(family(std::iter::empty(), None).await, Nat::Unknown);
     }
 
     #[tokio::test]
@@ -266,6 +283,6 @@ mod tests {
                 socket.send_to(&reply.bytes, from).await.unwrap();
             }
         });
-        assert_eq!(family([at].into_iter()).await, Nat::None);
+        assert_eq!(family([at].into_iter(), None).await, Nat::None);
     }
 }

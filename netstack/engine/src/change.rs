@@ -31,6 +31,8 @@ pub enum Change {
     AddRoute(IpNet),
     /// Remove a route through the interface.
     RemoveRoute(IpNet),
+    /// Remove a route through the interface that is not where ours are, so that the underlay's own packets would take it.
+    RemoveStray(IpNet),
     /// Make or replace a peer; what it may send from replaces what it might.
     SetPeer(PeerSetting),
     /// Remove a peer.
@@ -101,6 +103,8 @@ pub enum Subject {
     Peer(PublicKey),
     /// One route.
     Route(IpNet),
+    /// One route where none of ours is.
+    Stray(IpNet),
     /// Packet forwarding.
     Forwarding,
     /// The machine's resolver.
@@ -122,6 +126,7 @@ impl Change {
             Self::SetUp => Subject::Up,
             Self::AddAddress(net) | Self::RemoveAddress(net) => Subject::Address(*net),
             Self::AddRoute(net) | Self::RemoveRoute(net) => Subject::Route(*net),
+            Self::RemoveStray(net) => Subject::Stray(*net),
             Self::SetPeer(peer) => Subject::Peer(peer.key),
             Self::RemovePeer(key) => Subject::Peer(*key),
             Self::SetFirewall(_) => Subject::Firewall,
@@ -145,6 +150,7 @@ impl fmt::Display for Change {
             Self::RemoveAddress(net) => write!(f, "remove address {net}"),
             Self::AddRoute(net) => write!(f, "add route {net}"),
             Self::RemoveRoute(net) => write!(f, "remove route {net}"),
+            Self::RemoveStray(net) => write!(f, "remove stray route {net}"),
             Self::SetPeer(peer) => write!(f, "set peer {peer}"),
             Self::RemovePeer(key) => write!(f, "remove peer {key}"),
             Self::SetFirewall(firewall) => write!(f, "set firewall for {} tenants", firewall.blocks.len()),

@@ -50,6 +50,7 @@ pub(crate) fn subjects_but_peers(desired: &Desired, observed: &Observed) -> BTre
     if let (Some(_), Some(found)) = (&desired.interface, &observed.interface) {
         subjects.extend(found.addresses.iter().copied().map(Subject::Address));
         subjects.extend(found.routes.iter().copied().map(Subject::Route));
+        subjects.extend(found.strays.iter().copied().map(Subject::Stray));
     }
     subjects
 }
@@ -84,7 +85,8 @@ pub(crate) fn change_of(desired: &Desired, observed: &Observed, subject: &Subjec
         | Subject::Address(_)
         | Subject::Up
         | Subject::Peer(_)
-        | Subject::Route(_) => {
+        | Subject::Route(_)
+        | Subject::Stray(_) => {
             let wanted = desired.interface.as_ref()?;
             let found = observed.interface.as_ref().unwrap_or(&BARE);
             let change = change_on_interface(wanted, found, subject)?;
@@ -112,6 +114,7 @@ fn change_on_interface(
         Subject::Route(net) => {
             change_of_net(net, &wanted.routes, &found.routes, Change::AddRoute, Change::RemoveRoute)
         }
+        Subject::Stray(net) => found.strays.contains(net).then_some(Change::RemoveStray(*net)),
         Subject::Peer(key) => change_of_peer(key, &wanted.peers, &found.peers),
         Subject::Firewall
         | Subject::Interface
@@ -126,7 +129,9 @@ fn change_on_interface(
 /// one could not be read.
 fn may_make(desired: &Desired, found: &ObservedInterface, change: &Change) -> bool {
     match change {
-        Change::RemoveAddress(net) | Change::RemoveRoute(net) => desired.may_remove([net]),
+        Change::RemoveAddress(net) | Change::RemoveRoute(net) | Change::RemoveStray(net) => {
+            desired.may_remove([net])
+        }
         Change::RemovePeer(key) => {
             desired.may_remove(found.peers.get(key).into_iter().flat_map(|p| &p.allowed))
         }

@@ -35,8 +35,11 @@ pub struct ObservedInterface {
     pub listen_port: u16,
     /// Its addresses with their prefix, without link-local ones (RFC 4291, section 2.5.6).
     pub addresses: BTreeSet<IpNet>,
-    /// The routes through it in the table where ours go, without those that the kernel makes itself.
+    /// The routes through it in the table where ours go, without those that the kernel makes itself. One that packets of
+    /// the mesh are not led to counts for none.
     pub routes: BTreeSet<IpNet>,
+    /// The routes through it where the underlay's own packets find their way, too.
+    pub strays: BTreeSet<IpNet>,
     /// Its peers.
     pub peers: BTreeMap<PublicKey, ObservedPeer>,
 }
@@ -96,6 +99,9 @@ impl ObservedInterface {
             }
             Change::RemoveRoute(net) => {
                 self.routes.remove(net);
+            }
+            Change::RemoveStray(net) => {
+                self.strays.remove(net);
             }
             Change::SetPeer(setting) => self.peers.entry(setting.key).or_default().take(setting),
             Change::RemovePeer(key) => {

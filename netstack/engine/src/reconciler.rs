@@ -342,7 +342,11 @@ fn may_begin(subject: &Subject, desired: &Desired, observed: &Observed) -> bool 
         // Packets of one tenant must not reach another while the firewall is not there.
         Subject::Forwarding => observed.firewall == desired.firewall,
         Subject::Resolver => interface.is_some() || desired.resolver.is_none(),
-        Subject::Firewall | Subject::Interface | Subject::InterfaceGone | Subject::FirewallGone => true,
+        Subject::Firewall
+        | Subject::Interface
+        | Subject::Stray(_)
+        | Subject::InterfaceGone
+        | Subject::FirewallGone => true,
     }
 }
 

@@ -184,7 +184,7 @@ impl Driver {
         let changed = Arc::new(Notify::new());
         // Subscribed before the first look, so that nothing between the two is missed.
         let events = watch(&setup.host, &changed).await.map_err(DriveError::Events)?;
-        let paths = begin::paths(&setup).map(Box::new);
+        let (mark, paths) = (setup.host.mark(), begin::paths(&setup).map(Box::new));
         let names = NamesTask::start(names_port, setup.names, &setup.host.resolver.file, &setup.seed)?;
         let road = paths.as_ref().map_or_else(Road::idle, |paths| paths.road());
         let (hands, host) = Hands::start(setup.host, road).await?;
@@ -194,7 +194,7 @@ impl Driver {
             node: Box::new(Node::new(setup.node, ledger, setup.seed)),
             hands,
             host,
-            link: Link::new(setup.server),
+            link: Link::new(setup.server, mark),
             paths,
             names,
             changed,

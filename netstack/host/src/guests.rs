@@ -19,7 +19,7 @@ pub(crate) fn networks(links: &Links) -> Result<BTreeSet<IpNet>, NetlinkError> {
     let all = links.all()?;
     let mut networks = BTreeSet::new();
     for index in inner(&all) {
-        if links.routes(index)?.iter().any(|net| net.prefix_len() == 0) {
+        if links.main_routes(index)?.iter().any(|net| net.prefix_len() == 0) {
             continue;
         }
         let nets = links.addresses(index)?;

@@ -1,6 +1,8 @@
 //! What this host is like for a node, and one change to it at a time. Decides nothing; every call blocks for as
 //! long as the kernel takes, so it lives on a thread of its own.
 
+mod error;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
@@ -15,17 +17,19 @@ use nix::errno::Errno;
 use crate::chain::chain;
 use crate::endpoints::Endpoints;
 use crate::firewall::{Firewall, Pair};
-use crate::forwarding::{self, ForwardingError};
+use crate::forwarding;
 use crate::guests;
 use crate::interface::InterfaceName;
-use crate::links::{Kind, Link, Links};
+use crate::links::{Kind, Link, Links, MARK};
 use crate::netlink::NetlinkError;
 use crate::paths::Road;
 use crate::pointed::Pointed;
-use crate::resolver::{Owner, Resolver, ResolverConfig, ResolverError, Trouble};
+use crate::resolver::{Owner, Resolver, ResolverConfig, Trouble};
 use crate::wireguard::kernel::Kernel;
 use crate::wireguard::userspace::Userspace;
 use crate::wireguard::{Backend, Crypto, DeviceState, Mode, PeerState, Tuning, Wireguard, WireguardError};
+
+pub use self::error::HostError;
 
 /// What a host is told once.
 #[derive(Debug, Clone)]
@@ -51,60 +55,12 @@ pub struct HostConfig {
     pub tuning: Tuning,
 }
 
-/// Why the host could not be read or changed.
-#[derive(Debug, thiserror::Error)]
-pub enum HostError {
-    /// A socket to the kernel could not be opened.
-    #[error("netlink")]
-    Netlink(#[source] NetlinkError),
-    /// The interface could not be read or set.
-    #[error("{what} of {interface}")]
-    Interface {
-        /// What of it.
-        what: &'static str,
-        /// Which.
-        interface: InterfaceName,
-        /// The kernel's words.
-        source: NetlinkError,
-    },
-    /// An address or a route.
-    #[error("{what} {net} on {interface}")]
-    Net {
-        /// Address or route.
-        what: &'static str,
-        /// Which.
-        net: IpNet,
-        /// Where.
-        interface: InterfaceName,
-        /// The kernel's words.
-        source: NetlinkError,
-    },
-    /// There is no interface to change.
-    #[error("there is no interface {0}")]
-    Missing(InterfaceName),
-    /// The interface is somebody else's.
-    #[error("{interface} is not Warren's but {what}; remove it, or configure another interface name")]
-    Occupied {
-        /// Which.
-        interface: InterfaceName,
-        /// What it is.
-        what: String,
-    },
-    /// WireGuard.
-    #[error("{0}")]
-    Wireguard(InterfaceName, #[source] WireguardError),
-    /// The firewall table.
-    #[error("firewall table of {0}")]
-    Firewall(InterfaceName, #[source] NetlinkError),
-    /// A pair of blocks is not one of IPv4 and one of IPv6.
-    #[error("a tenant's blocks must be one of IPv4 and one of IPv6, not {0} and {1}")]
-    Blocks(IpNet, IpNet),
-    /// Packet forwarding.
-    #[error("forwarding")]
-    Forwarding(#[from] ForwardingError),
-    /// The machine's resolver.
-    #[error("resolver")]
-    Resolver(#[from] ResolverError),
+impl HostConfig {
+    /// What the underlay's own sockets carry (`SO_MARK`, socket(7)), so that nothing leads them into the tunnel. `None`
+    /// where no route of the machine does.
+    pub fn mark(&self) -> Option<u32> {
+        self.stack.is_none().then_some(MARK)
+    }
 }
 
 /// What is in use, for status.
@@ -155,7 +111,8 @@ pub struct Host {
 }
 
 impl Host {
-    /// Opens what is needed in the network namespace of this thread. Changes nothing. Not for an asynchronous task:
+    /// Opens what is needed in the network namespace of this thread. Changes nothing but the rules that a killed process
+    /// left without an interface. Not for an asynchronous task:
     /// this and every other call blocks, and panics there.
     pub fn open(config: HostConfig) -> Result<Self, HostError> {
         Self::on(config, Road::idle())
@@ -164,6 +121,7 @@ impl Host {
     /// As [`Self::open`], with the road on which our own engine's device is put.
     pub(crate) fn on(config: HostConfig, road: Road) -> Result<Self, HostError> {
         let links = Links::open().map_err(HostError::Netlink)?;
+        links.clear_rules(None).map_err(HostError::Rules)?;
         let firewall = config.forwards.then(|| Firewall::open(&config.interface)).transpose();
         let resolver = Resolver::new(&config.resolver, &config.interface, &config.state);
         let (engine, fallback) = choose(&config, &road)?;
@@ -223,10 +181,6 @@ impl Host {
     pub fn apply(&mut self, change: &Change) -> Result<(), HostError> {
         let interface = self.config.interface.clone();
         let wireguard = |e| HostError::Wireguard(interface.clone(), e);
-        let net_error = |what, net| {
-            let interface = interface.clone();
-            move |source| HostError::Net { what, net, interface, source }
-        };
         let link_error = |what| {
             let interface = interface.clone();
             move |source| HostError::Interface { what, interface, source }
@@ -236,7 +190,8 @@ impl Host {
             Change::RemoveInterface => {
                 self.pointed.forget_all();
                 self.endpoints.forget_all();
-                self.engine.remove().map_err(wireguard)
+                self.engine.remove().map_err(wireguard)?;
+                self.links.clear_rules(None).map_err(HostError::Rules)
             }
             Change::SetDevice { listen_port } => {
                 self.engine.set_device(&self.config.key, *listen_port).map_err(wireguard)
@@ -256,22 +211,11 @@ impl Host {
                     done => done.map_err(link_error("state")),
                 }
             }
-            Change::AddAddress(net) => {
-                let index = self.index()?;
-                self.links.add_address(index, *net).map_err(net_error("address", *net))
-            }
-            Change::RemoveAddress(net) => {
-                let index = self.index()?;
-                self.links.remove_address(index, *net).map_err(net_error("address", *net))
-            }
-            Change::AddRoute(net) => {
-                let index = self.index()?;
-                self.links.add_route(index, *net).map_err(net_error("route", *net))
-            }
-            Change::RemoveRoute(net) => {
-                let index = self.index()?;
-                self.links.remove_route(index, *net).map_err(net_error("route", *net))
-            }
+            Change::AddAddress(net) => self.net("address", *net, Links::add_address),
+            Change::RemoveAddress(net) => self.net("address", *net, Links::remove_address),
+            Change::AddRoute(net) => self.net("route", *net, Links::add_route),
+            Change::RemoveStray(net) => self.net("route", *net, Links::remove_stray),
+            Change::RemoveRoute(net) => self.net("route", *net, Links::remove_route),
             Change::SetPeer(peer) => self.set_peer(peer).map_err(wireguard),
             Change::RemovePeer(key) => {
                 self.pointed.forget(key);
@@ -287,6 +231,16 @@ impl Host {
             Change::SetResolver(setting) => Ok(self.resolver.set(setting)?),
             Change::ClearResolver => Ok(self.resolver.clear()?),
         }
+    }
+
+    fn net(
+        &mut self,
+        what: &'static str,
+        net: IpNet,
+        act: impl FnOnce(&Links, u32, IpNet) -> Result<(), NetlinkError>,
+    ) -> Result<(), HostError> {
+        let (index, interface) = (self.index()?, self.config.interface.clone());
+        act(&self.links, index, net).map_err(|source| HostError::Net { what, net, interface, source })
     }
 
     /// The peers with what is volatile, for people and metrics.
@@ -306,7 +260,7 @@ impl Host {
         let mut hasher = DefaultHasher::new();
         if let Ok(Some(state)) = self.read_engine() {
             state.public_key.hash(&mut hasher);
-            state.listen_port.hash(&mut hasher);
+            (state.listen_port, state.mark).hash(&mut hasher);
             for (key, peer) in &state.peers {
                 (key, &peer.allowed, peer.keepalive_seconds, peer.endpoint.is_some()).hash(&mut hasher);
             }
@@ -320,13 +274,18 @@ impl Host {
         hasher.finish()
     }
 
-    /// What stays when the process ends: the kernel's WireGuard, routes and firewall; the resolver is put back,
+    /// What stays when the process ends: the kernel's WireGuard, its routes and firewall; the resolver is put back,
     /// since nobody answers on our addresses any more.
     pub fn leave(&mut self) -> Result<(), HostError> {
         if self.read_engine().is_ok() {
             self.endpoints.save(Instant::now());
         }
-        Ok(self.resolver.clear()?)
+        self.resolver.clear()?;
+        if self.engine.backend() == Backend::Userspace {
+            let own = self.find()?.map(|link| link.index);
+            self.links.clear_rules(own).map_err(HostError::Rules)?;
+        }
+        Ok(())
     }
 
     fn create(&mut self) -> Result<(), HostError> {
@@ -440,15 +399,18 @@ impl Host {
     fn observe_interface(&mut self, link: &Link, state: DeviceState) -> Result<ObservedInterface, HostError> {
         let addresses = self.links.addresses(link.index).map_err(|s| self.interface_error("addresses", s))?;
         let routes = self.links.routes(link.index).map_err(|s| self.interface_error("routes", s))?;
+        let strays = self.links.main_routes(link.index).map_err(|s| self.interface_error("routes", s))?;
         let peers = self.pointed.observe(state.peers);
         Ok(ObservedInterface {
             up: link.up,
             mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX),
-            public_key: state.public_key,
+            // One whose packets could be led back into it is to be set anew.
+            public_key: state.public_key.filter(|_| state.mark == MARK),
             listen_port: state.listen_port,
             peers,
             addresses,
             routes,
+            strays,
         })
     }
 

@@ -30,5 +30,5 @@ pub use drive::drive;
 pub use hands::HandsError;
 pub use host::{Host, HostConfig, HostError, HostReport};
 pub use interface::InterfaceName;
-pub use links::ROUTE_PROTOCOL;
+pub use links::{MARK, ROUTE_PROTOCOL, ROUTE_TABLE};
 pub use netlink::NetlinkError;

@@ -1,5 +1,8 @@
-//! Interfaces, their addresses and their routes (`rtnetlink(7)`). Knows what is there and does one step at a
+//! Interfaces, their addresses, their routes and the rules that lead to them (`rtnetlink(7)`). Knows what is there and does one step at a
 //! time; what should be there is decided elsewhere.
+
+mod routes;
+mod rules;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -10,24 +13,21 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
-};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute};
 use nix::errno::Errno;
 use rtnetlink::sys::AsyncSocket as _;
-use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec, LinkWireguard, RouteMessageBuilder};
+use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec, LinkWireguard};
 use tokio::runtime::{self, Runtime};
 use tokio::time::timeout;
 
 use crate::interface::InterfaceName;
 use crate::netlink::{ANSWER_SECONDS_MAX, DUMP_TRIES_MAX, HEADER_BYTES, NetlinkError, words};
 
-/// Our routes carry this protocol number, so that they are told from an administrator's (`ip route show proto
-/// 155`). Free in `/etc/iproute2/rt_protos` and in the list of the IETF's routing daemons.
-pub const ROUTE_PROTOCOL: u8 = 155;
+pub use self::routes::{ROUTE_PROTOCOL, ROUTE_TABLE};
+pub use self::rules::MARK;
 
 /// The alias of an interface that Warren made (`ip link show` prints it): one without is not Warren's to change.
 pub(crate) const ALIAS: &str = "warren";
@@ -174,46 +174,6 @@ impl Links {
         let removed = self.converse(async |handle| Ok(handle.address().del(message).execute().await?));
         fine(removed, Errno::EADDRNOTAVAIL)
     }
-
-    /// The routes over an interface, without those that the kernel or a router advertisement made.
-    pub(crate) fn routes(&self, index: u32) -> Result<BTreeSet<IpNet>, NetlinkError> {
-        let mut nets = BTreeSet::new();
-        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let mut message = RouteMessage::default();
-            message.header.address_family = family;
-            message.header.table = RouteHeader::RT_TABLE_MAIN;
-            message.attributes.push(RouteAttribute::Oif(index));
-            let message = RouteNetlinkMessage::GetRoute(message);
-            for answer in self.converse(async |handle| dump(handle, message).await)? {
-                if let RouteNetlinkMessage::NewRoute(route) = answer {
-                    nets.extend(read_route(&route, index));
-                }
-            }
-        }
-        Ok(nets)
-    }
-
-    /// Adds a route over an interface; one that exists is fine. A route to the same network over another
-    /// interface is refused, not taken over.
-    pub(crate) fn add_route(&self, index: u32, net: IpNet) -> Result<(), NetlinkError> {
-        let message = route_message(index, net)?;
-        match self.converse(async |handle| Ok(handle.route().add(message).execute().await?)) {
-            Err(error)
-                if error.errno() == Some(Errno::EEXIST as i32) && self.routes(index)?.contains(&net) =>
-            {
-                Ok(())
-            }
-            other => other,
-        }
-    }
-
-    /// Removes the route over the interface, whoever made it; there being none is fine.
-    pub(crate) fn remove_route(&self, index: u32, net: IpNet) -> Result<(), NetlinkError> {
-        let mut message = route_message(index, net)?;
-        message.header.protocol = RouteProtocol::Unspec;
-        message.header.scope = RouteScope::NoWhere;
-        fine(self.converse(async |handle| Ok(handle.route().del(message).execute().await?)), Errno::ESRCH)
-    }
 }
 
 /// The interface of a name, if there is one.
@@ -318,32 +278,6 @@ pub(crate) fn read_address(message: &AddressMessage) -> Option<IpNet> {
     IpNet::new(local.or(address)?, message.header.prefix_len).ok()
 }
 
-fn route_message(index: u32, net: IpNet) -> Result<RouteMessage, NetlinkError> {
-    let to = RouteMessageBuilder::<IpAddr>::new().destination_prefix(net.network(), net.prefix_len());
-    let scope = if net.addr().is_ipv4() { RouteScope::Link } else { RouteScope::Universe };
-    let to = to.map_err(|e| NetlinkError::Answer(e.to_string()))?;
-    Ok(to.output_interface(index).protocol(RouteProtocol::Other(ROUTE_PROTOCOL)).scope(scope).build())
-}
-
-fn read_route(message: &RouteMessage, index: u32) -> Option<IpNet> {
-    let automatic = [RouteProtocol::Kernel, RouteProtocol::Ra, RouteProtocol::IcmpRedirect];
-    let counts = !automatic.contains(&message.header.protocol)
-        && message.header.kind == RouteType::Unicast
-        && message.header.table == RouteHeader::RT_TABLE_MAIN
-        && message.attributes.contains(&RouteAttribute::Oif(index));
-    counts.then_some(())?;
-    let destination = message.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Destination(address) => to_ip(address),
-        _ => None,
-    });
-    // A default route has no destination.
-    let any = match message.header.address_family {
-        AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        _ => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    };
-    IpNet::new(destination.unwrap_or(any), message.header.destination_prefix_length).ok()
-}
-
 /// The address, if it is one of IP.
 pub(crate) const fn to_ip(address: &RouteAddress) -> Option<IpAddr> {
     match address {
@@ -388,6 +322,8 @@ pub(crate) fn event_is_about(
         RouteNetlinkMessage::NewRoute(m) | RouteNetlinkMessage::DelRoute(m) => {
             m.attributes.iter().any(|a| matches!(a, RouteAttribute::Oif(oif) if is_ours(*oif, index)))
         }
+        // What leads to our routes; others' rules concern us as little as others' routes.
+        RouteNetlinkMessage::NewRule(rule) | RouteNetlinkMessage::DelRule(rule) => rules::is_ours(rule),
         _ => false,
     }
 }

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use engine::ObservedInterface;
 use engine::paths::{PathInput, PathOutput, RelayId};
-use ipnet::IpNet;
 use link::Datagrams;
 use model::key::IdentitySecret;
 use model::relay::{RelayPass, RelayPlace};
@@ -48,6 +47,8 @@ pub(crate) struct Credentials {
     pub(crate) identity: IdentitySecret,
     pub(crate) instance: Nonce,
     pub(crate) software: Remark,
+    /// Of the sockets to them.
+    pub(crate) mark: Option<u32>,
 }
 
 /// The shell of a device's paths.
@@ -59,8 +60,6 @@ pub(crate) struct Shell {
     watching: Option<JoinHandle<()>>,
     /// WireGuard's; 0 while there is none.
     listen_port: u16,
-    /// Over our interface.
-    routes: BTreeSet<IpNet>,
     /// Whether the router may be asked for a port.
     maps_ports: bool,
     mapping: Option<Mapping>,
@@ -104,7 +103,6 @@ impl Shell {
             network: Network::default(),
             watching,
             listen_port: 0,
-            routes: BTreeSet::new(),
             maps_ports,
             mapping: None,
             watched: BTreeSet::new(),
@@ -146,9 +144,6 @@ impl Shell {
     /// Does what the engine wants.
     pub(crate) fn carry_out(&mut self, output: PathOutput) {
         match output {
-            // What the interface itself would carry is no way to reach what lies behind it: a peer that names its address
-            // in the mesh would have its packets wrapped for ever.
-            PathOutput::Probe { to, .. } if self.is_ours(to.ip()) => {}
             PathOutput::Probe { to, bytes } => {
                 self.counters.probes_total += 1;
                 self.road.probe(to, &bytes);
@@ -195,7 +190,6 @@ impl Shell {
     /// The interface, when the host was looked at.
     pub(crate) fn observed(&mut self, interface: Option<&ObservedInterface>) {
         let port = interface.map_or(0, |interface| interface.listen_port);
-        self.routes = interface.map(|interface| interface.routes.clone()).unwrap_or_default();
         if std::mem::replace(&mut self.listen_port, port) != port {
             self.tell_addresses();
             self.want_port();
@@ -215,11 +209,6 @@ impl Shell {
             self.mapping = wish.map(Mapping::begin);
             self.next.push_back(PathInput::Mapped(None));
         }
-    }
-
-    fn is_ours(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        self.routes.iter().any(|route| route.contains(&address))
     }
 
     /// The next thing that the engine must hear of paths. Cancel-safe.
@@ -273,9 +262,9 @@ impl Shell {
     fn show(&mut self, pass: Signed<RelayPass>, anchor: AnchorKey) {
         let Some(relays) = self.road.relays() else { return };
         let places = self.places.get_or_insert_with(|| {
-            let Credentials { identity, instance, software } = &self.credentials;
+            let Credentials { identity, instance, software, mark } = &self.credentials;
             let (identity, software) = (identity.clone(), software.clone());
-            let bearer = Bearer { identity, anchor, instance: *instance, software };
+            let bearer = Bearer { identity, anchor, instance: *instance, software, mark: *mark };
             let mut places = Places::new(relays.clone(), bearer);
             places.set_server_up(self.is_server_up);
             places.set(&self.named);

@@ -1,4 +1,4 @@
-//! What the kernel tells of links, addresses and routes (`rtnetlink(7)`). Judges none of it.
+//! What the kernel tells of links, addresses, routes and routing rules (`rtnetlink(7)`). Judges none of it.
 
 use std::io;
 
@@ -10,12 +10,14 @@ use rtnetlink::proto::Connection;
 use rtnetlink::sys::AsyncSocket as _;
 use rtnetlink::{Handle, MulticastGroup};
 
-const GROUPS: [MulticastGroup; 5] = [
+const GROUPS: [MulticastGroup; 7] = [
     MulticastGroup::Link,
     MulticastGroup::Ipv4Ifaddr,
     MulticastGroup::Ipv4Route,
     MulticastGroup::Ipv6Ifaddr,
     MulticastGroup::Ipv6Route,
+    MulticastGroup::Ipv4Rule,
+    MulticastGroup::Ipv6Rule,
 ];
 /// A router with a full table churns; what does not fit is told as [`netlink_packet_core::NetlinkPayload::Overrun`], a
 /// reason to look all the same.

@@ -101,6 +101,8 @@ pub struct DeviceState {
     pub public_key: Option<PublicKey>,
     /// UDP; 0 while it does not listen.
     pub listen_port: u16,
+    /// Carried by what it sends (`SO_MARK`, socket(7)); 0 is none.
+    pub mark: u32,
     /// Its peers.
     pub peers: BTreeMap<PublicKey, PeerState>,
 }
@@ -162,7 +164,7 @@ pub trait Wireguard: Send {
     fn create(&mut self) -> Result<(), WireguardError>;
     /// Removes the interface and all that is on it.
     fn remove(&mut self) -> Result<(), WireguardError>;
-    /// Sets the private key, and the port if one is given.
+    /// Sets the private key, the mark of what it sends to the underlay, and the port if one is given.
     fn set_device(&mut self, key: &PrivateKey, listen_port: Option<u16>) -> Result<(), WireguardError>;
     /// Makes or replaces one peer, in one operation. Its session goes on.
     fn set_peer(&mut self, peer: &PeerSetting) -> Result<(), WireguardError>;

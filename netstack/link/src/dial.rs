@@ -85,11 +85,25 @@ pub async fn dial(
     trust: &Trust,
     prefer: PreferCarrier,
 ) -> Result<Connection, DialError> {
+    dial_marked(server, trust, prefer, None).await
+}
+
+/// As [`dial`], over sockets that carry a mark (`SO_MARK`, socket(7)), which needs `CAP_NET_ADMIN`. The machine's resolver
+/// asks for the name by its own.
+///
+/// # Errors
+/// See [`DialError`].
+pub async fn dial_marked(
+    server: &ServerAddress,
+    trust: &Trust,
+    prefer: PreferCarrier,
+    mark: Option<u32>,
+) -> Result<Connection, DialError> {
     let dialing = async {
         let tls = trust.client_config().await?;
         let addresses =
             resolve(server).await.map_err(|source| DialError::Resolve { server: server.clone(), source })?;
-        race(server, trust, prefer, &tls, &addresses).await
+        race(server, trust, prefer, mark, &tls, &addresses).await
     };
     timeout(DIAL_TIME_MAX, Box::pin(dialing))
         .await
@@ -100,15 +114,16 @@ async fn race(
     server: &ServerAddress,
     trust: &Trust,
     prefer: PreferCarrier,
+    mark: Option<u32>,
     tls: &rustls::ClientConfig,
     addresses: &[SocketAddr],
 ) -> Result<Connection, DialError> {
     let quic = async {
-        let attempt = |remote| quic::connect(server, remote, tls.clone(), trust);
+        let attempt = |remote| quic::connect(server, remote, tls.clone(), trust, mark);
         staggered(addresses, attempt).await.map_err(|(remote, e)| failed(Carrier::Quic, remote, &e))
     };
     let websocket = async {
-        let attempt = |remote| websocket::connect(server, remote, tls.clone(), trust);
+        let attempt = |remote| websocket::connect(server, remote, tls.clone(), trust, mark);
         staggered(addresses, attempt).await.map_err(|(remote, e)| failed(Carrier::WebSocket, remote, &e))
     };
     let proxied = matches!(trust, Trust::Authorities { proxied: true, .. });

@@ -137,7 +137,7 @@ async fn connect(
 ) -> Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>, HttpsError> {
     let tls = trust.client_config().await?;
     let remotes = resolve(address).await.map_err(unreachable_by(server))?;
-    let connected = staggered(&remotes, |remote| connect_tls(address, remote, tls.clone())).await;
+    let connected = staggered(&remotes, |remote| connect_tls(address, remote, tls.clone(), None)).await;
     connected.map_err(|(_, error)| match pin_mismatch(&error) {
         Some(mismatch) => mismatch.into(),
         None => unreachable_by(server)(error),

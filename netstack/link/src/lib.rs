@@ -23,6 +23,6 @@ pub use address::{BadServerAddress, ServerAddress};
 pub use connection::{Carrier, Connection, Receiver, Sender};
 pub use credentials::Credentials;
 pub use datagrams::Datagrams;
-pub use dial::{AttemptError, DialError, PreferCarrier, dial};
+pub use dial::{AttemptError, DialError, PreferCarrier, dial, dial_marked};
 pub use error::{LinkError, TrySendError};
 pub use tls::Trust;

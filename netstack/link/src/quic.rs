@@ -217,6 +217,7 @@ pub(crate) async fn connect(
     remote: SocketAddr,
     mut tls: rustls::ClientConfig,
     trust: &Trust,
+    mark: Option<u32>,
 ) -> Result<Connection, QuicFailed> {
     tls.alpn_protocols = vec![ALPN_LINK.to_vec()];
     let crypto = QuicClientConfig::try_from(tls).expect("the ring provider has the initial cipher of QUIC");
@@ -226,7 +227,12 @@ pub(crate) async fn connect(
     config.transport_config(Arc::new(transport));
     let any: IpAddr =
         if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let endpoint = Endpoint::client(SocketAddr::new(any, 0))?;
+    let udp = std::net::UdpSocket::bind(SocketAddr::new(any, 0))?;
+    if let Some(mark) = mark {
+        socket2::SockRef::from(&udp).set_mark(mark)?;
+    }
+    let runtime = Arc::new(quinn::TokioRuntime);
+    let endpoint = Endpoint::new(EndpointConfig::default(), None, udp, runtime)?;
     let connecting = endpoint.connect_with(config, remote, &server.host_text())?;
     let connection = timeout(QUIC_TIME_MAX, connecting).await.map_err(|_| QuicFailed::TimedOut)??;
     let (send, receive) = connection.open_bi().await?;

@@ -12,7 +12,7 @@ use model::limits::HANDSHAKE_TIME_MAX;
 use model::wire::Channel;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::WebSocketStream;
@@ -152,8 +152,9 @@ pub(crate) async fn connect(
     remote: SocketAddr,
     tls: rustls::ClientConfig,
     trust: &Trust,
+    mark: Option<u32>,
 ) -> Result<Connection, WebSocketFailed> {
-    let stream = connect_tls(server, remote, tls).await?;
+    let stream = connect_tls(server, remote, tls, mark).await?;
     let channel = trust.channel(exporter(stream.get_ref().1)?);
     let url = format!("wss://{}{PATH}", server.authority());
     let mut request = url.into_client_request().map_err(Box::new)?;
@@ -180,10 +181,15 @@ pub(crate) async fn connect_tls(
     server: &ServerAddress,
     remote: SocketAddr,
     mut tls: rustls::ClientConfig,
+    mark: Option<u32>,
 ) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
     tls.alpn_protocols = vec![ALPN_HTTP.to_vec()];
     let name = ServerName::try_from(server.host_text()).map_err(io::Error::other)?;
-    let tcp = TcpStream::connect(remote).await?;
+    let tcp = if remote.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if let Some(mark) = mark {
+        socket2::SockRef::from(&tcp).set_mark(mark)?;
+    }
+    let tcp = tcp.connect(remote).await?;
     prepare(&tcp)?;
     TlsConnector::from(Arc::new(tls)).connect(name, tcp).await
 }

@@ -22,7 +22,7 @@ pub mod wg;
 mod world;
 
 pub use mesh::{Mesh, SERVER_URL, TENANT_ZONE};
-pub use nat::Nat;
+pub use nat::{Nat, SERVER_V6};
 pub use node::{Done, Node};
 pub use pinging::Pinging;
 pub use process::Process;

@@ -71,7 +71,12 @@ impl Mesh {
 
     /// `warren up` with a token: ends when the device is settled.
     pub fn join(&self, device: &str, token: &str) {
-        let join = ["warren", "up", "--server", SERVER_URL, "--token", token, "--hostname", device];
+        self.join_at(SERVER_URL, device, token);
+    }
+
+    /// As [`Self::join`], where the server has another address.
+    pub fn join_at(&self, url: &str, device: &str, token: &str) {
+        let join = ["warren", "up", "--server", url, "--token", token, "--hostname", device];
         self.on(device).ok(&join);
     }
 

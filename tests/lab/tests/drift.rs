@@ -24,11 +24,16 @@ const LOOK: &str = r#"
 exec 2>&1
 ip -o link show dev "$1" | grep -oE '<[^>]*>|mtu [0-9]+'
 ip -o address show dev "$1" scope global | awk '{ print $3, $4 }' | sort
-ip route show dev "$1" | sort
-ip -6 route show dev "$1" | grep -v ^fe80 | sort
+for table in main 155; do
+    ip route show dev "$1" table $table | sort
+    ip -6 route show dev "$1" table $table | grep -v ^fe80 | sort
+done
+ip rule
+ip -6 rule
 wg show "$1" allowed-ips | awk '{ for (i = 2; i <= NF; i++) print $1, $i }' | sort
 [ "$2" != server ] || wg show "$1" listen-port
 wg show "$1" persistent-keepalive | sort
+wg show "$1" fwmark
 nft -s list ruleset
 sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding
 grep -v '^#' /etc/resolv.conf
@@ -70,13 +75,17 @@ fn the_hub_mends_itself_and_other_peers_lose_nothing() {
     hub("ip address delete 100.64.0.1/32 dev wg0");
     hub("ip address add 192.0.2.3/32 dev wg0");
     hub("ip route add 192.0.2.0/24 dev wg0");
+    hub("ip route add 192.0.2.0/24 dev wg0 table 155");
     hub("ip link set wg0 mtu 1300");
     hub("nft flush ruleset");
     hub("nft delete table inet warren-wg0");
     assert_eq!(pinging.lost(), 0, "packets of beta to gamma");
 
     // These stop traffic until they are mended.
-    hub("ip route delete 100.64.0.0/16 dev wg0");
+    hub("ip route delete 100.64.0.0/16 dev wg0 table 155");
+    hub("ip rule delete pref 5141");
+    hub("ip -6 rule delete pref 5140");
+    hub("wg set wg0 fwmark off");
     hub("sysctl -qw net.ipv4.ip_forward=0");
     hub("ip link set wg0 down");
     hub("wg set wg0 listen-port 1234");
@@ -101,7 +110,8 @@ fn a_device_mends_itself_and_other_peers_lose_nothing() {
     let pinging = Pinging::start(&mesh, "beta", "gamma");
     let by_hand = [
         format!("ip address delete {own}/32 dev {interface}"),
-        format!("ip route delete 100.64.0.0/16 dev {interface}"),
+        format!("ip route delete 100.64.0.0/16 dev {interface} table 155"),
+        "ip rule delete pref 5141".to_owned(),
         format!("for peer in $(wg show {interface} peers); do wg set {interface} peer $peer remove; done"),
         format!("ip link set {interface} down"),
         format!("ip link delete {interface}"),

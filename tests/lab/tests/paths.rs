@@ -6,10 +6,9 @@
 //!   beta ─── r-beta ──┘
 //! ```
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
-use lab::{Mesh, Nat, Pinging, SOON, TENANT_ZONE, until, wait_for};
+use lab::{Mesh, Nat, Node, Pinging, SERVER_URL, SERVER_V6, SOON, TENANT_ZONE, World, until, wait_for};
 use serde_json::Value;
 
 fn two(symmetric: &[&str]) -> Mesh {
@@ -109,37 +108,154 @@ fn a_nat_that_forgets_everything_is_noticed_by_pings_alone() {
     assert!(lost <= 2 * MOVING_LOST_MAX, "{lost} packets were lost");
 }
 
-/// Every kind of NAT with every other: whoever talks is answered, directly where that can be.
-#[test]
-fn every_pair_of_nats_talks_and_says_how() {
-    let names = Nat::ALL.map(Nat::name);
-    let mesh = Mesh::new(&names);
-    for nat in Nat::ALL {
-        mesh.set_nat(&format!("r-{}", nat.name()), nat);
+/// Packets in a second while it is waited for a direct path: enough to keep a pair talked about.
+const TALK: [&str; 6] = ["ping", "-q", "-c3", "-i0.2", "-W1", "NAME"];
+
+/// What a pair came to.
+struct Met {
+    pair: [(&'static str, Nat); 2],
+    alive: Option<Duration>,
+    direct: Option<Duration>,
+}
+
+impl std::fmt::Display for Met {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [(one, _), (other, _)] = self.pair;
+        write!(f, "{one:10} {other:10} ")?;
+        match (self.alive, self.direct) {
+            (None, _) => f.write_str("dead"),
+            (Some(alive), None) => write!(f, "alive after {alive:.1?}, relayed"),
+            (Some(alive), Some(direct)) => write!(f, "alive after {alive:.1?}, direct after {direct:.1?}"),
+        }
     }
+}
+
+/// Lets one talk to the other. Needs the two of them for itself.
+fn meet(pair: [(&'static str, Nat); 2], nodes: &[Node; 2]) -> Met {
+    let [(one, _), (other, _)] = pair;
+    let name = format!("{other}.{TENANT_ZONE}");
+    let alive = until(Duration::from_secs(5), || {
+        nodes[0].succeeds(&["ping", "-q", "-c1", "-W1", &name]).then_some(())
+    });
+    let mut talk = TALK;
+    talk[5] = &name;
+    let is_direct = |node: &Node, peer: &str| way(node, peer).starts_with("direct");
+    let direct = until(Duration::from_secs(3), || {
+        nodes[0].run(&talk);
+        (is_direct(&nodes[0], other) && is_direct(&nodes[1], one)).then_some(())
+    });
+    Met { pair, alive: alive.map(|((), took)| took), direct: direct.map(|((), took)| took) }
+}
+
+/// As [`Mesh::path`], from a thread of its own.
+fn way(node: &Node, peer: &str) -> String {
+    let status = node.json(&["warren", "status"]);
+    let peers = status["peers"].as_array().cloned().unwrap_or_default();
+    let found = peers.into_iter().find(|found| found["name"] == peer);
+    found.and_then(|found| found["path"].as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// Rounds in which each meets one other at most, until all have met: one stays, the others go around (a tournament).
+fn rounds(count: usize) -> Vec<Vec<(usize, usize)>> {
+    let seats = count + count % 2;
+    (0..seats - 1)
+        .map(|round| {
+            let seat = |at: usize| if at == 0 { 0 } else { (at - 1 + round) % (seats - 1) + 1 };
+            let pairs = (0..seats / 2).map(|at| (seat(at), seat(seats - 1 - at)));
+            pairs.filter(|(one, other)| *one < count && *other < count).collect()
+        })
+        .collect()
+}
+
+/// Every kind of place with every other: whoever talks is answered, directly where that can be.
+#[test]
+fn every_pair_of_places_talks_and_says_how() {
+    let mut devices: Vec<(&'static str, Nat)> = Nat::ALL.map(|nat| (nat.name(), nat)).into();
+    // Two with IPv6 alone: that pair must not need the other family for anything.
+    devices.push(("sixth", Nat::Six));
+    let names: Vec<&str> = devices.iter().map(|(name, _)| *name).collect();
+    let world = World::new(&names);
+    world.place(&devices);
+    let mesh = Mesh::in_world(world, &["--listen", "[::]:8443"]);
+    let _agents: Vec<_> = devices
+        .iter()
+        .map(|(name, nat)| {
+            let agent = mesh.agent(name);
+            let url =
+                if *nat == Nat::Six { format!("https://[{SERVER_V6}]:8443") } else { SERVER_URL.into() };
+            mesh.join_at(&url, name, &mesh.token(&[]));
+            agent
+        })
+        .collect();
+    for name in &names {
+        mesh.ready(name, SOON);
+    }
+    assert_eq!(mesh.status("closed")["link"], "connected by websocket");
+    let mut met = Vec::new();
+    for round in rounds(devices.len()) {
+        let pairs = round.into_iter().map(|(one, other)| [devices[one], devices[other]]);
+        let pairs: Vec<_> = pairs.map(|pair| (pair, pair.map(|(name, _)| mesh.on(name)))).collect();
+        std::thread::scope(|scope| {
+            let meeting: Vec<_> =
+                pairs.iter().map(|(pair, nodes)| scope.spawn(|| meet(*pair, nodes))).collect();
+            met.extend(meeting.into_iter().map(|pair| pair.join().expect("two meet")));
+        });
+    }
+    assert_eq!(met.len(), devices.len() * (devices.len() - 1) / 2);
+    let told: Vec<String> = met.iter().map(Met::to_string).collect();
+    println!("{}", told.join("\n"));
+    let is_right = |met: &&Met| {
+        let [(_, one), (_, other)] = met.pair;
+        met.alive.is_some() && one.meets(other) == met.direct.is_some()
+    };
+    let wrong: Vec<_> = met.iter().filter(|met| !is_right(met)).map(Met::to_string).collect();
+    assert!(wrong.is_empty(), "not as the table says:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn neighbours_meet_in_their_own_network_or_at_their_router_if_it_lets_them() {
+    let mesh = Mesh::new(&["lan1@lan", "lan2@lan", "far1@far", "far2@far", "hair1@hair", "hair2@hair"]);
+    mesh.isolate("r-far", &["far1", "far2"], false);
+    mesh.isolate("r-hair", &["hair1", "hair2"], true);
+    let names = ["lan1", "lan2", "far1", "far2", "hair1", "hair2"];
     let _agents = mesh.enrol(names);
     for name in names {
         mesh.ready(name, SOON);
     }
-    assert_eq!(mesh.status("closed")["link"], "connected by websocket");
-    let mut table = String::new();
-    let mut wrong = Vec::new();
-    for (at, one) in Nat::ALL.into_iter().enumerate() {
-        for other in &Nat::ALL[at + 1..] {
-            let (from, to) = (one.name(), other.name());
-            let alive = mesh.on(from).reaches(&format!("{to}.{TENANT_ZONE}"), Duration::from_secs(5));
-            let direct = until(Duration::from_secs(3), || {
-                // Packets keep it talked about; how long one takes does not matter.
-                mesh.on(from).run(&["ping", "-q", "-c1", "-W1", &format!("{to}.{TENANT_ZONE}")]);
-                (mesh.goes(from, to, "direct") && mesh.goes(to, from, "direct")).then_some(())
-            });
-            let way = direct.map_or("relayed".into(), |((), took)| format!("direct after {took:.1?}"));
-            let _ = writeln!(table, "{from:10} {to:10} alive after {alive:.1?}, {way}");
-            if one.meets(*other) != direct.is_some() {
-                wrong.push(format!("{from} {to}: {} {}", mesh.path(from, to), mesh.path(to, from)));
-            }
-        }
+    let pairs = [("lan1", "lan2"), ("far1", "far2"), ("hair1", "hair2")];
+    let told: Vec<_> = std::thread::scope(|scope| {
+        let nodes = pairs.map(|(one, other)| [mesh.on(one), mesh.on(other)]);
+        let meeting = pairs.iter().zip(nodes).map(|(pair, nodes)| {
+            scope.spawn(move || {
+                let met = meet([(pair.0, Nat::PortRestricted), (pair.1, Nat::PortRestricted)], &nodes);
+                assert!(met.alive.is_some(), "{met}");
+                way(&nodes[0], pair.1)
+            })
+        });
+        let meeting: Vec<_> = meeting.collect();
+        meeting.into_iter().map(|pair| pair.join().expect("two meet")).collect()
+    });
+    let ways = ["direct 192.168.1.3:", "relayed", "direct 203.0.113.30:"];
+    for (way, expect) in told.iter().zip(ways) {
+        assert!(way.starts_with(expect), "{told:?}, not {ways:?}");
     }
-    println!("{table}");
-    assert!(wrong.is_empty(), "{table}\n{wrong:#?}");
+}
+
+#[test]
+fn a_path_that_is_blocked_is_left_at_once_and_taken_again_when_it_is_open() {
+    let mesh = two(&[]);
+    let pinging = Pinging::start(&mesh, "alpha", "beta");
+    wait_for("a direct path", SOON, || mesh.goes("alpha", "beta", "direct"));
+    let router = mesh.beside("r-alpha");
+    router.ok(&["nft", "table ip block { chain c { type filter hook forward priority 0; }; }"]);
+    for side in ["saddr", "daddr"] {
+        router.ok(&["nft", "add", "rule", "ip", "block", "c", "ip", side, "203.0.113.20", "drop"]);
+    }
+    wait_for("the relay", Duration::from_secs(5), || mesh.goes("alpha", "beta", "relayed"));
+    wait_for("both ways", Duration::from_secs(5), || mesh.goes("beta", "alpha", "relayed"));
+    router.ok(&["nft", "delete table ip block"]);
+    // It is looked for each half a minute.
+    wait_for("a direct path again", Duration::from_secs(60), || mesh.goes("alpha", "beta", "direct"));
+    let lost = pinging.lost();
+    assert!(lost <= 2 * MOVING_LOST_MAX, "{lost} packets were lost");
 }

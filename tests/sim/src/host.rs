@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use engine::{Change, Firewall, Observed, ObservedInterface, ObservedPeer};
+use ipnet::IpNet;
 use model::PublicKey;
 
 use crate::dice::Dice;
@@ -125,7 +126,7 @@ impl Host {
             return Some("ip link del wg0");
         }
         let interface = self.observed.interface.as_mut()?;
-        Some(match dice.below(7) {
+        Some(match dice.below(8) {
             0 => {
                 let keys: Vec<PublicKey> = interface.peers.keys().copied().collect();
                 interface.peers.remove(dice.pick(&keys)?);
@@ -151,6 +152,12 @@ impl Host {
             5 => {
                 interface.mtu = 1300;
                 "ip link set wg0 mtu 1300"
+            }
+            6 => {
+                let [a, b] = dice.bytes();
+                let server = IpAddr::from([203, 0, 113, a]);
+                interface.strays.insert(IpNet::new(server, 24 + b % 9).ok()?.trunc());
+                "ip route add … dev wg0"
             }
             _ => {
                 let peer = interface.peers.values_mut().next()?;

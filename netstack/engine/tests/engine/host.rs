@@ -90,6 +90,7 @@ fn apply_on(
         Change::AddRoute(_) if !interface.up => return Err("network is down".into()),
         Change::AddRoute(net) => add(&mut interface.routes, *net)?,
         Change::RemoveRoute(net) => remove(&mut interface.routes, net)?,
+        Change::RemoveStray(net) => remove(&mut interface.strays, net)?,
         Change::SetPeer(setting) => {
             // WireGuard: an allowed address has one owner, the last that was given it.
             for peer in interface.peers.values_mut().filter(|_| disputed) {

@@ -249,7 +249,10 @@ fn what_is_left_of_a_deleted_tenant_goes_though_its_snapshot_was_damaged() {
 }
 
 const fn is_removal(change: &Change) -> bool {
-    matches!(change, Change::RemovePeer(_) | Change::RemoveAddress(_) | Change::RemoveRoute(_))
+    matches!(
+        change,
+        Change::RemovePeer(_) | Change::RemoveAddress(_) | Change::RemoveRoute(_) | Change::RemoveStray(_)
+    )
 }
 
 #[test]

@@ -94,14 +94,15 @@ fn observed() -> impl Strategy<Value = Observed> {
     );
     let peers = prop::collection::btree_map((0u8..7).prop_map(key), peer, 0..6);
     let key = prop::option::of(prop::sample::select(vec![OWN, key(9)]));
-    let interface = (any::<bool>(), 1280u16..1283, key, 0u16..3, nets(), nets(), peers).prop_map(
-        |(up, mtu, public_key, listen_port, addresses, routes, peers)| ObservedInterface {
+    let interface = (any::<bool>(), 1280u16..1283, key, 0u16..3, nets(), nets(), nets(), peers).prop_map(
+        |(up, mtu, public_key, listen_port, addresses, routes, strays, peers)| ObservedInterface {
             up,
             mtu,
             public_key,
             listen_port,
             addresses,
             routes: routes.into_iter().filter(|_| up).collect(),
+            strays: strays.into_iter().filter(|_| up).collect(),
             peers,
         },
     );
@@ -117,6 +118,7 @@ fn is_as_desired(desired: &Desired, observed: &Observed) -> bool {
         (Some(wanted), Some(found)) => {
             found.up
                 && found.mtu == wanted.mtu
+                && found.strays.is_empty()
                 && found.public_key == Some(wanted.public_key)
                 && wanted.listen_port.is_none_or(|port| found.listen_port == port)
                 && found.addresses == wanted.addresses
@@ -162,7 +164,7 @@ proptest! {
         let all = changes(&desired, &observed);
         let allowed = |key: &PublicKey| observed.interface.as_ref().map(|i| i.peers[key].allowed.clone());
         let is_removal = |change: &Change| match change {
-            Change::RemoveAddress(net) | Change::RemoveRoute(net) => !spoken_for.contains(net),
+            Change::RemoveAddress(net) | Change::RemoveRoute(net) | Change::RemoveStray(net) => !spoken_for.contains(net),
             Change::RemovePeer(key) => !allowed(key).is_some_and(|nets| nets.is_subset(&spoken_for)),
             Change::RemoveInterface | Change::ClearResolver => true,
             _ => false,

@@ -47,6 +47,6 @@ pub(super) async fn watch(host: &HostConfig, changed: &Arc<Notify>) -> io::Resul
 pub(super) fn paths(setup: &Setup) -> Option<Shell> {
     let Role::Device { ref identity, instance, .. } = setup.node.role else { return None };
     let (identity, software) = (identity.clone(), setup.node.software.clone());
-    let credentials = Credentials { identity, instance, software };
+    let credentials = Credentials { identity, instance, software, mark: setup.host.mark() };
     Some(Shell::start(&setup.host.interface, credentials, setup.maps_ports))
 }

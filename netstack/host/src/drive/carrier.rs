@@ -50,12 +50,14 @@ enum State {
 /// The link.
 pub(crate) struct Link {
     server: Option<Server>,
+    /// Of its sockets.
+    mark: Option<u32>,
     state: State,
 }
 
 impl Link {
-    pub(crate) const fn new(server: Option<Server>) -> Self {
-        Self { server, state: State::Down }
+    pub(crate) const fn new(server: Option<Server>, mark: Option<u32>) -> Self {
+        Self { server, mark, state: State::Down }
     }
 
     pub(crate) const fn server(&self) -> Option<&Server> {
@@ -76,7 +78,7 @@ impl Link {
     /// Begins to dial; [`Self::next`] says what came of it.
     pub(crate) fn dial(&mut self) {
         self.hang_up();
-        self.state = State::Dialing(tokio::spawn(connect(self.server.clone())));
+        self.state = State::Dialing(tokio::spawn(connect(self.server.clone(), self.mark)));
     }
 
     /// Ends whatever there is. What was queued is still written, in the background and in bounded time.
@@ -155,11 +157,11 @@ impl Link {
     }
 }
 
-async fn connect(server: Option<Server>) -> Result<Connection, String> {
+async fn connect(server: Option<Server>, mark: Option<u32>) -> Result<Connection, String> {
     match server {
         None => Err("no server is configured".into()),
         Some(Server::Network { address, trust, prefer }) => {
-            link::dial(&address, &trust, prefer).await.map_err(|e| chain(&e))
+            link::dial_marked(&address, &trust, prefer, mark).await.map_err(|e| chain(&e))
         }
         Some(Server::Unix { path, owner }) => {
             let connection = link::unix::dial(&path).await.map_err(|e| format!("{}: {e}", path.display()))?;

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::interface::InterfaceName;
-use crate::links::{self, event_is_about, read_address};
+use crate::links::{self, MARK, event_is_about, read_address};
 use crate::netlink::NetlinkError;
 use crate::route_events::RouteEvents;
 
@@ -169,7 +169,9 @@ async fn look(handle: &Handle, own: &InterfaceName) -> Result<(Network, Option<u
 /// How a packet leaves; `None` if it cannot.
 async fn leave(handle: &Handle, to: IpAddr) -> Option<Exit> {
     let prefix = if to.is_ipv4() { 32 } else { 128 };
-    let message = RouteMessageBuilder::<IpAddr>::new().destination_prefix(to, prefix).ok()?.build();
+    let mut message = RouteMessageBuilder::<IpAddr>::new().destination_prefix(to, prefix).ok()?.build();
+    // As the underlay's packets do, whatever the mesh carries.
+    message.attributes.push(RouteAttribute::Mark(MARK));
     let route: RouteMessage = pin!(handle.route().get(message).execute()).try_next().await.ok()??;
     let mut exit = Exit { interface: 0, router: None, own: None };
     for attribute in &route.attributes {

@@ -56,6 +56,8 @@ pub struct Bearer {
     pub instance: Nonce,
     /// Program and version.
     pub software: Remark,
+    /// Of the sockets to relays (`SO_MARK`, socket(7)).
+    pub mark: Option<u32>,
 }
 
 /// What is wished of all links.
@@ -239,7 +241,8 @@ impl Keeper {
         let endpoint = &self.place.endpoint;
         let address = ServerAddress { host: endpoint.host.clone(), port: endpoint.port };
         let trust = Trust::Pinned(self.place.certificate);
-        let connection = link::dial(&address, &trust, PreferCarrier::Fastest).await?;
+        let connection =
+            link::dial_marked(&address, &trust, PreferCarrier::Fastest, self.bearer.mark).await?;
         let admitted = timeout(HANDSHAKE_TIME_MAX, self.attach(connection)).await;
         let Admitted { sender, mut receiver, transcript, datagrams } =
             admitted.map_err(|_| Failed::Silent)??;

@@ -20,7 +20,7 @@ use netlink_packet_wireguard::{WireguardAttribute, WireguardCmd, WireguardMessag
 use nix::errno::Errno;
 
 use crate::interface::InterfaceName;
-use crate::links::{Kind, Links};
+use crate::links::{Kind, Links, MARK};
 use crate::netlink::{Netlink, NetlinkError};
 use crate::wireguard::{Backend, DeviceState, PeerState, Wireguard, WireguardError};
 
@@ -84,6 +84,7 @@ impl Wireguard for Kernel {
         let mut attributes = vec![
             WireguardAttribute::IfName(self.interface.to_string()),
             WireguardAttribute::PrivateKey(*key.expose()),
+            WireguardAttribute::Fwmark(MARK),
         ];
         attributes.extend(listen_port.map(WireguardAttribute::ListenPort));
         let mut netlink =
@@ -163,6 +164,7 @@ fn state(host: Host) -> DeviceState {
     DeviceState {
         public_key: host.private_key.map(public),
         listen_port: host.listen_port,
+        mark: host.fwmark.unwrap_or_default(),
         peers: host
             .peers
             .into_iter()

@@ -9,6 +9,7 @@ use stack::Stack;
 use tunnel::{ApplyError, Config, Device, PeerUpdate, Update};
 
 use crate::interface::InterfaceName;
+use crate::links::MARK;
 use crate::paths::Road;
 use crate::wireguard::{Backend, DeviceState, PeerState, Tuning, Wireguard, WireguardError};
 
@@ -45,6 +46,11 @@ impl Userspace {
         done
     }
 
+    /// Without an interface nothing of the machine leads into the tunnel, and a mark would need a privilege.
+    const fn mark(&self) -> u32 {
+        if self.stack.is_some() { 0 } else { MARK }
+    }
+
     fn update(&self, update: Update) -> Result<(), WireguardError> {
         match self.device(|device| device.apply(update)).ok_or(WireguardError::NoInterface)? {
             Err(ApplyError::Gone) => {
@@ -75,6 +81,7 @@ impl Wireguard for Userspace {
                 cipher: self.tuning.crypto.cipher(),
                 offload: self.tuning.offload,
                 probe: self.road.hook(),
+                fwmark: self.mark(),
                 ..Config::default()
             };
             let name = self.interface.as_str();
@@ -107,7 +114,8 @@ impl Wireguard for Userspace {
     }
 
     fn set_device(&mut self, key: &PrivateKey, listen_port: Option<u16>) -> Result<(), WireguardError> {
-        self.update(Update { private_key: Some(Some(key.clone())), listen_port, ..Update::default() })
+        let (private_key, fwmark) = (Some(Some(key.clone())), Some(self.mark()));
+        self.update(Update { private_key, fwmark, listen_port, ..Update::default() })
     }
 
     fn set_peer(&mut self, peer: &PeerSetting) -> Result<(), WireguardError> {
@@ -146,7 +154,8 @@ impl Wireguard for Userspace {
             (peer.key, read)
         });
         let public_key = state.private_key.as_ref().map(PrivateKey::public);
-        Ok(Some(DeviceState { public_key, listen_port: state.listen_port, peers: peers.collect() }))
+        let (listen_port, mark) = (state.listen_port, state.fwmark);
+        Ok(Some(DeviceState { public_key, listen_port, mark, peers: peers.collect() }))
     }
 
     fn backend(&self) -> Backend {

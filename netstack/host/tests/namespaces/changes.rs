@@ -271,12 +271,106 @@ fn routes_carry_our_protocol_number() {
     for change in [Change::CreateInterface, Change::SetUp, Change::AddRoute(net("100.64.0.0/16"))] {
         host.apply(&change).unwrap();
     }
-    assert!(run("ip route show proto 155").contains("100.64.0.0/16 dev wg0"));
-    run("ip route add 198.51.100.0/24 dev wg0");
+    assert!(run("ip route show table 155 proto 155").contains("100.64.0.0/16 dev wg0"));
+    run("ip route add 198.51.100.0/24 dev wg0 table 155");
     let routes = host.observe().unwrap().interface.unwrap().routes;
     assert_eq!(routes, [net("100.64.0.0/16"), net("198.51.100.0/24")].into());
     host.apply(&Change::RemoveRoute(net("198.51.100.0/24"))).unwrap();
-    assert!(!run("ip route").contains("198.51.100.0"));
+    assert!(!run("ip route show table 155").contains("198.51.100.0"));
+}
+
+/// Where a packet goes, with the mark of the underlay's own sockets or without.
+fn way(to: &str, mark: &str) -> String {
+    let said = run(&format!("ip route get {to} {mark}"));
+    said.split(" dev ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn what_carries_the_mesh_is_never_led_into_it() {
+    if !alone("changes::what_carries_the_mesh_is_never_led_into_it") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mut host = Host::open(config(directory.path())).unwrap();
+    run("ip link add wan type veth peer name end && ip link set wan up && ip link set end up");
+    run("ip address add 192.0.2.2/24 dev wan && ip -6 address add 2001:db8::2/64 dev wan nodad");
+    run("ip route add default via 192.0.2.1 && ip -6 route add default via 2001:db8::1");
+    for change in [Change::CreateInterface, Change::SetUp, Change::SetDevice { listen_port: None }] {
+        host.apply(&change).unwrap();
+    }
+    let marked = format!("mark {}", host::MARK);
+    let everything = ["0.0.0.0/0", "203.0.113.0/24", "203.0.113.1/32", "::/0", "2001:db8:7::/48"].map(net);
+    for route in everything {
+        host.apply(&Change::AddRoute(route)).unwrap();
+    }
+    for to in ["203.0.113.1", "198.51.100.1", "2001:db8:7::1", "2001:db8:8::1"] {
+        assert_eq!((way(to, ""), way(to, &marked)), ("wg0".into(), "wan".into()), "{to}");
+    }
+    assert_eq!(way("192.0.2.9", ""), "wan", "what the machine is in goes before what the mesh offers");
+    assert_eq!(run("wg show wg0 fwmark").trim(), format!("{:#x}", host::MARK));
+
+    // What leads nowhere any more is as if it were not there, and so is a device without the mark.
+    run("ip rule del pref 5141");
+    let v6: BTreeSet<IpNet> = everything.into_iter().filter(|net| net.addr().is_ipv6()).collect();
+    assert_eq!(host.observe().unwrap().interface.unwrap().routes, v6);
+    host.apply(&Change::AddRoute(net("203.0.113.0/24"))).unwrap();
+    assert_eq!(host.observe().unwrap().interface.unwrap().routes, everything.into());
+    let glance = host.glance();
+    run("wg set wg0 fwmark off");
+    assert_ne!(host.glance(), glance);
+    assert_eq!(host.observe().unwrap().interface.unwrap().public_key, None);
+    host.apply(&Change::SetDevice { listen_port: None }).unwrap();
+    assert!(host.observe().unwrap().interface.unwrap().public_key.is_some());
+
+    run("ip route add 203.0.113.1 dev wg0");
+    let stray = net("203.0.113.1/32");
+    assert_eq!(way("203.0.113.1", &marked), "wg0");
+    assert_eq!(host.observe().unwrap().interface.unwrap().strays, [stray].into());
+    for _ in 0..2 {
+        host.apply(&Change::RemoveStray(stray)).unwrap();
+    }
+    assert_eq!(host.observe().unwrap().interface.unwrap().strays, BTreeSet::new());
+    assert!(host.observe().unwrap().interface.unwrap().routes.contains(&stray), "ours is another one");
+}
+
+#[test]
+fn rules_go_with_the_last_interface_that_needs_them() {
+    if !alone("changes::rules_go_with_the_last_interface_that_needs_them") {
+        return;
+    }
+    let rules = || (run("ip rule").matches("51").count(), run("ip -6 rule").matches("51").count());
+    let directory = tempfile::tempdir().unwrap();
+    let mut hosts = ["wg0", "wg1"].map(|name| {
+        let config = HostConfig { interface: name.parse().unwrap(), ..config(directory.path()) };
+        Host::open(config).unwrap()
+    });
+    let blocks = [["100.64.0.0/16", "fd00::/48"], ["100.65.0.0/16", "fd01::/48"]];
+    for (host, blocks) in hosts.iter_mut().zip(blocks) {
+        let [v4, v6] = blocks.map(net);
+        for change in [Change::CreateInterface, Change::SetUp, Change::AddRoute(v4), Change::AddRoute(v6)] {
+            host.apply(&change).unwrap();
+        }
+    }
+    let [first, second] = &mut hosts;
+    assert_eq!(rules(), (2, 2));
+    first.apply(&Change::RemoveInterface).unwrap();
+    assert_eq!(rules(), (2, 2), "the other one needs them");
+    second.apply(&Change::RemoveInterface).unwrap();
+    assert_eq!(rules(), (0, 0));
+
+    // A process that is killed leaves them behind; the next one finds them.
+    run("ip rule add pref 5141 not fwmark 7 lookup 155 protocol 155");
+    assert_eq!(rules().0, 1);
+    let next = Host::open(config(directory.path())).unwrap();
+    assert_eq!(rules(), (0, 0));
+    drop(next);
+
+    for change in [Change::CreateInterface, Change::SetUp, Change::AddRoute(net("100.64.0.0/16"))] {
+        first.apply(&change).unwrap();
+    }
+    first.leave().unwrap();
+    let stay = if backend() == Backend::Kernel { 2 } else { 0 };
+    assert_eq!(rules().0, stay, "they stay where the tunnel does");
 }
 
 #[test]

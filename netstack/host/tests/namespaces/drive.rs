@@ -129,8 +129,10 @@ fn whatever_somebody_breaks_is_repaired_in_two_seconds() {
             succeeds("ip addr show dev wg0 | grep -q 100.64.0.1/32")
                 && succeeds("ip -6 addr show dev wg0 | grep -q '::1/128'")
                 && succeeds("ip link show wg0 | grep -q 'UP.*mtu 1400'")
-                && succeeds("ip route show proto 155 | grep -q 100.64.0.0/16")
-                && succeeds("ip -6 route show proto 155 | grep -q /48")
+                && succeeds("ip route show table 155 proto 155 | grep -q 100.64.0.0/16")
+                && succeeds("test $({ ip rule; ip -6 rule; } | grep -c '^514[01]:') = 4")
+                && succeeds("test $(wg show wg0 fwmark) = 0x77726e")
+                && succeeds("ip -6 route show table 155 proto 155 | grep -q /48")
                 && succeeds("test $(nft list table inet warren-wg0 | grep -c warren) -ge 13")
                 && succeeds(
                     "test $(wg show wg0 peers | wc -l) = 2 && test $(wg show wg0 listen-port) = 51820",
@@ -144,8 +146,11 @@ fn whatever_somebody_breaks_is_repaired_in_two_seconds() {
             "ip addr del 100.64.0.1/32 dev wg0",
             "ip -6 addr flush dev wg0 scope global",
             "ip addr add 198.51.100.9/32 dev wg0",
-            "ip route del 100.64.0.0/16",
-            "ip -6 route flush dev wg0 proto 155",
+            "ip route del 100.64.0.0/16 table 155",
+            "ip rule del pref 5140",
+            "ip -6 rule del pref 5141",
+            "wg set wg0 fwmark 0x1",
+            "ip -6 route flush table 155",
             "ip link set wg0 mtu 1280",
             "ip link set wg0 down",
             "nft flush ruleset",

@@ -66,6 +66,7 @@ impl Expected {
             (interface.peers.iter().all(is_one), "allowed addresses"),
             (interface.addresses == self.addresses, "addresses"),
             (interface.routes == routes, "routes"),
+            (interface.strays.is_empty(), "stray routes"),
         ];
         holds.into_iter().find(|(holds, _)| !holds).map(|(_, what)| what)
     }

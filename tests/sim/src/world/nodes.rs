@@ -270,6 +270,7 @@ impl World {
             Change::RemovePeer(_)
                 | Change::RemoveAddress(_)
                 | Change::RemoveRoute(_)
+                | Change::RemoveStray(_)
                 | Change::RemoveInterface
                 | Change::ClearResolver
         );
