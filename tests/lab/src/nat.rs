@@ -113,6 +113,19 @@ impl World {
         router.ok(&["conntrack", "-F"]);
     }
 
+    /// Nothing passes between who is behind a router and an address of the internet.
+    pub fn block(&self, router: &str, address: &str) {
+        let rule = |side: &str| format!("ip {side} {address} drop\n");
+        let rules = ["saddr", "daddr"].map(rule).concat();
+        let chain = format!("chain through {{\ntype filter hook forward priority 0;\n{rules}}}");
+        self.beside(router).ok(&["nft", &format!("table ip block {{\n{chain}\n}}")]);
+    }
+
+    /// Undoes [`Self::block`].
+    pub fn unblock(&self, router: &str) {
+        self.beside(router).ok(&["nft", "delete table ip block"]);
+    }
+
     /// Puts each of these devices, alone behind a router of its name, behind what its kind says. Once, before anything runs.
     pub fn place(&self, devices: &[(&str, Nat)]) {
         for (device, nat) in devices {

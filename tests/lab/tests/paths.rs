@@ -246,14 +246,10 @@ fn a_path_that_is_blocked_is_left_at_once_and_taken_again_when_it_is_open() {
     let mesh = two(&[]);
     let pinging = Pinging::start(&mesh, "alpha", "beta");
     wait_for("a direct path", SOON, || mesh.goes("alpha", "beta", "direct"));
-    let router = mesh.beside("r-alpha");
-    router.ok(&["nft", "table ip block { chain c { type filter hook forward priority 0; }; }"]);
-    for side in ["saddr", "daddr"] {
-        router.ok(&["nft", "add", "rule", "ip", "block", "c", "ip", side, "203.0.113.20", "drop"]);
-    }
+    mesh.block("r-alpha", "203.0.113.20");
     wait_for("the relay", Duration::from_secs(5), || mesh.goes("alpha", "beta", "relayed"));
     wait_for("both ways", Duration::from_secs(5), || mesh.goes("beta", "alpha", "relayed"));
-    router.ok(&["nft", "delete table ip block"]);
+    mesh.unblock("r-alpha");
     // It is looked for each half a minute.
     wait_for("a direct path again", Duration::from_secs(60), || mesh.goes("alpha", "beta", "direct"));
     let lost = pinging.lost();

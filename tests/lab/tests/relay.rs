@@ -9,7 +9,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use lab::{Mesh, Nat, Process, SOON, World, wait_for};
+use lab::{Mesh, Nat, Pinging, Process, SOON, World, wait_for};
 
 /// Sixteen bytes that ping repeats.
 const PATTERN: &[u8; 16] = b"plain as can be!";
@@ -65,8 +65,8 @@ fn nothing_that_devices_say_to_each_other_crosses_the_server_readably() {
     assert!(first > 40 * 1200, "the pattern was seen before it was sent to the hub");
 }
 
-#[test]
-fn a_relay_alone_carries_on_when_both_programs_of_the_server_are_gone() {
+/// A mesh whose devices know a relay on another machine; with the relay itself.
+fn with_relay_alone() -> (Mesh, Rc<Process>) {
     let world = World::new(&["alpha", "beta"]);
     world.on("server").ok(&["mkdir", "-p", "/var/lib/relay"]);
     // Its key is made at its first start; whom it serves is known only later.
@@ -83,19 +83,57 @@ fn a_relay_alone_carries_on_when_both_programs_of_the_server_are_gone() {
     let mesh = Mesh::in_world(world, &["--relay", &announced]);
     let tenants = mesh.on("server").json(&["warren", "tenant", "list"]);
     let anchor = tenants["items"][0]["anchor"].as_str().expect("an anchor").to_owned();
-    let _relay = relay_alone(&mesh, &anchor);
-    hidden_from_each_other(&mesh);
+    let relay = relay_alone(&mesh, &anchor);
+    (mesh, relay)
+}
+
+/// Both of the server's programs end, once both devices have a link to the relay alone.
+fn lose_the_server(mesh: &Mesh) {
     let sessions = || {
         let text = mesh.on("server").run(&["curl", "-s", "http://127.0.0.1:9080/metrics"]).out;
         text.lines().any(|line| line == "warren_relay_sessions 2")
     };
     wait_for("both devices keep it as their nearest", SOON, sessions);
-
     mesh.announce("agent", "link");
     mesh.announce("agent", "server");
     mesh.apid.kill();
     mesh.netd.kill();
+}
+
+#[test]
+fn a_relay_alone_carries_on_when_both_programs_of_the_server_are_gone() {
+    let (mesh, _relay) = with_relay_alone();
+    hidden_from_each_other(&mesh);
+    lose_the_server(&mesh);
     let answered = || mesh.on("alpha").run(&["ping", "-q", "-c", "1", "-W", "1", "beta"]).code == 0;
     wait_for("an answer over the relay alone", Duration::from_secs(60), answered);
     assert!(mesh.goes("alpha", "beta", "relayed"));
+}
+
+/// Longer than a path that is not there any more is believed in, and than it is looked for again at first.
+const MOVED: Duration = Duration::from_secs(60);
+/// Four seconds of packets: until a path is doubted, twice.
+const LOST_MAX: usize = 40;
+
+#[test]
+fn without_a_server_devices_move_between_direct_and_relayed_as_ever() {
+    let (mesh, _relay) = with_relay_alone();
+    mesh.enrol(["alpha", "beta"]);
+    for device in ["alpha", "beta"] {
+        mesh.ready(device, SOON);
+    }
+    let pinging = Pinging::start(&mesh, "alpha", "beta");
+    wait_for("a direct path", SOON, || mesh.goes("alpha", "beta", "direct"));
+    lose_the_server(&mesh);
+    for device in ["alpha", "beta"] {
+        let is_alone =
+            || !mesh.status(device)["link"].as_str().is_some_and(|link| link.starts_with("connected"));
+        wait_for("it is known that the server is gone", MOVED, is_alone);
+    }
+    mesh.block("r-alpha", "203.0.113.20");
+    wait_for("the relay", Duration::from_secs(5), || mesh.goes("alpha", "beta", "relayed"));
+    mesh.unblock("r-alpha");
+    wait_for("a direct path again, told over the relay", MOVED, || mesh.goes("alpha", "beta", "direct"));
+    let lost = pinging.lost();
+    assert!(lost <= LOST_MAX, "{lost} packets were lost");
 }
