@@ -16,6 +16,13 @@ use model::{Endpoint, Fingerprint, Label, Name};
 #[derive(Debug, Parser)]
 #[command(name = "warren-apid", version, max_term_width = 100)]
 pub struct Settings {
+    /// Instead of serving: `migrate` brings the database to the newest schema and ends. Serving does so too.
+    #[arg(value_enum)]
+    pub task: Option<Task>,
+    /// With migrate: try it, read every row as a server would, and take it all back. Nobody else writes meanwhile; use a
+    /// copy where that matters.
+    #[arg(long, requires = "task")]
+    pub check: bool,
     /// What the process is: the server, or a relay alone, which needs no database and serves --serve-anchor.
     #[arg(long, env = "WARREN_ROLE", value_enum, default_value = "server")]
     pub role: Role,
@@ -32,6 +39,22 @@ pub struct Settings {
     /// sqlite:PATH or postgres://…; SQLite in the state directory if absent.
     #[arg(long, env = "WARREN_DATABASE_URL", hide_env_values = true)]
     pub database: Option<String>,
+    /// Connections to PostgreSQL for requests; two more are for the lease and for what other replicas write.
+    #[arg(long, env = "WARREN_DATABASE_CONNECTIONS", default_value_t = store::CONNECTIONS_DEFAULT, value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub database_connections: u32,
+    /// Among replicas on PostgreSQL: what says which of them is the hub's server, the database or a Kubernetes Lease.
+    #[arg(long, env = "WARREN_LEASE", value_enum, default_value = "database")]
+    pub lease: LeaseIn,
+    /// Name of the Kubernetes Lease, in the pod's own namespace.
+    #[arg(long, env = "WARREN_LEASE_NAME", default_value = "warren-apid")]
+    pub lease_name: Label,
+    /// Where Kubernetes puts the pod's token, namespace and the authority of its API.
+    #[arg(
+        long,
+        env = "WARREN_KUBERNETES_ACCOUNT",
+        default_value = "/var/run/secrets/kubernetes.io/serviceaccount"
+    )]
+    pub kubernetes_account: PathBuf,
     /// How devices and people reach this server, such as https://vpn.example.org:8443.
     #[arg(long, env = "WARREN_PUBLIC_URL")]
     pub public_url: Option<ServerAddress>,
@@ -99,6 +122,22 @@ pub struct Settings {
     pub print_config: bool,
     #[command(flatten)]
     pub log: shell::log::Settings,
+}
+
+/// What to do instead of serving.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Task {
+    /// Bring the database to the newest schema.
+    Migrate,
+}
+
+/// What the lease is kept in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LeaseIn {
+    /// A row of the database.
+    Database,
+    /// `coordination.k8s.io/v1`, by the pod's service account.
+    Kubernetes,
 }
 
 /// What the process is.

@@ -145,6 +145,11 @@ impl Desk {
         let _ = self.inbox.send(Message::Input(Box::new(Input::Closed { link }))).await;
     }
 
+    /// Tells the machine something. False: the desk is gone.
+    pub async fn tell(&self, input: Input) -> bool {
+        self.inbox.send(Message::Input(Box::new(input))).await.is_ok()
+    }
+
     /// Sends every node away in order, and ends the desk.
     pub async fn stop(&self) {
         let (done, stopped) = oneshot::channel();
@@ -359,6 +364,16 @@ impl Run {
                 Err(error) => Err(control::CommitError::Unavailable(report::chain(&error))),
             };
             durations.observe(begun.elapsed().as_secs_f64());
+            if result.is_ok() {
+                tokio::spawn(async move {
+                    if let Err(error) = store.tell_others().await {
+                        tracing::debug!(
+                            error = error.chain(),
+                            "other replicas were not told; they look by themselves"
+                        );
+                    }
+                });
+            }
             Input::Committed { commit: commit.id, result }
         });
     }

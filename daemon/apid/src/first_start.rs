@@ -13,6 +13,12 @@ use crate::desk::Desk;
 use crate::seal::Sealer;
 use crate::{accounts, certificate, clock, people};
 
+/// The database, brought to the newest schema.
+pub async fn store(settings: &Settings) -> anyhow::Result<Store> {
+    let opened = Store::reach_with(&settings.database_url(), settings.database_connections).await;
+    opened.context("the database cannot be used")?.migrate().await.context("the database cannot be used")
+}
+
 /// The TLS certificate: the files that were given, or one of our own making.
 pub async fn certificate(settings: &Settings, public: &ServerAddress) -> anyhow::Result<Certificate> {
     if let (Some(cert), Some(key)) = (&settings.tls_cert, &settings.tls_key) {

@@ -12,9 +12,11 @@ mod desk;
 mod first_start;
 mod http;
 mod keys;
+mod lease;
 mod listen;
 mod local;
 mod metrics;
+mod news;
 mod people;
 mod proxies;
 mod relay;
@@ -24,6 +26,7 @@ mod room;
 mod seal;
 mod signing;
 mod stun;
+mod sweeper;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -40,7 +43,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::clock::Clock;
-use crate::config::{Role, Settings};
+use crate::config::{Role, Settings, Task};
 use crate::desk::Desk;
 use crate::http::{App, Readiness};
 use crate::keys::Keys;
@@ -63,6 +66,9 @@ fn main() -> ExitCode {
     }
     if let Err(error) = raise_open_files() {
         tracing::warn!(%error, "the limit of open files stays as it is: each link needs one");
+    }
+    if settings.task == Some(Task::Migrate) {
+        return service::run(migrated(settings));
     }
     match settings.role {
         Role::Relay => service::run(relay_alone::serve(settings)),
@@ -90,6 +96,21 @@ async fn restored(settings: Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Brings the database to the newest schema, or says whether that would do.
+async fn migrated(settings: Settings) -> anyhow::Result<()> {
+    let opened = Store::reach(&settings.database_url()).await.context("the database cannot be used")?;
+    if settings.check {
+        let (migrations, tenants) = opened.rehearse().await?;
+        let migrations = migrations.join(", ");
+        tracing::info!(migrations, tenants, "the migrations would do, and nothing of them stayed");
+        return Ok(());
+    }
+    let pending = opened.pending().await?.join(", ");
+    opened.migrate().await?.close().await;
+    tracing::info!(migrations = pending, "the database has the newest schema");
+    Ok(())
+}
+
 async fn serve(settings: Settings) -> anyhow::Result<()> {
     let clock = Clock::start();
     let mut wishes = Wishes::listen().context("signals cannot be caught")?;
@@ -102,7 +123,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
 
     let certificate = first_start::certificate(&settings, &public).await?;
     let sealer = first_start::sealer(&settings)?;
-    let store = Store::open(&settings.database_url()).await.context("the database cannot be used")?;
+    let store = first_start::store(&settings).await?;
     let setup = first_start::administrator(&store, &settings).await?;
 
     let answers = stun::Doors::open(settings.stun_listen);
@@ -112,11 +133,11 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let signing = Signing::start(&settings.state_dir, store.clone(), keys.clone(), clock, metrics.clone())?;
     let (desk, running) = Desk::start(control, store.clone(), keys, clock, metrics.clone(), switchboard);
     first_start::tenant(&desk, &settings).await?;
+    let lease = lease::of(&settings, &store, &desk, clock, &metrics).await?;
     readiness.set(store.clone(), desk.clone(), signing.clone());
 
     let fingerprint = certificate.fingerprint();
-    let certificate_end = certificate::end(certificate.own())?;
-    metrics.certificate_expiry.set(certificate_end.unix_micros() / 1_000_000);
+    metrics.certificate_expiry.set(certificate::end(certificate.own())?.unix_micros() / 1_000_000);
     let app = App {
         desk: desk.clone(),
         store: store.clone(),
@@ -144,7 +165,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     for door in answers.doors(&metrics) {
         doors.spawn(door.answer());
     }
-    let pruning = tokio::spawn(audit::prune_daily(store.clone(), settings.audit_retention_days));
+    let pruning = tokio::spawn(sweeper::prune_daily(store.clone(), lease, settings.audit_retention_days));
 
     tracing::info!(url = %public, listen = %settings.listen, socket = %settings.socket.display(), %fingerprint, "serving");
     if let Some(secret) = setup {
@@ -215,5 +236,6 @@ fn control_config(
         relays: settings.relays()?,
         stun: answers.ports().into_iter().map(at).collect(),
         shared: store.engine() == store::Engine::Postgres,
+        leased: store.engine() == store::Engine::Postgres,
     })
 }

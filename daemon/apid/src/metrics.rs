@@ -75,6 +75,10 @@ pub struct Metrics {
     pub db_in_use: Gauge,
     /// Connections to the database that there may be.
     pub db_max: Gauge,
+    /// Whether this replica holds the lease: 1 or 0. The only one always does.
+    pub lease_held: Gauge,
+    /// The latest term of the lease that was heard of.
+    pub lease_term: Gauge,
     /// Time of a commit of an edit, with what it waited for.
     pub db_commit_durations: Histogram,
     /// When the certificate of HTTPS ends, in seconds since 1970.
@@ -174,6 +178,8 @@ impl Metrics {
             db_open: add(r, "db_open_connections", "Connections to the database"),
             db_in_use: add(r, "db_in_use_connections", "Connections at work"),
             db_max: add(r, "db_max_connections", "Connections that there may be"),
+            lease_held: add(r, "lease_held", "1 while this replica is the hub's server"),
+            lease_term: add(r, "lease_term", "Latest term of the lease"),
             db_commit_durations: with(
                 r,
                 "db_commit_duration_seconds",
@@ -336,6 +342,9 @@ mod tests {
             "warren_process_open_fds ",
             "warren_db_open_connections",
             "warren_db_in_use_connections",
+            "warren_db_max_connections",
+            "warren_lease_held",
+            "warren_lease_term",
         ] {
             assert!(text.contains(name), "{name} is missing in\n{text}");
         }

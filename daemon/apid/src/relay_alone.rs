@@ -202,7 +202,9 @@ impl Relay {
         loop {
             let frame = timeout(LINK_SILENCE_MAX, receiver.recv()).await.map_err(|_| End::Silent)??;
             match frame {
-                Frame::Heartbeat(beat) => sender.send(&Heard { sequence: beat.sequence }.into()).await?,
+                Frame::Heartbeat(beat) => {
+                    sender.send(&Heard { sequence: beat.sequence, lease: None }.into()).await?;
+                }
                 Frame::AttachRelay(attach) => {
                     let renewed = admit(&self.0.anchors, &transcript, &attach, clock::wall())?;
                     if (renewed.realm, renewed.device) != (admission.realm, admission.device) {

@@ -2,6 +2,7 @@
 
 mod between;
 mod edits;
+mod lease;
 mod links;
 mod replicas;
 
@@ -16,6 +17,7 @@ use crate::directory::Directory;
 use crate::half_open::HalfOpen;
 use crate::io::{ControlConfig, Input, Output};
 use crate::lanes::Lanes;
+use crate::lease::LeaseWord;
 use crate::limits::PRESENCE_SAVE_INTERVAL;
 use crate::link::LinkId;
 use crate::outbox::{Counters, Outbox};
@@ -36,6 +38,7 @@ pub struct Control {
     publisher: Publisher,
     presences: Presences,
     hub: Option<HubPresence>,
+    lease: LeaseWord,
     /// When to look at which link again; each link has one entry, at its session's `wake_at`.
     wakes: BTreeSet<(Mono, LinkId)>,
     store: replicas::StoreWatch,
@@ -50,14 +53,15 @@ impl Control {
     pub fn new(config: ControlConfig, seed: [u8; 32]) -> Self {
         Self {
             directories: Directories::new(config.relays.clone()),
+            publisher: Publisher::new(config.leased),
             config,
             dice: Dice::new(seed),
             lanes: Lanes::default(),
             sessions: BTreeMap::new(),
             half_open: HalfOpen::default(),
-            publisher: Publisher::default(),
             presences: Presences::default(),
             hub: None,
+            lease: LeaseWord::default(),
             wakes: BTreeSet::new(),
             store: replicas::StoreWatch::default(),
             save_presence_at: None,
@@ -79,6 +83,8 @@ impl Control {
             Input::Committed { commit, result } => self.on_committed(commit, result, now),
             Input::Refreshed { tenant, result, anchor } => self.on_refreshed(tenant, result, anchor, now),
             Input::Polled(result) => self.on_polled(result, now),
+            Input::Rumoured => self.on_rumour(),
+            Input::Lease(word) => self.on_lease(word, now),
             Input::Drain => self.on_drain(now),
         }
         if self.presences.has_unsaved() && self.save_presence_at.is_none() {

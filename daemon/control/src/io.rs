@@ -9,6 +9,7 @@ use model::{AnchorSecret, DeviceId, Endpoint, EndpointHost, Fingerprint, Name, R
 
 use crate::edit::{Answer, Edit};
 use crate::event::Event;
+use crate::lease::LeaseWord;
 use crate::link::{LinkId, Origin};
 use crate::rows::{
     Actor, AuditEntry, Commit, CommitError, CommitId, Loaded, PresenceRow, Refresh, Since, Standings,
@@ -35,6 +36,8 @@ pub struct ControlConfig {
     pub stun: Vec<Endpoint>,
     /// Whether other replicas write the same store: then it is looked at again and again.
     pub shared: bool,
+    /// Whether the hub is whose server holds a lease. Else the one that is attached here is the hub.
+    pub leased: bool,
 }
 
 /// What the machine is told.
@@ -103,6 +106,10 @@ pub enum Input {
     },
     /// A poll ended.
     Polled(Result<Standings, String>),
+    /// Another replica wrote something.
+    Rumoured,
+    /// What is known of the lease. To be told again each time that it was renewed.
+    Lease(LeaseWord),
     /// The process is about to end: nodes are sent away, edits refused.
     Drain,
 }

@@ -57,6 +57,8 @@ pub const POLL_INTERVAL: Duration = Duration::from_millis(250);
 pub const STORE_RETRY_INTERVAL: Duration = Duration::from_secs(2);
 /// Rows that cannot be right are read again after twice as long each time, up to this: the read is a large one.
 pub const REREAD_INTERVAL_MAX: Duration = Duration::from_secs(60);
+/// A hub among replicas asks this often whether it still is the hub: a new one begins so much later at most.
+pub const HUB_HEARTBEAT_SECONDS: u16 = 2;
 /// A node that cannot be served now comes back after between half and the whole of this.
 pub const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// A draining server spreads its nodes' return by so much per link, so that a thousand are back within 10 s.

@@ -111,11 +111,23 @@ pub(crate) struct Publisher {
     tails: BTreeMap<(TenantId, Share), Tail>,
     /// Tenants of which a node holds the current version with other contents.
     forked: BTreeSet<TenantId>,
+    /// The hub is another replica's: when it is ready, is not heard here.
+    hub_elsewhere: bool,
     /// Links of devices that are told when the hub is ready for them.
     awaiting_hub: BTreeSet<LinkId>,
 }
 
 impl Publisher {
+    /// Publishes to nobody yet.
+    pub(crate) fn new(hub_elsewhere: bool) -> Self {
+        Self { hub_elsewhere, ..Self::default() }
+    }
+
+    /// Whether the hub is another replica's.
+    pub(crate) const fn hub_is_elsewhere(&mut self, elsewhere: bool) {
+        self.hub_elsewhere = elsewhere;
+    }
+
     /// The link is a node's. An earlier link of the node gets nothing of the tenant any more.
     pub(crate) fn subscribe(&mut self, link: LinkId, node: NodeId, tenant: TenantId, held: Option<Held>) {
         let feed = self.feeds.entry(link).or_insert_with(|| Feed {
@@ -235,8 +247,12 @@ impl Publisher {
     /// comes before the hub knows the peer is tried again only after REKEY_TIMEOUT, 5 s (WireGuard paper, section 6.1).
     fn waits_for_hub(&mut self, link: LinkId, directory: &Directory, node: NodeId, now: Now) -> Option<Mono> {
         let tenant = directory.tenant().id;
-        let hub = self.subscribers.get(&(tenant, NodeId::Hub)).filter(|hub| **hub != link)?;
-        let behind = self.feeds.get(hub).is_some_and(|feed| feed.is_behind(tenant));
+        let hub = self.subscribers.get(&(tenant, NodeId::Hub));
+        if hub == Some(&link) || node == NodeId::Hub {
+            return None;
+        }
+        let behind = || hub.and_then(|hub| self.feeds.get(hub)).is_some_and(|feed| feed.is_behind(tenant));
+        let behind = self.hub_elsewhere || behind();
         let becomes_active = directory.is_active(node);
         let outlet = self.feeds.get_mut(&link)?.outlets.get_mut(&tenant)?;
         if !behind || !becomes_active || outlet.active {

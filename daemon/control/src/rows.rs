@@ -12,6 +12,7 @@ use model::{
     IdentityKey, Label, Name, PublicKey, RecordData, Standing, TenantId, Timestamp, TokenId, Version,
 };
 
+use crate::lease::Term;
 use crate::ssh::{NewKey, SshFact, SshRows};
 
 /// One isolated mesh. A deleted tenant stays as a row, so that a hub that was away still learns it from the anchor;
@@ -163,6 +164,8 @@ pub struct Commit {
     pub expect: Version,
     /// What becomes true, in order. Never empty.
     pub facts: Vec<Fact>,
+    /// What only the holder of the lease may do: the commit ends as a conflict once a later term has begun.
+    pub term: Option<Term>,
     /// The token that a new device uses up: its `uses` are raised by a conditional update, in this transaction, and
     /// the commit fails with [`CommitError::TokenUsed`] where that finds no use left. Its fact is among the facts too.
     pub redeems: Option<TokenId>,

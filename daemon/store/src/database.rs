@@ -14,8 +14,11 @@ use crate::dialect;
 use crate::error::{DatabaseError, Kind, OpenError};
 use crate::sql::{Engine, Transaction};
 
-/// PostgreSQL connections of one replica: three replicas stay far below its default limit of 100.
-const POSTGRES_CONNECTIONS_MAX: u32 = 10;
+/// PostgreSQL connections of one replica, if nobody says otherwise: three replicas stay far below its default limit of
+/// 100.
+pub const CONNECTIONS_DEFAULT: u32 = 10;
+/// One that listens, and one for the lease.
+const ASIDE_CONNECTIONS_MAX: u32 = 2;
 /// SQLite's readers; the writer is one more.
 const SQLITE_READERS_MAX: u32 = 4;
 /// How long a request waits for a free connection, or for a database to answer at all.
@@ -49,12 +52,16 @@ pub(crate) enum Database {
     /// SQLite has one writer; the readers do not wait for it.
     Sqlite { path: PathBuf, readers: SqlitePool, writer: SqlitePool },
     /// PostgreSQL.
-    Postgres(PgPool),
+    Postgres {
+        pool: PgPool,
+        /// For the lease and for what others wrote: neither waits for the requests of people.
+        aside: PgPool,
+    },
 }
 
 impl Database {
     /// Opens the pools and makes sure that a connection can be had.
-    pub(crate) async fn connect(url: &str) -> Result<Self, OpenError> {
+    pub(crate) async fn connect(url: &str, connections_max: u32) -> Result<Self, OpenError> {
         let bad = || OpenError::Url(without_password(url));
         let database = match url.split_once(':').ok_or_else(bad)? {
             ("sqlite", path) => {
@@ -68,10 +75,13 @@ impl Database {
                 let options = PgConnectOptions::from_str(url).map_err(|e| OpenError::Options(e.into()))?;
                 let options =
                     options.application_name("warren").options(POSTGRES_LIMITS).disable_statement_logging();
-                let pool = PgPoolOptions::new()
-                    .max_connections(POSTGRES_CONNECTIONS_MAX)
-                    .acquire_timeout(ACQUIRE_TIME_MAX);
-                Self::Postgres(pool.connect_lazy_with(options))
+                let pool = |connections| {
+                    PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIME_MAX)
+                };
+                Self::Postgres {
+                    pool: pool(connections_max).connect_lazy_with(options.clone()),
+                    aside: pool(ASIDE_CONNECTIONS_MAX).connect_lazy_with(options),
+                }
             }
             _ => return Err(bad()),
         };
@@ -101,7 +111,7 @@ impl Database {
     pub(crate) const fn engine(&self) -> Engine {
         match self {
             Self::Sqlite { .. } => Engine::Sqlite,
-            Self::Postgres(_) => Engine::Postgres,
+            Self::Postgres { .. } => Engine::Postgres,
         }
     }
 
@@ -110,8 +120,19 @@ impl Database {
         let begin = dialect::BEGIN_READ.on(self.engine());
         Ok(match self {
             Self::Sqlite { readers, .. } => Transaction::Sqlite(readers.begin_with(begin).await?),
-            Self::Postgres(pool) => Transaction::Postgres(pool.begin_with(begin).await?),
+            Self::Postgres { pool, .. } => Transaction::Postgres(pool.begin_with(begin).await?),
         })
+    }
+
+    /// Begins a transaction that does not wait for the others of this process.
+    pub(crate) async fn aside(&self) -> Result<Transaction, DatabaseError> {
+        match self {
+            Self::Sqlite { .. } => self.write().await,
+            Self::Postgres { aside, .. } => {
+                let begin = dialect::BEGIN_WRITE.on(Engine::Postgres);
+                Ok(Transaction::Postgres(aside.begin_with(begin).await?))
+            }
+        }
     }
 
     /// Begins a transaction that writes, again a few times while the database is locked.
@@ -129,7 +150,7 @@ impl Database {
         let begin = dialect::BEGIN_WRITE.on(self.engine());
         Ok(match self {
             Self::Sqlite { writer, .. } => Transaction::Sqlite(writer.begin_with(begin).await?),
-            Self::Postgres(pool) => Transaction::Postgres(pool.begin_with(begin).await?),
+            Self::Postgres { pool, .. } => Transaction::Postgres(pool.begin_with(begin).await?),
         })
     }
 
@@ -141,10 +162,13 @@ impl Database {
         };
         match self {
             Self::Sqlite { readers, writer, .. } => {
-                let (open, idle) = (readers.size() + writer.size(), readers.num_idle() + writer.num_idle());
-                figures(open, idle, SQLITE_READERS_MAX + 1)
+                let idle = readers.num_idle() + writer.num_idle();
+                figures(readers.size() + writer.size(), idle, SQLITE_READERS_MAX + 1)
             }
-            Self::Postgres(pool) => figures(pool.size(), pool.num_idle(), POSTGRES_CONNECTIONS_MAX),
+            Self::Postgres { pool, aside } => {
+                let max = pool.options().get_max_connections() + ASIDE_CONNECTIONS_MAX;
+                figures(pool.size() + aside.size(), pool.num_idle() + aside.num_idle(), max)
+            }
         }
     }
 
@@ -154,7 +178,10 @@ impl Database {
                 readers.close().await;
                 writer.close().await;
             }
-            Self::Postgres(pool) => pool.close().await,
+            Self::Postgres { pool, aside } => {
+                aside.close().await;
+                pool.close().await;
+            }
         }
     }
 }
@@ -181,7 +208,7 @@ mod tests {
     #[tokio::test]
     async fn urls_that_name_no_database_are_refused_without_their_password() {
         for bad in ["", "warren.db", "sqlite:", "sqlite::memory:", "mysql://u:secret@h/d"] {
-            let error = Database::connect(bad).await.expect_err(bad);
+            let error = Database::connect(bad, 1).await.expect_err(bad);
             assert!(matches!(&error, OpenError::Url(_)) && !error.to_string().contains("secret"), "{error}");
         }
     }

@@ -42,6 +42,20 @@ pub(crate) const HOLD_USER: Sql = Sql {
     postgres: "SELECT 1 FROM users WHERE id = $1 AND disabled_at IS NULL FOR SHARE",
 };
 
+/// Takes or prolongs the lease: one row with the term, or none while it is another's. Microseconds by the clock of the
+/// database, read anew after waiting for the row.
+pub(crate) const HOLD_LEASE: Sql = Sql {
+    sqlite: "UPDATE lease SET \
+                 term = CASE WHEN holder = $1 AND term = $3 THEN term ELSE term + 1 END, \
+                 holder = $1, expires_at = CAST(unixepoch('subsec') * 1000000 AS INTEGER) + $2 \
+             WHERE id = 1 AND (holder = $1 OR expires_at <= unixepoch('subsec') * 1000000) RETURNING holder, term",
+    postgres: "UPDATE lease SET \
+                   term = CASE WHEN holder = $1 AND term = $3 THEN term ELSE term + 1 END, \
+                   holder = $1, expires_at = (extract(epoch FROM clock_timestamp()) * 1000000)::bigint + $2 \
+               WHERE id = 1 AND (holder = $1 OR expires_at <= extract(epoch FROM clock_timestamp()) * 1000000) \
+               RETURNING holder, term",
+};
+
 /// Presence as one JSON array, so that a batch is one round trip. A device that is not there is passed over; a later
 /// word of another replica stays.
 pub(crate) const SAVE_PRESENCE: Sql = Sql {

@@ -31,11 +31,7 @@ pub const GENERATIONS_KEPT: u64 = 1_000;
 impl Store {
     /// Everything, as of one moment.
     pub async fn load(&self) -> Result<Loaded, ReadError> {
-        let mut transaction = self.database.read().await?;
-        let epoch = epoch(&mut transaction).await?;
-        let tenants = tenant_rows(&mut transaction, epoch, None).await?;
-        let presence = presence::all(&mut transaction).await?;
-        Ok(Loaded { epoch, tenants, presence })
+        everything(&mut self.database.read().await?).await
     }
 
     /// The version of every tenant: cheap enough to be asked every second.
@@ -120,6 +116,14 @@ impl Store {
     }
 }
 
+/// All that a server reads at its start.
+pub(crate) async fn everything(transaction: &mut Transaction) -> Result<Loaded, ReadError> {
+    let epoch = epoch(transaction).await?;
+    let tenants = tenant_rows(transaction, epoch, None).await?;
+    let presence = presence::all(transaction).await?;
+    Ok(Loaded { epoch, tenants, presence })
+}
+
 /// Why a transaction was given up.
 enum Failed {
     Conflict,
@@ -167,10 +171,11 @@ async fn found(
     Ok(())
 }
 
-/// The compare-and-set. From here to the end of the transaction nobody else writes to the tenant.
+/// The compare-and-set, fenced by the term of whoever holds the lease. From here to the end of the transaction nobody else writes to the tenant.
 async fn advance(transaction: &mut Transaction, commit: &Commit) -> Result<(), Failed> {
     let sql = "UPDATE directories SET generation = $1, devices_count = $2 WHERE tenant_id = $3 AND generation = $4 \
-               AND EXISTS (SELECT 1 FROM server WHERE epoch = $5)";
+               AND EXISTS (SELECT 1 FROM server WHERE epoch = $5) \
+               AND ($6 IS NULL OR EXISTS (SELECT 1 FROM lease WHERE term = $6))";
     let (from, to) = (commit.expect, commit.result());
     let arguments = values![
         signed(to.generation.0),
@@ -178,6 +183,7 @@ async fn advance(transaction: &mut Transaction, commit: &Commit) -> Result<(), F
         commit.tenant.to_string(),
         signed(from.generation.0),
         from.epoch.0,
+        commit.term.map(|term| signed(term.0)),
     ];
     if transaction.execute(sql, arguments).await? == 1 { Ok(()) } else { Err(Failed::Conflict) }
 }

@@ -160,6 +160,17 @@ pub enum ReadError {
     TenantAbsent(TenantId),
 }
 
+/// Why a database would not work after its migrations.
+#[derive(Debug, thiserror::Error)]
+pub enum RehearsalError {
+    /// A migration.
+    #[error(transparent)]
+    Migration(#[from] OpenError),
+    /// What is read afterwards.
+    #[error("after the migrations the database cannot be read")]
+    Read(#[from] ReadError),
+}
+
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {

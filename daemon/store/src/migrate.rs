@@ -50,6 +50,7 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         needs: 4,
         text: include_str!("migrations/0004_abilities.sql"),
     },
+    Migration { version: 5, name: "lease", needs: 4, text: include_str!("migrations/0005_lease.sql") },
 ];
 
 /// Which steps the database lacks.
@@ -88,6 +89,22 @@ async fn step(database: &Database, known: &'static [Migration]) -> Result<(), Op
     tracing::info!(version = next.version, name = next.name, "migrating the database");
     apply(&mut transaction, next).await.map_err(failed)?;
     transaction.commit().await.map_err(failed)
+}
+
+/// Takes every step that the database lacks in one transaction, which the caller drops: nothing of it stays. Gives what
+/// was taken.
+pub(crate) async fn rehearse(
+    transaction: &mut Transaction,
+    known: &'static [Migration],
+) -> Result<Vec<&'static Migration>, OpenError> {
+    transaction.all(dialect::MIGRATION_LOCK, vec![]).await?;
+    let done = applied(transaction, known).await?;
+    let steps: Vec<_> = known.iter().filter(|m| m.version > done).collect();
+    for step in &steps {
+        let failed = |source| OpenError::Migration { version: step.version, name: step.name, source };
+        apply(transaction, step).await.map_err(failed)?;
+    }
+    Ok(steps)
 }
 
 async fn apply(transaction: &mut Transaction, step: &Migration) -> Result<(), DatabaseError> {

@@ -1,7 +1,7 @@
 //! A store: one database, brought to the newest schema. The people, the audit log and the directories each have
 //! their own file.
 
-use crate::database::{Database, PoolFigures};
+use crate::database::{CONNECTIONS_DEFAULT, Database, PoolFigures};
 use crate::error::{DatabaseError, OpenError};
 use crate::migrate::{self, MIGRATIONS};
 use crate::sql::Engine;
@@ -9,7 +9,7 @@ use crate::sql::Engine;
 /// A database that was reached, and whose schema may be old. Only [`Self::migrate`] makes a [`Store`] of it.
 #[derive(Debug)]
 pub struct Opened {
-    database: Database,
+    pub(crate) database: Database,
 }
 
 impl Opened {
@@ -36,7 +36,13 @@ impl Store {
     /// Reaches a database: `sqlite:PATH`, made if it is not there, or `postgres://USER@HOST/NAME`, with TLS as its
     /// `sslmode`, `sslrootcert`, `sslcert` and `sslkey` say (libpq's meanings).
     pub async fn reach(url: &str) -> Result<Opened, OpenError> {
-        Ok(Opened { database: Database::connect(url).await? })
+        Self::reach_with(url, CONNECTIONS_DEFAULT).await
+    }
+
+    /// The same with another number of connections to PostgreSQL at most. Two more are for the lease and for what others
+    /// write.
+    pub async fn reach_with(url: &str, connections_max: u32) -> Result<Opened, OpenError> {
+        Ok(Opened { database: Database::connect(url, connections_max).await? })
     }
 
     /// Reaches a database and brings it to the newest schema.
@@ -54,6 +60,11 @@ impl Store {
         let mut transaction = self.database.write().await?;
         transaction.execute("UPDATE server SET probes = probes + 1 WHERE id = 1", vec![]).await?;
         transaction.commit().await
+    }
+
+    /// Whether the database answers at all.
+    pub async fn answers(&self) -> Result<(), DatabaseError> {
+        self.database.read().await.map(drop)
     }
 
     /// Connections, for the metrics.

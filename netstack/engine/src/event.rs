@@ -99,6 +99,16 @@ pub enum Event {
         /// What the host said.
         reason: String,
     },
+    /// A hub among several acts from now on.
+    Leads {
+        /// Of the lease.
+        term: u64,
+    },
+    /// A hub among several does not act any more: its server does not hold the lease, or does not say so.
+    StandsBy {
+        /// The last that was heard of.
+        term: u64,
+    },
     /// No change is left to make.
     Settled,
 }
@@ -123,6 +133,8 @@ impl Event {
             Self::ChangeFailed { .. } => "change failed",
             Self::ObserveFailed { .. } => "host could not be read",
             Self::PersistFailed { .. } => "ledger could not be written",
+            Self::Leads { .. } => "is the hub",
+            Self::StandsBy { .. } => "stands by",
             Self::Settled => "settled",
         }
     }
@@ -136,6 +148,8 @@ impl Event {
             | Self::Unreachable { .. }
             | Self::Accepted { .. }
             | Self::Drift { .. }
+            | Self::Leads { .. }
+            | Self::StandsBy { .. }
             | Self::Settled => false,
             Self::JoinRefused(_)
             | Self::ServerRefused(_)

@@ -37,6 +37,8 @@ pub struct Ledger {
     pins: BTreeMap<TenantId, Pin>,
     /// Where named endpoints were found last.
     pub(crate) addresses: BTreeMap<Endpoint, SocketAddr>,
+    /// The highest term of the lease that a hub was told of. `None`: it is the only hub.
+    pub(crate) hub_term: Option<u64>,
     /// The last pass to relays: kept, as they are needed most while there is no server that gives another.
     pub(crate) pass: Option<Signed<RelayPass>>,
 }
@@ -98,6 +100,7 @@ impl Default for Ledger {
             enrolment: None,
             pins: BTreeMap::new(),
             addresses: BTreeMap::new(),
+            hub_term: None,
             pass: None,
         }
     }

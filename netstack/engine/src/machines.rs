@@ -1,6 +1,7 @@
 //! The machines of a node, and who hears of what. Each arm calls the machine that decides.
 
 mod host;
+mod lease;
 mod link;
 mod paths;
 mod report;
@@ -8,7 +9,7 @@ mod report;
 use model::relay::RelayPlace;
 use model::time::Deadline;
 use model::wire::Remark;
-use model::{NodeId, Refusal, Standing};
+use model::{Mono, NodeId, Refusal, Standing};
 
 use crate::config::{NodeConfig, Role};
 use crate::endpoints::Endpoints;
@@ -44,6 +45,8 @@ pub(crate) struct Machines {
     steers: bool,
     /// Relays on other machines, as they were told last.
     places: Vec<RelayPlace>,
+    /// Until when a hub among several acts; see `lease`.
+    leads_until: Option<Mono>,
     /// Whether the host was settled when it was asked last.
     was_settled: bool,
     /// Since the node was attached last.
@@ -78,7 +81,8 @@ impl Machines {
             session: Session::new(),
             intake: Intake::default(),
             pulse: Pulse::default(),
-            merge: Merge::new(&config, ledger.up),
+            merge: Merge::new(&config, ledger.up && ledger.hub_term.is_none()),
+            leads_until: None,
             endpoints: Endpoints::default(),
             names: Names::default(),
             reconciler: Reconciler::new(config.wireguard.public()),
@@ -130,6 +134,7 @@ impl Machines {
 
     /// Does what is due and what the last input made possible.
     pub(crate) fn advance(&mut self, turn: &mut Turn<'_>) {
+        self.weigh_part(turn);
         if self.saver.begin(turn.mono()) {
             turn.push(Output::Persist(self.ledger.to_bytes()));
         }
@@ -157,6 +162,7 @@ impl Machines {
             self.reconciler.deadline(),
             self.session.deadline(),
             self.pulse.deadline(),
+            self.leads_until.map(|at| Deadline { at, why: "the lease ends" }),
             asking,
         ]
         .into_iter()

@@ -91,6 +91,11 @@ impl Merge {
         if self.up { &self.desired } else { &self.nothing }
     }
 
+    /// Whether the node takes part.
+    pub(crate) const fn is_up(&self) -> bool {
+        self.up
+    }
+
     pub(crate) const fn set_up(&mut self, up: bool) {
         self.up = up;
     }

@@ -1,6 +1,6 @@
 //! What the server was told of this node, and when it hears next. Knows no link.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use model::limits::HEARTBEAT_INTERVAL;
@@ -14,13 +14,17 @@ use crate::turn::Turn;
 /// News goes out at once, but not more often than this.
 const NEWS_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// What a server may ask for: neither a flood nor silence.
-const INTERVAL_SECONDS: std::ops::RangeInclusive<u16> = 5..=60;
+const INTERVAL_SECONDS: std::ops::RangeInclusive<u16> = 2..=60;
+/// Heartbeats whose answer is waited for: a server that is so many behind counts as silent.
+const UNHEARD_MAX: usize = 8;
 
 #[derive(Debug, Default)]
 pub(crate) struct Pulse {
     /// Runs while attached.
     beating: Option<Beating>,
     sequence: u64,
+    /// When the last heartbeats of this link were sent.
+    sent: VecDeque<(u64, Mono)>,
     /// What the server was told on this link.
     announced: BTreeMap<TenantId, (Held, bool)>,
 }
@@ -51,6 +55,7 @@ impl Pulse {
             }
         };
         self.announced.clear();
+        self.sent.clear();
         self.beating = Some(Beating { interval, next_at: now, sent_at: None, news: News::default() });
     }
 
@@ -72,6 +77,8 @@ impl Pulse {
     /// The heartbeat that is due.
     pub(crate) fn beat(&mut self, holding: Vec<Holding>, news: News, turn: &mut Turn<'_>) -> Heartbeat {
         self.sequence += 1;
+        self.sent.truncate(UNHEARD_MAX - 1);
+        self.sent.push_front((self.sequence, turn.mono()));
         self.announced = holding.iter().map(|h| (h.tenant, (h.held, h.settled))).collect();
         if let Some(beating) = &mut self.beating {
             let jitter = fraction(beating.interval / 10, turn.rng);
@@ -87,6 +94,11 @@ impl Pulse {
             wall: turn.now.wall,
             engine: news.engine,
         }
+    }
+
+    /// When a heartbeat of this link was sent, if it is one of the last.
+    pub(crate) fn sent_at(&self, sequence: u64) -> Option<Mono> {
+        self.sent.iter().find(|(sent, _)| *sent == sequence).map(|(_, at)| *at)
     }
 
     /// What the server was not told yet on this link, if it is so.

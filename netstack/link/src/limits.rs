@@ -34,8 +34,13 @@ pub const ADDRESSES_MAX: usize = 8;
 /// its stateless reset (RFC 9000, section 10.3), so that all are back within ten seconds. Between two heartbeats, 30 s
 /// apart, these are three exchanges of about 130 bytes, a megabyte a day.
 pub const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(9);
-/// QUIC gives up after so long without a packet: three lost keep-alives. A laptop that slept redials at once.
+/// A server gives up after so long without a packet: three lost keep-alives. A laptop that slept redials at once.
 pub const QUIC_IDLE_MAX: Duration = Duration::from_secs(30);
+/// A device gives a link up after so long without a packet from its server: a keep-alive, and four seconds in which it is
+/// repeated. A server that is gone for good is told from its successors before its hub is missed for twenty seconds.
+pub const QUIC_SILENCE_MAX: Duration = Duration::from_secs(13);
+/// How often a device looks whether something came.
+pub const QUIC_LOOK_INTERVAL: Duration = Duration::from_secs(3);
 /// Between two stateless resets: the former links of a restarted server are told within seconds. A reset is shorter
 /// than what it answers, so it amplifies nothing.
 pub const QUIC_RESET_INTERVAL: Duration = Duration::from_millis(1);

@@ -15,15 +15,15 @@ use model::wire::handshake::EXPORTER_LABEL;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{Endpoint, EndpointConfig, IdleTimeout, Incoming, TransportConfig, VarInt};
 use quinn_proto::HashedConnectionIdGenerator;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::address::ServerAddress;
 use crate::connection::{Carrier, Connection};
 use crate::half::{ReadHalf, WriteHalf};
 use crate::limits::{
     CONNECTIONS_MAX_DEFAULT, DATAGRAM_QUEUE_BYTES_MAX, HALF_OPEN_MAX_DEFAULT, QUIC_IDLE_MAX,
-    QUIC_INCOMING_BYTES_MAX, QUIC_INCOMING_MAX, QUIC_KEEP_ALIVE, QUIC_RESET_INTERVAL, QUIC_TIME_MAX,
-    QUIC_WINDOW_BYTES, RETRY_ABOVE_DEFAULT,
+    QUIC_INCOMING_BYTES_MAX, QUIC_INCOMING_MAX, QUIC_KEEP_ALIVE, QUIC_LOOK_INTERVAL, QUIC_RESET_INTERVAL,
+    QUIC_SILENCE_MAX, QUIC_TIME_MAX, QUIC_WINDOW_BYTES, RETRY_ABOVE_DEFAULT,
 };
 use crate::tls::{ALPN_LINK, Certificate, TlsError, Trust};
 
@@ -237,7 +237,26 @@ pub(crate) async fn connect(
     let connection = timeout(QUIC_TIME_MAX, connecting).await.map_err(|_| QuicFailed::TimedOut)??;
     let (send, receive) = connection.open_bi().await?;
     let channel = trust.channel(exporter(&connection));
+    tokio::spawn(end_when_silent(connection.clone()));
     Ok(link(connection, send, receive, channel))
+}
+
+/// Ends a connection on which nothing came for [`QUIC_SILENCE_MAX`], though keep-alives asked for it.
+async fn end_when_silent(connection: quinn::Connection) {
+    let received = || connection.stats().udp_rx.datagrams;
+    let (mut seen, mut heard_at) = (received(), Instant::now());
+    loop {
+        tokio::select! {
+            _ = connection.closed() => return,
+            () = sleep(QUIC_LOOK_INTERVAL) => {}
+        }
+        let now = received();
+        if now != seen {
+            (seen, heard_at) = (now, Instant::now());
+        } else if heard_at.elapsed() >= QUIC_SILENCE_MAX {
+            return connection.close(VarInt::from_u32(0), b"silence");
+        }
+    }
 }
 
 fn exporter(connection: &quinn::Connection) -> [u8; 32] {

@@ -213,7 +213,7 @@ impl Directory {
                 let attached = Attached { heartbeat_seconds: 30, tenants }.into();
                 std::iter::once(attached).chain(self.whole()).collect()
             }
-            Frame::Heartbeat(beat) => vec![Heard { sequence: beat.sequence }.into()],
+            Frame::Heartbeat(beat) => vec![Heard { sequence: beat.sequence, lease: None }.into()],
             _ => Vec::new(),
         }
     }

@@ -25,6 +25,7 @@ pub use mesh::{Mesh, SERVER_URL, TENANT_ZONE};
 pub use nat::{Nat, SERVER_V6};
 pub use node::{Done, Node};
 pub use pinging::Pinging;
+pub use postgres::Postgres;
 pub use process::Process;
 pub use wait::{SOON, until, wait_for};
 pub use world::World;

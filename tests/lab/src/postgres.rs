@@ -1,4 +1,4 @@
-//! A PostgreSQL of the story's own, beside the server, as `scripts/lib/postgres` makes it.
+//! PostgreSQL of the story's own, as `scripts/lib/postgres` makes it: beside the server, or where several servers reach it.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
@@ -8,23 +8,51 @@ use crate::places::tree;
 
 /// The port in the server's namespace, where nobody else listens.
 const PORT: u16 = 5432;
+/// Where all servers of a world reach a cluster: the bridge between them has the address.
+const SHARED: &str = "203.0.113.250";
 
-/// A throwaway cluster on the server's loopback. It ends with this value.
+/// A throwaway cluster. It ends with this value.
 #[derive(Debug)]
-pub(crate) struct Postgres(Child);
+pub struct Postgres {
+    script: Child,
+    place: Node,
+    /// Of its files and its socket.
+    directory: String,
+    port: u16,
+}
 
 impl Postgres {
     /// Starts one in the server's namespace, as its own machine sees it.
     ///
     /// # Panics
     /// If it does not come up.
-    pub(crate) fn start(server: &Node) -> Self {
+    pub(crate) fn start(server: Node) -> Self {
+        Self::run(server, PORT, &["-c", "listen_addresses=127.0.0.1"])
+    }
+
+    /// Starts one that every server reaches.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    pub(crate) fn shared(inet: Node, port: u16) -> Self {
+        Self::run(inet, port, &["--network", "203.0.113.0/24", "-c", "listen_addresses=*"])
+    }
+
+    /// Starts a standby of this one on another port.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    pub fn standby(&self, port: u16) -> Self {
+        let follow = format!("postgres://warren@localhost:{}/postgres?host={}", self.port, self.directory);
+        Self::run(self.place.clone(), port, &["--follow", &follow, "-c", "listen_addresses=*"])
+    }
+
+    fn run(place: Node, port: u16, args: &[&str]) -> Self {
         let script = tree().join("scripts/lib/postgres");
         let script = script.to_str().expect("the tree's path is text");
-        let port = format!("port={PORT}");
-        let args = [script, "-c", "listen_addresses=127.0.0.1", "-c", &port];
-        let mut child = server
-            .command(&args)
+        let at = format!("port={port}");
+        let mut child = place
+            .command(&[&[script], args, &["-c", &at]].concat())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -33,19 +61,54 @@ impl Postgres {
         let out = child.stdout.take().expect("it is piped");
         BufReader::new(out).read_line(&mut url).expect("a pipe can be read");
         assert!(url.starts_with("postgres://"), "PostgreSQL did not come up; what it said is above");
-        Self(child)
+        let directory = url.trim().split_once("?host=").expect("its directory").1.to_owned();
+        Self { script: child, place, directory, port }
     }
 
-    /// How the server reaches it.
+    /// How the server beside it reaches it.
     pub(crate) fn url() -> String {
         format!("postgres://warren@127.0.0.1:{PORT}/postgres")
+    }
+
+    /// How every server reaches it.
+    pub fn shared_url(&self) -> String {
+        format!("postgres://warren@{SHARED}:{}/postgres", self.port)
+    }
+
+    /// Runs SQL as its superuser and gives the answer, bare.
+    ///
+    /// # Panics
+    /// If it is refused.
+    pub fn sql(&self, sql: &str) -> String {
+        let port = self.port.to_string();
+        let args =
+            ["psql", "-h", &self.directory, "-p", &port, "-U", "warren", "-d", "postgres", "-Atqc", sql];
+        self.place.ok(&args).trim().to_owned()
+    }
+
+    /// `kill -9` of the process that all others of it come from.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn kill(&self) {
+        let file = format!("{}/data/postmaster.pid", self.directory);
+        let text = std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{file}: {e}"));
+        self.place.ok(&["kill", "-9", text.lines().next().expect("a process id")]);
+    }
+
+    /// Makes a standby the one that is written to.
+    ///
+    /// # Panics
+    /// If it refuses.
+    pub fn promote(&self) {
+        assert_eq!(self.sql("SELECT pg_promote(true, 20)"), "t");
     }
 }
 
 impl Drop for Postgres {
     fn drop(&mut self) {
         // It ends by itself, and cleans up, when its standard input closes.
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
+        drop(self.script.stdin.take());
+        let _ = self.script.wait();
     }
 }

@@ -28,7 +28,8 @@ pub struct World {
 }
 
 impl World {
-    /// A world with these devices, each behind a router of its own; `a@x` puts device `a` behind router `r-x`.
+    /// A world with these devices, each behind a router of its own; `a@x` puts device `a` behind router `r-x`. `+b` is one
+    /// more server.
     ///
     /// # Panics
     /// If this is not root: namespaces are root's.
@@ -91,8 +92,13 @@ impl World {
 
     /// Starts a PostgreSQL of the world's own and gives its URL as the server sees it.
     pub fn postgres(&self) -> String {
-        *self.postgres.borrow_mut() = Some(Postgres::start(&self.beside("server")));
+        *self.postgres.borrow_mut() = Some(Postgres::start(self.beside("server")));
         Postgres::url()
+    }
+
+    /// Starts a PostgreSQL that every server of the world reaches.
+    pub fn shared_postgres(&self, port: u16) -> Postgres {
+        Postgres::shared(self.beside("inet"), port)
     }
 
     fn start(&self, name: &str, command: Command) -> Rc<Process> {

@@ -94,10 +94,15 @@ impl Readiness {
 }
 
 async fn check(store: &Store, desk: &Desk, signing: &Signing) -> Checks {
-    let database = match tokio::time::timeout(CHECK_TIME_MAX, store.probe()).await {
-        Ok(Ok(())) => OK.into(),
-        Ok(Err(error)) => format!("{}: {error}", error.kind.as_str()),
-        Err(_) => "locked: the database does not answer in time".into(),
+    let (written, read) = tokio::join!(
+        tokio::time::timeout(CHECK_TIME_MAX, store.probe()),
+        tokio::time::timeout(CHECK_TIME_MAX, store.answers()),
+    );
+    let database = match (written, read) {
+        (Ok(Ok(())), _) => OK.into(),
+        (Ok(Err(error)), _) | (_, Ok(Err(error))) => format!("{}: {error}", error.kind.as_str()),
+        (Err(_), Ok(Ok(()))) => "locked: the database does not take a write in time".into(),
+        (Err(_), Err(_)) => "unreachable: the database does not answer in time".into(),
     };
     let problem =
         desk.read(|control| control.hub().map(|hub| hub.problems.first().map(ToString::to_string))).await;

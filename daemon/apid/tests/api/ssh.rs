@@ -63,6 +63,7 @@ async fn with_devices() -> (Apid, TenantId) {
         tenant: rows.tenant.id,
         expect: rows.version,
         facts,
+        term: None,
         redeems: None,
         devices_count: 2,
         audit,

@@ -99,6 +99,7 @@ pub fn bearer(who: usize, anchor: &AnchorSecret) -> Bearer {
         anchor: anchor.public(),
         instance: Nonce::from_bytes([seed; 32]),
         software: Remark::new("test 1"),
+        mark: None,
     }
 }
 

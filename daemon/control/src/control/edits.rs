@@ -81,7 +81,10 @@ impl Control {
     }
 
     fn decide(&mut self, lane: Lane, wish: &Wish, now: Now) -> Result<Decided, Refusal> {
-        let hub = self.known_hub();
+        let hub = self.known_hub(now);
+        if matches!(wish.edit, Edit::SetHub { .. }) && self.leads(now).is_err() {
+            return Err(Refusal::new(Code::Conflict, "another replica is the hub's server"));
+        }
         let mut grounds = Grounds { now: now.wall, actor: &wish.actor, dice: &mut self.dice };
         match (lane, &wish.edit) {
             (Lane::Founding, Edit::CreateTenant { name, block }) => {
@@ -108,8 +111,9 @@ impl Control {
     }
 
     /// The hub for a new tenant: the one that is attached here, or the one that other tenants know.
-    fn known_hub(&self) -> Option<Hub> {
-        let attached = self.hub.as_ref().map(|hub| (hub.key, self.hub_endpoint(hub.listen_port)));
+    fn known_hub(&self, now: Now) -> Option<Hub> {
+        let hub = self.hub.as_ref().filter(|_| self.leads(now).is_ok());
+        let attached = hub.map(|hub| (hub.key, self.hub_endpoint(hub.listen_port)));
         let known = || self.directories.all().find_map(|d| d.hub().map(|h| (h.key, h.endpoint.clone())));
         let (key, endpoint) = attached.or_else(known)?;
         Some(Hub { key, serial: 1, endpoint, next: None, retiring: None })
@@ -118,11 +122,14 @@ impl Control {
     fn commit(&mut self, lane: Lane, wish: Wish, decided: Decided, now: Now) {
         let Decided { tenant, expect, devices_count, decision, founded } = decided;
         let audit = entry(Some(tenant), &wish, None, "", now);
+        let is_hubs = matches!(wish.edit, Edit::SetHub { .. });
+        let term = self.leads(now).ok().flatten().filter(|_| is_hubs);
         let mut commit = Commit {
             id: CommitId(0),
             tenant,
             expect,
             facts: decision.facts.clone(),
+            term,
             redeems: decision.redeems,
             devices_count,
             audit,

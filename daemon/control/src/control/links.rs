@@ -15,7 +15,8 @@ use crate::event::Event;
 use crate::io::Output;
 use crate::lanes::{Asker, Lane, Wish};
 use crate::limits::{
-    ABILITIES_INTERVAL, DRAIN_SPREAD_MAX, DRAIN_SPREAD_PER_LINK, FRAMES_UNWRITTEN_MAX, RETRY_AFTER,
+    ABILITIES_INTERVAL, DRAIN_SPREAD_MAX, DRAIN_SPREAD_PER_LINK, FRAMES_UNWRITTEN_MAX, HUB_HEARTBEAT_SECONDS,
+    RETRY_AFTER,
 };
 use crate::link::{LinkId, Origin};
 use crate::presence::{Arrival, HubPresence};
@@ -224,7 +225,8 @@ impl Control {
         let tenants = self.directories.carried(|tenant| hub.holding.contains_key(&tenant));
         let fresh = tenants.iter().filter(|(tenant, _)| !self.publisher.is_subscribed(link, *tenant));
         let fresh: Vec<_> = fresh.map(|(id, _)| (*id, hub.holding.get(id).map(|(held, _)| *held))).collect();
-        self.send(link, Attached { heartbeat_seconds: heartbeat_seconds(), tenants });
+        let seconds = if self.config.leased { HUB_HEARTBEAT_SECONDS } else { heartbeat_seconds() };
+        self.send(link, Attached { heartbeat_seconds: seconds, tenants });
         for (tenant, held) in fresh {
             self.publisher.subscribe(link, NodeId::Hub, tenant, held);
         }
@@ -233,7 +235,7 @@ impl Control {
 
     /// Every tenant states the key that the hub proved, and where it answers.
     pub(super) fn state_hub_keys(&mut self, now: Now) {
-        let Some(hub) = &self.hub else { return };
+        let Some(hub) = self.hub.as_ref().filter(|_| self.leads(now).is_ok()) else { return };
         let key = hub.key;
         let endpoint = self.hub_endpoint(hub.listen_port);
         let differs = |directory: &&crate::Directory| {
@@ -295,7 +297,7 @@ impl Control {
 
     fn heartbeat(&mut self, link: LinkId, node: NodeId, beat: &Heartbeat, now: Now) {
         self.out.counters.heartbeats += 1;
-        self.send(link, Heard { sequence: beat.sequence });
+        self.send(link, Heard { sequence: beat.sequence, lease: self.lease_for(node, now) });
         for holding in &beat.holding {
             self.holding(link, node, holding, now);
         }

@@ -23,6 +23,8 @@ pub(crate) struct StoreWatch {
     /// Some tenant lacks the hub's keys or its SSH authorities: they are made when the store answers.
     pub(super) owes: bool,
     polling: bool,
+    /// Something was written since the poll that is under way began.
+    poll_again: bool,
     refreshing: BTreeSet<TenantId>,
     poll_at: Option<Mono>,
     /// When the withheld tenants are read again, and how long after that.
@@ -133,6 +135,12 @@ impl Control {
         }
     }
 
+    /// Another replica wrote something.
+    pub(super) fn on_rumour(&mut self) {
+        self.store.poll_again = self.store.polling;
+        self.poll_store();
+    }
+
     /// Asks for what others wrote; the tenant's edits wait for it.
     pub(super) fn refresh(&mut self, tenant: TenantId) {
         let version = self.directories.version(tenant);
@@ -153,7 +161,9 @@ impl Control {
                 for (tenant, version) in standings.versions {
                     self.compare(tenant, version);
                 }
-                if self.config.shared {
+                if std::mem::take(&mut self.store.poll_again) {
+                    self.poll_store();
+                } else if self.config.shared {
                     self.store.poll_by(now.mono + POLL_INTERVAL);
                 }
                 if std::mem::take(&mut self.store.owes) {

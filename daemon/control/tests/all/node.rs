@@ -10,7 +10,7 @@ use model::wire::frame::{
     Attach, AttachClaim, AttachHub, Attached, Enrol, EnrolClaim, Enrolled, Heartbeat, Hello, Hinted, Holding,
     HubClaim, Refused, Resync, Retry, Services, Welcome, Whole,
 };
-use model::wire::{Channel, Frame, Remark, Transcript};
+use model::wire::{Channel, Frame, HubLease, Remark, Transcript};
 use model::{
     Abilities, AnchorKey, DeviceId, Fingerprint, Held, NodeId, Nonce, PrivateKey, Refusal, Signed, Snapshot,
     Stamp, TenantId, Timestamp,
@@ -54,6 +54,8 @@ pub struct Node {
     pub largest_whole: usize,
     pub hints: Vec<(DeviceId, Vec<u8>)>,
     pub passes: Vec<Signed<RelayPass>>,
+    /// What a hub was told of the lease last.
+    pub lease: Option<HubLease>,
     whole: Option<(Whole, Vec<u8>)>,
     hello: Option<Hello>,
 }
@@ -99,6 +101,7 @@ impl Node {
             largest_whole: 0,
             hints: Vec::new(),
             passes: Vec::new(),
+            lease: None,
             whole: None,
             hello: None,
         }
@@ -175,7 +178,10 @@ impl Node {
                 self.retry = Some(after_millis);
                 Vec::new()
             }
-            Frame::Heard(_) => Vec::new(),
+            Frame::Heard(heard) => {
+                self.lease = heard.lease;
+                Vec::new()
+            }
             Frame::Hinted(Hinted { from, sealed }) => {
                 self.hints.push((from, sealed));
                 Vec::new()

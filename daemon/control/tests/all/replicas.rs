@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use control::{Answer, Directory, Edit, Event, Hub};
+use control::{Answer, CommitError, Directory, Edit, Event, Hub, Input, LeaseWord, Output, Term};
 use model::{Code, Epoch, Generation, NodeId, PublicKey};
 use proptest::prelude::*;
 
@@ -196,6 +196,59 @@ proptest! {
             }
         }
     }
+}
+
+/// A server among replicas that has a tenant and a hub.
+fn leased() -> (World, model::TenantId, control::LinkId) {
+    let (mut world, tenant) = World::with_tenant();
+    world.restart(|config| config.leased = true);
+    let hub = world.connect(Node::hub(900, 9, 51820));
+    (world, tenant, hub)
+}
+
+fn word(world: &World, term: u64, lasts: u64) -> Input {
+    let held_until = (lasts > 0).then(|| world.now.mono + Duration::from_secs(lasts));
+    Input::Lease(LeaseWord { term: Term(term), held_until })
+}
+
+#[test]
+fn only_who_holds_the_lease_has_the_hub() {
+    let (mut world, tenant, hub) = leased();
+    assert_eq!(world.directory(tenant).hub(), None, "its own hub stands by");
+    assert!(world.node(hub).snapshots.contains_key(&tenant), "and holds all that it will need");
+    assert_eq!(world.beat(hub).expect("a word").lasts_millis, 0);
+    world.input(word(&world, 1, 5));
+    assert_eq!(world.directory(tenant).hub().map(|h| h.key), Some(world.node(hub).wireguard.public()));
+    let lease = world.beat(hub).expect("a word");
+    assert_eq!((lease.term, lease.lasts_millis), (1, 5000));
+    // Nobody says anything more: stopped, or cut off.
+    world.advance(Duration::from_secs(3));
+    assert_eq!(world.beat(hub).expect("a word").lasts_millis, 2000);
+    world.advance(Duration::from_secs(3));
+    assert_eq!(world.beat(hub).expect("a word").lasts_millis, 0);
+    // Another holds it: the hub is told at once.
+    world.input(word(&world, 2, 5));
+    world.input(word(&world, 3, 0));
+    assert_eq!(world.node(hub).lease.map(|lease| (lease.term, lease.lasts_millis)), Some((3, 0)));
+}
+
+#[test]
+fn what_the_hubs_server_commits_is_of_its_term() {
+    let (mut world, tenant, _) = leased();
+    world.hold_store = true;
+    world.input(word(&world, 1, 5));
+    let Some(Output::Commit(commit)) = world.store_queue.pop_front() else { panic!("it states its hub") };
+    assert_eq!((commit.tenant, commit.term), (tenant, Some(Term(1))));
+    // The store has seen a later term. Until the next word nothing is tried again.
+    world.advance(Duration::from_secs(6));
+    world.input(Input::Committed { commit: commit.id, result: Err(CommitError::Conflict) });
+    world.hold_store = false;
+    world.run();
+    assert_eq!(world.directory(tenant).hub(), None);
+    let edit = world.ask(Some(tenant), token_edit());
+    assert!(world.answers[&edit].is_ok(), "people are served by every replica");
+    world.input(word(&world, 3, 5));
+    assert!(world.directory(tenant).hub().is_some());
 }
 
 #[test]

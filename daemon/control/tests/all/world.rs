@@ -8,7 +8,7 @@ use control::{
     RequestId,
 };
 use model::token::OnboardingToken;
-use model::wire::{Frame, Remark};
+use model::wire::{Frame, HubLease, Remark};
 use model::{DeviceId, EndpointHost, Fingerprint, Label, Mono, NodeId, Now, Refusal, TenantId, Timestamp};
 
 use crate::node::{Node, Wish};
@@ -53,6 +53,7 @@ pub fn config(shared: bool) -> ControlConfig {
         relays: Vec::new(),
         stun: Vec::new(),
         shared,
+        leased: false,
     }
 }
 
@@ -266,6 +267,13 @@ impl World {
     }
 
     /// Closes a link and gives its node back.
+    /// A heartbeat of the hub; what it is answered of the lease.
+    pub fn beat(&mut self, hub: LinkId) -> Option<HubLease> {
+        let beat = self.node(hub).heartbeat(1);
+        self.say(hub, beat);
+        self.node(hub).lease
+    }
+
     pub fn disconnect(&mut self, link: LinkId) -> Node {
         self.input(Input::Closed { link });
         self.nodes.remove(&link).expect("a node")

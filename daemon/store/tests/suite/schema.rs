@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use sqlx::{Connection as _, PgConnection};
-use store::{Engine, Kind, OpenError, PoolFigures, Store};
+use store::{Engine, Kind, OpenError, PoolFigures, RehearsalError, Store};
 
 use crate::postgres::Cluster;
 use crate::support::{Fresh, make_tenant, on_both_engines, rows_of};
@@ -14,17 +14,22 @@ on_both_engines! {
     a_schema_that_is_too_new_is_refused,
     a_migration_that_fails_leaves_nothing,
     a_missing_migration_is_made_up_for,
+    a_rehearsal_leaves_nothing,
     pools_count_their_connections,
 }
 
+/// All migrations, in order.
+const NAMES: &[&str] = &["directory", "people", "authorities", "abilities", "lease"];
+const NEWEST: i64 = NAMES.len() as i64;
+
 /// Takes all migrations but the first back, as if the program that knew only that had left the database.
-const BACK_TO_1: &str = "DROP TABLE authority_secrets; DROP TABLE authority_keys; DROP TABLE authorities; \
+const BACK_TO_1: &str = "DROP TABLE lease; DROP TABLE authority_secrets; DROP TABLE authority_keys; DROP TABLE authorities; \
                          DROP TABLE revocations; DROP TABLE certificates; DROP TABLE serials; DROP TABLE settings; DROP TABLE setup; DROP TABLE api_tokens; DROP TABLE sessions; \
                          DROP TABLE users; ALTER TABLE devices DROP COLUMN abilities; DELETE FROM migrations WHERE version >= 2";
 
 async fn an_empty_database_is_migrated_once(fresh: Fresh) {
     let opened = Store::reach(&fresh.url).await.expect("it answers");
-    assert_eq!(opened.pending().await.expect("reads"), ["directory", "people", "authorities", "abilities"]);
+    assert_eq!(opened.pending().await.expect("reads"), *NAMES);
     let store = opened.migrate().await.expect("migrates");
     make_tenant(&store, 1).await;
     store.close().await;
@@ -34,7 +39,7 @@ async fn an_empty_database_is_migrated_once(fresh: Fresh) {
     rows_of(&store, 1).await;
     let engine = if fresh.directory.is_some() { Engine::Sqlite } else { Engine::Postgres };
     assert_eq!(store.engine(), engine);
-    assert_eq!(fresh.raw().await.count("SELECT COUNT(*) FROM migrations").await, 4);
+    assert_eq!(fresh.raw().await.count("SELECT COUNT(*) FROM migrations").await, NEWEST);
 }
 
 async fn two_replicas_migrate_at_once(fresh: Fresh) {
@@ -46,11 +51,7 @@ async fn two_replicas_migrate_at_once(fresh: Fresh) {
     if let Some(directory) = &fresh.directory {
         let snapshot = format!("sqlite:{}/warren.db.before-0002", directory.path().display());
         let snapshot = Store::reach(&snapshot).await.expect("it opens");
-        assert_eq!(
-            snapshot.pending().await.expect("reads"),
-            ["people", "authorities", "abilities"],
-            "nobody wrote over it afterwards"
-        );
+        assert_eq!(snapshot.pending().await.expect("reads"), NAMES[1..], "nobody wrote over it afterwards");
     }
 }
 
@@ -63,7 +64,10 @@ async fn a_schema_that_is_too_new_is_refused(fresh: Fresh) {
     // … and then took away what this one uses.
     raw.run("UPDATE migrations SET needs = 98 WHERE version = 99").await;
     let error = Store::open(&fresh.url).await.expect_err("too new");
-    assert!(matches!(error, OpenError::Newer { found: 99, needs: 98, known: 4 }), "{error:?}");
+    assert!(
+        matches!(error, OpenError::Newer { found: 99, needs: 98, known } if i64::from(known) == NEWEST),
+        "{error:?}"
+    );
     assert!(error.to_string().contains("install the newer version"), "{error}");
 }
 
@@ -79,6 +83,25 @@ async fn a_migration_that_fails_leaves_nothing(fresh: Fresh) {
     );
     assert_eq!(raw.count("SELECT COUNT(*) FROM migrations").await, 1);
     raw.run("CREATE TABLE users (free TEXT)").await;
+}
+
+async fn a_rehearsal_leaves_nothing(fresh: Fresh) {
+    let store = fresh.open().await;
+    make_tenant(&store, 1).await;
+    store.close().await;
+    let mut raw = fresh.raw().await;
+    raw.run(BACK_TO_1).await;
+    let opened = Store::reach(&fresh.url).await.expect("it answers");
+    let (names, tenants) = opened.rehearse().await.expect("it would do");
+    assert_eq!((&names[..], tenants), (&NAMES[1..], 1));
+    assert_eq!(opened.pending().await.expect("reads"), NAMES[1..]);
+    raw.run("CREATE TABLE settings (mine TEXT)").await;
+    let error = opened.rehearse().await.expect_err("a table is in the way");
+    assert!(matches!(error, RehearsalError::Migration(OpenError::Migration { version: 2, .. })), "{error:?}");
+    raw.run("DROP TABLE settings").await;
+    raw.run("UPDATE tenants SET block_v4 = 'nonsense'").await;
+    let error = opened.rehearse().await.expect_err("no server could read that");
+    assert!(matches!(error, RehearsalError::Read(_)), "{error:?}");
 }
 
 async fn a_missing_migration_is_made_up_for(fresh: Fresh) {
@@ -100,20 +123,19 @@ async fn a_missing_migration_is_made_up_for(fresh: Fresh) {
         .filter(|name| !name.ends_with("-wal") && !name.ends_with("-shm"))
         .collect();
     names.sort();
-    assert_eq!(
-        names,
-        ["warren.db", "warren.db.before-0002", "warren.db.before-0003", "warren.db.before-0004"],
-        "nothing half-made stays"
-    );
+    let snapshots = (2..=NEWEST).map(|version| format!("warren.db.before-{version:04}"));
+    let expected: Vec<_> = std::iter::once("warren.db".to_owned()).chain(snapshots).collect();
+    assert_eq!(names, expected, "nothing half-made stays");
     // The snapshot is a whole database of the older schema.
     let kept = Store::reach(&format!("sqlite:{}", snapshot.display())).await.expect("it opens");
-    assert_eq!(kept.pending().await.expect("reads"), ["people", "authorities", "abilities"]);
+    assert_eq!(kept.pending().await.expect("reads"), NAMES[1..]);
     rows_of(&kept.migrate().await.expect("migrates"), 1).await;
 }
 
 async fn pools_count_their_connections(fresh: Fresh) {
     let store = fresh.open().await;
     let figures = store.figures();
+    assert!(figures.open <= figures.max && figures.max <= 15, "{figures:?}");
     assert!((1..=15).contains(&figures.open) && figures.in_use <= figures.open, "{figures:?}");
     let busy: Vec<_> = (0..40)
         .map(|_| {
@@ -128,7 +150,7 @@ async fn pools_count_their_connections(fresh: Fresh) {
     }
     assert!(store.figures().open <= 15, "{:?}", store.figures());
     store.close().await;
-    assert_eq!(store.figures(), PoolFigures::default());
+    assert_eq!(store.figures(), PoolFigures { max: figures.max, ..PoolFigures::default() });
     assert!(store.probe().await.is_err_and(|e| e.kind == Kind::Unreachable));
 }
 

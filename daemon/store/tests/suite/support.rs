@@ -194,6 +194,7 @@ pub(crate) fn commit(tenant: TenantId, expect: Version, facts: Vec<Fact>) -> Com
         tenant,
         expect,
         facts,
+        term: None,
         redeems: None,
         devices_count: 0,
         audit: entry("test.commit", Some(tenant)),

@@ -57,6 +57,8 @@ struct Head {
     addresses: Vec<(Endpoint, SocketAddr)>,
     #[n(5)]
     pass: Option<Signed<RelayPass>>,
+    #[n(6)]
+    hub_term: Option<u64>,
 }
 
 #[derive(Encode, Decode)]
@@ -153,6 +155,7 @@ impl Ledger {
             pins: self.pins.iter().map(|(tenant, pin)| pin_row(*tenant, pin)).collect(),
             addresses: self.addresses.iter().map(|(e, a)| (e.clone(), *a)).collect(),
             pass: self.pass.clone(),
+            hub_term: self.hub_term,
         }
     }
 
@@ -172,6 +175,7 @@ impl Ledger {
             pins: head.pins.into_iter().map(pin).collect(),
             addresses: head.addresses.into_iter().collect(),
             pass: head.pass,
+            hub_term: head.hub_term,
         }
     }
 

@@ -48,7 +48,7 @@ impl Machines {
         self.reconciler.mark_all_but_peers(self.merge.desired());
         self.weigh_removals();
         let update = match self.ledger.held(tenant).zip(self.ledger.snapshot(tenant)) {
-            Some((held, snapshot)) if self.ledger.up => self.names.whole(tenant, held, snapshot),
+            Some((held, snapshot)) if self.merge.is_up() => self.names.whole(tenant, held, snapshot),
             Some(_) | None => self.names.gone(tenant),
         };
         turn.out.extend(update.map(Output::Names));
@@ -56,11 +56,15 @@ impl Machines {
     }
 
     pub(super) fn set_up(&mut self, up: bool, turn: &mut Turn<'_>) {
-        if self.ledger.up == up {
-            return;
+        if self.ledger.up != up {
+            self.ledger.up = up;
+            self.saver.touch();
+            self.weigh_part(turn);
         }
-        self.ledger.up = up;
-        self.saver.touch();
+    }
+
+    /// Puts all in force that is held, or takes all of it down.
+    pub(super) fn take_part(&mut self, up: bool, turn: &mut Turn<'_>) {
         self.merge.set_up(up);
         self.want_endpoints(turn);
         self.reconciler.mark_all(self.merge.desired());
@@ -122,7 +126,7 @@ impl Machines {
     fn want_endpoints(&mut self, turn: &Turn<'_>) {
         let wanted = self.merge.named();
         self.endpoints.want(&wanted, &self.ledger.addresses, turn.mono());
-        if self.ledger.up {
+        if self.merge.is_up() {
             self.ledger.addresses.retain(|endpoint, _| wanted.contains(endpoint));
         }
     }

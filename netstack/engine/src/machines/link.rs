@@ -89,7 +89,8 @@ impl Machines {
                 turn.push(Output::Path(PathOutput::StunAt(services.stun)));
                 self.take_pass(services.pass, turn);
             }
-            Frame::Services(_) | Frame::Heard(_) | Frame::Unknown(_) => {}
+            Frame::Heard(heard) => self.heard(&heard, turn),
+            Frame::Services(_) | Frame::Unknown(_) => {}
             Frame::Hello(_)
             | Frame::Enrol(_)
             | Frame::Attach(_)

@@ -25,7 +25,7 @@ impl Machines {
 
     /// Tells the paths what became of a peer.
     pub(super) fn point_paths(&mut self, key: &PublicKey, turn: &Turn<'_>) {
-        let tenant = self.merge.owner(key).filter(|_| self.ledger.up);
+        let tenant = self.merge.owner(key).filter(|_| self.merge.is_up());
         let peer = tenant.and_then(|tenant| self.ledger.snapshot(tenant)).and_then(|s| s.peers.get(key));
         let device = peer.and_then(|peer| match peer.node {
             // A peer with a fixed place needs no path.
@@ -84,7 +84,7 @@ impl Machines {
         if self.paths.is_none() {
             return;
         }
-        let mut named = self.ledger.holdings().filter(|_| self.ledger.up);
+        let mut named = self.ledger.holdings().filter(|_| self.merge.is_up());
         let mut places = named.find_map(|(_, _, snapshot)| snapshot.own.relays.clone()).unwrap_or_default();
         places.truncate(RELAYS_MAX);
         if places != self.places {

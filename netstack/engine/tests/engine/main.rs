@@ -10,6 +10,7 @@ mod enrolment;
 mod host;
 mod hub;
 mod incremental;
+mod lease;
 mod paths;
 mod reconcile;
 mod server;

@@ -185,6 +185,8 @@ pub(crate) struct Server {
     pub(crate) retry: Option<u32>,
     /// Does not answer anything.
     pub(crate) mute: bool,
+    /// What a hub is told of the lease.
+    pub(crate) lease: Option<model::wire::HubLease>,
     hello: Option<Hello>,
     transcript: Option<Transcript>,
 }
@@ -206,6 +208,7 @@ impl Server {
             received: Vec::new(),
             retry: None,
             mute: false,
+            lease: None,
             hello: None,
             transcript: None,
         }
@@ -243,7 +246,9 @@ impl Server {
                 vec![Retry { after_millis: self.retry.expect("checked") }.into()]
             }
             Frame::Hello(hello) => vec![self.welcome(hello, channel).into()],
-            Frame::Heartbeat(beat) => vec![model::wire::Heard { sequence: beat.sequence }.into()],
+            Frame::Heartbeat(beat) => {
+                vec![model::wire::Heard { sequence: beat.sequence, lease: self.lease }.into()]
+            }
             Frame::Resync(resync) => {
                 self.tenants.iter_mut().filter(|t| t.id == resync.tenant).flat_map(Tenant::whole).collect()
             }
@@ -313,6 +318,6 @@ impl Server {
     fn attached(&self, hub: bool) -> Frame {
         let tenants =
             if hub { self.tenants.iter().map(|t| (t.id, t.anchor.public())).collect() } else { vec![] };
-        Attached { heartbeat_seconds: 20, tenants }.into()
+        Attached { heartbeat_seconds: if self.lease.is_some() { 2 } else { 20 }, tenants }.into()
     }
 }

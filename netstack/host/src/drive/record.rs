@@ -50,6 +50,8 @@ pub(crate) fn record(event: &Event) {
         }
         Event::ObserveFailed { reason } => line!(event, "observe-failed", reason),
         Event::PersistFailed { reason } => line!(event, "persist-failed", reason),
+        Event::Leads { term } => line!(event, "hub-leads", term),
+        Event::StandsBy { term } => line!(event, "hub-stands-by", term),
         Event::Settled => line!(event, "settled"),
     }
 }

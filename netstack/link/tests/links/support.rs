@@ -225,7 +225,7 @@ pub(crate) async fn every_pair() -> Vec<(Pair, Connected)> {
 }
 
 pub(crate) fn frame(sequence: u64) -> Frame {
-    Heard { sequence }.into()
+    Heard { sequence, lease: None }.into()
 }
 
 /// The longest frame there is.

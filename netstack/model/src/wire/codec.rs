@@ -92,8 +92,11 @@ mod tests {
 
     #[test]
     fn frames_survive_any_cut_of_the_stream() {
-        let frames =
-            [Frame::from(Heard { sequence: 7 }), Frame::from(Retry { after_millis: 9 }), Frame::Unknown(999)];
+        let frames = [
+            Frame::from(Heard { sequence: 7, lease: None }),
+            Frame::from(Retry { after_millis: 9 }),
+            Frame::Unknown(999),
+        ];
         let stream: Vec<u8> = frames.iter().flat_map(encode).collect();
         for chunk in 1..stream.len() {
             let mut decoder = Decoder::new();
@@ -121,7 +124,7 @@ mod tests {
             .and_then(|e| e.u8(99))
             .and_then(|e| e.str("new"))
             .expect("encodes");
-        assert_eq!(Frame::decode_body(14, &body).ok(), Some(Heard { sequence: 7 }.into()));
+        assert_eq!(Frame::decode_body(14, &body).ok(), Some(Heard { sequence: 7, lease: None }.into()));
     }
 
     #[test]

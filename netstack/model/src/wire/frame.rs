@@ -342,12 +342,28 @@ pub struct Heartbeat {
 }
 
 /// Server to node: the heartbeat arrived.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
 #[cbor(map)]
 pub struct Heard {
     /// Of the heartbeat.
     #[n(0)]
     pub sequence: u64,
+    /// To a hub whose server is one of several: whether it is the hub now.
+    #[n(1)]
+    pub lease: Option<HubLease>,
+}
+
+/// What a server that is one of several knows of the lease. A hub acts for as long as its own server holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct HubLease {
+    /// Grows each time that another holds the lease; a lower one than before is refused.
+    #[n(0)]
+    pub term: u64,
+    /// For so long more the server holds it. The hub counts from when it sent the heartbeat, so that no delay on the way
+    /// makes it longer. 0: the hub stands by from now on, whatever the heartbeat.
+    #[n(1)]
+    pub lasts_millis: u32,
 }
 
 /// Device to server: for another device of the tenant, sealed so that only that one can read it. Given on at once or
