@@ -119,6 +119,9 @@ const fn remedy(why: WhyNotDirect) -> &'static str {
             "switch UPnP or NAT-PMP on at one of the routers, or forward a UDP port: warren-agent --listen-port"
         }
         WhyNotDirect::NoHint => "is the peer's agent running? warren status, there",
+        WhyNotDirect::Narrow => {
+            "let long UDP packets and their fragments through between the two, or raise the MTU on the way"
+        }
         WhyNotDirect::Searching => "warren ping NAME, and look again",
         WhyNotDirect::NoAnswer { .. } => {
             "let UDP in at one of the firewalls, or warren doctor paths at the peer"

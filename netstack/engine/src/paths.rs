@@ -23,6 +23,7 @@ mod route;
 mod seal;
 mod session;
 mod talk;
+mod width;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -203,9 +204,18 @@ impl Paths {
     fn drop_peer(&mut self, key: &PublicKey) {
         if let Some(peer) = self.peers.remove(key) {
             self.tags.remove(&peer.tag());
+            if peer.way() == Way::ViaHub {
+                // The next packet begins as with any peer that nobody talked to.
+                self.out.push_back(PathOutput::Steer { peer: *key, way: self.first_way() });
+            }
             self.schedule(*key, None);
             self.out.push_back(PathOutput::Watch { peer: *key, on: false });
         }
+    }
+
+    /// How the packets of a peer go that nobody talked to.
+    fn first_way(&self) -> Way {
+        Way::Relayed(self.relays.first().copied().unwrap_or(RelayId::SERVER))
     }
 
     /// A peer that is talked to from now on, if it is a peer.
@@ -216,7 +226,7 @@ impl Paths {
             self.rng.fill_bytes(&mut tag);
             self.rng.fill_bytes(&mut epoch);
             let session = Session::new(&self.private, self.own, *key, tag, epoch)?;
-            let way = Way::Relayed(self.relays.first().copied().unwrap_or(RelayId::SERVER));
+            let way = self.first_way();
             self.tags.insert(tag, *key);
             self.peers.insert(*key, Peer::new(device, session, way, now));
             self.out.push_back(PathOutput::Watch { peer: *key, on: true });
@@ -312,6 +322,7 @@ impl Paths {
             candidates: self.local.candidates(),
             relay: self.relays.first().map(|relay| relay.0),
             mapping: self.local.mapping(),
+            probe_bytes_max: Some(packet::OWN_PROBE_BYTES_MAX),
         };
         let Some(peer) = self.peers.get_mut(key) else { return };
         let mut wishes = Vec::new();

@@ -11,13 +11,15 @@ use sim::{Outcome, Scenario, Verbosity, Violation, clock, run};
 const USAGE: &str = "usage: sim --seed N [--trace]      replays one seed and tells its story
        sim --seeds N | A..B          runs seeds 0 to N-1, or A to B-1
        sim --minutes M [--from N]    runs seeds from N on for so long
-       sim --mesh …                  the same for paths between devices behind NATs";
+       sim --mesh …                  the same for paths between devices behind NATs
+       sim --hard N                  how often a NAT's next port is guessed, in N runs of each kind";
 
 /// What to do.
 enum Task {
     Replay { seed: u64, verbosity: Verbosity },
     Range { from: u64, to: u64 },
     Soak { from: u64, minutes: u64 },
+    Hard { runs: u64 },
 }
 
 /// Which world.
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
         Some(Task::Soak { from, minutes }) => {
             many(of, from, u64::MAX, Some(Instant::now() + Duration::from_secs(60 * minutes)))
         }
+        Some(Task::Hard { runs }) => hard(runs),
         None => {
             complain(USAGE);
             ExitCode::from(2)
@@ -90,6 +93,7 @@ fn parse(words: &[String]) -> Option<Task> {
             Some((from, to)) => Task::Range { from: number(from)?, to: number(to)? },
             None => Task::Range { from: 0, to: number(range)? },
         },
+        ["--hard", runs] => Task::Hard { runs: number(runs)?.max(1) },
         ["--minutes", minutes] => Task::Soak { from: 0, minutes: number(minutes)? },
         ["--minutes", minutes, "--from", from] => {
             Task::Soak { from: number(from)?, minutes: number(minutes)? }
@@ -103,6 +107,27 @@ fn replay(of: Of, seed: u64, verbosity: Verbosity) -> ExitCode {
     say(outcome.story.trim_end());
     say(&format!("digest {}", outcome.digest));
     report(of, seed, &outcome)
+}
+
+/// Counts how often hard pairs become direct.
+fn hard(runs: u64) -> ExitCode {
+    let share = |won: usize| won as f64 * 100.0 / runs as f64;
+    say("ports            others' a second   direct in 2 s   in 10 s   in 100 s");
+    for (ports, stride) in [("one by one", 1), ("two by two", 2), ("by chance", 0)] {
+        for crowd in [0, 100, 300, 1000] {
+            let after: Vec<_> =
+                (0..runs).filter_map(|seed| mesh::guessed_after(seed, stride, crowd)).collect();
+            let within = |seconds| share(after.iter().filter(|after| after.as_secs() < seconds).count());
+            let [soon, later, late] = [2, 10, 101].map(within);
+            say(&format!("{ports:<16} {crowd:>17} {soon:>13.1} % {later:>7.1} % {late:>8.1} %"));
+        }
+    }
+    say("ports by chance  sockets   guesses   met");
+    for (sockets, guesses) in [(1, 64), (64, 256), (256, 256), (256, 1024)] {
+        let won = (0..runs).filter(|seed| mesh::birthday(*seed, sockets, guesses)).count();
+        say(&format!("{:<16} {sockets:>7} {guesses:>9} {:>5.1} %", "", share(won)));
+    }
+    ExitCode::SUCCESS
 }
 
 /// Runs seeds on all processors; each run is alone on its thread.

@@ -51,4 +51,5 @@ fn a_model_that_is_broken_on_purpose_is_found_out() {
         &["ways-do-not-flap", "a-path-is-found-soon", "a-path-that-must-be-there-is-found"],
     );
     check(MeshSabotage::TrafficNeverEnds, &["silence-costs-nothing"]);
+    check(MeshSabotage::LongPingsPass, &["long-packets-are-heard", "narrow-paths-are-left"]);
 }

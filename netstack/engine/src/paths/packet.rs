@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! probe   D7 01 | receiver's tag 8 | counter 8 | sealed { kind 1, ping's number 8, address 19, zeros 4 } + 16     66 bytes
+//! long    the same with more zeros, as long as a packet of full size is in WireGuard                         1452 bytes
 //! hint    D8 01 | nonce 24 | sealed CBOR + 16
 //! ```
 //! Both first bytes are above 4, by which they are told from WireGuard's messages (WireGuard paper, section 5.4), and above
@@ -10,6 +11,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use minicbor::{Decode, Encode};
+use model::limits::MTU_DEFAULT;
 
 use super::address::{CandidateKind, Mapping};
 use super::seal::{HINT_NONCE_BYTES, TAG_BYTES};
@@ -22,6 +24,12 @@ const PROBE_PLAIN_BYTES: usize = 1 + 8 + ADDRESS_BYTES + 4;
 const ADDRESS_BYTES: usize = 1 + 16 + 2;
 /// A probe of either kind: an answer is as long as its question, so nobody gains by forging whom it comes from.
 pub(super) const PROBE_BYTES: usize = PROBE_HEADER_BYTES + PROBE_PLAIN_BYTES + TAG_BYTES;
+/// What WireGuard puts around a packet (WireGuard paper, section 5.4.6).
+const WIREGUARD_BYTES: usize = 32;
+/// A long probe, sent as WireGuard's packets are: in fragments where they are. Its answer is short.
+pub(super) const LONG_PROBE_BYTES: usize = MTU_DEFAULT as usize + WIREGUARD_BYTES;
+/// Zeros at the end of a long probe.
+pub(super) const LONG_PROBE_PADDING_BYTES: usize = LONG_PROBE_BYTES - PROBE_BYTES;
 const HINT_HEADER_BYTES: usize = 2 + HINT_NONCE_BYTES;
 /// Candidates in one hint; more would not fit [`model::limits::HINT_BYTES_MAX`].
 pub(super) const CANDIDATES_MAX: usize = 16;
@@ -54,7 +62,7 @@ pub(super) struct HintPacket<'a> {
 /// Takes a datagram apart. `None`: it is neither.
 pub(super) fn parse(bytes: &[u8]) -> Option<Packet<'_>> {
     match bytes {
-        [PROBE, VERSION, ..] if bytes.len() == PROBE_BYTES => {
+        [PROBE, VERSION, ..] if (PROBE_BYTES..=LONG_PROBE_BYTES).contains(&bytes.len()) => {
             let (header, sealed) = bytes.split_at(PROBE_HEADER_BYTES);
             let tag = header[2..10].try_into().ok()?;
             let counter = u64::from_le_bytes(header[10..].try_into().ok()?);
@@ -130,7 +138,7 @@ impl Probe {
 
     /// `None`: a kind that this version does not know.
     pub(super) fn from_bytes(plain: &[u8]) -> Option<Self> {
-        let plain: &[u8; PROBE_PLAIN_BYTES] = plain.try_into().ok()?;
+        let plain = plain.first_chunk::<PROBE_PLAIN_BYTES>()?;
         let number = u64::from_be_bytes(plain[1..9].try_into().ok()?);
         let address = &plain[9..9 + ADDRESS_BYTES];
         let port = u16::from_be_bytes([address[17], address[18]]);
@@ -172,7 +180,13 @@ pub(super) struct HintBody {
     /// How the sender's NAT maps.
     #[n(6)]
     pub(super) mapping: Option<Mapping>,
+    /// The longest probe that the sender answers. `None`: it answers short ones only.
+    #[n(7)]
+    pub(super) probe_bytes_max: Option<u16>,
 }
+
+/// What this version says of itself as [`HintBody::probe_bytes_max`].
+pub(super) const OWN_PROBE_BYTES_MAX: u16 = LONG_PROBE_BYTES as u16;
 
 /// A candidate as it travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
@@ -264,6 +278,7 @@ mod tests {
             candidates: vec![Advert { address, kind: CandidateKind::Mapped }; CANDIDATES_MAX],
             relay: Some(u32::MAX),
             mapping: Some(Mapping::PortDependent),
+            probe_bytes_max: Some(u16::MAX),
         };
         let bytes = body.to_bytes();
         assert!(HINT_HEADER_BYTES + bytes.len() + TAG_BYTES <= HINT_BYTES_MAX, "{}", bytes.len());
@@ -279,6 +294,9 @@ mod tests {
         assert!(matches!(parse(&probe), Some(Packet::Probe(_))));
         assert_eq!(parse(&probe[1..]), None);
         assert_eq!(parse(&probe[..PROBE_BYTES - 1]), None);
+        let long = [probe.as_slice(), &[0; LONG_PROBE_PADDING_BYTES]].concat();
+        assert!(matches!(parse(&long), Some(Packet::Probe(_))));
+        assert_eq!(parse(&[long.as_slice(), &[0]].concat()), None);
         assert_eq!(parse(&[HINT, VERSION]), None);
         assert_eq!(parse(&[]), None);
         assert_eq!(parse(&[1, 0, 0, 0]), None);

@@ -8,6 +8,7 @@
 //! ```
 //! In every state but direct the packets are relayed, or go through the hub where no relay carries them.
 
+mod ask;
 mod look;
 
 use std::collections::BTreeMap;
@@ -21,11 +22,12 @@ use rand_core::Rng as _;
 use super::address::{CandidateKind, Mapping, canonical, may_be_reached};
 use super::budget::Budget;
 use super::guess::guesses;
-use super::packet::{HintBody, HintPacket, Probe, ProbePacket, Tag};
+use super::packet::{HintBody, HintPacket, OWN_PROBE_BYTES_MAX, Probe, ProbePacket, Tag};
 use super::route::{Route, better};
 use super::seal::HINT_NONCE_BYTES;
 use super::session::{Session, Worth};
 use super::{RelayId, Way};
+use ask::ping;
 
 /// Pings of one search, from its beginning: NATs open with the first, and answers come with the second.
 const SEEK_STEPS: [Duration; 7] = [
@@ -56,6 +58,14 @@ const HINT_INTERVAL: Duration = Duration::from_millis(200);
 const ROUTES_MAX: usize = 32;
 /// A peer that neither a direct path nor a relay reaches is left to the hub after so long.
 const HUB_AFTER: Duration = Duration::from_secs(3);
+/// One of which nothing was heard, so soon: twice to the server and back takes less, and each packet until then is lost.
+const HUB_AFTER_UNHEARD: Duration = Duration::from_secs(1);
+/// And where no relay is connected, so soon: a link that broke is back by then, or will be away for longer.
+const HUB_AFTER_NO_RELAY: Duration = Duration::from_millis(500);
+/// A peer that was left to the hub is asked at least so often whether it is there again.
+const LEFT_ASK_INTERVAL_MAX: Duration = Duration::from_secs(600);
+/// And for so long: afterwards the first packets are lost again to find out.
+const LEFT_LIFE: Duration = Duration::from_secs(3600);
 
 /// What a peer wants done.
 #[derive(Debug, PartialEq, Eq)]
@@ -95,6 +105,8 @@ pub(super) struct Peer {
     over_relay: Route,
     /// What `over_relay` was learnt of: another relay may do what this one does not.
     asked_relay: Option<RelayId>,
+    /// Whether a relay was connected at the last look.
+    has_relay: bool,
     way: Way,
     way_since: Mono,
     traffic_at: Mono,
@@ -106,6 +118,8 @@ pub(super) struct Peer {
     hint_taken: bool,
     relay: Option<RelayId>,
     mapping: Option<Mapping>,
+    /// Whether it answers long probes.
+    answers_long: bool,
     /// Where its NAT may let it come from, to be tried in this search.
     guesses: Vec<SocketAddr>,
     budget: Budget,
@@ -128,6 +142,7 @@ impl Peer {
             routes: BTreeMap::new(),
             over_relay: Route::new(CandidateKind::Seen),
             asked_relay: None,
+            has_relay: true,
             way,
             way_since: now,
             traffic_at: now,
@@ -139,6 +154,7 @@ impl Peer {
             hint_taken: false,
             relay: None,
             mapping: None,
+            answers_long: false,
             guesses: Vec::new(),
             budget: Budget::new(now),
             lost_since: None,
@@ -169,7 +185,12 @@ impl Peer {
 
     /// Whether there is nothing to keep: no traffic, and nothing that was believed in.
     pub(super) fn is_cold(&self, now: Mono) -> bool {
-        !self.is_busy(now) && self.search.is_none() && !matches!(self.way, Way::Direct(_))
+        let is_kept = match self.way {
+            Way::Direct(_) => true,
+            Way::Relayed(_) => false,
+            Way::ViaHub => now.since(self.way_since) < LEFT_LIFE,
+        };
+        !self.is_busy(now) && self.search.is_none() && !is_kept
     }
 
     fn is_busy(&self, now: Mono) -> bool {
@@ -222,7 +243,12 @@ impl Peer {
                 self.hint_due |= self.session.owes_hint();
                 self.relay = body.relay.map(RelayId);
                 self.mapping = body.mapping;
+                self.answers_long = body.probe_bytes_max.is_some_and(|max| max >= OWN_PROBE_BYTES_MAX);
                 self.take_candidates(&body);
+                if self.way == Way::ViaHub {
+                    // It may be talked to: what the hub carries is not counted.
+                    self.traffic_at = now;
+                }
                 let seen = body.candidates.iter().filter(|c| c.kind == CandidateKind::Reflexive);
                 let seen: Vec<SocketAddr> = seen.map(|c| canonical(c.address)).collect();
                 let counts = self.mapping == Some(Mapping::PortDependent);
@@ -247,6 +273,7 @@ impl Peer {
                 self.routes.entry(address).or_insert_with(|| Route::new(advert.kind));
             }
         }
+        self.routes.values_mut().for_each(|route| route.set_answers_long(self.answers_long));
     }
 
     /// Takes a probe that came from an address. `None`: it is not the peer's, or it came before.
@@ -264,12 +291,19 @@ impl Peer {
                 let pong = self.session.seal(Probe::Pong { number, seen: from })?;
                 let Some(from) = from else {
                     wishes.push(Wish::Relay(by, pong));
+                    if self.way == Way::ViaHub && !self.over_relay.is_asked(now) {
+                        // It tries the relay, and what comes by the hub is nothing to it then.
+                        let number = around.rng.next_u64();
+                        ping(&mut self.over_relay, None, by, &mut self.session, now, number, wishes);
+                    }
                     return Some(());
                 };
                 wishes.push(Wish::Probe(from, pong));
                 let is_new = !self.routes.contains_key(&from);
                 if is_new && may_be_reached(from) && self.routes.len() < ROUTES_MAX {
-                    self.routes.insert(from, Route::new(CandidateKind::Seen));
+                    let mut route = Route::new(CandidateKind::Seen);
+                    route.set_answers_long(self.answers_long);
+                    self.routes.insert(from, route);
                 }
                 // Its packets come through: ours are likely to, now.
                 let in_use = matches!(self.way, Way::Direct(_));
@@ -322,47 +356,14 @@ impl Peer {
         }
     }
 
-    /// Pings every address that has not answered, as the search goes on.
-    fn search_on(&mut self, around: &mut Around<'_>, wishes: &mut Vec<Wish>) {
-        let Some(search) = &mut self.search else { return };
-        let mut due = false;
-        while SEEK_STEPS.get(search.step).is_some_and(|step| search.since + *step <= around.now) {
-            search.step += 1;
-            due = true;
-        }
-        if due {
-            // A hint that was lost, or that came too early, is told again.
-            self.hint_due |= !self.session.is_ready();
-            for (address, route) in &mut self.routes {
-                if !route.is_trusted() && self.budget.spend(around.now) {
-                    let number = around.rng.next_u64();
-                    let by = RelayId::SERVER;
-                    ping(route, Some(*address), by, &mut self.session, around.now, number, wishes);
-                }
-            }
-        }
-        // Our packets to where it may come from let it in. Its own open its NAT first, so the second step guesses.
-        if search.step >= GUESS_STEP
-            && !self.guesses.is_empty()
-            && self.routes.values().all(|r| !r.is_trusted())
-        {
-            for to in std::mem::take(&mut self.guesses) {
-                if !may_be_reached(to) || !self.budget.spend(around.now) {
-                    continue;
-                }
-                let number = around.rng.next_u64();
-                let sealed = self.session.seal(Probe::Ping { number });
-                wishes.extend(sealed.map(|datagram| Wish::Probe(to, datagram)));
-            }
-        }
-        if search.step == SEEK_STEPS.len() {
-            self.search = None;
-        }
-    }
-
     /// What was learnt of one relay says nothing of the next, which carries hints that the one before may have lost.
     fn turn_to_relay(&mut self, around: &Around<'_>) {
         let relay = self.relay_now(around);
+        let had_none = std::mem::replace(&mut self.has_relay, relay.is_some()) != relay.is_some();
+        if had_none && relay.is_some() && self.way == Way::ViaHub {
+            self.over_relay.forget();
+            self.hint_due = true;
+        }
         if relay.is_some() && self.asked_relay != relay {
             if self.asked_relay.is_some() {
                 self.over_relay.forget();
@@ -370,34 +371,6 @@ impl Peer {
             }
             self.asked_relay = relay;
             self.lost_since = None;
-        }
-    }
-
-    /// Pings what is in use, and what could be better.
-    fn keep_asking(&mut self, around: &mut Around<'_>, wishes: &mut Vec<Wish>) {
-        if !self.is_busy(around.now) {
-            return;
-        }
-        let way = self.way;
-        for (address, route) in &mut self.routes {
-            let in_use = way == Way::Direct(*address);
-            let interval = if in_use { PING_INTERVAL } else { COMPARE_INTERVAL };
-            let is_due = route.is_trusted() && route.next(interval) <= around.now;
-            if is_due || (in_use && route.wants_second()) {
-                let number = around.rng.next_u64();
-                let by = RelayId::SERVER;
-                ping(route, Some(*address), by, &mut self.session, around.now, number, wishes);
-            }
-        }
-        if let Some(relay) = self.relay_now(around)
-            && !matches!(way, Way::Direct(_))
-            && self.session.is_ready()
-            && self.over_relay.next(RELAY_PING_INTERVAL) <= around.now
-        {
-            // It may have missed our hint, or we its: then nobody understands the other's pings.
-            self.hint_due |= !self.over_relay.is_undoubted();
-            let number = around.rng.next_u64();
-            ping(&mut self.over_relay, None, relay, &mut self.session, around.now, number, wishes);
         }
     }
 
@@ -435,11 +408,14 @@ impl Peer {
         let way = match (direct, self.relay_now(around)) {
             (Some(address), _) => Way::Direct(address),
             (None, Some(relay)) if self.is_relayed() => Way::Relayed(relay),
+            // Until it answers: each look elsewhere would cost it packets.
+            (None, _) if self.way == Way::ViaHub => Way::ViaHub,
             (None, relay) => {
                 let since = *self.lost_since.get_or_insert(now);
+                let may_wait = now.since(since) < self.patience(around.relays) || !self.is_busy(now);
                 match relay {
-                    Some(relay) if now.since(since) < HUB_AFTER || !self.is_busy(now) => Way::Relayed(relay),
-                    None if now.since(since) < HUB_AFTER => self.way,
+                    Some(relay) if may_wait => Way::Relayed(relay),
+                    None if may_wait => self.way,
                     Some(_) | None => Way::ViaHub,
                 }
             }
@@ -458,11 +434,22 @@ impl Peer {
         }
     }
 
+    /// How long packets may be lost before the hub carries them.
+    const fn patience(&self, relays: &[RelayId]) -> Duration {
+        match (relays, self.hint_taken) {
+            ([], _) => HUB_AFTER_NO_RELAY,
+            (_, false) => HUB_AFTER_UNHEARD,
+            (_, true) => HUB_AFTER,
+        }
+    }
+
     fn send_hint(&mut self, around: &mut Around<'_>, wishes: &mut Vec<Wish>) {
         let now = around.now;
         let is_searching = self.search.is_some();
         let is_old = self.hint_sent.is_some_and(|(_, version)| version != around.hint_version);
-        self.hint_due |= is_searching && is_old;
+        let asks_again = self.left_ask_interval(now).filter(|_| !is_searching);
+        let is_due = |interval| self.hint_sent.is_none_or(|(at, _)| now.since(at) >= interval);
+        self.hint_due |= (is_searching && is_old) || asks_again.is_some_and(is_due);
         let may = self.hint_sent.is_none_or(|(at, _)| now.since(at) >= HINT_INTERVAL);
         if self.hint_due && may {
             self.hint_due = false;
@@ -472,22 +459,4 @@ impl Peer {
             wishes.push(Wish::Hint(self.session.seal_hint(around.hint.clone(), nonce)));
         }
     }
-}
-
-/// Asks whether a route lives.
-fn ping(
-    route: &mut Route,
-    to: Option<SocketAddr>,
-    by: RelayId,
-    session: &mut Session,
-    now: Mono,
-    number: u64,
-    wishes: &mut Vec<Wish>,
-) {
-    let Some(datagram) = session.seal(Probe::Ping { number }) else { return };
-    route.asked(number, now);
-    wishes.push(match to {
-        Some(to) => Wish::Probe(to, datagram),
-        None => Wish::Relay(by, datagram),
-    });
 }

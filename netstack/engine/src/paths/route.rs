@@ -7,6 +7,7 @@ use std::time::Duration;
 use model::Mono;
 
 use super::address::CandidateKind;
+use super::width::Width;
 
 /// Pings without an answer that are remembered: a late answer is still an answer.
 const OUTSTANDING_MAX: usize = 8;
@@ -35,6 +36,8 @@ pub(super) struct Route {
     /// The last answer was not compared yet.
     is_news: bool,
     wins: u8,
+    /// Of a peer that answers long probes, and of the relays none: they cut what is long.
+    width: Option<Width>,
 }
 
 impl Route {
@@ -48,12 +51,22 @@ impl Route {
             round_trip: None,
             is_news: false,
             wins: 0,
+            width: None,
+        }
+    }
+
+    /// The peer answers long probes, or does not: only then their silence says something.
+    pub(super) fn set_answers_long(&mut self, answers: bool) {
+        if answers != self.width.is_some() {
+            self.width = answers.then(Width::default);
         }
     }
 
     /// As if nothing had been asked.
     pub(super) fn forget(&mut self) {
+        let answers_long = self.width.is_some();
         *self = Self::new(self.kind);
+        self.set_answers_long(answers_long);
     }
 
     pub(super) fn asked(&mut self, number: u64, now: Mono) {
@@ -66,6 +79,9 @@ impl Route {
 
     /// Takes an answer. One to a question that was never asked says nothing.
     pub(super) fn answered(&mut self, number: u64, now: Mono) {
+        if let Some(width) = &mut self.width {
+            width.answered(number);
+        }
         let Some(at) = self.asked.iter().position(|(asked, _)| *asked == number) else { return };
         let Some((_, sent_at)) = self.asked.drain(..=at).next_back() else { return };
         let sample = now.since(sent_at);
@@ -76,6 +92,9 @@ impl Route {
     /// Counts what was not answered in time.
     pub(super) fn expire(&mut self, now: Mono) {
         let patience = self.patience();
+        if let Some(width) = &mut self.width {
+            width.expire(patience, now);
+        }
         while self.asked.front().is_some_and(|(_, at)| *at + patience <= now) {
             self.asked.pop_front();
             self.misses = self.misses.saturating_add(1);
@@ -86,9 +105,31 @@ impl Route {
         self.round_trip.map_or(PATIENCE_MAX, |rtt| (rtt * 3).clamp(PATIENCE_MIN, PATIENCE_MAX))
     }
 
-    /// Whether packets may go there: it answered, and has not stopped to.
-    pub(super) const fn is_trusted(&self) -> bool {
+    /// Whether it answered, and has not stopped to.
+    pub(super) const fn is_alive(&self) -> bool {
         self.answered && self.misses < MISSES_MAX
+    }
+
+    /// Whether packets may go there: it is alive, and those of full size pass.
+    pub(super) fn is_trusted(&self) -> bool {
+        self.is_alive() && self.width.as_ref().is_none_or(Width::is_enough)
+    }
+
+    /// Whether it answers, and only packets of full size do not pass.
+    pub(super) fn is_narrow(&self) -> bool {
+        self.is_alive() && self.width.as_ref().is_some_and(Width::is_narrow)
+    }
+
+    /// A long probe was sent.
+    pub(super) const fn asked_long(&mut self, number: u64, now: Mono) {
+        if let Some(width) = &mut self.width {
+            width.asked(number, now);
+        }
+    }
+
+    /// When the next long probe is due.
+    pub(super) fn next_long(&self, in_use: bool) -> Option<Mono> {
+        self.width.as_ref().filter(|_| self.is_alive())?.next(in_use)
     }
 
     /// Whether nothing speaks against it: it answers, or was hardly asked.
@@ -98,7 +139,7 @@ impl Route {
 
     /// Whether the answer that is missing must be asked for again at once.
     pub(super) fn wants_second(&self) -> bool {
-        self.is_trusted() && self.misses > 0 && self.asked.is_empty()
+        self.is_alive() && self.misses > 0 && self.asked.is_empty()
     }
 
     /// Whether it was asked just now.
@@ -113,7 +154,8 @@ impl Route {
 
     /// When a missing answer counts.
     pub(super) fn deadline(&self) -> Option<Mono> {
-        self.asked.front().map(|(_, at)| *at + self.patience())
+        let long = self.width.as_ref().and_then(|width| width.deadline(self.patience()));
+        self.asked.front().map(|(_, at)| *at + self.patience()).into_iter().chain(long).min()
     }
 
     pub(super) const fn round_trip(&self) -> Option<Duration> {

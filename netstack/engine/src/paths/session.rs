@@ -12,7 +12,9 @@ use std::collections::VecDeque;
 
 use model::{PrivateKey, PublicKey};
 
-use super::packet::{HintBody, HintPacket, Probe, ProbePacket, Tag, hint_header, probe_header};
+use super::packet::{
+    HintBody, HintPacket, LONG_PROBE_PADDING_BYTES, Probe, ProbePacket, Tag, hint_header, probe_header,
+};
 use super::seal::{Epoch, HINT_NONCE_BYTES, Keys, Pair};
 
 /// Former lives of a peer that are remembered during one of ours: a peer that restarts more often than that while it is
@@ -156,12 +158,23 @@ impl Session {
 
     /// Seals a probe. `None` before the peer's life is known.
     pub(super) fn seal(&mut self, probe: Probe) -> Option<Vec<u8>> {
+        self.seal_padded(probe, 0)
+    }
+
+    /// Seals a probe as long as a packet of full size.
+    pub(super) fn seal_long(&mut self, probe: Probe) -> Option<Vec<u8>> {
+        self.seal_padded(probe, LONG_PROBE_PADDING_BYTES)
+    }
+
+    fn seal_padded(&mut self, probe: Probe, zeros: usize) -> Option<Vec<u8>> {
         let life = self.peer.as_mut()?;
         let counter = life.sent;
         life.sent += 1;
         let header = probe_header(&life.tag, counter);
         let mut datagram = header.to_vec();
-        datagram.extend(life.keys.seal(counter, &probe.to_bytes(), &header));
+        let mut plain = probe.to_bytes().to_vec();
+        plain.resize(plain.len() + zeros, 0);
+        datagram.extend(life.keys.seal(counter, &plain, &header));
         Some(datagram)
     }
 
@@ -220,7 +233,8 @@ mod tests {
 
     fn body() -> HintBody {
         let (tag, epoch, candidates) = ([0; 8], [0; 16], Vec::new());
-        HintBody { tag, epoch, echo: None, number: 0, candidates, relay: None, mapping: None }
+        let (relay, mapping, probe_bytes_max) = (None, None, None);
+        HintBody { tag, epoch, echo: None, number: 0, candidates, relay, mapping, probe_bytes_max }
     }
 
     fn hint(from: &mut Session, nonce: u8) -> Vec<u8> {
@@ -260,6 +274,8 @@ mod tests {
         let ping = a.seal(Probe::Ping { number: 1 }).expect("ready");
         assert_eq!(open(&mut b, &ping), Some(Probe::Ping { number: 1 }));
         assert_eq!(open(&mut b, &ping), None, "again");
+        let long = a.seal_long(Probe::Ping { number: 3 }).expect("ready");
+        assert_eq!((long.len(), open(&mut b, &long)), (1452, Some(Probe::Ping { number: 3 })));
         let mut bent = b.seal(Probe::Ping { number: 2 }).expect("ready");
         bent[30] ^= 1;
         assert_eq!(open(&mut a, &bent), None);

@@ -54,6 +54,8 @@ pub enum WhyNotDirect {
     BothSymmetric,
     /// It is being tried.
     Searching,
+    /// An address answers, and packets of full size do not come through to it.
+    Narrow,
     /// None of its addresses answered.
     NoAnswer {
         /// So many were tried.
@@ -70,6 +72,7 @@ impl fmt::Display for WhyNotDirect {
             Self::NoHint => f.write_str("the peer has not said where it is"),
             Self::BothSymmetric => f.write_str("both NATs are symmetric"),
             Self::Searching => f.write_str("searching"),
+            Self::Narrow => f.write_str("long packets do not come through"),
             Self::NoAnswer { addresses } => write!(f, "none of {addresses} addresses answers"),
         }
     }
@@ -138,7 +141,7 @@ pub enum PathOutput {
     Probe {
         /// Where to.
         to: SocketAddr,
-        /// 66 bytes, or a STUN request.
+        /// 66 bytes, as many as a packet of full size has in WireGuard, or a STUN request.
         bytes: Vec<u8>,
     },
     /// Send this over a relay.

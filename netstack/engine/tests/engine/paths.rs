@@ -74,9 +74,15 @@ fn a_peer_that_nothing_reaches_is_left_to_the_hub_and_taken_back() {
     assert_eq!(steered(&world, key), [Way::ViaHub]);
     assert_eq!(allowed(&world), BTreeSet::new());
     assert!(world.node.status().settled);
+    // A relay brings nothing while the peer says nothing: it is asked, and less often with time.
+    let asked = hints(&world);
     world.handle(Input::Path(PathInput::Relays(vec![RelayId::SERVER])));
-    world.seconds(1);
-    assert_eq!(steered(&world, key), [Way::ViaHub, Way::Relayed(RelayId::SERVER)]);
+    world.seconds(3000);
+    assert_eq!(steered(&world, key), [Way::ViaHub]);
+    let asked = hints(&world) - asked;
+    assert!((5..20).contains(&asked), "{asked} hints");
+    world.seconds(900);
+    assert_eq!(steered(&world, key), [Way::ViaHub, Way::Relayed(RelayId::SERVER)], "forgotten");
     assert_eq!(allowed(&world), before);
 }
 

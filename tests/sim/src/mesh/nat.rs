@@ -35,6 +35,8 @@ pub struct Rules {
     pub maps: Maps,
     /// Each port is this much higher than the last; 0 is by chance.
     pub stride: u16,
+    /// Ports that others behind it are given in a second.
+    pub crowd: u32,
     /// Whom it lets in.
     pub filters: Filters,
     /// Whether hosts behind it reach each other by its outer address (section 6).
@@ -52,6 +54,8 @@ pub struct Nat {
     pub external: IpAddr,
     bindings: Vec<Binding>,
     last_port: u16,
+    /// When the crowd's last port was given out.
+    crowd_at: Mono,
 }
 
 #[derive(Debug)]
@@ -67,7 +71,7 @@ struct Binding {
 impl Nat {
     /// One that knows nobody.
     pub const fn new(rules: Rules, external: IpAddr) -> Self {
-        Self { rules, external, bindings: Vec::new(), last_port: 20_000 }
+        Self { rules, external, bindings: Vec::new(), last_port: 20_000, crowd_at: Mono::from_micros(0) }
     }
 
     /// Forgets everybody: it was rebooted.
@@ -82,6 +86,7 @@ impl Nat {
         let remote = (self.rules.maps == Maps::PerRemote).then_some(to);
         let found = self.bindings.iter_mut().position(|b| b.internal == from && b.remote == remote);
         let index = found.unwrap_or_else(|| {
+            self.serve_crowd(now);
             let port = self.free_port(dice);
             self.bindings.push(Binding { internal: from, remote, port, talked: BTreeMap::new(), used: now });
             self.bindings.len() - 1
@@ -90,6 +95,17 @@ impl Nat {
         binding.used = now;
         binding.talked.insert(to, now);
         SocketAddr::new(self.external, binding.port)
+    }
+
+    /// A NAT that counts has counted others' ports meanwhile.
+    fn serve_crowd(&mut self, now: Mono) {
+        let Some(each) = Duration::from_secs(1).checked_div(self.rules.crowd) else { return };
+        let given = now.since(self.crowd_at).as_micros() / each.as_micros();
+        let given = u32::try_from(given).unwrap_or(u32::MAX);
+        self.crowd_at = self.crowd_at + each * given;
+        // Beyond the last port it begins anew, as with its own.
+        let ports = given.wrapping_mul(u32::from(self.rules.stride)) % 64_000;
+        self.last_port = self.last_port.wrapping_add(u16::try_from(ports).expect("below 64 000"));
     }
 
     fn free_port(&mut self, dice: &mut Dice) -> u16 {
@@ -149,7 +165,7 @@ mod tests {
         let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
         let mut dice = Dice::new(1, "nat");
         let expiry = Duration::from_secs(30);
-        let rules = Rules { maps, stride: 0, filters, hairpin: false, expiry };
+        let rules = Rules { maps, stride: 0, crowd: 0, filters, hairpin: false, expiry };
         let mut nat = Nat::new(rules, "203.0.113.10".parse().expect("an address"));
         let now = Mono::default();
         let outside = nat.out(address(INSIDE), address("198.51.100.1:1000"), now, &mut dice);

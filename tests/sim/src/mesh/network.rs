@@ -14,6 +14,12 @@ pub const INTERNET: usize = 0;
 /// The server, over both families.
 pub const SERVER: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
+/// A packet of full size as WireGuard seals it.
+pub const FULL_BYTES: usize = model::limits::MTU_DEFAULT as usize + 32;
+/// What every link carries that is not broken: Ethernet without the headers of IPv6 and UDP.
+pub const CARRIES_ALL: usize = 1500 - 48;
+/// What one does that drops fragments, behind a tunnel of somebody else.
+pub const CARRIES_LITTLE: usize = 1300;
 /// NATs on one packet's way.
 const HOPS_MAX: usize = 8;
 
@@ -30,6 +36,8 @@ pub struct Host {
     pub firewall: Option<Firewall>,
     /// No UDP leaves or comes.
     pub blocked: bool,
+    /// Longer datagrams are lost on its way to other hosts, without a word. What goes to a server is short or cut.
+    pub carries: usize,
 }
 
 /// A NAT, and what it is between.
@@ -157,7 +165,7 @@ impl Network {
     /// from both sides, and asks a server where it is seen.
     pub fn must_be_direct(&self, a: usize, b: usize) -> bool {
         let (one, two) = (&self.hosts[a], &self.hosts[b]);
-        if one.blocked || two.blocked {
+        if one.blocked || two.blocked || self.carries(a, b) < FULL_BYTES {
             return false;
         }
         // Firewalls let in who is talked to, and both talk.
@@ -184,13 +192,19 @@ impl Network {
         }
     }
 
+    /// The longest datagram that passes between two hosts.
+    pub fn carries(&self, a: usize, b: usize) -> usize {
+        self.hosts[a].carries.min(self.hosts[b].carries)
+    }
+
     /// Whether a port has to be guessed: one gives each remote another, the other lets in only who was talked to.
     pub fn is_hard(&self, a: usize, b: usize) -> bool {
         let (one, two) = (&self.hosts[a], &self.hosts[b]);
         let (mine, theirs) = (self.chain(a), self.chain(b));
         let shared = mine.iter().any(|router| theirs.iter().any(|other| other.inside == router.inside));
         let no_v6 = one.v6.is_none() || two.v6.is_none();
-        let open = !one.blocked && !two.blocked && !shared && no_v6;
+        let wide = self.carries(a, b) >= FULL_BYTES;
+        let open = !one.blocked && !two.blocked && !shared && no_v6 && wide;
         let guess = (maps_anew(&mine) && !maps_anew(&theirs) && is_strict(&theirs, two))
             || (maps_anew(&theirs) && !maps_anew(&mine) && is_strict(&mine, one));
         open && guess

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::nat::{Filters, Firewall, Maps, Nat, Rules};
-use super::network::{Host, INTERNET, Network, Router};
+use super::network::{CARRIES_ALL, CARRIES_LITTLE, Host, INTERNET, Network, Router};
 use crate::dice::Dice;
 
 /// A network with so many hosts, which are behind anything from nothing to two NATs.
@@ -44,6 +44,7 @@ pub fn place(network: &mut Network, segments: &mut usize, provider: Option<usize
         v6: has_v6.then(|| v6.into()),
         firewall: (has_v6 || dice.chance(300)).then(Firewall::default),
         blocked: dice.chance(80),
+        carries: if dice.chance(80) { CARRIES_LITTLE } else { CARRIES_ALL },
     }
 }
 
@@ -62,7 +63,7 @@ fn add_router(network: &mut Network, segments: &mut usize, outside: usize, dice:
     };
     let expiry = Duration::from_secs([30, 60, 120, 300][dice.below(4)]);
     let stride = [0, 0, 1, 2][dice.below(4)];
-    let rules = Rules { maps, stride, filters, hairpin: dice.chance(400), expiry };
+    let rules = Rules { maps, stride, crowd: 0, filters, hairpin: dice.chance(400), expiry };
     network.routers.push(Router { nat: Nat::new(rules, external.into()), inside, outside });
     inside
 }

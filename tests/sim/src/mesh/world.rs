@@ -5,6 +5,8 @@
 //! ```
 //! Judged all the time: between two that talk, nothing is silent for longer than the present phase allows.
 
+mod carry;
+mod hard;
 mod judge;
 mod phases;
 mod traffic;
@@ -13,11 +15,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use engine::paths::{PathInput, PathOutput, Paths, RelayId, Way};
+use engine::paths::{PathInput, Paths, RelayId, Way};
 use model::key::Digest;
 use model::{DeviceId, Mono, PrivateKey, PublicKey};
 
-use super::network::{Arrival, Network, SERVER};
+use super::network::{Network, SERVER};
 use super::topology;
 use crate::dice::Dice;
 use crate::judge::Violation;
@@ -25,8 +27,15 @@ use crate::queue::Queue;
 use crate::trace::{Trace, Verbosity};
 
 const STUN_PORTS: [u16; 2] = [3478, 3479];
+pub use hard::{birthday, guessed_after};
+
 /// Silence that a path which dies may cause.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
+
+/// A path that loses long packets is left, from the first that is lost: the next question of that length, and three silences.
+const SILENCE_FULL_MAX: Duration = Duration::from_secs(15);
+/// Runs in which one node is mute.
+const MUTE_PER_MILLE: usize = 200;
 
 /// Where somebody hostile is, who plays again what he heard.
 const STRANGER: &str = "192.0.2.66:666";
@@ -51,6 +60,10 @@ pub struct MeshOutcome {
 
 struct Node {
     paths: Paths,
+    /// It is in the directory and takes packets from the hub, and knows no paths.
+    is_mute: bool,
+    /// The relays that it believes to be connected to.
+    relays: Vec<RelayId>,
     device: DeviceId,
     key: PublicKey,
     ways: BTreeMap<PublicKey, Way>,
@@ -66,18 +79,74 @@ struct Node {
 struct Pair {
     nodes: [usize; 2],
     heard: [Mono; 2],
+    /// The same of packets of full size.
+    heard_full: [Mono; 2],
     was_direct: bool,
 }
 
+impl Node {
+    fn new(dice: &mut Dice) -> Self {
+        let secret = PrivateKey::from_bytes(dice.bytes());
+        Self {
+            key: secret.public(),
+            device: DeviceId::from_bytes(dice.bytes()),
+            paths: Paths::new(secret, dice.bytes()),
+            is_mute: false,
+            relays: Vec::new(),
+            ways: BTreeMap::new(),
+            watched: BTreeSet::new(),
+            counted: BTreeMap::new(),
+            woken: 0,
+            sent: 0,
+            turns: BTreeMap::new(),
+        }
+    }
+}
+
+impl Pair {
+    fn new(nodes: [usize; 2]) -> Self {
+        let never = [Mono::default(); 2];
+        Self { nodes, heard: never, heard_full: never, was_direct: false }
+    }
+}
+
 enum Happening {
-    Datagram { to: usize, from: SocketAddr, bytes: Vec<u8> },
-    Relayed { to: usize, from: usize, bytes: Vec<u8> },
-    Hinted { to: usize, from: usize, sealed: Vec<u8> },
-    Packet { to: usize, from: usize, by: Way },
-    Wake { node: usize, woken: u64 },
+    Datagram {
+        to: usize,
+        from: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    Relayed {
+        to: usize,
+        from: usize,
+        by: RelayId,
+        bytes: Vec<u8>,
+    },
+    Hinted {
+        to: usize,
+        from: usize,
+        sealed: Vec<u8>,
+    },
+    Packet {
+        to: usize,
+        from: usize,
+        by: Way,
+        length: usize,
+    },
+    Wake {
+        node: usize,
+        woken: u64,
+    },
     Talk,
     Count,
+    /// A node hears which relays are connected.
+    Connected {
+        node: usize,
+        relays: Vec<RelayId>,
+    },
     Next(Phase),
+    /// A part of the fault.
+    Break(Break),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,12 +164,29 @@ enum Phase {
 enum Fault {
     /// No packet goes between the two of a pair, but by relay.
     DirectBlocked,
-    /// The relay and the link are gone.
+    /// The link is gone, and the relay that is the server.
     ServerGone,
+    /// The same before any path was found.
+    ServerGoneEarly,
+    /// The server is gone; then no packet goes directly for a while.
+    ServerGoneAndBlocked,
+    /// The nearest relay is gone, and each node hears it when it notices.
+    RelayGone,
+    /// Long datagrams of one host are lost.
+    HostNarrows,
     /// Every NAT forgets what it knew.
     NatsReboot,
     /// A host is on another network.
     HostMoves,
+    /// All goes well.
+    Nothing,
+}
+
+/// One thing that breaks, or is mended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Break {
+    Server,
+    Blocked(bool),
 }
 
 struct World {
@@ -116,6 +202,11 @@ struct World {
     server_up: bool,
     blocked: bool,
     silence_max: Duration,
+    /// The same of packets of full size.
+    silence_full_max: Duration,
+    /// Relays on other machines that are there.
+    relays: Vec<RelayId>,
+    ticks: u64,
     fault: Fault,
     violation: Option<Violation>,
     ended: bool,
@@ -138,6 +229,8 @@ pub enum MeshSabotage {
     PingsAreLost,
     /// What is sent is told to go on for ever.
     TrafficNeverEnds,
+    /// Long pings pass where long packets do not.
+    LongPingsPass,
 }
 
 /// Runs a seed to its end, or to the first rule that does not hold.
@@ -153,13 +246,13 @@ pub fn run_with(seed: u64, verbosity: Verbosity, sabotage: Option<MeshSabotage>)
         world.at = at;
         world.happen(happening);
     }
-    let must = |pair: &&Pair| world.network.must_be_direct(pair.nodes[0], pair.nodes[1]);
+    let must = |pair: &&Pair| world.must_be_direct(pair.nodes[0], pair.nodes[1]);
     let pairs = [
         world.pairs.len(),
         world.pairs.iter().filter(must).count(),
         world.pairs.iter().filter(|pair| pair.was_direct).count(),
     ];
-    let is_hard = |pair: &&Pair| world.network.is_hard(pair.nodes[0], pair.nodes[1]);
+    let is_hard = |pair: &&Pair| world.is_hard(pair.nodes[0], pair.nodes[1]);
     let hard = [
         world.pairs.iter().filter(is_hard).count(),
         world.pairs.iter().filter(is_hard).filter(|pair| pair.was_direct).count(),
@@ -173,64 +266,79 @@ impl World {
         let mut dice = Dice::new(seed, "mesh");
         let hosts = 2 + dice.below(4);
         let network = topology::network(hosts, &mut dice);
-        let secrets: Vec<PrivateKey> = (0..hosts).map(|_| PrivateKey::from_bytes(dice.bytes())).collect();
-        let known: BTreeMap<PublicKey, DeviceId> =
-            secrets.iter().map(|secret| (secret.public(), DeviceId::from_bytes(dice.bytes()))).collect();
-        let nodes = secrets.into_iter().map(|secret| Node {
-            key: secret.public(),
-            device: known[&secret.public()],
-            paths: Paths::new(secret, dice.bytes()),
-            ways: BTreeMap::new(),
-            watched: BTreeSet::new(),
-            counted: BTreeMap::new(),
-            woken: 0,
-            sent: 0,
-            turns: BTreeMap::new(),
-        });
-        let nodes: Vec<Node> = nodes.collect();
-        let all = (0..hosts).flat_map(|a| (a + 1..hosts).map(move |b| [a, b]));
-        let pairs = all.map(|nodes| Pair { nodes, heard: [Mono::default(); 2], was_direct: false }).collect();
-        let faults = [Fault::DirectBlocked, Fault::ServerGone, Fault::NatsReboot, Fault::HostMoves];
+        let faults = [
+            Fault::DirectBlocked,
+            Fault::ServerGone,
+            Fault::ServerGoneEarly,
+            Fault::ServerGoneAndBlocked,
+            Fault::RelayGone,
+            Fault::HostNarrows,
+            Fault::NatsReboot,
+            Fault::HostMoves,
+        ];
         let fault = faults[dice.below(faults.len())];
-        let mut world = Self {
+        let mut world = Self::over(network, fault, dice, Trace::new(verbosity));
+        world.sabotage = sabotage;
+        if world.dice.chance(MUTE_PER_MILLE) {
+            let mute = world.dice.below(hosts);
+            world.nodes[mute].is_mute = true;
+        }
+        world.relays = (1..=u32::try_from(world.dice.below(3)).expect("a few")).map(RelayId).collect();
+        world.begin();
+        world
+    }
+
+    /// A world with this network, in which nothing happens yet.
+    fn over(network: Network, fault: Fault, mut dice: Dice, trace: Trace) -> Self {
+        let hosts = network.hosts.len();
+        let nodes = (0..hosts).map(|_| Node::new(&mut dice)).collect();
+        let all = (0..hosts).flat_map(|a| (a + 1..hosts).map(move |b| [a, b]));
+        let pairs = all.map(Pair::new).collect();
+        Self {
             dice,
             network,
             nodes,
             pairs,
             queue: Queue::default(),
-            trace: Trace::new(verbosity),
+            trace,
             at: Mono::default(),
             began: Mono::default(),
             talking: false,
             server_up: true,
             blocked: false,
             silence_max: SILENCE_MAX,
+            silence_full_max: SILENCE_MAX,
+            relays: Vec::new(),
+            ticks: 0,
             fault,
             violation: None,
             ended: false,
             recorded: Vec::new(),
-            sabotage,
+            sabotage: None,
             pings: 0,
-        };
-        let servers = SERVER.iter().flat_map(|ip| STUN_PORTS.map(|port| SocketAddr::new(*ip, port)));
-        let servers: Vec<SocketAddr> = servers.collect();
-        for node in 0..world.nodes.len() {
-            let has = |server: &&SocketAddr| {
-                let host = &world.network.hosts[node];
-                if server.is_ipv4() { host.v4.is_some() } else { host.v6.is_some() }
-            };
-            let servers = servers.iter().filter(has).copied().collect();
-            let interfaces = world.network.interfaces(node);
-            for (key, device) in &known {
-                world.tell(node, PathInput::Peer { key: *key, device: Some(*device) });
-            }
-            world.tell(node, PathInput::Interfaces(interfaces));
-            world.tell(node, PathInput::StunServers(servers));
-            world.tell(node, PathInput::Relays(vec![RelayId::SERVER]));
         }
-        world.soon(Duration::from_secs(1), Happening::Next(Phase::Start));
-        world.soon(Duration::from_secs(1), Happening::Count);
-        world
+    }
+
+    fn begin(&mut self) {
+        (0..self.nodes.len()).for_each(|node| self.introduce(node));
+        self.soon(Duration::from_secs(1), Happening::Next(Phase::Start));
+        self.soon(Duration::from_secs(1), Happening::Count);
+    }
+
+    /// A node begins: it is told of its peers, itself and the servers.
+    fn introduce(&mut self, node: usize) {
+        let servers = SERVER.iter().flat_map(|ip| STUN_PORTS.map(|port| SocketAddr::new(*ip, port)));
+        let host = &self.network.hosts[node];
+        let has = |server: &SocketAddr| if server.is_ipv4() { host.v4.is_some() } else { host.v6.is_some() };
+        let servers = servers.filter(has).collect();
+        let known: Vec<_> = self.nodes.iter().map(|node| (node.key, node.device)).collect();
+        for (key, device) in known {
+            self.tell(node, PathInput::Peer { key, device: Some(device) });
+        }
+        let interfaces = self.network.interfaces(node);
+        self.tell(node, PathInput::Interfaces(interfaces));
+        self.tell(node, PathInput::StunServers(servers));
+        self.connect(node);
     }
 
     fn soon(&mut self, after: Duration, happening: Happening) {
@@ -238,6 +346,9 @@ impl World {
     }
 
     fn tell(&mut self, node: usize, input: PathInput) {
+        if self.nodes[node].is_mute {
+            return;
+        }
         self.nodes[node].paths.handle(input, self.at);
         self.settle(node);
     }
@@ -255,109 +366,6 @@ impl World {
         }
     }
 
-    fn carry_out(&mut self, node: usize, output: PathOutput) {
-        let device_index = |world: &Self, device| world.nodes.iter().position(|n| n.device == device);
-        match output {
-            PathOutput::Probe { to, bytes } => {
-                self.nodes[node].sent += 1;
-                self.trace.event(self.at, "probe", node as u64, &bytes);
-                self.pings += 1;
-                if self.sabotage == Some(MeshSabotage::PingsAreLost) && self.pings.is_multiple_of(2) {
-                    return;
-                }
-                self.send(
-                    node,
-                    to,
-                    |to, from| Happening::Datagram { to, from, bytes: bytes.clone() },
-                    &bytes,
-                );
-            }
-            PathOutput::Relay { to, bytes, .. } => {
-                self.nodes[node].sent += 1;
-                if let Some(to) = device_index(self, to).filter(|_| self.server_up) {
-                    let delay = self.delay();
-                    self.soon(delay * 2, Happening::Relayed { to, from: node, bytes });
-                }
-            }
-            PathOutput::Hint { to, sealed } => {
-                self.nodes[node].sent += 1;
-                let is_lost = self.sabotage == Some(MeshSabotage::HintsAreLost);
-                if let Some(to) = device_index(self, to).filter(|_| self.server_up && !is_lost) {
-                    let delay = self.delay();
-                    self.soon(delay * 2, Happening::Hinted { to, from: node, sealed });
-                }
-            }
-            PathOutput::Steer { peer, way } => {
-                self.trace.tell(self.at, || format!("node {node} sends to {peer} {way}"));
-                if way == Way::Direct(STRANGER.parse().expect("an address")) {
-                    self.fail("only-peers-are-sent-to", format!("node {node} sends to {way}"));
-                }
-                self.nodes[node].ways.insert(peer, way);
-                *self.nodes[node].turns.entry(peer).or_default() += 1;
-            }
-            // Its relay knows everybody, and its servers are where it was told at the beginning.
-            PathOutput::Peer { .. }
-            | PathOutput::StunAt(_)
-            | PathOutput::Places(_)
-            | PathOutput::Pass { .. } => {}
-            PathOutput::Watch { peer, on } => {
-                let watched = &mut self.nodes[node].watched;
-                if on {
-                    watched.insert(peer);
-                } else {
-                    watched.remove(&peer);
-                    self.nodes[node].ways.remove(&peer);
-                }
-            }
-        }
-    }
-
-    fn delay(&mut self) -> Duration {
-        self.dice.millis(5, 40)
-    }
-
-    fn send(
-        &mut self,
-        node: usize,
-        to: SocketAddr,
-        arrives: impl Fn(usize, SocketAddr) -> Happening,
-        bytes: &[u8],
-    ) {
-        let delay = self.delay();
-        match self.network.send(node, to, self.at, &mut self.dice) {
-            Some(Arrival::Host(host, _)) if self.blocked && host != node => {}
-            Some(Arrival::Host(host, from)) => self.soon(delay, arrives(host, from)),
-            Some(Arrival::Server(server, seen)) if self.server_up => {
-                self.stun(server, seen, bytes, delay * 2);
-            }
-            Some(Arrival::Server(..)) | None => {}
-        }
-    }
-
-    /// What the server answers (RFC 8489).
-    fn stun(&mut self, server: SocketAddr, seen: SocketAddr, request: &[u8], delay: Duration) {
-        if !STUN_PORTS.contains(&server.port()) || request.len() != 20 {
-            return;
-        }
-        let told = match self.sabotage {
-            Some(MeshSabotage::ServerLies) => SocketAddr::new(server.ip(), 9),
-            _ => seen,
-        };
-        let (family, octets) = match told.ip() {
-            std::net::IpAddr::V4(ip) => (1, ip.octets().to_vec()),
-            std::net::IpAddr::V6(ip) => (2, ip.octets().to_vec()),
-        };
-        let length = u8::try_from(octets.len() + 4).expect("8 or 20");
-        let mut bytes = vec![1, 1, 0, length + 4];
-        bytes.extend(&request[4..20]);
-        bytes.extend([0, 0x20, 0, length, 0, family]);
-        bytes.extend((told.port() ^ 0x2112).to_be_bytes());
-        bytes.extend(octets.iter().zip(&request[4..20]).map(|(byte, mask)| byte ^ mask));
-        if let Some(Arrival::Host(to, from)) = self.network.answer(server, seen, self.at, &mut self.dice) {
-            self.soon(delay, Happening::Datagram { to, from, bytes });
-        }
-    }
-
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Datagram { to, from, bytes } => {
@@ -365,9 +373,9 @@ impl World {
                 self.record(to, to, &bytes);
                 self.tell(to, PathInput::Datagram { from, bytes });
             }
-            Happening::Relayed { to, from, bytes } => {
+            Happening::Relayed { to, from, by, bytes } => {
                 let from = self.nodes[from].device;
-                self.tell(to, PathInput::Relayed { relay: RelayId::SERVER, from, bytes });
+                self.tell(to, PathInput::Relayed { relay: by, from, bytes });
             }
             Happening::Hinted { to, from, sealed } => {
                 self.trace.event(self.at, "hint", to as u64, &sealed);
@@ -375,7 +383,7 @@ impl World {
                 let from = self.nodes[from].device;
                 self.tell(to, PathInput::Hinted { from, sealed });
             }
-            Happening::Packet { to, from, by } => self.arrive(to, from, by),
+            Happening::Packet { to, from, by, length } => self.arrive(to, from, by, length),
             Happening::Wake { node, woken } if self.nodes[node].woken == woken => {
                 self.nodes[node].paths.handle_timeout(self.at);
                 self.settle(node);
@@ -383,7 +391,12 @@ impl World {
             Happening::Wake { .. } => {}
             Happening::Talk => self.talk(),
             Happening::Count => self.count(),
+            Happening::Connected { node, relays } => {
+                self.nodes[node].relays.clone_from(&relays);
+                self.tell(node, PathInput::Relays(relays));
+            }
             Happening::Next(phase) => self.next(phase),
+            Happening::Break(what) => self.break_down(what),
         }
     }
 }

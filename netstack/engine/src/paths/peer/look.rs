@@ -3,10 +3,7 @@
 
 use model::Mono;
 
-use super::{
-    COMPARE_INTERVAL, HINT_INTERVAL, HUB_AFTER, PING_INTERVAL, Peer, RELAY_PING_INTERVAL, SEEK_STEPS,
-    TRAFFIC_LIFE,
-};
+use super::{COMPARE_INTERVAL, HINT_INTERVAL, LEFT_LIFE, PING_INTERVAL, Peer, SEEK_STEPS, TRAFFIC_LIFE};
 use crate::paths::address::Mapping;
 use crate::paths::route::Route;
 use crate::paths::{RelayId, Way, WhyNotDirect};
@@ -19,16 +16,22 @@ impl Peer {
         let asked = self.routes.values().chain([&self.over_relay]).filter_map(Route::deadline);
         let busy = self.is_busy(now);
         let pings =
-            self.routes.iter().filter(|(_, route)| busy && route.is_trusted()).map(|(address, route)| {
+            self.routes.iter().filter(|(_, route)| busy && route.is_alive()).flat_map(|(address, route)| {
                 let in_use = self.way == Way::Direct(*address);
-                route.next(if in_use { PING_INTERVAL } else { COMPARE_INTERVAL })
+                let short = route.next(if in_use { PING_INTERVAL } else { COMPARE_INTERVAL });
+                [Some(short), route.next_long(in_use)]
             });
+        let left = self.left_ask_interval(now);
+        let left_hint = left.map(|interval| self.hint_sent.map_or(now, |(at, _)| at + interval));
+        let left_end = left.map(|_| self.way_since + LEFT_LIFE);
         let asks_relay = !relays.is_empty() && self.session.is_ready() && !matches!(self.way, Way::Direct(_));
-        let relay = (busy && asks_relay).then(|| self.over_relay.next(RELAY_PING_INTERVAL));
-        let lost = self.lost_since.filter(|_| self.way != Way::ViaHub).map(|since| since + HUB_AFTER);
+        let relay_interval = self.relay_ping_interval(now).filter(|_| asks_relay);
+        let relay = relay_interval.map(|interval| self.over_relay.next(interval));
+        let lost = self.lost_since.filter(|_| self.way != Way::ViaHub);
+        let lost = lost.map(|since| since + self.patience(relays));
         let cold = busy.then(|| self.traffic_at + TRAFFIC_LIFE);
-        let single = [hint, step, self.search_at, relay, lost, cold];
-        single.into_iter().flatten().chain(asked).chain(pings).min()
+        let single = [hint, step, self.search_at, relay, lost, cold, left_hint, left_end];
+        single.into_iter().chain(pings).flatten().chain(asked).min()
     }
 
     /// Why the packets do not go directly. `None`: they do.
@@ -46,6 +49,7 @@ impl Peer {
             _ if !self.hint_taken => WhyNotDirect::NoHint,
             (_, Some(Mapping::Blocked)) => WhyNotDirect::NoUdpThere,
             (Some(Mapping::PortDependent), Some(Mapping::PortDependent)) => WhyNotDirect::BothSymmetric,
+            _ if self.routes.values().any(Route::is_narrow) => WhyNotDirect::Narrow,
             _ if self.search.is_some() => WhyNotDirect::Searching,
             _ => WhyNotDirect::NoAnswer { addresses: self.routes.len() },
         })

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use engine::paths::Way;
 
+use super::super::network::FULL_BYTES;
 use super::{Pair, World};
 use crate::judge::Violation;
 
@@ -15,6 +16,14 @@ impl World {
     pub(super) fn fail(&mut self, invariant: &'static str, detail: String) {
         self.trace.tell(self.at, || format!("{invariant}: {detail}"));
         self.violation.get_or_insert(Violation { invariant, at: self.at, detail });
+    }
+
+    pub(super) fn must_be_direct(&self, a: usize, b: usize) -> bool {
+        !self.is_left(a, b) && self.network.must_be_direct(a, b)
+    }
+
+    pub(super) fn is_hard(&self, a: usize, b: usize) -> bool {
+        !self.is_left(a, b) && self.network.is_hard(a, b)
     }
 
     /// A way that was found is kept.
@@ -29,10 +38,14 @@ impl World {
 
     pub(super) fn judge_silence(&mut self) {
         let late = |pair: &&Pair| pair.heard.iter().any(|at| self.at.since(*at) > self.silence_max);
-        let Some(pair) = self.pairs.iter().find(late) else { return };
+        let late_full =
+            |pair: &&Pair| pair.heard_full.iter().any(|at| self.at.since(*at) > self.silence_full_max);
+        let found = self.pairs.iter().find(late).map(|pair| (pair, "who-talks-is-heard"));
+        let full = || self.pairs.iter().find(late_full).map(|pair| (pair, "long-packets-are-heard"));
+        let Some((pair, rule)) = found.or_else(full) else { return };
         let [a, b] = pair.nodes;
         let detail = format!("{a} {}, {b} {}", self.way(a, b), self.way(b, a));
-        self.fail("who-talks-is-heard", detail);
+        self.fail(rule, detail);
     }
 
     /// Every pair that must be direct is, and every other is relayed or, by luck, direct.
@@ -42,7 +55,15 @@ impl World {
             let ways = [self.way(a, b), self.way(b, a)];
             let direct = ways.iter().all(|way| matches!(way, Way::Direct(_)));
             self.pairs[pair].was_direct = direct;
-            if self.network.must_be_direct(a, b) && !direct {
+            let any_direct = ways.iter().any(|way| matches!(way, Way::Direct(_)));
+            if self.network.carries(a, b) < FULL_BYTES && any_direct {
+                return self.fail("narrow-paths-are-left", format!("{a} {}, {b} {}", ways[0], ways[1]));
+            }
+            if self.is_left(a, b) && ways != [Way::ViaHub; 2] {
+                return self
+                    .fail("who-is-mute-is-left-to-the-hub", format!("{a} {}, {b} {}", ways[0], ways[1]));
+            }
+            if self.must_be_direct(a, b) && !direct {
                 let now = self.at;
                 let key = self.nodes[b].key;
                 let why = self.nodes[a].paths.status(&key, now).and_then(|status| status.why_not_direct);
@@ -64,17 +85,24 @@ impl World {
                 status.map_or(Duration::ZERO, |status| status.age)
             };
             let found_after = self.at.since(self.began).saturating_sub(age(a, b).min(age(b, a)));
-            if self.network.must_be_direct(a, b) && found_after > within {
+            if self.must_be_direct(a, b) && found_after > within {
                 return self.fail("a-path-is-found-soon", format!("{a} and {b} after {found_after:?}"));
             }
         }
+    }
+
+    /// Whether only the hub carries packets between two.
+    fn is_left(&self, a: usize, b: usize) -> bool {
+        [a, b].iter().any(|node| self.nodes[*node].is_mute)
     }
 
     pub(super) fn judge_relayed(&mut self) {
         for pair in 0..self.pairs.len() {
             let [a, b] = self.pairs[pair].nodes;
             for way in [self.way(a, b), self.way(b, a)] {
-                if !matches!(way, Way::Relayed(_)) {
+                let expected =
+                    if self.is_left(a, b) { way == Way::ViaHub } else { matches!(way, Way::Relayed(_)) };
+                if !expected {
                     return self.fail("a-dead-path-is-left", format!("{a} and {b}: {way}"));
                 }
             }

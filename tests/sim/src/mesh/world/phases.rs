@@ -4,12 +4,19 @@ use std::time::Duration;
 
 use engine::paths::{PathInput, RelayId};
 
-use super::{Fault, Happening, Phase, World, topology};
+use super::super::network::{CARRIES_ALL, CARRIES_LITTLE};
+use super::{Break, Fault, Happening, Phase, SILENCE_FULL_MAX, World, topology};
 
 /// From the first packet to a path that must be there.
 const CALM: Duration = Duration::from_secs(10);
 /// A direct path must be found within this time of the first packet.
 const DIRECT_WITHIN: Duration = Duration::from_secs(2);
+/// Silence until everybody has noticed that a relay is gone, or that one address after the other is.
+const SILENCE_MAX_NOTICED: Duration = Duration::from_secs(5);
+/// A relay that is announced while the others work.
+const NEW_RELAY: u32 = 9;
+/// Questions in ten minutes to one who is left to the hub: hints, and pings over the relay.
+const ASKED_MAX: u64 = 8;
 /// Silence while neither a path nor a relay is left, before the hub carries the packets.
 const SILENCE_MAX_HUB: Duration = Duration::from_secs(8);
 /// From the end of a fault to the path that must be there: searches are rarer by then.
@@ -24,11 +31,17 @@ impl World {
         match phase {
             Phase::Start => {
                 self.begin_to_talk();
+                if self.fault == Fault::ServerGoneEarly {
+                    let soon = self.dice.millis(50, 1000);
+                    self.soon(soon, Happening::Break(Break::Server));
+                }
                 self.soon(CALM, Happening::Next(Phase::Fault));
             }
             Phase::Fault => {
-                self.judge_ways("a-path-that-must-be-there-is-found");
-                self.judge_first(DIRECT_WITHIN);
+                if self.fault != Fault::ServerGoneEarly {
+                    self.judge_ways("a-path-that-must-be-there-is-found");
+                    self.judge_first(DIRECT_WITHIN);
+                }
                 self.begin_fault();
                 self.soon(Duration::from_secs(30), Happening::Next(Phase::Mend));
             }
@@ -36,10 +49,10 @@ impl World {
                 if self.fault == Fault::DirectBlocked {
                     self.judge_relayed();
                 }
-                (self.blocked, self.server_up, self.silence_max) = (false, true, SILENCE_MAX_HUB);
-                for node in 0..self.nodes.len() {
-                    self.tell(node, PathInput::Relays(vec![RelayId::SERVER]));
+                if matches!(self.fault, Fault::ServerGoneAndBlocked | Fault::HostNarrows) {
+                    self.judge_ways("a-path-is-found-or-left-during-the-fault");
                 }
+                self.mend();
                 self.soon(MENDED_WITHIN, Happening::Next(Phase::Silence));
             }
             Phase::Silence => {
@@ -53,10 +66,13 @@ impl World {
             }
             Phase::Again => {
                 let sent: u64 = self.nodes.iter().map(|node| node.sent).sum();
-                if sent > 0 {
+                // Whoever is left to the hub is asked now and then.
+                let mute = self.nodes.iter().any(|node| node.is_mute);
+                let allowed = if mute { ASKED_MAX * self.nodes.len() as u64 } else { 0 };
+                if sent > allowed {
                     self.fail("silence-costs-nothing", format!("{sent} datagrams in ten minutes"));
                 }
-                self.silence_max = Duration::from_secs(1);
+                (self.silence_max, self.silence_full_max) = (Duration::from_secs(1), Duration::from_secs(1));
                 self.begin_to_talk();
                 self.soon(CALM, Happening::Next(Phase::End));
             }
@@ -69,19 +85,66 @@ impl World {
 
     pub(super) fn begin_to_talk(&mut self) {
         (self.talking, self.began) = (true, self.at);
-        self.pairs.iter_mut().for_each(|pair| pair.heard = [self.at; 2]);
+        for pair in &mut self.pairs {
+            (pair.heard, pair.heard_full) = ([self.at; 2], [self.at; 2]);
+        }
         self.soon(Duration::ZERO, Happening::Talk);
+    }
+
+    pub(super) fn break_down(&mut self, what: Break) {
+        match what {
+            Break::Server => {
+                self.server_up = false;
+                (0..self.nodes.len()).for_each(|node| self.connect(node));
+            }
+            Break::Blocked(blocked) => self.blocked = blocked,
+        }
+    }
+
+    fn mend(&mut self) {
+        (self.blocked, self.server_up) = (false, true);
+        (self.silence_max, self.silence_full_max) = (SILENCE_MAX_HUB, SILENCE_MAX_HUB);
+        if self.fault == Fault::HostNarrows {
+            self.network.hosts.iter_mut().for_each(|host| host.carries = CARRIES_ALL);
+        }
+        if self.fault == Fault::RelayGone {
+            self.relays.push(RelayId(NEW_RELAY));
+        }
+        (0..self.nodes.len()).for_each(|node| self.connect(node));
+        let mute = self.nodes.iter().position(|node| node.is_mute);
+        if let Some(mute) = mute.filter(|_| self.dice.chance(500)) {
+            self.nodes[mute].is_mute = false;
+            self.introduce(mute);
+        }
     }
 
     pub(super) fn begin_fault(&mut self) {
         match self.fault {
             Fault::DirectBlocked => self.blocked = true,
-            Fault::ServerGone => {
-                self.server_up = false;
-                self.silence_max = SILENCE_MAX_HUB;
+            Fault::ServerGone => self.break_down(Break::Server),
+            Fault::ServerGoneEarly | Fault::Nothing => {}
+            Fault::ServerGoneAndBlocked => {
+                self.break_down(Break::Server);
+                (self.silence_max, self.silence_full_max) = (SILENCE_MAX_NOTICED, SILENCE_MAX_NOTICED);
+                self.soon(Duration::from_secs(8), Happening::Break(Break::Blocked(true)));
+                self.soon(Duration::from_secs(14), Happening::Break(Break::Blocked(false)));
+            }
+            Fault::RelayGone if self.relays.is_empty() => self.break_down(Break::Server),
+            Fault::RelayGone => {
+                let gone = self.dice.below(self.relays.len());
+                self.relays.remove(gone);
+                // Nobody hears of it before its link falls silent.
+                (self.silence_max, self.silence_full_max) = (SILENCE_MAX_NOTICED, SILENCE_MAX_NOTICED);
                 for node in 0..self.nodes.len() {
-                    self.tell(node, PathInput::Relays(Vec::new()));
+                    let relays = self.connected();
+                    let after = self.dice.millis(500, 3000);
+                    self.soon(after, Happening::Connected { node, relays });
                 }
+            }
+            Fault::HostNarrows => {
+                let node = self.dice.below(self.nodes.len());
+                self.network.hosts[node].carries = CARRIES_LITTLE;
+                self.silence_full_max = SILENCE_FULL_MAX;
             }
             Fault::NatsReboot => {
                 self.network.routers.iter_mut().for_each(|router| router.nat.flush());

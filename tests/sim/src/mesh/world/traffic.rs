@@ -7,10 +7,14 @@ use std::time::Duration;
 use engine::paths::{PathInput, RelayId, Way};
 use model::PublicKey;
 
+use super::super::network::FULL_BYTES;
 use super::{Happening, MeshSabotage, STRANGER, World};
 
 /// Between two packets of one that talks.
 const PACKET_INTERVAL: Duration = Duration::from_millis(100);
+/// One packet in so many is of full size.
+const FULL_EVERY: u64 = 3;
+const SHORT_BYTES: usize = 100;
 /// What somebody hostile remembers.
 const RECORDED_MAX: usize = 64;
 
@@ -47,9 +51,11 @@ impl World {
         }
         for pair in 0..self.pairs.len() {
             let [a, b] = self.pairs[pair].nodes;
-            self.packet(a, b);
-            self.packet(b, a);
+            let length = if self.ticks.is_multiple_of(FULL_EVERY) { FULL_BYTES } else { SHORT_BYTES };
+            self.packet(a, b, length);
+            self.packet(b, a, length);
         }
+        self.ticks += 1;
         self.judge_silence();
         if self.dice.chance(200) {
             self.attack();
@@ -58,44 +64,55 @@ impl World {
     }
 
     pub(super) fn way(&self, from: usize, to: usize) -> Way {
+        if self.nodes[from].is_mute {
+            return Way::ViaHub;
+        }
         let way = self.nodes[from].ways.get(&self.nodes[to].key);
-        way.copied().unwrap_or(Way::Relayed(RelayId::SERVER))
+        let first = || self.nodes[from].relays.first().copied().unwrap_or(RelayId::SERVER);
+        way.copied().unwrap_or_else(|| Way::Relayed(first()))
     }
 
-    pub(super) fn packet(&mut self, from: usize, to: usize) {
+    pub(super) fn packet(&mut self, from: usize, to: usize, length: usize) {
         let way = self.way(from, to);
         let key = self.nodes[to].key;
-        self.nodes[from].counted.entry(key).or_default().0 += 100;
-        if !matches!(way, Way::Direct(_)) {
+        if way != Way::ViaHub {
+            self.nodes[from].counted.entry(key).or_default().0 += 100;
+        }
+        // What is left to the hub is not told from its other packets.
+        if matches!(way, Way::Relayed(_)) {
             self.tell(from, PathInput::Wanted(key));
         }
         match way {
             Way::Direct(address) => {
-                let arrives = |host, _| Happening::Packet { to: host, from, by: way };
-                self.send(from, address, arrives, &[]);
+                let arrives = |host, _| Happening::Packet { to: host, from, by: way, length };
+                self.send(from, address, arrives, &[], length);
             }
-            Way::Relayed(_) if !self.server_up => {}
+            Way::Relayed(relay) if !self.relays_between(from, to, relay) => {}
             Way::Relayed(_) if self.sabotage == Some(MeshSabotage::RelayEatsPackets) => {}
             Way::Relayed(_) | Way::ViaHub => {
                 let delay = self.delay();
-                self.soon(delay * 2, Happening::Packet { to, from, by: way });
+                self.soon(delay * 2, Happening::Packet { to, from, by: way, length });
             }
         }
     }
 
     /// A packet arrives: whoever left a peer to the hub takes its packets from the hub only, and the other way round.
-    pub(super) fn arrive(&mut self, to: usize, from: usize, by: Way) {
+    pub(super) fn arrive(&mut self, to: usize, from: usize, by: Way, length: usize) {
         let via_hub = self.way(to, from) == Way::ViaHub;
         if via_hub != (by == Way::ViaHub) {
             return;
         }
         let key = self.nodes[from].key;
-        self.nodes[to].counted.entry(key).or_default().1 += 100;
+        if by != Way::ViaHub {
+            self.nodes[to].counted.entry(key).or_default().1 += 100;
+        }
         for pair in &mut self.pairs {
-            if pair.nodes == [from, to] {
-                pair.heard[1] = self.at;
-            } else if pair.nodes == [to, from] {
-                pair.heard[0] = self.at;
+            let Some(side) = pair.nodes.iter().position(|node| *node == to) else { continue };
+            if pair.nodes[1 - side] == from {
+                pair.heard[side] = self.at;
+                if length == FULL_BYTES {
+                    pair.heard_full[side] = self.at;
+                }
             }
         }
     }

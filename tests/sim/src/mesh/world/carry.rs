@@ -1,0 +1,143 @@
+//! What a node of a run wants done, as its shell and the network do it: probes, hints, relays, answers of the server. Judges
+//! nothing but where packets are sent.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use engine::paths::{PathInput, PathOutput, RelayId, Way};
+
+use super::super::network::Arrival;
+use super::{Happening, MeshSabotage, STRANGER, STUN_PORTS, World};
+
+impl World {
+    pub(super) fn carry_out(&mut self, node: usize, output: PathOutput) {
+        let device_index = |world: &Self, device| world.nodes.iter().position(|n| n.device == device);
+        match output {
+            PathOutput::Probe { to, bytes } => {
+                self.nodes[node].sent += 1;
+                self.trace.event(self.at, "probe", node as u64, &bytes);
+                self.pings += 1;
+                if self.sabotage == Some(MeshSabotage::PingsAreLost) && self.pings.is_multiple_of(2) {
+                    return;
+                }
+                self.send(
+                    node,
+                    to,
+                    |to, from| Happening::Datagram { to, from, bytes: bytes.clone() },
+                    &bytes,
+                    bytes.len(),
+                );
+            }
+            PathOutput::Relay { relay, to, bytes } => {
+                self.nodes[node].sent += 1;
+                if let Some(to) = device_index(self, to).filter(|to| self.relays_between(node, *to, relay)) {
+                    let delay = self.delay();
+                    self.soon(delay * 2, Happening::Relayed { to, from: node, by: relay, bytes });
+                }
+            }
+            PathOutput::Hint { to, sealed } => {
+                self.nodes[node].sent += 1;
+                let is_lost = self.sabotage == Some(MeshSabotage::HintsAreLost);
+                let Some(to) = device_index(self, to).filter(|_| !is_lost) else { return };
+                // While there is no link, every relay is given it.
+                if self.server_up || self.relays.iter().any(|relay| self.relays_between(node, to, *relay)) {
+                    let delay = self.delay();
+                    self.soon(delay * 2, Happening::Hinted { to, from: node, sealed });
+                }
+            }
+            PathOutput::Steer { peer, way } => {
+                let other = self.nodes.iter().position(|n| n.key == peer).unwrap_or_default();
+                self.trace.tell(self.at, || format!("node {node} sends to {other} {way:?}"));
+                if way == Way::Direct(STRANGER.parse().expect("an address")) {
+                    self.fail("only-peers-are-sent-to", format!("node {node} sends to {way}"));
+                }
+                self.nodes[node].ways.insert(peer, way);
+                *self.nodes[node].turns.entry(peer).or_default() += 1;
+            }
+            // Its relay knows everybody, and its servers are where it was told at the beginning.
+            PathOutput::Peer { .. }
+            | PathOutput::StunAt(_)
+            | PathOutput::Places(_)
+            | PathOutput::Pass { .. } => {}
+            PathOutput::Watch { peer, on } => {
+                let watched = &mut self.nodes[node].watched;
+                if on {
+                    watched.insert(peer);
+                } else {
+                    watched.remove(&peer);
+                }
+            }
+        }
+    }
+
+    /// The relays that are there, the nearest first: each node is somewhere else.
+    pub(super) fn connected(&mut self) -> Vec<RelayId> {
+        let mut relays = self.relays.clone();
+        let at = self.dice.below(relays.len() + 1);
+        if self.server_up {
+            relays.insert(at, RelayId::SERVER);
+        }
+        relays
+    }
+
+    /// A node hears of the relays that are there.
+    pub(super) fn connect(&mut self, node: usize) {
+        let relays = self.connected();
+        self.nodes[node].relays.clone_from(&relays);
+        self.tell(node, PathInput::Relays(relays));
+    }
+
+    pub(super) fn relays_between(&self, a: usize, b: usize, relay: RelayId) -> bool {
+        let is_there = if relay == RelayId::SERVER { self.server_up } else { self.relays.contains(&relay) };
+        is_there && [a, b].iter().all(|node| self.nodes[*node].relays.contains(&relay))
+    }
+
+    pub(super) fn delay(&mut self) -> Duration {
+        self.dice.millis(5, 40)
+    }
+
+    pub(super) fn send(
+        &mut self,
+        node: usize,
+        to: SocketAddr,
+        arrives: impl Fn(usize, SocketAddr) -> Happening,
+        bytes: &[u8],
+        length: usize,
+    ) {
+        let delay = self.delay();
+        let is_spared = self.sabotage == Some(MeshSabotage::LongPingsPass) && !bytes.is_empty();
+        match self.network.send(node, to, self.at, &mut self.dice) {
+            Some(Arrival::Host(host, _)) if self.blocked && host != node => {}
+            Some(Arrival::Host(host, _)) if self.network.carries(node, host) < length && !is_spared => {}
+            Some(Arrival::Host(host, from)) => self.soon(delay, arrives(host, from)),
+            Some(Arrival::Server(server, seen)) if self.server_up => {
+                self.stun(server, seen, bytes, delay * 2);
+            }
+            Some(Arrival::Server(..)) | None => {}
+        }
+    }
+
+    /// What the server answers (RFC 8489).
+    fn stun(&mut self, server: SocketAddr, seen: SocketAddr, request: &[u8], delay: Duration) {
+        if !STUN_PORTS.contains(&server.port()) || request.len() != 20 {
+            return;
+        }
+        let told = match self.sabotage {
+            Some(MeshSabotage::ServerLies) => SocketAddr::new(server.ip(), 9),
+            _ => seen,
+        };
+        let (family, octets) = match told.ip() {
+            std::net::IpAddr::V4(ip) => (1, ip.octets().to_vec()),
+            std::net::IpAddr::V6(ip) => (2, ip.octets().to_vec()),
+        };
+        let length = u8::try_from(octets.len() + 4).expect("8 or 20");
+        let mut bytes = vec![1, 1, 0, length + 4];
+        bytes.extend(&request[4..20]);
+        bytes.extend([0, 0x20, 0, length, 0, family]);
+        bytes.extend((told.port() ^ 0x2112).to_be_bytes());
+        bytes.extend(octets.iter().zip(&request[4..20]).map(|(byte, mask)| byte ^ mask));
+        if let Some(Arrival::Host(to, from)) = self.network.answer(server, seen, self.at, &mut self.dice) {
+            self.soon(delay, Happening::Datagram { to, from, bytes });
+        }
+    }
+}
