@@ -131,7 +131,14 @@ fn remedy(owner: Owner) -> &'static str {
 const LOG: &str = "see why: journalctl -u warren-agent";
 
 pub(crate) fn good(about: &str, what: &str) -> Finding {
-    Finding { about: about.into(), ok: true, unchecked: false, what: what.into(), remedy: String::new() }
+    Finding {
+        about: about.into(),
+        ok: true,
+        unchecked: false,
+        what: what.into(),
+        why: String::new(),
+        remedy: String::new(),
+    }
 }
 
 pub(crate) fn bad(about: &str, what: &str, remedy: &str) -> Finding {

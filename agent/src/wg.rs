@@ -230,7 +230,7 @@ fn start_log(level: Level) -> anyhow::Result<()> {
         Level::Error => "warn",
     };
     let settings = shell::log::Settings { log_format: shell::log::Format::Text, log_level: log_level.into() };
-    shell::log::start(&settings).context("no log")
+    shell::log::start(&settings, None).context("no log")
 }
 
 /// In one line, with what to do.

@@ -440,6 +440,18 @@ pub struct Record {
 pub enum Server {
     /// Its checks, hub and figures.
     Status,
+    /// What is wrong with it or soon will be, why that matters, and the command that mends it.
+    ///
+    /// Looks from the server and, at its public URL, from here. Ends with 7 if something is wrong.
+    Doctor,
+    /// Versions, settings, state, figures and the last lines of its logs in one file for somebody who helps.
+    ///
+    /// Tokens, passwords, passphrases and keys are taken out; names and addresses are not.
+    SupportBundle {
+        /// The file, which must not be there yet; warren-support-TIME.tar here if nothing is said.
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
     /// Its version and what it speaks.
     Version,
 }

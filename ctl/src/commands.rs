@@ -3,6 +3,7 @@
 mod ca;
 mod device;
 mod dns;
+mod findings;
 mod local;
 mod login;
 mod nc;

@@ -64,6 +64,11 @@ impl Failure {
         Self::new(Exit::Usage, "usage", detail, hint)
     }
 
+    /// What happened.
+    pub fn detail(&self) -> &str {
+        &self.problem.detail
+    }
+
     /// Prints the failure on standard error, as JSON if that was asked for.
     pub fn report(&self, output: &Output) -> ExitCode {
         output.failure(&self.problem);

@@ -273,23 +273,7 @@ fn findings(answer: Answer, output: &Output) -> Result<Exit, Failure> {
     let Answer::Findings { findings } = answer else {
         return Err(Refusal::new(Code::Internal, "the agent answered something else").into());
     };
-    let well = findings.iter().all(|finding| finding.ok);
-    if output.json() {
-        output.json_line(&model::api::Page::whole(findings));
-    } else {
-        for finding in &findings {
-            let mark = match (finding.ok, finding.unchecked) {
-                (_, true) => "--  ",
-                (true, _) => "ok  ",
-                (false, _) => "BAD ",
-            };
-            output.line(&format!("{mark} {}", finding.what));
-            if !finding.remedy.is_empty() {
-                output.line(&format!("     → {}", finding.remedy));
-            }
-        }
-    }
-    Ok(if well { Exit::Done } else { Exit::Degraded })
+    Ok(super::findings::show(findings, output))
 }
 
 fn show_network(checked: &Netcheck, output: &Output) {

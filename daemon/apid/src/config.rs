@@ -11,6 +11,7 @@ use link::ServerAddress;
 use model::limits::RELAYS_MAX;
 use model::relay::RelayPlace;
 use model::{Endpoint, Fingerprint, Label, Name};
+use zeroize::Zeroizing;
 
 /// The unprivileged API process: owns the database, enrols devices, takes heartbeats, serves people.
 #[derive(Debug, Parser)]
@@ -122,6 +123,9 @@ pub struct Settings {
     pub print_config: bool,
     #[command(flatten)]
     pub log: shell::log::Settings,
+    /// All of this as text, secrets masked.
+    #[arg(skip)]
+    pub printed: String,
 }
 
 /// What to do instead of serving.
@@ -139,6 +143,9 @@ pub enum LeaseIn {
     /// `coordination.k8s.io/v1`, by the pod's service account.
     Kubernetes,
 }
+
+/// The last lines of this process's log, for support bundles.
+pub static RECENT_LOG: shell::log::Recent = shell::log::Recent::new();
 
 /// What the process is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -224,6 +231,15 @@ impl Settings {
             .unwrap_or_else(|| format!("sqlite:{}", self.state_dir.join("warren.db").display()))
     }
 
+    /// What must never be shown: passphrase and passwords, the one in the database's URL too.
+    pub fn secrets(&self) -> Vec<Zeroizing<String>> {
+        let file = self.ca_passphrase_file.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
+        let url = self.database.as_ref().and_then(|url| Some(url.split_once("://")?.1.rsplit_once('@')?.0));
+        let url = url.and_then(|user| user.split_once(':')).map(|(_, password)| password.to_owned());
+        let all = [self.ca_passphrase.clone(), self.admin_password.clone(), file, url];
+        all.into_iter().flatten().map(|secret| Zeroizing::new(secret.trim().to_owned())).collect()
+    }
+
     /// The public URL, or the listening address if that is one that others can reach.
     pub fn public(&self) -> Result<ServerAddress, PublicUrlMissing> {
         if let Some(url) = &self.public_url {
@@ -242,6 +258,14 @@ impl shell::service::Daemon for Settings {
 
     fn print_config(&self) -> bool {
         self.print_config
+    }
+
+    fn recent_log() -> Option<&'static shell::log::Recent> {
+        Some(&RECENT_LOG)
+    }
+
+    fn printed(&mut self, settings: String) {
+        self.printed = settings;
     }
 }
 
@@ -268,6 +292,21 @@ mod tests {
         };
         assert_eq!(relays(&[&word]).map(|relays| relays.len()), Ok(1));
         assert_eq!(relays(&[&word, &word]), Err(BadRelays));
+    }
+
+    #[test]
+    fn every_setting_that_is_a_secret_is_known_as_one() {
+        let flags = [
+            "warren-apid",
+            "--ca-passphrase=harbour plum",
+            "--admin-password=quartz",
+            "--database=postgres://warren:p:w@d@db.example.org/warren",
+        ];
+        let secrets = Settings::parse_from(flags).secrets();
+        let secrets: Vec<&str> = secrets.iter().map(|secret| secret.as_str()).collect();
+        assert_eq!(secrets, ["harbour plum", "quartz", "p:w@d"]);
+        let none = Settings::parse_from(["warren-apid", "--database=sqlite:/a@b:c"]).secrets();
+        assert!(none.is_empty(), "a path is no secret");
     }
 
     #[test]

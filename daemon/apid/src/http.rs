@@ -4,6 +4,7 @@
 mod auth;
 mod devices;
 mod dns;
+mod doctor;
 mod health;
 mod observe;
 mod people;
@@ -11,6 +12,7 @@ mod problem;
 mod server;
 mod setup_page;
 mod ssh;
+mod support;
 mod tenants;
 mod tokens;
 
@@ -28,7 +30,9 @@ use crate::clock::Clock;
 use crate::desk::Desk;
 use crate::metrics::Metrics;
 use crate::proxies::Proxies;
+use crate::redact::Redactor;
 use crate::signing::Signing;
+use crate::site::Site;
 
 pub use auth::Peer;
 pub use health::Readiness;
@@ -57,6 +61,10 @@ pub struct App {
     pub signing: Signing,
     /// What the health checks look at.
     pub readiness: Readiness,
+    /// The machine and the settings.
+    pub site: Arc<Site>,
+    /// What takes secrets out of support bundles.
+    pub redactor: Arc<Redactor>,
 }
 
 /// All routes of the public listener and of the unix socket. A route stands in one of three groups, and the group
@@ -72,6 +80,8 @@ pub fn router(app: App) -> Router {
         .route(link::websocket::PATH, any(observe::link));
     let viewers = Router::new()
         .route("/api/v1/status", get(server::status))
+        .route("/api/v1/doctor", get(doctor::show))
+        .route("/api/v1/support-bundle", get(support::bundle))
         .route("/api/v1/tenants", get(tenants::list))
         .route("/api/v1/tenants/{name}", get(tenants::show))
         .route("/api/v1/tokens", get(tokens::list))

@@ -19,12 +19,14 @@ mod metrics;
 mod news;
 mod people;
 mod proxies;
+mod redact;
 mod relay;
 mod relay_alone;
 mod report;
 mod room;
 mod seal;
 mod signing;
+mod site;
 mod stun;
 mod sweeper;
 
@@ -148,6 +150,17 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         proxies: proxies::Proxies::new(settings.trusted_proxy.clone()),
         signing,
         readiness,
+        site: Arc::new(site::Site {
+            state_dir: settings.state_dir.clone(),
+            public: public.clone(),
+            fingerprint,
+            certificate_end,
+            relays: settings.relays()?,
+            stun: (settings.stun_listen != config::StunListen::Off).then(|| answers.ports()),
+            started_at: clock::wall() - clock.uptime(),
+            settings: settings.printed.clone(),
+        }),
+        redactor: Arc::new(redact::Redactor::new(settings.secrets())),
     };
     let router = http::router(app);
     let https = bind(settings.listen).await?;

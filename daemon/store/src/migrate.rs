@@ -63,6 +63,12 @@ pub(crate) async fn pending(
     Ok(known.iter().filter(|m| m.version > done).collect())
 }
 
+/// The newest step that the database has, and the newest that this program knows.
+pub(crate) async fn newest(database: &Database, known: &[Migration]) -> Result<(u32, u32), OpenError> {
+    let mut transaction = database.read().await?;
+    Ok((applied(&mut transaction, known).await?, known.last().map_or(0, |step| step.version)))
+}
+
 /// Takes every step that the database lacks.
 pub(crate) async fn run(database: &Database, known: &'static [Migration]) -> Result<(), OpenError> {
     while !pending(database, known).await?.is_empty() {

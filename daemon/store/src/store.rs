@@ -67,6 +67,11 @@ impl Store {
         self.database.read().await.map(drop)
     }
 
+    /// The newest step of the schema that the database has, and the newest that this program knows.
+    pub async fn schema(&self) -> Result<(u32, u32), OpenError> {
+        migrate::newest(&self.database, MIGRATIONS).await
+    }
+
     /// Connections, for the metrics.
     pub fn figures(&self) -> PoolFigures {
         self.database.figures()

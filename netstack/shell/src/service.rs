@@ -119,6 +119,14 @@ pub trait Daemon: clap::Parser {
     /// Whether it is to print its settings and end.
     fn print_config(&self) -> bool;
 
+    /// Where its last log lines are kept, for those who ask the daemon itself.
+    fn recent_log() -> Option<&'static log::Recent> {
+        None
+    }
+
+    /// It is told all settings in force as `--print-config` shows them, secrets masked.
+    fn printed(&mut self, _settings: String) {}
+
     /// Refuses a setting that does nothing beside the others.
     ///
     /// # Errors
@@ -133,12 +141,13 @@ pub trait Daemon: clap::Parser {
 /// # Errors
 /// The exit code with which the process ends at once: 0 after printing, 2 for wrong settings.
 pub fn begin<D: Daemon>(default_file: &str) -> Result<D, ExitCode> {
-    let (settings, printed) = config::read::<D>(default_file).map_err(|error| error.report())?;
+    let (mut settings, printed) = config::read::<D>(default_file).map_err(|error| error.report())?;
     if settings.print_config() {
         return Err(print(&printed));
     }
     settings.check().map_err(|error| config::ConfigError::from(error).report())?;
-    log::start(settings.log()).map_err(|error| refuse(&error.to_string()))?;
+    log::start(settings.log(), D::recent_log()).map_err(|error| refuse(&error.to_string()))?;
+    settings.printed(printed);
     Ok(settings)
 }
 

@@ -58,8 +58,12 @@ pub async fn identify(State(app): State<App>, mut request: Request, next: Next) 
     let bearer = request.headers().get(header::AUTHORIZATION).cloned();
     match caller(&app, peer, bearer).await {
         Ok(Some(caller)) => {
+            let actor = caller.actor.clone();
             request.extensions_mut().insert(caller);
-            next.run(request).await
+            let mut response = next.run(request).await;
+            // For the line in the log.
+            response.extensions_mut().insert(actor);
+            response
         }
         Ok(None) => next.run(request).await,
         Err(refused) => refused.into_response(),

@@ -6,7 +6,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use control::Origin;
+use control::{Actor, Origin};
 use model::{Code, Refusal};
 use prometheus_client::metrics::gauge::Gauge;
 
@@ -19,7 +19,10 @@ use crate::metrics::{CONTENT_TYPE, Metrics};
 /// From head to answer: an edit waits for the database, a slow client is cut.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Counts, times, bounds and names every request.
+/// Asked every few seconds by machines: their answers are lines at level debug.
+const OF_PROBES: [&str; 3] = ["/healthz", "/readyz", "/api/version"];
+
+/// Counts, times, bounds, logs and names every request.
 pub async fn request(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let _under_way = UnderWay::begin(&metrics.requests_in_flight);
@@ -33,12 +36,19 @@ pub async fn request(State(metrics): State<Metrics>, request: Request, next: Nex
             Refused(Refusal::new(Code::BadRequest, "the request was not complete in time")).into_response()
         }
     };
+    let (status, took) = (response.status().as_u16(), started.elapsed());
+    let actor = response.extensions().get::<Actor>().map(tracing::field::display);
+    let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     if let Some(told) = response.extensions().get::<Told>().cloned() {
-        tracing::info!(request = id, route, method, code = %told.0.code, detail = told.0.detail, "request refused");
+        let Refusal { code, detail } = &told.0;
+        tracing::info!(request = id, route, method, status, micros, actor, %code, detail, "request refused");
         response = with_request_id(&told, &id);
+    } else if OF_PROBES.contains(&&*route) {
+        tracing::debug!(request = id, route, method, status, micros, actor, "request answered");
+    } else {
+        tracing::info!(request = id, route, method, status, micros, actor, "request answered");
     }
-    metrics.request(&route, method, response.status().as_u16(), started.elapsed());
-    tracing::debug!(request = id, route, method, status = response.status().as_u16(), "request answered");
+    metrics.request(&route, method, status, took);
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("x-request-id", value);
     }

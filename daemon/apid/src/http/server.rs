@@ -2,10 +2,10 @@
 
 use axum::Json;
 use axum::extract::State;
-use model::Standing;
 use model::api::SCHEMA_VERSION;
 use model::api::admin::{Hub, ServerStatus, Version};
 use model::wire::VERSION;
+use model::{Refusal, Standing};
 
 use super::App;
 use super::health::OK;
@@ -35,10 +35,15 @@ pub struct Figures {
 
 /// The server as a whole.
 pub async fn status(State(app): State<App>) -> Result<Json<ServerStatus>, Refused> {
+    Ok(Json(current(&app).await?))
+}
+
+/// The server as it is.
+pub async fn current(app: &App) -> Result<ServerStatus, Refusal> {
     let checks = app.readiness.checks().await;
     let figures = app.desk.read(figures).await?;
     let well = checks.values().all(|check| check == OK);
-    Ok(Json(ServerStatus {
+    Ok(ServerStatus {
         schema_version: SCHEMA_VERSION,
         version: env!("CARGO_PKG_VERSION").into(),
         status: if well { OK } else { "degraded" }.into(),
@@ -52,7 +57,7 @@ pub async fn status(State(app): State<App>) -> Result<Json<ServerStatus>, Refuse
         devices_active: figures.devices_active,
         devices_online: figures.devices_online,
         uptime_seconds: app.clock.uptime().as_secs(),
-    }))
+    })
 }
 
 /// Counts.

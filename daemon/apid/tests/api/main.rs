@@ -1,6 +1,7 @@
 //! The API process from outside: a real `warren-apid` on SQLite, asked over HTTPS, its unix socket and its probes.
 
 mod apid;
+mod observe;
 mod ssh;
 #[path = "../shared/started.rs"]
 mod started;
@@ -62,6 +63,8 @@ async fn nobody_gets_in_without_a_name() {
     let server = apid.https(apid.fingerprint());
     for (method, path) in [
         (Method::GET, "/api/v1/status"),
+        (Method::GET, "/api/v1/doctor"),
+        (Method::GET, "/api/v1/support-bundle"),
         (Method::GET, "/api/v1/tenants"),
         (Method::POST, "/api/v1/tenants"),
         (Method::GET, "/api/v1/tenants/home"),

@@ -4,11 +4,14 @@ use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 
 pub(crate) struct Started {
     pub(crate) child: Child,
     /// Lines until it served, and this one more.
     pub(crate) log: String,
+    /// Lines after those, so far.
+    later: Arc<Mutex<String>>,
 }
 
 impl Started {
@@ -33,8 +36,29 @@ impl Started {
             lines.read_line(&mut log).expect("readable");
         }
         // Nobody may block on a full pipe.
-        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
-        Self { child, log }
+        let later = Arc::new(Mutex::new(String::new()));
+        let kept = Arc::clone(&later);
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            while lines.read_line(&mut line).is_ok_and(|read| read > 0) {
+                kept.lock().expect("nobody fails with it").push_str(&std::mem::take(&mut line));
+            }
+        });
+        Self { child, log, later }
+    }
+
+    /// Everything that was logged up to a line with this part, which is waited for.
+    #[allow(dead_code, reason = "not every test binary that starts one asks what it logs later")]
+    pub(crate) fn logged(&self, part: &str) -> String {
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        loop {
+            let all = format!("{}{}", self.log, self.later.lock().expect("nobody fails with it"));
+            if all.contains(part) {
+                return all;
+            }
+            assert!(std::time::Instant::now() < end, "{part:?} is not logged:\n{all}");
+            std::thread::yield_now();
+        }
     }
 
     /// What a log line says under this name.

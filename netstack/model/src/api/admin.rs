@@ -220,6 +220,32 @@ pub struct Hub {
     pub problems: Vec<String>,
 }
 
+/// What a look at the server found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Examination {
+    /// [`super::SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// Of the server.
+    pub version: String,
+    /// The server's clock.
+    pub now: Timestamp,
+    /// How devices and people are to reach it.
+    pub public_url: String,
+    /// Of its TLS key.
+    pub fingerprint: Fingerprint,
+    /// Everything that was looked at.
+    pub findings: Vec<super::local::Finding>,
+}
+
+/// What somebody who helps needs to see, without a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SupportBundle {
+    /// [`super::SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// Text by the name of its file.
+    pub files: std::collections::BTreeMap<String, String>,
+}
+
 /// `/api/version`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Version {

@@ -339,6 +339,9 @@ pub struct Finding {
     pub unchecked: bool,
     /// What was looked at and what was found.
     pub what: String,
+    /// What it means for the mesh; empty when all is well, or when it goes without saying.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
     /// The command that mends it, or makes it better; empty when there is nothing to do.
     pub remedy: String,
 }

@@ -1,0 +1,28 @@
+//! What the server stands on: its settings and its machine, as they were at the start. Decides nothing.
+
+use std::path::PathBuf;
+
+use link::ServerAddress;
+use model::relay::RelayPlace;
+use model::{Fingerprint, Timestamp};
+
+/// The machine and the settings.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// Where the database, the sealing key and the TLS key live.
+    pub state_dir: PathBuf,
+    /// How devices and people reach the server.
+    pub public: ServerAddress,
+    /// Of the TLS key.
+    pub fingerprint: Fingerprint,
+    /// When the certificate of HTTPS ends.
+    pub certificate_end: Timestamp,
+    /// Relays on other machines.
+    pub relays: Vec<RelayPlace>,
+    /// Ports at which STUN is answered; `None` if nobody wanted that.
+    pub stun: Option<Vec<u16>>,
+    /// When the process started.
+    pub started_at: Timestamp,
+    /// All settings in force, secrets masked.
+    pub settings: String,
+}
