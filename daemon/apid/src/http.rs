@@ -7,6 +7,7 @@ mod dns;
 mod doctor;
 mod health;
 mod observe;
+mod paging;
 mod people;
 mod problem;
 mod server;
@@ -30,7 +31,6 @@ use crate::clock::Clock;
 use crate::desk::Desk;
 use crate::metrics::Metrics;
 use crate::proxies::Proxies;
-use crate::redact::Redactor;
 use crate::signing::Signing;
 use crate::site::Site;
 
@@ -63,8 +63,6 @@ pub struct App {
     pub readiness: Readiness,
     /// The machine and the settings.
     pub site: Arc<Site>,
-    /// What takes secrets out of support bundles.
-    pub redactor: Arc<Redactor>,
 }
 
 /// All routes of the public listener and of the unix socket. A route stands in one of three groups, and the group

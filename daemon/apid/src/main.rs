@@ -50,8 +50,10 @@ use crate::desk::Desk;
 use crate::http::{App, Readiness};
 use crate::keys::Keys;
 use crate::metrics::Metrics;
+use crate::redact::Redactor;
 use crate::relay::Switchboard;
 use crate::signing::Signing;
+use crate::site::Site;
 
 /// Where settings are looked for first.
 const CONFIG_FILE: &str = "/etc/warren/apid.toml";
@@ -138,29 +140,18 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let lease = lease::of(&settings, &store, &desk, clock, &metrics).await?;
     readiness.set(store.clone(), desk.clone(), signing.clone());
 
-    let fingerprint = certificate.fingerprint();
-    metrics.certificate_expiry.set(certificate::end(certificate.own())?.unix_micros() / 1_000_000);
+    let site = Arc::new(site(&settings, &certificate, clock, &answers, &metrics)?);
     let app = App {
         desk: desk.clone(),
         store: store.clone(),
         metrics: metrics.clone(),
         clock,
         public: Arc::new(public.clone()),
-        fingerprint,
+        fingerprint: site.fingerprint,
         proxies: proxies::Proxies::new(settings.trusted_proxy.clone()),
         signing,
         readiness,
-        site: Arc::new(site::Site {
-            state_dir: settings.state_dir.clone(),
-            public: public.clone(),
-            fingerprint,
-            certificate_end,
-            relays: settings.relays()?,
-            stun: (settings.stun_listen != config::StunListen::Off).then(|| answers.ports()),
-            started_at: clock::wall() - clock.uptime(),
-            settings: settings.printed.clone(),
-        }),
-        redactor: Arc::new(redact::Redactor::new(settings.secrets())),
+        site: Arc::clone(&site),
     };
     let router = http::router(app);
     let https = bind(settings.listen).await?;
@@ -180,7 +171,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     }
     let pruning = tokio::spawn(sweeper::prune_daily(store.clone(), lease, settings.audit_retention_days));
 
-    tracing::info!(url = %public, listen = %settings.listen, socket = %settings.socket.display(), %fingerprint, "serving");
+    tracing::info!(url = %public, listen = %settings.listen, socket = %settings.socket.display(), fingerprint = %site.fingerprint, "serving");
     if let Some(secret) = setup {
         tracing::info!(url = %format!("{public}/setup?secret={secret}"), "no administrator yet: open the URL, it works once");
     }
@@ -193,6 +184,28 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     store.close().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+fn site(
+    settings: &Settings,
+    certificate: &link::tls::Certificate,
+    clock: Clock,
+    answers: &stun::Doors,
+    metrics: &Metrics,
+) -> anyhow::Result<Site> {
+    let certificate_end = certificate::end(certificate.own())?;
+    metrics.certificate_expiry.set(certificate_end.unix_micros() / 1_000_000);
+    Ok(Site {
+        state_dir: settings.state_dir.clone(),
+        public: settings.public()?,
+        fingerprint: certificate.fingerprint(),
+        certificate_end,
+        relays: settings.relays()?,
+        stun: (settings.stun_listen != config::StunListen::Off).then(|| answers.ports()),
+        started_at: clock::wall() - clock.uptime(),
+        settings: settings.printed.clone(),
+        redactor: Redactor::new(settings.secrets()),
+    })
 }
 
 async fn bind_unix(path: &Path) -> anyhow::Result<UnixListener> {

@@ -6,8 +6,9 @@ use link::ServerAddress;
 use model::relay::RelayPlace;
 use model::{Fingerprint, Timestamp};
 
+use crate::redact::Redactor;
+
 /// The machine and the settings.
-#[derive(Debug, Clone)]
 pub struct Site {
     /// Where the database, the sealing key and the TLS key live.
     pub state_dir: PathBuf,
@@ -25,4 +26,6 @@ pub struct Site {
     pub started_at: Timestamp,
     /// All settings in force, secrets masked.
     pub settings: String,
+    /// What takes secrets out of texts that leave the server.
+    pub redactor: Redactor,
 }

@@ -9,6 +9,7 @@ use model::api::admin::{ChangedDevice, Device, DeviceChange};
 use model::{Code, DeviceId, Label, Refusal, TenantId};
 
 use super::auth::Caller;
+use super::paging::{PageQuery, read_page};
 use super::problem::{Refused, bad_form};
 use super::tenants::{Meant, MeantQuery, meant, read_query};
 use super::{App, dns, ssh};
@@ -53,13 +54,14 @@ pub async fn list(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
     query: MeantQuery,
+    page: PageQuery,
 ) -> Result<Json<Page<Device>>, Refused> {
-    let query = read_query(query)?;
+    let (query, page) = (read_query(query)?, read_page(page)?);
     let items = app.desk.read(move |control| {
         let directory = meant(control, &query, &caller)?;
-        directory.devices().map(|row| form(control, directory, row)).collect::<Result<_, Refusal>>()
+        page.of(directory.devices(), |row| row.id, |row| form(control, directory, row))
     });
-    Ok(Json(Page::whole(items.await??)))
+    Ok(Json(items.await??))
 }
 
 /// One device.

@@ -11,6 +11,7 @@ use model::{Code, Name, RecordData, Refusal};
 
 use super::App;
 use super::auth::Caller;
+use super::paging::{PageQuery, read_page};
 use super::problem::{Refused, bad_form};
 use super::tenants::{MeantQuery, Target, meant, read_query, target};
 
@@ -39,13 +40,15 @@ pub async fn list(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
     query: MeantQuery,
+    page: PageQuery,
 ) -> Result<Json<Page<Record>>, Refused> {
-    let query = read_query(query)?;
+    let (query, page) = (read_query(query)?, read_page(page)?);
     let items = app.desk.read(move |control| {
         let directory = meant(control, &query, &caller)?;
-        Ok::<_, Refusal>(directory.records().map(|entry| form(&entry)).collect())
+        let key = |record: &Record| format!("{} {} {}", record.name, record.kind, record.value);
+        page.of(directory.records().map(|entry| form(&entry)), key, Ok)
     });
-    Ok(Json(Page::whole(items.await??)))
+    Ok(Json(items.await??))
 }
 
 /// A new record.

@@ -57,7 +57,7 @@ async fn files(app: &App) -> Result<BTreeMap<String, String>, Refusal> {
         ("log.txt", RECENT_LOG.lines().join("\n")),
         ("audit.jsonl", audit.join("\n")),
     ];
-    let redacted = texts.into_iter().map(|(name, text)| (name.to_owned(), app.redactor.redact(&text)));
+    let redacted = texts.into_iter().map(|(name, text)| (name.to_owned(), app.site.redactor.redact(&text)));
     Ok(redacted.collect())
 }
 

@@ -13,6 +13,7 @@ use store::Role;
 
 use super::App;
 use super::auth::Caller;
+use super::paging::{PageQuery, read_page};
 use super::problem::{Refused, bad_form, bad_query};
 
 /// `?tenant=NAME`.
@@ -94,9 +95,13 @@ fn form(directory: &Directory) -> Tenant {
 pub async fn list(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
+    page: PageQuery,
 ) -> Result<Json<Page<Tenant>>, Refused> {
-    let items = app.desk.read(move |control| visible(control, &caller).map(form).collect()).await?;
-    Ok(Json(Page::whole(items)))
+    let page = read_page(page)?;
+    let items = app.desk.read(move |control| {
+        page.of(visible(control, &caller), |directory| directory.tenant().id, |directory| Ok(form(directory)))
+    });
+    Ok(Json(items.await??))
 }
 
 /// One tenant.

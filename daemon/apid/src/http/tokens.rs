@@ -13,6 +13,7 @@ use model::{Code, Label, Refusal, Timestamp, TokenId};
 
 use super::App;
 use super::auth::Caller;
+use super::paging::{PageQuery, read_page};
 use super::problem::{Refused, bad_form};
 use super::tenants::{MeantQuery, Target, meant, read_query, target};
 use crate::clock::wall;
@@ -47,13 +48,14 @@ pub async fn list(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
     query: MeantQuery,
+    page: PageQuery,
 ) -> Result<Json<Page<Token>>, Refused> {
-    let query = read_query(query)?;
+    let (query, page) = (read_query(query)?, read_page(page)?);
     let items = app.desk.read(move |control| {
         let directory = meant(control, &query, &caller)?;
-        Ok::<_, Refusal>(directory.tokens().map(|row| form_in(directory, row)).collect())
+        page.of(directory.tokens(), |row| row.id, |row| Ok(form_in(directory, row)))
     });
-    Ok(Json(Page::whole(items.await??)))
+    Ok(Json(items.await??))
 }
 
 /// One token.

@@ -141,6 +141,24 @@ async fn local_administrators_make_tenants_tokens_and_names() {
         assert_eq!(post(&socket, "/api/v1/dns/remove", None, record).await.0, 200);
     }
 
+    for last in 10..15 {
+        let record = json!({"name": "many", "type": "A", "value": format!("100.64.0.{last}")});
+        assert_eq!(post(&socket, "/api/v1/dns", None, record).await.0, 201);
+    }
+    let (mut path, mut values) = ("/api/v1/dns?limit=2".to_owned(), Vec::new());
+    for expect in [2, 2, 1] {
+        let (_, page) = get(&socket, &path, None).await;
+        let items = page["items"].as_array().expect("items");
+        assert_eq!((items.len(), page["next"].is_string()), (expect, expect == 2), "{page}");
+        values.extend(items.iter().map(|item| item["value"].as_str().expect("text").to_owned()));
+        path = format!("/api/v1/dns?limit=2&cursor={}", page["next"].as_str().unwrap_or_default());
+    }
+    assert_eq!(values, (10..15).map(|last| format!("100.64.0.{last}")).collect::<Vec<_>>());
+    for bad in ["limit=0", "limit=1001", "cursor=!", "cursor=bm9uZQ"] {
+        let path = format!("/api/v1/tokens?{bad}");
+        assert_eq!(get(&socket, &path, None).await.0, 400, "{bad}");
+    }
+
     let (status, lab) = post(&socket, "/api/v1/tenants", None, json!({"name": "lab"})).await;
     assert_eq!(status, 201, "{lab}");
     let (status, problem) = get(&socket, "/api/v1/devices", None).await;

@@ -159,7 +159,7 @@ fn old(mesh: &Mesh) -> Option<Finding> {
         "versions",
         &what,
         "what is new works between new ones only",
-        "upgrade them: see UPGRADE in RUNBOOK",
+        "upgrade them: see Upgrade in RUNBOOK.md",
     ))
 }
 
