@@ -8,7 +8,7 @@ use link::https::{self, Bounds, HttpsError, Method, Request, Server, header};
 use link::tls::HttpsTrust;
 use model::Label;
 use model::api::{Page, Problem};
-use model::token::ApiToken;
+use model::token::Bearer;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +25,7 @@ const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub struct Remembered {
     /// Whom.
     pub server: String,
-    /// The API token.
+    /// The secret of the session; of an API token where an older `warren` logged in.
     pub token: String,
     /// Whether the server is known by its key; by the public authorities otherwise, as behind a proxy.
     pub pinned: bool,
@@ -91,10 +91,10 @@ impl Admin {
 
     fn remote(server: &str, token: &str, pinned: bool, tenant: Option<Label>) -> Result<Self, Failure> {
         let address = address(server)?;
-        let token: ApiToken =
+        let token: Bearer =
             token.parse().map_err(|e| Failure::usage(format!("{e}"), "see `warren login`"))?;
         let authorities = HttpsTrust::Authorities { extra_ca_file: None };
-        let trust = if pinned { HttpsTrust::Pinned(token.server) } else { authorities };
+        let trust = if pinned { HttpsTrust::Pinned(token.server()) } else { authorities };
         let bearer = Some(token.expose().to_string());
         Ok(Self { server: Server::Https { address, trust }, bearer, tenant })
     }

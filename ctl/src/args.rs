@@ -1,11 +1,15 @@
 //! The command line as CLI.md promises it.
 
+mod people;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use ipnet::Ipv4Net;
 use model::{CaKind, DeviceId, Label, Revoked, TokenId};
+
+pub use self::people::{ApiToken, Audit, Mfa, User};
 
 /// Names, reaches and administers the devices of a Warren mesh.
 #[derive(Debug, Parser)]
@@ -175,10 +179,19 @@ pub enum Command {
         /// File with the password; asked for on a terminal otherwise.
         #[arg(long)]
         password_file: Option<PathBuf>,
+        /// Six digits of the second factor, or a recovery code; asked for on a terminal where one is needed.
+        #[arg(long)]
+        code: Option<String>,
         /// Fingerprint of the server's TLS key, for a certificate of its own making. The server prints it at start.
         #[arg(long)]
         fingerprint: Option<model::Fingerprint>,
     },
+    /// People who administer.
+    #[command(subcommand)]
+    User(User),
+    /// What scripts administer with.
+    #[command(subcommand)]
+    ApiToken(ApiToken),
     /// Isolated meshes on one server.
     #[command(subcommand)]
     Tenant(Tenant),
@@ -194,6 +207,9 @@ pub enum Command {
     /// Authorities that sign SSH certificates, and the rotation of their keys.
     #[command(subcommand)]
     Ca(Ca),
+    /// What was done and refused.
+    #[command(subcommand)]
+    Audit(Audit),
     /// The server itself.
     #[command(subcommand)]
     Server(Server),
@@ -457,7 +473,7 @@ pub enum Server {
 }
 
 /// Longest time that can be asked for: a year and a day, as for tokens.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text).map_err(|e| e.to_string())?;
     if duration > model::limits::TOKEN_TTL_MAX { Err("at most 366 days".into()) } else { Ok(duration) }
 }

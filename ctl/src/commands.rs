@@ -1,5 +1,7 @@
 //! From the command line to the command.
 
+mod api_token;
+mod audit;
 mod ca;
 mod device;
 mod dns;
@@ -12,6 +14,7 @@ mod server;
 mod ssh;
 mod tenant;
 mod token;
+mod user;
 
 use std::io::{IsTerminal as _, Write as _};
 
@@ -36,9 +39,13 @@ pub async fn run(args: &Args, output: &Output) -> Result<Exit, Failure> {
         Command::Nc { host, port, timeout, profile } => {
             nc::run(&args.agent_socket, &profile.profile, host, *port, *timeout).await
         }
-        Command::Login { url, user, password_file, fingerprint } => {
-            login::run(output, url, user.clone(), password_file.as_deref(), *fingerprint).await
+        Command::Login { url, user, password_file, code, fingerprint } => {
+            let (user, password_file, code) = (user.as_ref(), password_file.as_deref(), code.as_deref());
+            let asked = login::Asked { url, user, password_file, code, fingerprint: *fingerprint };
+            login::run(output, &asked).await
         }
+        Command::User(command) => user::run(args, command, output).await,
+        Command::ApiToken(command) => api_token::run(args, command, output).await,
         Command::Tenant(command) => tenant::run(&Admin::new(args)?, command, output).await,
         Command::Token(command) => token::run(&Admin::new(args)?, command, output).await,
         Command::Device(command) => device::run(&Admin::new(args)?, command, output).await,
@@ -52,6 +59,7 @@ pub async fn run(args: &Args, output: &Output) -> Result<Exit, Failure> {
             ssh::run(args, &asked, output).await
         }
         Command::Ca(command) => ca::run(&Admin::new(args)?, command, output).await,
+        Command::Audit(command) => audit::run(&Admin::new(args)?, command, output).await,
         Command::Server(command) => server::run(&Admin::new(args)?, command, output).await,
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Args::command(), "warren", &mut std::io::stdout());

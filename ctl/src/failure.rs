@@ -69,6 +69,11 @@ impl Failure {
         &self.problem.detail
     }
 
+    /// Whether the server refused for this reason.
+    pub fn is(&self, code: Code) -> bool {
+        self.problem.code == code.as_str()
+    }
+
     /// Prints the failure on standard error, as JSON if that was asked for.
     pub fn report(&self, output: &Output) -> ExitCode {
         output.failure(&self.problem);

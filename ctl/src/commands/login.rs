@@ -6,61 +6,75 @@ use std::path::Path;
 
 use link::ServerAddress;
 use link::tls::HttpsTrust;
-use model::api::admin::{CreatedApiToken, Login};
-use model::{Fingerprint, Label};
+use model::api::people::{LoggedIn, Login};
+use model::{Code, Fingerprint, Label};
 
 use crate::admin::{Admin, Remembered, memory};
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 
-pub(super) async fn run(
-    output: &Output,
-    url: &str,
-    user: Option<Label>,
-    password_file: Option<&Path>,
-    fingerprint: Option<Fingerprint>,
-) -> Result<Exit, Failure> {
+/// `warren login` as it was typed.
+pub(super) struct Asked<'a> {
+    pub(super) url: &'a str,
+    pub(super) user: Option<&'a Label>,
+    pub(super) password_file: Option<&'a Path>,
+    pub(super) code: Option<&'a str>,
+    pub(super) fingerprint: Option<Fingerprint>,
+}
+
+pub(super) async fn run(output: &Output, asked: &Asked<'_>) -> Result<Exit, Failure> {
+    let Asked { url, user, password_file, code, fingerprint } = *asked;
     let address: ServerAddress =
         url.parse().map_err(|e| Failure::usage(format!("{url:?}: {e}"), "say https://HOST:8443"))?;
     let user = match user {
-        Some(user) => user,
-        None => {
-            ask("user: ")?.parse().map_err(|e| Failure::usage(format!("user: {e}"), "give it with --user"))?
-        }
+        Some(user) => user.clone(),
+        None => ask("user: ", "--user")?
+            .parse()
+            .map_err(|e| Failure::usage(format!("user: {e}"), "give it with --user"))?,
     };
-    let password = password(password_file)?;
+    let password = password("password: ", password_file)?;
     let pinned = fingerprint.is_some();
     let trust = match fingerprint {
         Some(fingerprint) => HttpsTrust::Pinned(fingerprint),
         None => HttpsTrust::Authorities { extra_ca_file: None },
     };
     let admin = Admin::anonymous(address.clone(), trust);
-    let created: CreatedApiToken = admin.post("/api/v1/login", &Login { user, password }).await?;
-    remember(&Remembered { server: address.to_string(), token: created.secret, pinned })?;
-    output.say(format!("logged in to {address} as {} until {}", created.user, created.expires_at));
+    let mut form = Login { user, password, code: code.map(ToOwned::to_owned) };
+    let mut answer: Result<LoggedIn, Failure> = admin.post("/api/v1/login", &form).await;
+    if answer.as_ref().is_err_and(|failure| failure.is(Code::SecondFactorNeeded))
+        && std::io::stdin().is_terminal()
+    {
+        form.code = Some(ask("code of your authenticator, or a recovery code: ", "--code")?);
+        answer = admin.post("/api/v1/login", &form).await;
+    }
+    let begun = answer?;
+    remember(&Remembered { server: address.to_string(), token: begun.secret, pinned })?;
+    output.say(format!("logged in to {address} as {} until {}", begun.user, begun.expires_at));
     Ok(Exit::Done)
 }
 
-fn password(file: Option<&Path>) -> Result<String, Failure> {
+/// A password from a file, or from the terminal without showing it.
+pub(super) fn password(prompt: &str, file: Option<&Path>) -> Result<String, Failure> {
     match file {
         Some(path) => std::fs::read_to_string(path)
             .map(|text| text.trim_end_matches(['\r', '\n']).to_owned())
             .map_err(|e| Failure::usage(format!("{}: {e}", path.display()), "check --password-file")),
-        None => rpassword::prompt_password("password: ")
+        None => rpassword::prompt_password(prompt)
             .map_err(|e| Failure::usage(format!("no password: {e}"), "give it with --password-file")),
     }
 }
 
-fn ask(prompt: &str) -> Result<String, Failure> {
+/// A line from the terminal.
+pub(super) fn ask(prompt: &str, flag: &str) -> Result<String, Failure> {
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::usage("no user was named", "give it with --user"));
+        return Err(Failure::usage("nobody can be asked here", format!("give it with {flag}")));
     }
     // Without a prompt the question is merely harder to guess.
     let _ = write!(std::io::stderr(), "{prompt}");
     let mut line = String::new();
     std::io::stdin()
         .read_line(&mut line)
-        .map_err(|e| Failure::usage(e.to_string(), "give it with --user"))?;
+        .map_err(|e| Failure::usage(e.to_string(), format!("give it with {flag}")))?;
     Ok(line.trim().into())
 }
 

@@ -3,7 +3,7 @@
 use control::{Actor, AuditEntry};
 use data_encoding::BASE32_NOPAD;
 use model::id::UserId;
-use model::{Code, Digest, Label};
+use model::{Code, Digest, Label, TenantId};
 use store::{Role, User};
 
 use crate::clock::wall;
@@ -19,10 +19,10 @@ pub fn setup_digest(secret: &str) -> Digest {
 }
 
 /// A user as it is stored first.
-pub fn new_user(name: Label, role: Role, password_hash: String) -> User {
+pub fn new_user(name: Label, role: Role, tenant: Option<TenantId>, password_hash: String) -> User {
     let now = wall();
     let id = UserId::new(now, random());
-    User { id, name, role, password_hash: Some(password_hash), created_at: now, disabled_at: None }
+    User { id, name, role, tenant, password_hash: Some(password_hash), created_at: now, disabled_at: None }
 }
 
 /// An audit entry of something that people did, now.

@@ -13,6 +13,8 @@ use model::relay::RelayPlace;
 use model::{Endpoint, Fingerprint, Label, Name};
 use zeroize::Zeroizing;
 
+use crate::limiters::Capacities;
+
 /// The unprivileged API process: owns the database, enrols devices, takes heartbeats, serves people.
 #[derive(Debug, Parser)]
 #[command(name = "warren-apid", version, max_term_width = 100)]
@@ -105,16 +107,33 @@ pub struct Settings {
     /// Password of the first administrator, `admin`; a one-time setup URL is printed if absent.
     #[arg(long, env = "WARREN_ADMIN_PASSWORD", hide_env_values = true)]
     pub admin_password: Option<String>,
+    /// File of passwords that nobody may have, one a line, beside those that are easily guessed.
+    #[arg(long, env = "WARREN_PASSWORD_BLOCKLIST")]
+    pub password_blocklist: Option<PathBuf>,
     /// Network of proxies that end TLS in front of this server; may be repeated. Their X-Forwarded-For is believed, and
     /// agents behind them say --proxied.
     #[arg(long, env = "WARREN_TRUSTED_PROXY", value_delimiter = ',')]
     pub trusted_proxy: Vec<IpNet>,
+    #[command(flatten)]
+    pub capacities: Capacities,
     /// Run as root all the same. The process needs no privilege.
     #[arg(long)]
     pub allow_root: bool,
     /// Days that the audit log goes back.
     #[arg(long, env = "WARREN_AUDIT_RETENTION_DAYS", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36_500))]
     pub audit_retention_days: u32,
+    /// File to which the audit log is appended too, one JSON object a line.
+    #[arg(long, env = "WARREN_AUDIT_FILE")]
+    pub audit_file: Option<PathBuf>,
+    /// URL to which the audit log is posted too, such as https://log.example.org/warren.
+    #[arg(long, env = "WARREN_AUDIT_WEBHOOK", requires = "audit_webhook_secret_file")]
+    pub audit_webhook: Option<String>,
+    /// File with the secret that signs what is posted: HMAC-SHA256 of the body, in the header Warren-Signature.
+    #[arg(long, env = "WARREN_AUDIT_WEBHOOK_SECRET_FILE")]
+    pub audit_webhook_secret_file: Option<PathBuf>,
+    /// Authorities that the webhook's certificate may be of, beside the public ones [PEM].
+    #[arg(long, env = "WARREN_AUDIT_WEBHOOK_CA_FILE")]
+    pub audit_webhook_ca_file: Option<PathBuf>,
     /// After restoring the database from a backup, once: raise its epoch, so that every node takes it, and end.
     #[arg(long)]
     pub restored: bool,

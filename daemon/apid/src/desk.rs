@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use control::{Actor, Answer, Control, Edit, Input, LinkId, Origin, Output, RequestId};
 use link::Sender;
-use model::wire::{Channel, Frame};
+use model::wire::{Channel, Frame, Retry};
 use model::{Code, Refusal, TenantId};
 use store::Store;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -19,6 +19,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::audit::AuditWriter;
 use crate::clock::Clock;
 use crate::keys::Keys;
+use crate::limiters::{Asker, Limit, Limiters};
 use crate::metrics::Metrics;
 use crate::relay::Switchboard;
 use crate::report;
@@ -60,28 +61,38 @@ pub struct Desk {
     links: Arc<AtomicU64>,
     loaded: watch::Receiver<bool>,
     switchboard: Switchboard,
+    limiters: Limiters,
+}
+
+/// What the desk works with.
+pub struct Works {
+    /// Where directories are kept.
+    pub store: Store,
+    /// What seals and opens anchors.
+    pub keys: Keys,
+    /// Time.
+    pub clock: Clock,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Where links that may relay are told.
+    pub switchboard: Switchboard,
 }
 
 impl Desk {
     /// Starts the desk. It reads the store first; until then nodes are asked to come back.
     /// The second part ends when the desk does: after [`Self::stop`], or by a bug.
-    pub fn start(
-        control: Control,
-        store: Store,
-        keys: Keys,
-        clock: Clock,
-        metrics: Metrics,
-        switchboard: Switchboard,
-    ) -> (Self, JoinHandle<()>) {
+    pub fn start(control: Control, works: Works, limiters: Limiters) -> (Self, JoinHandle<()>) {
         let (inbox, messages) = mpsc::channel(INBOX_MAX);
         let (loaded, is_loaded) = watch::channel(false);
         let desk = Self {
             inbox: inbox.clone(),
             links: Arc::default(),
             loaded: is_loaded,
-            switchboard: switchboard.clone(),
+            switchboard: works.switchboard.clone(),
+            limiters,
         };
-        let audit = AuditWriter::start(store.clone(), metrics.audit_lost.clone());
+        let audit = AuditWriter::start(works.store.clone(), works.metrics.audit_lost.clone());
+        let Works { store, keys, clock, metrics, switchboard } = works;
         let run = Run { control, store, keys, clock, metrics, audit, inbox, loaded, switchboard };
         let running = tokio::spawn(run.until_stopped(messages));
         (desk, running)
@@ -121,6 +132,7 @@ impl Desk {
         let carrier = connection.carrier();
         let line = connection.datagrams().map(|datagrams| self.switchboard.open(link.0, datagrams));
         let (channel, (sender, mut receiver)) = (connection.channel(), connection.split());
+        let answer = sender.clone();
         let opened = Message::Opened { link, channel, from, sender };
         if self.inbox.send(opened).await.is_err() {
             return;
@@ -132,6 +144,16 @@ impl Desk {
         let why = loop {
             match receiver.recv().await {
                 Ok(frame) => {
+                    match self.pace(link, from, &frame) {
+                        Pace::Well => {}
+                        Pace::Dropped => continue,
+                        Pace::Later(after) => {
+                            // It may have gone; then it hears nothing.
+                            let _ = answer.try_send(&Retry { after_millis: millis(after) }.into());
+                            let _ = answer.close(None).await;
+                            break link::LinkError::Closed;
+                        }
+                    }
                     let received = Message::Input(Box::new(Input::Received { link, frame }));
                     if self.inbox.send(received).await.is_err() {
                         return;
@@ -150,6 +172,23 @@ impl Desk {
         self.inbox.send(Message::Input(Box::new(input))).await.is_ok()
     }
 
+    /// Whether a frame comes in its time.
+    fn pace(&self, link: LinkId, from: Origin, frame: &Frame) -> Pace {
+        let Origin::Network(address) = from else { return Pace::Well };
+        match frame {
+            Frame::Enrol(_) => match self.limiters.take(Limit::Registration, Asker::Address(address)) {
+                Ok(()) => Pace::Well,
+                Err(after) => Pace::Later(after),
+            },
+            // The next one tells the same again.
+            Frame::Heartbeat(_) => match self.limiters.take(Limit::Heartbeat, Asker::Link(link.0)) {
+                Ok(()) => Pace::Well,
+                Err(_) => Pace::Dropped,
+            },
+            _ => Pace::Well,
+        }
+    }
+
     /// Sends every node away in order, and ends the desk.
     pub async fn stop(&self) {
         let (done, stopped) = oneshot::channel();
@@ -158,6 +197,20 @@ impl Desk {
             let _ = stopped.await;
         }
     }
+}
+
+/// What becomes of a frame.
+enum Pace {
+    /// It is taken.
+    Well,
+    /// It is passed over.
+    Dropped,
+    /// Its node is asked to come back after this long.
+    Later(Duration),
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
 
 /// A link as the desk writes to it.

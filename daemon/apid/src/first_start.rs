@@ -10,6 +10,7 @@ use store::{Role, Store};
 
 use crate::config::Settings;
 use crate::desk::Desk;
+use crate::people::Policy;
 use crate::seal::Sealer;
 use crate::{accounts, certificate, clock, people};
 
@@ -47,9 +48,22 @@ pub fn sealer(settings: &Settings) -> anyhow::Result<Sealer> {
     }
 }
 
+/// Which passwords may be set.
+pub fn policy(settings: &Settings) -> anyhow::Result<Policy> {
+    let Some(path) = &settings.password_blocklist else { return Ok(Policy::default()) };
+    let list = std::fs::read_to_string(path);
+    Ok(Policy::from_list(
+        &list.with_context(|| format!("the list of passwords {} cannot be read", path.display()))?,
+    ))
+}
+
 /// The first administrator, by the password in the environment; else the secret of the one-time setup URL, as long as
 /// there is no user.
-pub async fn administrator(store: &Store, settings: &Settings) -> anyhow::Result<Option<String>> {
+pub async fn administrator(
+    store: &Store,
+    settings: &Settings,
+    policy: &Policy,
+) -> anyhow::Result<Option<String>> {
     if !store.users().await.context("the users cannot be read")?.is_empty() {
         return Ok(None);
     }
@@ -59,11 +73,11 @@ pub async fn administrator(store: &Store, settings: &Settings) -> anyhow::Result
         return Ok(offered.then_some(secret));
     };
     let name: Label = "admin".parse().expect("a label");
-    if let Err(refusal) = people::judge(&password, name.as_str()) {
+    if let Err(refusal) = policy.judge(&password, name.as_str()) {
         tracing::warn!(detail = refusal.detail, "WARREN_ADMIN_PASSWORD is weak");
     }
     let hash = people::hash(password).await?;
-    let user = accounts::new_user(name, Role::SuperAdmin, hash);
+    let user = accounts::new_user(name, Role::SuperAdmin, None, hash);
     store.create_user(&user, &accounts::entry(Actor::Server, "user.create", "admin", None)).await?;
     tracing::info!(user = "admin", "first administrator made from WARREN_ADMIN_PASSWORD");
     Ok(None)

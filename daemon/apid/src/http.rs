@@ -1,38 +1,53 @@
 //! The HTTP API: who may call what, and where each route lives. A handler turns a form into an edit or a look, never
 //! more.
 
+mod api_tokens;
+mod audit;
 mod auth;
+mod description;
 mod devices;
 mod dns;
 mod doctor;
 mod health;
+mod login;
+mod me;
 mod observe;
 mod paging;
-mod people;
 mod problem;
+mod routes;
 mod server;
 mod setup_page;
 mod ssh;
 mod support;
+mod table;
 mod tenants;
 mod tokens;
+mod users;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{any, get, post};
+use axum::http::header;
+use axum::middleware::from_fn_with_state;
+use axum::routing::any;
 use link::ServerAddress;
 use model::Fingerprint;
 use store::Store;
 
 use crate::clock::Clock;
 use crate::desk::Desk;
+use crate::keys::Keys;
+use crate::limiters::Limiters;
 use crate::metrics::Metrics;
+use crate::people::Policy;
 use crate::proxies::Proxies;
 use crate::signing::Signing;
 use crate::site::Site;
+use crate::throttle::Throttle;
+
+use routes::{Needs, get};
 
 pub use auth::Peer;
 pub use health::Readiness;
@@ -63,53 +78,37 @@ pub struct App {
     pub readiness: Readiness,
     /// The machine and the settings.
     pub site: Arc<Site>,
+    /// What seals second factors.
+    pub keys: Keys,
+    /// Which passwords may be set.
+    pub policy: Policy,
+    /// Who asks how often.
+    pub limiters: Limiters,
+    /// Whose logins failed.
+    pub throttle: Arc<Mutex<Throttle>>,
 }
 
-/// All routes of the public listener and of the unix socket. A route stands in one of three groups, and the group
-/// says who may call it: there is no other way to add one.
+impl App {
+    /// Whose logins failed, for a moment.
+    fn throttle(&self) -> MutexGuard<'_, Throttle> {
+        self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The router of the public listener and of the unix socket.
 pub fn router(app: App) -> Router {
-    let everybody = Router::new()
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
-        .route("/api/version", get(server::version))
-        .route("/api/v1/login", post(people::login))
-        .route("/api/v1/setup", post(people::set_up))
-        .route("/setup", get(setup_page::page).post(setup_page::submit))
+    let routes = table::routes();
+    let description = Bytes::from(description::describe(&routes).to_string());
+    let described = get("/api/v1/openapi.json", Needs::Nothing, "openapi", "This description", move || {
+        std::future::ready(([(header::CONTENT_TYPE, "application/json")], description.clone()))
+    });
+    let links = Router::new()
+        .route("/setup", axum::routing::get(setup_page::page).post(setup_page::submit))
         .route(link::websocket::PATH, any(observe::link));
-    let viewers = Router::new()
-        .route("/api/v1/status", get(server::status))
-        .route("/api/v1/doctor", get(doctor::show))
-        .route("/api/v1/support-bundle", get(support::bundle))
-        .route("/api/v1/tenants", get(tenants::list))
-        .route("/api/v1/tenants/{name}", get(tenants::show))
-        .route("/api/v1/tokens", get(tokens::list))
-        .route("/api/v1/tokens/{id}", get(tokens::show))
-        .route("/api/v1/devices", get(devices::list))
-        .route("/api/v1/devices/{device}", get(devices::show))
-        .route("/api/v1/dns", get(dns::list))
-        .route("/api/v1/ssh/authorities", get(ssh::list))
-        .route("/api/v1/ssh/authorities/{kind}/revoked", get(ssh::revoked))
-        .route("/api/v1/ssh/certificates", post(ssh::issue))
-        .route_layer(from_fn(auth::require_viewer));
-    let administrators = Router::new()
-        .route("/api/v1/tenants", post(tenants::create))
-        .route("/api/v1/tenants/{name}", axum::routing::delete(tenants::delete))
-        .route("/api/v1/tokens", post(tokens::create))
-        .route("/api/v1/tokens/{id}/revoke", post(tokens::revoke))
-        .route("/api/v1/devices/{device}", axum::routing::patch(devices::change))
-        .route("/api/v1/devices/{device}/approve", post(devices::approve))
-        .route("/api/v1/devices/{device}/revoke", post(devices::revoke))
-        .route("/api/v1/dns", post(dns::add))
-        .route("/api/v1/dns/remove", post(dns::remove))
-        .route("/api/v1/api-tokens", post(people::create_api_token))
-        .route("/api/v1/ssh/authorities/{kind}/rotate", post(ssh::rotate))
-        .route("/api/v1/ssh/authorities/{kind}/advance", post(ssh::advance))
-        .route("/api/v1/ssh/authorities/{kind}/rollback", post(ssh::roll_back))
-        .route("/api/v1/ssh/revocations", post(ssh::revoke))
-        .route_layer(from_fn(auth::require_administrator));
-    everybody
-        .merge(viewers)
-        .merge(administrators)
+    routes
+        .into_iter()
+        .chain([described])
+        .fold(links, |router, route| route.into_router(router, &app))
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::no_such_method)
         .layer(from_fn_with_state(app.clone(), auth::identify))
@@ -121,9 +120,13 @@ pub fn router(app: App) -> Router {
 /// The routes of the second listener, which is never public. They serve while the database is not ready yet, too.
 pub fn probes(readiness: Readiness, metrics: Metrics) -> Router {
     Router::new()
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
+        .route("/healthz", axum::routing::get(health::healthz))
+        .route("/readyz", axum::routing::get(health::readyz))
         .with_state(readiness.clone())
-        .merge(Router::new().route("/metrics", get(observe::metrics)).with_state((readiness, metrics)))
+        .merge(
+            Router::new()
+                .route("/metrics", axum::routing::get(observe::metrics))
+                .with_state((readiness, metrics)),
+        )
         .fallback(problem::no_such_route)
 }

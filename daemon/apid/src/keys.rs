@@ -1,15 +1,18 @@
-//! The tenants' keys: sealed in the store, open in memory. Knows no directory and signs nothing.
+//! The tenants' keys, people's second factors, the ends of the audit log: sealed in the store, open in memory. Knows no directory and signs nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ca::{CaSecret, KeyName};
 use control::{Commit, Loaded, NewKey};
+use model::id::UserId;
 use model::{AnchorSecret, TenantId};
-use store::Sealed;
+use store::{AuditEnds, AuditSeal, Sealed};
+use zeroize::Zeroizing;
 
 use crate::report;
 use crate::seal::{SealError, Sealer};
+use crate::second_factor::SECRET_BYTES;
 
 /// Seals and opens anchors and the keys of SSH authorities. Clones share the master key.
 #[derive(Clone)]
@@ -59,14 +62,47 @@ impl Keys {
         self.open(&of_authority(key), sealed).map(CaSecret::from_seed)
     }
 
+    /// Seals the shared secret of a person's second factor.
+    pub fn seal_factor(&self, user: UserId, secret: &[u8; SECRET_BYTES]) -> Result<Vec<u8>, SealError> {
+        self.sealer.seal(&of_factor(user), secret)
+    }
+
+    /// Opens it.
+    pub fn open_factor(
+        &self,
+        user: UserId,
+        sealed: &[u8],
+    ) -> Result<Zeroizing<[u8; SECRET_BYTES]>, SealError> {
+        let purpose = of_factor(user);
+        let plain = self.sealer.unseal(&purpose, sealed)?;
+        plain.as_slice().try_into().map(Zeroizing::new).map_err(|_| SealError::Wrong(purpose))
+    }
+
     fn open(&self, purpose: &str, sealed: &[u8]) -> Result<[u8; 32], SealError> {
         let plain = self.sealer.unseal(purpose, sealed)?;
         plain.as_slice().try_into().map_err(|_| SealError::Wrong(purpose.into()))
     }
 }
 
+/// What the ends of the audit log are sealed for.
+const OF_AUDIT: &str = "audit ends";
+
+impl AuditSeal for Keys {
+    fn seal(&self, ends: &AuditEnds) -> Result<Vec<u8>, String> {
+        self.sealer.seal(OF_AUDIT, &ends.to_bytes()).map_err(|error| report::chain(&error))
+    }
+
+    fn fits(&self, ends: &AuditEnds, sealed: &[u8]) -> bool {
+        self.sealer.unseal(OF_AUDIT, sealed).is_ok_and(|plain| *plain == ends.to_bytes())
+    }
+}
+
 fn of_anchor(tenant: TenantId) -> String {
     format!("anchor {tenant}")
+}
+
+fn of_factor(user: UserId) -> String {
+    format!("second factor {user}")
 }
 
 fn of_authority(key: KeyName) -> String {

@@ -1,9 +1,11 @@
 //! The doors: HTTPS with WebSocket links, QUIC links, the unix socket, the probes. Bounds who may stand in each; decides
 //! nothing about what they want.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::{Extension, Router};
@@ -21,6 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::desk::Desk;
 use crate::http::Peer;
 use crate::local::LocalUsers;
+use crate::throttle::place;
 
 /// HTTPS connections at once, links over WebSocket among them. More wait in the kernel's queue.
 const HTTPS_CONNECTIONS_MAX: usize = 16_384;
@@ -30,6 +33,12 @@ const UNIX_CONNECTIONS_MAX: usize = 256;
 const PROBE_CONNECTIONS_MAX: usize = 64;
 /// A client that has not sent its request's head by then is cut.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
+/// A request's head; a session, a few proxies' headers and a long path are below 8 kB.
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// A client that reads nothing of what it is sent for so long is cut (TCP_USER_TIMEOUT in tcp(7)).
+const UNREAD_TIME_MAX: Duration = Duration::from_secs(30);
+/// HTTPS connections of one address at once: an office's, or a proxy's, and never all that there are.
+const HTTPS_CONNECTIONS_EACH: usize = HTTPS_CONNECTIONS_MAX / 2;
 /// After accept(2) failed for want of descriptors or memory; others free some meanwhile.
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -41,16 +50,53 @@ pub async fn https(
 ) -> Result<(), link::tls::TlsError> {
     let acceptor = TlsAcceptor::from(certificate.server_config(ALPN_HTTP)?);
     let room = Arc::new(Semaphore::new(HTTPS_CONNECTIONS_MAX));
+    let places = Places::default();
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else { return Ok(()) };
         let Some((stream, address)) = accepted(listener.accept().await).await else { continue };
+        let Some(place) = places.enter(address.ip()) else {
+            tracing::debug!(%address, "too many connections of one address");
+            continue;
+        };
         let (acceptor, router) = (acceptor.clone(), router.clone());
         tokio::spawn(async move {
             if let Err(error) = one_https(stream, address, &acceptor, router).await {
                 tracing::debug!(%address, %error, "HTTPS connection ended");
             }
-            drop(permit);
+            drop((permit, place));
         });
+    }
+}
+
+/// How many connections each address has.
+#[derive(Clone, Default)]
+struct Places(Arc<Mutex<BTreeMap<IpAddr, usize>>>);
+
+/// One connection of an address, for as long as it lives.
+struct Place(Places, IpAddr);
+
+impl Places {
+    fn enter(&self, address: IpAddr) -> Option<Place> {
+        let address = place(address);
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(address).or_default();
+        if *count >= HTTPS_CONNECTIONS_EACH {
+            return None;
+        }
+        *count += 1;
+        Some(Place(self.clone(), address))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut entry) = counts.entry(self.1) {
+            *entry.get_mut() -= 1;
+            if *entry.get() == 0 {
+                entry.remove();
+            }
+        }
     }
 }
 
@@ -61,6 +107,7 @@ async fn one_https(
     router: Router,
 ) -> io::Result<()> {
     link::websocket::prepare(&stream)?;
+    socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD_TIME_MAX))?;
     let stream = tokio::time::timeout(HANDSHAKE_TIME_MAX, acceptor.accept(stream)).await??;
     let channel = link::tls::channel(stream.get_ref().1).map_err(io::Error::other)?;
     one_http(stream, router.layer(Extension(Peer::Network { address, channel }))).await
@@ -135,6 +182,7 @@ async fn one_http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
         .with_upgrades()
         .await
@@ -149,5 +197,22 @@ async fn accepted<T>(result: io::Result<T>) -> Option<T> {
             tokio::time::sleep(ACCEPT_RETRY_INTERVAL).await;
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_never_has_every_place() {
+        let (places, one) = (Places::default(), "192.0.2.1".parse().expect("an address"));
+        let mut held: Vec<_> = (0..HTTPS_CONNECTIONS_EACH).filter_map(|_| places.enter(one)).collect();
+        assert_eq!((held.len(), places.enter(one).is_none()), (HTTPS_CONNECTIONS_EACH, true));
+        assert!(places.enter("192.0.2.2".parse().expect("an address")).is_some());
+        held.pop();
+        assert!(places.enter(one).is_some(), "one ended");
+        held.clear();
+        assert!(places.0.lock().expect("nobody panicked").is_empty(), "nothing is kept of who is gone");
     }
 }

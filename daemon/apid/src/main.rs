@@ -13,6 +13,7 @@ mod first_start;
 mod http;
 mod keys;
 mod lease;
+mod limiters;
 mod listen;
 mod local;
 mod metrics;
@@ -25,17 +26,22 @@ mod relay_alone;
 mod report;
 mod room;
 mod seal;
+mod second_factor;
 mod signing;
+mod sinks;
 mod site;
 mod stun;
 mod sweeper;
+mod throttle;
 
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use axum::Router;
 use control::{Control, ControlConfig};
+use link::tls::Certificate;
 use model::Endpoint;
 use model::wire::Remark;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -46,9 +52,10 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::clock::Clock;
 use crate::config::{Role, Settings, Task};
-use crate::desk::Desk;
+use crate::desk::{Desk, Works};
 use crate::http::{App, Readiness};
 use crate::keys::Keys;
+use crate::limiters::Limiters;
 use crate::metrics::Metrics;
 use crate::redact::Redactor;
 use crate::relay::Switchboard;
@@ -128,14 +135,19 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let certificate = first_start::certificate(&settings, &public).await?;
     let sealer = first_start::sealer(&settings)?;
     let store = first_start::store(&settings).await?;
-    let setup = first_start::administrator(&store, &settings).await?;
+    let policy = first_start::policy(&settings)?;
+    let sinks = sinks::of(&settings)?;
+    let setup = first_start::administrator(&store, &settings, &policy).await?;
 
     let answers = stun::Doors::open(settings.stun_listen);
     let control = Control::new(control_config(&settings, &public, &store, &answers)?, seed()?);
     let switchboard = Switchboard::new(metrics.relay());
     let keys = Keys::new(sealer);
     let signing = Signing::start(&settings.state_dir, store.clone(), keys.clone(), clock, metrics.clone())?;
-    let (desk, running) = Desk::start(control, store.clone(), keys, clock, metrics.clone(), switchboard);
+    let limiters = Limiters::new(&settings.capacities, &metrics);
+    let works =
+        Works { store: store.clone(), keys: keys.clone(), clock, metrics: metrics.clone(), switchboard };
+    let (desk, running) = Desk::start(control, works, limiters.clone());
     first_start::tenant(&desk, &settings).await?;
     let lease = lease::of(&settings, &store, &desk, clock, &metrics).await?;
     readiness.set(store.clone(), desk.clone(), signing.clone());
@@ -152,8 +164,42 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         signing,
         readiness,
         site: Arc::clone(&site),
+        keys: keys.clone(),
+        policy,
+        limiters,
+        throttle: Arc::default(),
     };
-    let router = http::router(app);
+    let mut doors = open_doors(&settings, certificate, http::router(app), &desk).await?;
+    for door in answers.doors(&metrics) {
+        doors.spawn(door.answer());
+    }
+    let days = settings.audit_retention_days;
+    let mut keeping = sinks::start(sinks, &store, &desk);
+    keeping.spawn(sweeper::prune_daily(store.clone(), keys.clone(), lease, days));
+    keeping.spawn(audit::chain(store.clone(), keys.clone()));
+
+    tracing::info!(url = %public, listen = %settings.listen, socket = %settings.socket.display(), fingerprint = %site.fingerprint, "serving");
+    if let Some(secret) = setup {
+        tracing::info!(url = %format!("{public}/setup?secret={secret}"), "no administrator yet: open the URL, it works once");
+    }
+    service::ready("serving");
+    until_told(&mut wishes, running, &mut doors).await?;
+    service::stopping();
+    doors.abort_all();
+    desk.stop().await;
+    keeping.shutdown().await;
+    store.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Where people, devices and the hub come in.
+async fn open_doors(
+    settings: &Settings,
+    certificate: Certificate,
+    router: Router,
+    desk: &Desk,
+) -> anyhow::Result<JoinSet<()>> {
     let https = bind(settings.listen).await?;
     let quic = link::quic::Listener::bind(settings.listen, &certificate, link::quic::Limits::default())?;
     let users = local::LocalUsers::new(&settings.hub_user, &settings.admin_group);
@@ -166,29 +212,12 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
             tracing::error!(%error, "HTTPS cannot be served");
         }
     });
-    for door in answers.doors(&metrics) {
-        doors.spawn(door.answer());
-    }
-    let pruning = tokio::spawn(sweeper::prune_daily(store.clone(), lease, settings.audit_retention_days));
-
-    tracing::info!(url = %public, listen = %settings.listen, socket = %settings.socket.display(), fingerprint = %site.fingerprint, "serving");
-    if let Some(secret) = setup {
-        tracing::info!(url = %format!("{public}/setup?secret={secret}"), "no administrator yet: open the URL, it works once");
-    }
-    service::ready("serving");
-    until_told(&mut wishes, running, &mut doors).await?;
-    service::stopping();
-    doors.abort_all();
-    desk.stop().await;
-    pruning.abort();
-    store.close().await;
-    tracing::info!("stopped");
-    Ok(())
+    Ok(doors)
 }
 
 fn site(
     settings: &Settings,
-    certificate: &link::tls::Certificate,
+    certificate: &Certificate,
     clock: Clock,
     answers: &stun::Doors,
     metrics: &Metrics,

@@ -37,6 +37,7 @@ pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     durations: Durations<RouteLabels>,
     login_failures: Family<ReasonLabels, Counter>,
+    rate_limit_rejections: Family<LimiterLabels, Counter>,
     edits: Family<EditLabels, Counter>,
     edit_durations: Durations<ActionLabels>,
     certificates: Family<CertificateLabels, Counter>,
@@ -98,6 +99,7 @@ labels! {
     RequestLabels { route: String, method: String, status: u16 }
     RouteLabels { route: String }
     ReasonLabels { reason: &'static str }
+    LimiterLabels { limiter: &'static str }
     EditLabels { action: &'static str, outcome: &'static str }
     ActionLabels { action: &'static str }
     OutcomeLabels { outcome: &'static str }
@@ -159,6 +161,11 @@ impl Metrics {
             durations: with(r, "http_request_duration_seconds", "Time to answer", durations()),
             requests_in_flight: add(r, "http_requests_in_flight", "HTTP requests being answered"),
             login_failures: add(r, "login_failures", "Logins that were refused"),
+            rate_limit_rejections: add(
+                r,
+                "rate_limit_rejections",
+                "Requests that came too often, by limiter",
+            ),
             edits: add(r, "edits", "Edits by outcome: done, or the code of the refusal"),
             edit_durations: with(r, "edit_duration_seconds", "Time until an edit is answered", durations()),
             certificates: add(r, "ssh_certificates", "Wishes for SSH certificates, by outcome"),
@@ -207,7 +214,7 @@ impl Metrics {
     /// A series that appears with its first failure hides that failure from `rate()`: those whose labels are known are
     /// there from the start.
     fn begin_at_zero(&self) {
-        for reason in ["password", "token"] {
+        for reason in ["password", "second-factor", "throttled", "token"] {
             drop(self.login_failures.get_or_create(&ReasonLabels { reason }));
         }
         for node in ["device", "hub"] {
@@ -233,6 +240,11 @@ impl Metrics {
     /// A login was refused.
     pub fn login_failure(&self, reason: &'static str) {
         self.login_failures.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// Where requests are counted that came too often for one limiter.
+    pub fn rate_limit_rejections(&self, limiter: &'static str) -> Counter {
+        self.rate_limit_rejections.get_or_create_owned(&LimiterLabels { limiter })
     }
 
     /// An edit was done, or refused with a code.

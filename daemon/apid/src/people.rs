@@ -1,10 +1,14 @@
 //! Passwords: how they are hashed, checked and judged. Knows no database.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
 use model::{Code, Refusal};
 use tokio::sync::Semaphore;
+use zxcvbn::Score;
 
 /// Characters that a password has at least, set by anybody but the environment.
 pub const PASSWORD_CHARS_MIN: usize = 12;
@@ -13,17 +17,8 @@ pub const PASSWORD_BYTES_MAX: usize = 1024;
 /// Hashes at once: each takes 64 MiB.
 const HASHES_AT_ONCE: usize = 2;
 
-/// Passwords that everybody tries first, beside those that are too short.
-const KNOWN: [&str; 8] = [
-    "password1234",
-    "passwordpassword",
-    "123456789012",
-    "1234567890123",
-    "qwertyuiopas",
-    "administrator",
-    "changemechangeme",
-    "correcthorsebatterystaple",
-];
+/// How hard a password must be to guess, from 0 to 4: 3 is beyond 10^8 guesses (zxcvbn).
+const SCORE_MIN: Score = Score::Three;
 
 /// Hashes that wait for one of those: the last waits for some seconds. More are refused.
 const HASHES_WAITING_MAX: usize = 32;
@@ -31,24 +26,40 @@ const HASHES_WAITING_MAX: usize = 32;
 static SEATS: Semaphore = Semaphore::const_new(HASHES_AT_ONCE + HASHES_WAITING_MAX);
 static GATE: Semaphore = Semaphore::const_new(HASHES_AT_ONCE);
 
-/// Whether a password may be set. The one in the environment may be weak; the caller warns then.
-pub fn judge(password: &str, user: &str) -> Result<(), Refusal> {
-    let lower = password.to_lowercase();
-    let weak = |why: &str| Err(Refusal::new(Code::PasswordInvalid, why));
-    if password.len() > PASSWORD_BYTES_MAX {
-        return weak("the password is longer than a kilobyte");
+/// Which passwords may be set. Clones share the list.
+#[derive(Clone, Default)]
+pub struct Policy {
+    blocked: Arc<BTreeSet<String>>,
+}
+
+impl Policy {
+    /// With a list of passwords that nobody may have, one a line, in whatever case.
+    pub fn from_list(list: &str) -> Self {
+        let lines = list.lines().map(|line| line.trim().to_lowercase()).filter(|line| !line.is_empty());
+        Self { blocked: Arc::new(lines.collect()) }
     }
-    if password.chars().count() < PASSWORD_CHARS_MIN {
-        return weak("the password is shorter than twelve characters");
+
+    /// Whether a password may be set. The one in the environment may be weak; the caller warns then.
+    pub fn judge(&self, password: &str, user: &str) -> Result<(), Refusal> {
+        let weak = |why: &str| Err(Refusal::new(Code::PasswordInvalid, why));
+        if password.len() > PASSWORD_BYTES_MAX {
+            return weak("the password is longer than a kilobyte");
+        }
+        if password.chars().count() < PASSWORD_CHARS_MIN {
+            return weak("the password is shorter than twelve characters");
+        }
+        if self.blocked.contains(&password.to_lowercase()) {
+            return weak("the password is on the server's list of those that nobody may have");
+        }
+        let judged = zxcvbn::zxcvbn(password, &[user, "warren", "wireguard"]);
+        if judged.score() >= SCORE_MIN {
+            return Ok(());
+        }
+        let why =
+            judged.feedback().and_then(|feedback| feedback.warning()).map(|warning| warning.to_string());
+        let why = why.unwrap_or_else(|| "a few words that do not belong together are better".into());
+        weak(&format!("the password is easily guessed: {}", why.trim_end_matches('.')))
     }
-    if KNOWN.contains(&lower.as_str()) || lower.contains(user) && user.len() > 3 {
-        return weak("the password is one that everybody tries first");
-    }
-    let first = lower.chars().next();
-    if lower.chars().all(|c| Some(c) == first) {
-        return weak("the password is one character again and again");
-    }
-    Ok(())
 }
 
 /// Hashes a password: Argon2id, 64 MiB, 3 passes, as a PHC string.
@@ -108,13 +119,20 @@ mod tests {
 
     #[test]
     fn weak_passwords_are_named() {
-        let check = |password: &str, ok: bool| assert_eq!(judge(password, "admin").is_ok(), ok, "{password}");
+        let policy = Policy::from_list("Company Name 2026\n\n");
+        let check = |password: &str, ok: bool| {
+            assert_eq!(policy.judge(password, "admin").is_ok(), ok, "{password}");
+        };
         check("short", false);
         check("aaaaaaaaaaaaaaaa", false);
         check("Administrator", false);
-        check("my-admin-password-1", false);
+        check("passwordpassword", false);
+        check("adminadminadmin1", false);
+        check("company name 2026", false);
         check("violet tram 9 opens", true);
         check(&"x1".repeat(600), false);
+        let refusal = policy.judge("passwordpassword", "admin").expect_err("known");
+        assert!(refusal.detail.contains("guessed: ") && !refusal.detail.ends_with('.'), "{refusal}");
     }
 
     #[tokio::test]

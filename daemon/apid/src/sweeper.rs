@@ -5,24 +5,26 @@ use std::time::Duration;
 use store::Store;
 
 use crate::clock::wall;
+use crate::keys::Keys;
 use crate::lease::Lease;
+use crate::report;
 
 /// How often old entries are looked for.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
 /// Forgets entries that are older than so many days, once a day, for as long as it is polled.
 /// While another replica holds the lease, that one does.
-pub async fn prune_daily(store: Store, mut lease: Lease, days: u32) {
+pub async fn prune_daily(store: Store, keys: Keys, mut lease: Lease, days: u32) {
     let kept = Duration::from_secs(u64::from(days) * 24 * 3600);
     let mut ticks = tokio::time::interval(PRUNE_INTERVAL);
     loop {
         ticks.tick().await;
         lease.held().await;
-        match store.prune_audit(wall() - kept).await {
+        match store.prune_audit(wall() - kept, &keys).await {
             Ok(0) => {}
             Ok(pruned) => tracing::info!(pruned, days, "old audit entries are forgotten"),
             Err(error) => {
-                tracing::warn!(error = error.chain(), "old audit entries stay; tried again tomorrow");
+                tracing::warn!(error = %report::chain(&error), "old audit entries stay; tried again tomorrow");
             }
         }
         if let Err(error) = store.prune_sessions(wall()).await {

@@ -1,13 +1,14 @@
-//! The audit log: written with the change that it tells of, read newest first. Never changed, only pruned by age.
+//! The audit log: written with the change that it tells of, read newest first. Never changed; numbered, chained and pruned
+//! in [`crate::audit_chain`].
 
 use std::fmt;
 use std::str::FromStr;
 
 use control::AuditEntry;
-use model::{Code, TenantId, Timestamp};
+use model::{Code, Digest, TenantId, Timestamp};
 
 use crate::error::{Corrupt, DatabaseError, ReadError};
-use crate::fields::Fields;
+use crate::fields::{Fields, digest_of};
 use crate::sql::{Row, Transaction, values};
 use crate::store::Store;
 
@@ -61,11 +62,22 @@ impl FromStr for AuditCursor {
     }
 }
 
+/// An entry as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditRow {
+    /// Its key.
+    pub id: model::id::AuditId,
+    /// Its place in the chain and the chain's digest there, once it has one.
+    pub link: Option<(u64, Digest)>,
+    /// What it tells.
+    pub entry: AuditEntry,
+}
+
 /// Some entries, newest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditPage {
     /// At most as many as were asked for.
-    pub entries: Vec<AuditEntry>,
+    pub rows: Vec<AuditRow>,
     /// Where the next page begins, if there are older ones.
     pub next: Option<AuditCursor>,
 }
@@ -99,16 +111,7 @@ impl Store {
         let more = rows.len() > limit as usize;
         rows.truncate(limit as usize);
         let last = rows.last().filter(|_| more).map(cursor).transpose()?;
-        Ok(AuditPage { entries: rows.iter().map(entry).collect::<Result<_, _>>()?, next: last })
-    }
-
-    /// Forgets the entries older than that and returns how many they were.
-    pub async fn prune_audit(&self, older_than: Timestamp) -> Result<u64, DatabaseError> {
-        let mut transaction = self.database.write().await?;
-        let pruned =
-            transaction.execute("DELETE FROM audit WHERE at < $1", values![older_than.unix_micros()]).await?;
-        transaction.commit().await?;
-        Ok(pruned)
+        Ok(AuditPage { rows: rows.iter().map(row).collect::<Result<_, _>>()?, next: last })
     }
 }
 
@@ -142,6 +145,15 @@ fn printable(text: &str) -> String {
 fn cursor(row: &Row) -> Result<AuditCursor, Corrupt> {
     let fields = Fields::of_row("audit", "id", row);
     Ok(AuditCursor { at: fields.time("at")?, id: AuditId(fields.parsed("id")?) })
+}
+
+pub(crate) fn row(row: &Row) -> Result<AuditRow, Corrupt> {
+    let fields = Fields::of_row("audit", "id", row);
+    let link = match fields.number_or_null::<u64>("sequence")? {
+        None => None,
+        Some(sequence) => Some((sequence, digest_of(&fields, "hash")?)),
+    };
+    Ok(AuditRow { id: fields.parsed("id")?, link, entry: entry(row)? })
 }
 
 fn entry(row: &Row) -> Result<AuditEntry, Corrupt> {

@@ -75,6 +75,9 @@ impl Database {
                 let options = PgConnectOptions::from_str(url).map_err(|e| OpenError::Options(e.into()))?;
                 let options =
                     options.application_name("warren").options(POSTGRES_LIMITS).disable_statement_logging();
+                // A statement that a connection remembers fails after another replica added a column, and behind a
+                // pool of connections such as pgbouncer it may be on another one.
+                let options = options.statement_cache_capacity(0);
                 let pool = |connections| {
                     PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIME_MAX)
                 };
@@ -106,6 +109,20 @@ impl Database {
             readers: pool(SQLITE_READERS_MAX).connect_lazy_with(options.clone().pragma("query_only", "ON")),
             writer: pool(1).connect_lazy_with(options),
         })
+    }
+
+    /// Connections that know the schema as it is now. SQLite's keep the one of before for their next statement, whose columns
+    /// the driver then counts wrongly.
+    pub(crate) async fn after_migration(self) -> Result<Self, OpenError> {
+        match &self {
+            Self::Sqlite { path, .. } => {
+                let fresh = Self::sqlite(path)?;
+                self.close().await;
+                fresh.read().await?;
+                Ok(fresh)
+            }
+            Self::Postgres { .. } => Ok(self),
+        }
     }
 
     pub(crate) const fn engine(&self) -> Engine {

@@ -5,7 +5,7 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use model::Timestamp;
+use model::{Digest, Timestamp};
 use serde_json::Value as Json;
 
 use crate::error::Corrupt;
@@ -133,4 +133,13 @@ impl<'a> Fields<'a> {
     pub(crate) fn time_or_null(&self, column: &'static str) -> Result<Option<Timestamp>, Corrupt> {
         Ok(self.int_or_null(column)?.map(Timestamp::from_unix_micros))
     }
+}
+
+/// A column of 32 bytes.
+pub(crate) fn digest_of(fields: &Fields<'_>, column: &'static str) -> Result<Digest, Corrupt> {
+    let bytes = fields.bytes(column)?;
+    let length = bytes.len();
+    let bytes =
+        bytes.try_into().map_err(|_| fields.corrupt(column, format!("has {length} bytes, not 32")))?;
+    Ok(Digest::from_bytes(bytes))
 }

@@ -2,15 +2,19 @@
 //!
 //! ```text
 //! reach ─▶ Opened ─ migrate ─▶ Store ─┬ load, refresh, standings, commit      directory.rs
-//!                                     ├ append_audit, audit_list, prune_audit audit.rs
+//!                                     ├ append_audit, audit_list              audit.rs
+//!                                     ├ chain_audit, prune_audit, verify_audit audit_chain.rs
 //!                                     ├ reserve_serials, record_certificate   certificates.rs
 //!                                     ├ save_presence, presence               presence.rs
 //!                                     ├ hold_lease, begin_term                lease.rs
 //!                                     ├ tell_others, news                     news.rs
-//!                                     └ users, sessions, API tokens, setup    people.rs
+//!                                     ├ users, setup, settings                people.rs
+//!                                     └ sessions, api_tokens, second_factor   each its own file
 //! ```
 
+mod api_tokens;
 mod audit;
+mod audit_chain;
 mod authorities;
 mod certificates;
 mod database;
@@ -27,18 +31,25 @@ mod presence;
 mod rehearsal;
 mod restore;
 mod rows;
+mod second_factor;
+mod sessions;
 mod sql;
 mod ssh_rows;
 mod store;
 
-pub use audit::{AUDIT_PAGE_MAX, AuditCursor, AuditPage, BadCursor};
+pub use api_tokens::ApiToken;
+pub use audit::{AUDIT_PAGE_MAX, AuditCursor, AuditPage, AuditRow, BadCursor};
+pub use audit_chain::{AuditEnds, AuditSeal, AuditVerdict, ChainError};
 pub use authorities::Sealed;
 pub use certificates::{CERTIFICATES_MAX, CertificateRow, CertificatesOf, RecordError};
 pub use database::{CONNECTIONS_DEFAULT, PoolFigures};
 pub use directory::GENERATIONS_KEPT;
 pub use error::{Corrupt, DatabaseError, Kind, OpenError, ReadError, RehearsalError};
 pub use lease::{Claim, Holding};
+pub use model::Role;
 pub use news::News;
-pub use people::{ApiToken, BadRole, PeopleError, Role, Session, User};
+pub use people::{PeopleError, User};
+pub use second_factor::SecondFactor;
+pub use sessions::Session;
 pub use sql::Engine;
 pub use store::{Opened, Store};

@@ -27,6 +27,9 @@ pub(crate) struct Migration {
     pub(crate) text: &'static str,
 }
 
+/// From here on a program asks for second factors and keeps people to their tenant.
+const SECOND_FACTORS: u32 = 6;
+
 /// All steps in order, numbered from 1.
 pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration {
@@ -51,7 +54,28 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         text: include_str!("migrations/0004_abilities.sql"),
     },
     Migration { version: 5, name: "lease", needs: 4, text: include_str!("migrations/0005_lease.sql") },
+    // Needs itself as soon as there is a second factor, or a person of one tenant: see [`ask_for_second_factors`].
+    Migration {
+        version: SECOND_FACTORS,
+        name: "second-factors",
+        needs: 4,
+        text: include_str!("migrations/0006_second_factors.sql"),
+    },
+    Migration {
+        version: 7,
+        name: "audit-chain",
+        needs: 4,
+        text: include_str!("migrations/0007_audit_chain.sql"),
+    },
 ];
+
+/// There is a second factor, or a person of one tenant: a program that does not know of them would let people in without,
+/// or everywhere, and may not start any more. Until then it may run on during a rolling restart.
+pub(crate) async fn ask_for_second_factors(transaction: &mut Transaction) -> Result<(), DatabaseError> {
+    let sql = "UPDATE migrations SET needs = $1 WHERE version = $1";
+    transaction.execute(sql, values![SECOND_FACTORS]).await?;
+    Ok(())
+}
 
 /// Which steps the database lacks.
 pub(crate) async fn pending(

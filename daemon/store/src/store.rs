@@ -22,7 +22,7 @@ impl Opened {
     /// Makes them, or waits until another replica has.
     pub async fn migrate(self) -> Result<Store, OpenError> {
         migrate::run(&self.database, MIGRATIONS).await?;
-        Ok(Store { database: self.database })
+        Ok(Store { database: self.database.after_migration().await? })
     }
 }
 

@@ -4,11 +4,14 @@
 //! renamed; a reader ignores what it does not know.
 
 pub mod admin;
+pub mod audit;
 pub mod local;
+pub mod people;
 pub mod problem;
 pub mod ssh;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 pub use problem::Problem;
 
@@ -16,7 +19,7 @@ pub use problem::Problem;
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// A page of a list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Page<T> {
     /// [`SCHEMA_VERSION`].
     pub schema_version: u32,

@@ -407,6 +407,7 @@ cbor_as_bytes!(PublicKey, 32);
 cbor_as_bytes!(Fingerprint, 32);
 cbor_as_bytes!(Signature, 64);
 cbor_as_bytes!(Proof, 32);
+serde_as_text!(Digest);
 serde_as_text!(PublicKey);
 serde_as_text!(Fingerprint);
 

@@ -15,6 +15,7 @@ pub mod name;
 pub mod patch;
 pub mod refusal;
 pub mod relay;
+pub mod role;
 pub mod signed;
 pub mod snapshot;
 pub mod ssh;
@@ -37,6 +38,7 @@ pub use key::{
 pub use name::{Label, Name};
 pub use patch::Patch;
 pub use refusal::{Code, Refusal};
+pub use role::Role;
 pub use signed::{Signed, Statement, Trusted};
 pub use snapshot::{Own, Peer, Snapshot, Stamp, Standing};
 pub use ssh::{CaKey, CaKind, CertificateId, Login, Revoked, SshIdentity, SshSerial};

@@ -93,6 +93,14 @@ codes! {
     66 RotationBlocked "rotation-blocked" "see `warren ca status` for who is missing; `--except DEVICE` leaves one out";
     67 DeviceUnproven "device-unproven" "ask on a device of the mesh: `warren ssh login` there";
     68 PersonUnknown "person-unknown" "log in as a user of the server: `warren login URL`";
+    80 SecondFactorNeeded "second-factor-needed" "give the six digits of your authenticator, or a recovery code";
+    81 SecondFactorWrong "second-factor-wrong" "wait for the next code and check the clock, or use a recovery code";
+    82 SecondFactorOn "second-factor-on" "`warren user mfa off` first";
+    83 SecondFactorOff "second-factor-off" "`warren user mfa on`";
+    84 UserNotFound "user-not-found" "see `warren user list`";
+    85 ApiTokenNotFound "api-token-not-found" "see `warren api-token list`";
+    86 LastAdministrator "last-administrator" "make another super-admin first: `warren user create NAME --role super-admin`";
+    87 SessionNeeded "session-needed" "log in as yourself: `warren login URL`";
 }
 
 impl<C> Encode<C> for Code {

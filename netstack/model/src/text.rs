@@ -1,6 +1,6 @@
-//! Macros that give a parsed type its text form in serde and on the wire. Knows no type of its own.
+//! Macros that give a parsed type its text form in serde, in the API's schema and on the wire. Knows no type of its own.
 
-/// Serialises a type through its `Display` and parses it back through its `FromStr`.
+/// Serialises a type through its `Display` and parses it back through its `FromStr`: a string in the API's schema.
 macro_rules! serde_as_text {
     ($type:ty) => {
         impl serde::Serialize for $type {
@@ -14,6 +14,12 @@ macro_rules! serde_as_text {
                 text.parse().map_err(serde::de::Error::custom)
             }
         }
+        impl utoipa::PartialSchema for $type {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+                utoipa::openapi::Object::with_type(utoipa::openapi::schema::Type::String).into()
+            }
+        }
+        impl utoipa::ToSchema for $type {}
     };
 }
 

@@ -1,4 +1,4 @@
-//! Tokens as people paste them: onboarding tokens for devices, API tokens for scripts. Stores nothing.
+//! Secrets as people paste them: onboarding tokens for devices, API tokens for scripts, sessions. Stores nothing.
 
 use std::fmt;
 use std::str::FromStr;
@@ -113,6 +113,83 @@ impl FromStr for ApiToken {
     }
 }
 
+/// A person's session: `ws1_<secret>_<fingerprint of the server's TLS key>`. The server keeps a digest of the secret.
+#[derive(Clone)]
+pub struct SessionToken {
+    secret: Zeroizing<[u8; 32]>,
+    /// As of [`ApiToken::server`].
+    pub server: Fingerprint,
+}
+
+impl SessionToken {
+    /// A session from 32 random bytes.
+    pub fn new(secret: [u8; 32], server: Fingerprint) -> Self {
+        Self { secret: Zeroizing::new(secret), server }
+    }
+
+    /// The whole secret text, to be sent as the bearer.
+    pub fn expose(&self) -> Zeroizing<String> {
+        let [secret, server] = [&self.secret[..], &self.server.as_bytes()[..]].map(lower);
+        Zeroizing::new(format!("ws1_{}_{server}", *Zeroizing::new(secret)))
+    }
+
+    /// What the server stores; 256 random bits need no slow hash.
+    pub fn digest(&self) -> Digest {
+        Digest::of("warren session 1", &[&self.secret[..]])
+    }
+}
+
+impl FromStr for SessionToken {
+    type Err = BadToken;
+    fn from_str(text: &str) -> Result<Self, BadToken> {
+        let bad = BadToken("a session looks like ws1_…_…");
+        let mut parts = text.trim().split('_');
+        let ("ws1", Some(secret), Some(server), None) =
+            (parts.next().unwrap_or_default(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(bad);
+        };
+        Ok(Self::new(fixed(secret).ok_or(bad)?, server.parse().map_err(|_| bad)?))
+    }
+}
+
+/// What is sent to prove who asks: a script's token or a person's session.
+#[derive(Clone)]
+pub enum Bearer {
+    /// A script, or a person's program.
+    ApiToken(ApiToken),
+    /// A person who logged in.
+    Session(SessionToken),
+}
+
+impl Bearer {
+    /// Of the server's TLS key.
+    pub const fn server(&self) -> Fingerprint {
+        match self {
+            Self::ApiToken(token) => token.server,
+            Self::Session(session) => session.server,
+        }
+    }
+
+    /// The whole secret text.
+    pub fn expose(&self) -> Zeroizing<String> {
+        match self {
+            Self::ApiToken(token) => token.expose(),
+            Self::Session(session) => session.expose(),
+        }
+    }
+}
+
+impl FromStr for Bearer {
+    type Err = BadToken;
+    fn from_str(text: &str) -> Result<Self, BadToken> {
+        if text.trim().starts_with("ws1_") {
+            return text.parse().map(Self::Session);
+        }
+        text.parse().map(Self::ApiToken)
+    }
+}
+
 fn lower(bytes: &[u8]) -> String {
     BASE32.encode(bytes).to_ascii_lowercase()
 }
@@ -136,6 +213,21 @@ mod tests {
         let again: OnboardingToken = format!(" {}\n", *text).parse().expect("the token");
         assert_eq!((again.id, again.key(), again.anchor), (token.id, token.key(), token.anchor));
         assert!(!format!("{token:?}").contains(text.split('_').nth(2).expect("a seed")));
+    }
+
+    #[test]
+    fn a_session_and_an_api_token_are_told_apart() {
+        let server = Fingerprint::from_bytes([3; 32]);
+        let session = SessionToken::new([2; 32], server);
+        let again: Bearer = session.expose().parse().expect("a session");
+        assert!(matches!(&again, Bearer::Session(s) if s.digest() == session.digest()));
+        assert_eq!((again.server(), again.expose()), (server, session.expose()));
+        let script = ApiToken::new(ApiTokenId::from_bytes([1; 16]), [2; 32], server);
+        assert_ne!(script.digest(), session.digest(), "one secret, two purposes");
+        assert!(matches!(script.expose().parse(), Ok(Bearer::ApiToken(_))));
+        for bad in ["ws1__", "ws1_a_b", "ws1_a", "wx1_a_b_c"] {
+            assert!(bad.parse::<Bearer>().is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -1,20 +1,30 @@
-//! Who calls: the kernel's word on the unix socket, or an API token. A route's group says what that must be worth.
+//! Who calls: the kernel's word on the unix socket, a person's session, or an API token. What that must be worth, each
+//! route declares.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use control::Actor;
-use model::token::ApiToken;
+use model::id::ApiTokenId;
+use model::token::{ApiToken, Bearer, SessionToken};
 use model::wire::{Channel, Remark};
-use model::{Code, Refusal, TenantId};
-use store::{Role, User};
+use model::{Code, Digest, Refusal, Role, TenantId};
+use store::User;
 
 use super::App;
-use super::problem::Refused;
+use super::problem::{Refused, unavailable};
+use super::routes::Needs;
+use crate::accounts::entry;
 use crate::clock::wall;
+use crate::limiters::{Asker, Limit};
+
+/// A session that nobody used for so long is over: somebody else may sit there.
+const SESSION_IDLE_MAX: Duration = Duration::from_secs(4 * 3600);
 
 /// The other end of the connection, as the listener saw it.
 #[derive(Debug, Clone)]
@@ -35,6 +45,16 @@ pub enum Peer {
     },
 }
 
+impl Peer {
+    /// Where it is on the network; the machine itself is its own loopback.
+    pub const fn address(&self) -> IpAddr {
+        match self {
+            Self::Local { .. } => IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+            Self::Network { address, .. } => address.ip(),
+        }
+    }
+}
+
 /// Whoever is behind a request, checked.
 #[derive(Debug, Clone)]
 pub struct Caller {
@@ -46,6 +66,17 @@ pub struct Caller {
     pub tenant: Option<TenantId>,
     /// The user, unless it is a local administrator.
     pub user: Option<User>,
+    /// The session, if it is a person's.
+    pub session: Option<Digest>,
+    /// The API token, if it is a script's.
+    pub token: Option<ApiTokenId>,
+}
+
+impl Caller {
+    /// Whether it may see what belongs to this tenant, or to all if there is none.
+    pub fn sees(&self, tenant: Option<TenantId>) -> bool {
+        self.tenant.is_none() || self.tenant == tenant
+    }
 }
 
 /// Finds out who calls and puts it into the request, if it is anybody.
@@ -56,7 +87,15 @@ pub async fn identify(State(app): State<App>, mut request: Request, next: Next) 
     }
     let peer = request.extensions().get::<Peer>().cloned();
     let bearer = request.headers().get(header::AUTHORIZATION).cloned();
-    match caller(&app, peer, bearer).await {
+    let found = caller(&app, peer.as_ref(), bearer).await;
+    // A link is no request: thousands of devices behind one address come back at once after a restart.
+    if request.uri().path() != link::websocket::PATH
+        && let Some(asker) = asker(peer, found.as_ref().ok().and_then(Option::as_ref))
+        && let Err(after) = app.limiters.take(Limit::Api, asker)
+    {
+        return Refused::later("too many requests", after).into_response();
+    }
+    match found {
         Ok(Some(caller)) => {
             let actor = caller.actor.clone();
             request.extensions_mut().insert(caller);
@@ -70,57 +109,116 @@ pub async fn identify(State(app): State<App>, mut request: Request, next: Next) 
     }
 }
 
-async fn caller(
-    app: &App,
-    peer: Option<Peer>,
-    bearer: Option<HeaderValue>,
-) -> Result<Option<Caller>, Refused> {
-    if let Some(Peer::Local { user, administrator: true }) = peer {
-        let actor = Actor::Local(Remark::new(&user));
-        return Ok(Some(Caller { actor, role: Role::SuperAdmin, tenant: None, user: None }));
-    }
-    let Some(value) = bearer else { return Ok(None) };
-    let unknown =
-        || Refused(Refusal::new(Code::Unauthenticated, "the API token is unknown, expired or revoked"));
-    let token = value.to_str().ok().and_then(|v| v.strip_prefix("Bearer ")).ok_or_else(unknown)?;
-    let token: ApiToken = token.parse().map_err(|_| unknown())?;
-    let digest = token.digest();
-    let found = app.store.api_token(token.id, wall(), |stored| constant_time_equal(stored, &digest)).await;
-    match found {
-        Ok(Some((row, user))) => {
-            let actor = Actor::ApiToken(Remark::new(&format!("{} of {}", row.label, user.name)));
-            Ok(Some(Caller { actor, role: row.role.min(user.role), tenant: row.tenant, user: Some(user) }))
-        }
-        Ok(None) => {
-            app.metrics.login_failure("token");
-            Err(unknown())
-        }
-        Err(error) => Err(super::people::unavailable(&error).into()),
+/// Whose requests are counted together; nobody's who administers on the server itself.
+fn asker(peer: Option<Peer>, caller: Option<&Caller>) -> Option<Asker> {
+    match (caller, peer?) {
+        (Some(Caller { token: Some(token), .. }), _) => Some(Asker::ApiToken(*token)),
+        (Some(Caller { user: Some(user), .. }), _) => Some(Asker::User(user.id)),
+        (Some(Caller { user: None, .. }), _) => None,
+        (None, Peer::Local { user, .. }) => Some(Asker::Local(user)),
+        (None, Peer::Network { address, .. }) => Some(Asker::Address(address.ip())),
     }
 }
 
-fn constant_time_equal(a: &model::Digest, b: &model::Digest) -> bool {
+async fn caller(
+    app: &App,
+    peer: Option<&Peer>,
+    bearer: Option<HeaderValue>,
+) -> Result<Option<Caller>, Refused> {
+    if let Some(Peer::Local { user, administrator: true }) = peer {
+        let actor = Actor::Local(Remark::new(user));
+        let role = Role::SuperAdmin;
+        return Ok(Some(Caller { actor, role, tenant: None, user: None, session: None, token: None }));
+    }
+    let Some(value) = bearer else { return Ok(None) };
+    let bearer = value.to_str().ok().and_then(|v| v.strip_prefix("Bearer ")).and_then(|v| v.parse().ok());
+    let found = match bearer {
+        Some(Bearer::Session(session)) => of_session(app, &session).await?,
+        Some(Bearer::ApiToken(token)) => of_api_token(app, &token).await?,
+        None => None,
+    };
+    if found.is_none() {
+        app.metrics.login_failure("token");
+        let from = peer.map_or(Asker::Crowd, |peer| Asker::Address(peer.address()));
+        app.limiters.take(Limit::Login, from).map_err(|after| Refused::later("too many logins", after))?;
+        let detail = "the session or API token is unknown, expired or revoked";
+        return Err(Refusal::new(Code::Unauthenticated, detail).into());
+    }
+    Ok(found)
+}
+
+async fn of_session(app: &App, session: &SessionToken) -> Result<Option<Caller>, Refusal> {
+    let digest = session.digest();
+    let found = app.store.session(&digest, wall(), SESSION_IDLE_MAX).await;
+    Ok(found.map_err(|e| unavailable(&e))?.map(|(_, user)| Caller {
+        actor: Actor::User(Remark::new(user.name.as_str())),
+        role: user.role,
+        tenant: user.tenant,
+        user: Some(user),
+        session: Some(digest),
+        token: None,
+    }))
+}
+
+async fn of_api_token(app: &App, token: &ApiToken) -> Result<Option<Caller>, Refusal> {
+    let digest = token.digest();
+    let found = app.store.api_token(token.id, wall(), |stored| constant_time_equal(stored, &digest)).await;
+    let Some((row, user)) = found.map_err(|e| unavailable(&e))? else { return Ok(None) };
+    let tenant = match (row.tenant, user.tenant) {
+        (Some(of_token), Some(of_user)) if of_token != of_user => return Ok(None),
+        (of_token, of_user) => of_token.or(of_user),
+    };
+    let actor = Actor::ApiToken(Remark::new(&format!("{} of {}", row.label, user.name)));
+    let role = row.role.min(user.role);
+    Ok(Some(Caller { actor, role, tenant, user: Some(user), session: None, token: Some(row.id) }))
+}
+
+fn constant_time_equal(a: &Digest, b: &Digest) -> bool {
     use subtle::ConstantTimeEq as _;
     a.as_bytes().ct_eq(b.as_bytes()).into()
 }
 
-/// Lets in whoever may look.
-pub async fn require_viewer(request: Request, next: Next) -> Response {
-    require(Role::Viewer, request, next).await
-}
-
-/// Lets in whoever may change.
-pub async fn require_administrator(request: Request, next: Next) -> Response {
-    require(Role::TenantAdmin, request, next).await
-}
-
-async fn require(role: Role, request: Request, next: Next) -> Response {
-    match request.extensions().get::<Caller>() {
-        Some(caller) if caller.role >= role => next.run(request).await,
-        Some(caller) => {
-            let detail = format!("{} is {}, and this needs {role}", caller.actor, caller.role);
-            Refused(Refusal::new(Code::Forbidden, detail)).into_response()
+/// Lets in whoever is what the route needs, and writes down who is not.
+pub async fn require(
+    State(app): State<App>,
+    Extension(needs): Extension<Needs>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let caller = request.extensions().get::<Caller>();
+    let Err(refusal) = enough(needs, caller) else { return next.run(request).await };
+    if let Some(caller) = caller {
+        let target = format!("{} {}", request.method(), request.uri().path());
+        let mut denied = entry(caller.actor.clone(), "api.call", &target, Some(refusal.code));
+        (denied.tenant, denied.detail) = (caller.tenant, refusal.detail.clone());
+        if let Err(error) = app.store.append_audit(&denied).await {
+            return Refused::from(unavailable(&error)).into_response();
         }
-        None => Refused(Refusal::new(Code::Unauthenticated, "nobody is logged in")).into_response(),
     }
+    Refused::from(refusal).into_response()
+}
+
+fn enough(needs: Needs, caller: Option<&Caller>) -> Result<(), Refusal> {
+    let role = match needs {
+        Needs::Nothing => return Ok(()),
+        Needs::Role(role) | Needs::Everywhere(role) => role,
+        Needs::Person => Role::Viewer,
+    };
+    let Some(caller) = caller else {
+        return Err(Refusal::new(Code::Unauthenticated, "nobody is logged in"));
+    };
+    let forbidden = |why: String| Err(Refusal::new(Code::Forbidden, format!("{} {why}", caller.actor)));
+    if caller.role < role {
+        return forbidden(format!("is {}, and this needs {role}", caller.role));
+    }
+    if matches!(needs, Needs::Everywhere(_)) && caller.tenant.is_some() {
+        return forbidden("sees one tenant only, and this is about all".into());
+    }
+    if needs == Needs::Person && caller.session.is_none() {
+        return Err(Refusal::new(
+            Code::SessionNeeded,
+            "this is for a person who logged in, and for no token",
+        ));
+    }
+    Ok(())
 }

@@ -32,15 +32,14 @@ pub async fn request(State(metrics): State<Metrics>, request: Request, next: Nex
         request.extensions().get::<MatchedPath>().map_or_else(|| "none".into(), |p| p.as_str().to_owned());
     let mut response = match tokio::time::timeout(REQUEST_TIME_MAX, next.run(request)).await {
         Ok(response) => response,
-        Err(_) => {
-            Refused(Refusal::new(Code::BadRequest, "the request was not complete in time")).into_response()
-        }
+        Err(_) => Refused::from(Refusal::new(Code::BadRequest, "the request was not complete in time"))
+            .into_response(),
     };
     let (status, took) = (response.status().as_u16(), started.elapsed());
     let actor = response.extensions().get::<Actor>().map(tracing::field::display);
     let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     if let Some(told) = response.extensions().get::<Told>().cloned() {
-        let Refusal { code, detail } = &told.0;
+        let Refusal { code, detail } = &told.0.refusal;
         tracing::info!(request = id, route, method, status, micros, actor, %code, detail, "request refused");
         response = with_request_id(&told, &id);
     } else if OF_PROBES.contains(&&*route) {

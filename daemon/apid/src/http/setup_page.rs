@@ -1,15 +1,17 @@
 //! The page behind the one-time setup URL: a form without a script, for the first administrator.
 
+use axum::Extension;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Form, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use model::Refusal;
-use model::api::admin::Setup;
+use model::api::people::Setup;
 use serde::Deserialize;
 
 use super::App;
-use super::people::first_administrator;
+use super::auth::Peer;
+use super::login::first_administrator;
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:32rem;margin:10vh auto;padding:0 1rem;color:#1b2430;\
 background:#fafbfc}h1{font-size:1.4rem}label{display:block;margin:1rem 0 .25rem}input{font:inherit;width:100%;\
@@ -39,7 +41,11 @@ pub async fn page(query: Result<Query<Carried>, QueryRejection>) -> Response {
 }
 
 /// Makes the administrator.
-pub async fn submit(State(app): State<App>, Form(fields): Form<Fields>) -> Response {
+pub async fn submit(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    Form(fields): Form<Fields>,
+) -> Response {
     let user = match fields.user.parse() {
         Ok(user) => user,
         Err(error) => {
@@ -47,7 +53,7 @@ pub async fn submit(State(app): State<App>, Form(fields): Form<Fields>) -> Respo
         }
     };
     let setup = Setup { secret: fields.secret.trim().into(), user, password: fields.password };
-    match first_administrator(&app, setup).await {
+    match first_administrator(&app, setup, &peer).await {
         Ok(created) => render(StatusCode::CREATED, &done(&created.user.to_string(), &app)),
         Err(refusal) => refused(&refusal, &fields.secret),
     }

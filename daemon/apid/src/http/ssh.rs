@@ -21,10 +21,10 @@ use store::CertificatesOf;
 
 use super::App;
 use super::auth::Caller;
-use super::people::unavailable;
-use super::problem::{Refused, bad_form};
+use super::problem::{Refused, bad_form, unavailable};
 use super::tenants::{Meant, MeantQuery, Target, meant, read_query, target};
 use crate::clock::wall;
+use crate::limiters::{Asker, Limit};
 use crate::signing::{SigningKey, Wish};
 
 /// A device's word is good for so long, either way: clocks are ten minutes off. It lets nobody but the person who is
@@ -69,6 +69,9 @@ async fn issued(
         let detail = "a local administrator of the server is no person that hosts know";
         return Err(Refusal::new(Code::PersonUnknown, detail));
     };
+    if app.limiters.take(Limit::Signing, Asker::User(user.id)).is_err() {
+        return Err(Refusal::new(Code::RateLimited, "too many certificates of one person"));
+    }
     let subject: Subject = wish.public_key.parse()?;
     let actor = caller.actor.clone();
     let (key, printed) = (subject.to_string(), wish.vouch);

@@ -11,9 +11,9 @@ use store::{Sealed, Store};
 
 use crate::apid::{Apid, get, post};
 
-const PASSWORD: &str = "violet tram 9 opens";
+pub(crate) const PASSWORD: &str = "violet tram 9 opens";
 
-fn wall() -> Timestamp {
+pub(crate) fn wall() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
     Timestamp::from_unix_micros(i64::try_from(since.as_micros()).expect("before 300 000"))
 }
@@ -22,7 +22,7 @@ fn identity(n: u8) -> IdentitySecret {
     IdentitySecret::from_seed([n; 32])
 }
 
-fn device(n: u8, standing: Standing) -> control::Device {
+pub(crate) fn device(n: u8, standing: Standing) -> control::Device {
     control::Device {
         id: DeviceId::from_bytes([n; 16]),
         name: format!("device{n}").parse().expect("a label"),
@@ -40,15 +40,8 @@ fn device(n: u8, standing: Standing) -> control::Device {
     }
 }
 
-/// A server with an active and a pending device, as the database of one that ran has them.
-async fn with_devices() -> (Apid, TenantId) {
-    let environment = [("WARREN_ADMIN_PASSWORD", PASSWORD)];
-    let dir = Apid::start(tempfile::tempdir().expect("a directory"), &environment).stop();
-    let url = format!("sqlite:{}", dir.path().join("warren.db").display());
-    let store = Store::open(&url).await.expect("the server's database");
-    let loaded = store.load().await.expect("loads");
-    let rows = &loaded.tenants[0];
-    let facts = vec![Fact::Device(device(1, Standing::Active)), Fact::Device(device(2, Standing::Pending))];
+/// As if they had enrolled.
+pub(crate) async fn put_devices(store: &Store, rows: &control::TenantRows, devices: Vec<control::Device>) {
     let audit = control::AuditEntry {
         at: wall(),
         tenant: None,
@@ -62,15 +55,26 @@ async fn with_devices() -> (Apid, TenantId) {
         id: CommitId(0),
         tenant: rows.tenant.id,
         expect: rows.version,
-        facts,
         term: None,
+        devices_count: u32::try_from(devices.len()).expect("few"),
+        facts: devices.into_iter().map(Fact::Device).collect(),
         redeems: None,
-        devices_count: 2,
         audit,
         new_anchor: None,
         new_keys: Vec::new(),
     };
     store.commit(&commit, &Sealed::default()).await.expect("commits");
+}
+
+/// A server with an active and a pending device, as the database of one that ran has them.
+async fn with_devices() -> (Apid, TenantId) {
+    let environment = [("WARREN_ADMIN_PASSWORD", PASSWORD)];
+    let dir = Apid::start(tempfile::tempdir().expect("a directory"), &environment).stop();
+    let url = format!("sqlite:{}", dir.path().join("warren.db").display());
+    let store = Store::open(&url).await.expect("the server's database");
+    let loaded = store.load().await.expect("loads");
+    let rows = &loaded.tenants[0];
+    put_devices(&store, rows, vec![device(1, Standing::Active), device(2, Standing::Pending)]).await;
     store.close().await;
     (Apid::start(dir, &environment), rows.tenant.id)
 }

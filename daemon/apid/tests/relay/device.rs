@@ -1,5 +1,7 @@
 //! A device as the relay sees it, frame by frame.
 
+use std::time::Duration;
+
 use link::{Datagrams, PreferCarrier, Trust};
 use model::relay::datagram::cut;
 use model::relay::{Joiner, PieceIds, RelayPass, Relayed};
@@ -14,7 +16,7 @@ use crate::apid::Apid;
 use crate::soon;
 
 /// A datagram that has not arrived by then is sent again.
-const AGAIN: std::time::Duration = std::time::Duration::from_secs(2);
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// A link on which both sides have said hello.
 struct Greeted {
@@ -42,6 +44,30 @@ async fn greet(apid: &Apid, anchor: Fingerprint, seed: u8, prefer: PreferCarrier
     Greeted { sender, receiver, datagrams, transcript, ephemeral: welcome.ephemeral }
 }
 
+/// Sends all that an enrolment needs.
+async fn claim(apid: &Apid, token: &OnboardingToken, seed: u8, prefer: PreferCarrier) -> Greeted {
+    let greeted = greet(apid, token.anchor, seed, prefer).await;
+    let Greeted { sender, transcript, ephemeral, .. } = &greeted;
+    let identity = IdentitySecret::from_seed([seed; 32]);
+    let wireguard = PrivateKey::from_bytes([seed; 32]);
+    let claim = EnrolClaim {
+        token: token.id,
+        identity: identity.public(),
+        wireguard: wireguard.public(),
+        hostname: Remark::new(&format!("host{seed}")),
+        os: Remark::new("linux"),
+    };
+    let enrol = Enrol {
+        token_signature: transcript.sign_enrol_token(&claim, &token.secret),
+        identity_signature: transcript.sign_enrol_identity(&claim, &identity),
+        wireguard_proof: transcript.prove_enrol(&claim, &wireguard, ephemeral).expect("a good key"),
+        abilities: Abilities::KNOWN,
+        claim,
+    };
+    sender.send(&enrol.into()).await.expect("sent");
+    greeted
+}
+
 /// A device as the relay sees it.
 pub struct Device {
     pub id: DeviceId,
@@ -54,25 +80,7 @@ pub struct Device {
 
 impl Device {
     pub async fn enrol(apid: &Apid, token: &OnboardingToken, seed: u8, prefer: PreferCarrier) -> Self {
-        let Greeted { sender, mut receiver, datagrams, transcript, ephemeral } =
-            greet(apid, token.anchor, seed, prefer).await;
-        let identity = IdentitySecret::from_seed([seed; 32]);
-        let wireguard = PrivateKey::from_bytes([seed; 32]);
-        let claim = EnrolClaim {
-            token: token.id,
-            identity: identity.public(),
-            wireguard: wireguard.public(),
-            hostname: Remark::new(&format!("host{seed}")),
-            os: Remark::new("linux"),
-        };
-        let enrol = Enrol {
-            token_signature: transcript.sign_enrol_token(&claim, &token.secret),
-            identity_signature: transcript.sign_enrol_identity(&claim, &identity),
-            wireguard_proof: transcript.prove_enrol(&claim, &wireguard, &ephemeral).expect("a good key"),
-            abilities: Abilities::KNOWN,
-            claim,
-        };
-        sender.send(&enrol.into()).await.expect("sent");
+        let Greeted { sender, mut receiver, datagrams, .. } = claim(apid, token, seed, prefer).await;
         let id = loop {
             match soon(receiver.recv()).await {
                 Ok(Frame::Enrolled(enrolled)) => break enrolled.device,
@@ -83,6 +91,15 @@ impl Device {
         };
         tokio::spawn(async move { while receiver.recv().await.is_ok() {} });
         Self { id, datagrams, ids: PieceIds::of_sender(), joiner: Joiner::default(), sender }
+    }
+
+    /// Wants to enrol, and returns for how long it is asked to stay away.
+    pub async fn asked_to_wait(apid: &Apid, token: &OnboardingToken, seed: u8) -> Duration {
+        let mut greeted = claim(apid, token, seed, PreferCarrier::OnlyQuic).await;
+        match soon(greeted.receiver.recv()).await.expect("an answer") {
+            Frame::Retry(retry) => Duration::from_millis(retry.after_millis.into()),
+            other => panic!("{other:?}"),
+        }
     }
 
     /// Shows a relay alone a pass; the code of its refusal if it refuses.

@@ -60,3 +60,15 @@ async fn nothing_passes_between_tenants_nor_from_or_to_who_is_not_admitted() {
     a.send(b.id, b"after the end");
     apid.wait_for("warren_relay_dropped_datagrams_total{reason=\"not-admitted\"}", 2).await;
 }
+
+#[tokio::test]
+async fn who_enrols_too_often_from_one_address_is_asked_to_come_back() {
+    let apid = Apid::with(&["--ratelimit-registration-capacity", "2"]);
+    let token = apid.token("home", false).await;
+    for seed in [1, 2] {
+        Device::enrol(&apid, &token, seed, PreferCarrier::OnlyQuic).await;
+    }
+    let wait = Device::asked_to_wait(&apid, &token, 3).await;
+    assert!((1..=30).contains(&wait.as_secs()), "{wait:?}");
+    assert_eq!(apid.metric("warren_rate_limit_rejections_total{limiter=\"registration\"}").await, 1);
+}

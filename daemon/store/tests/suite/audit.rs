@@ -2,7 +2,7 @@
 
 use control::{Actor, AuditEntry};
 use model::Code;
-use store::AuditCursor;
+use store::{AuditCursor, AuditEnds, AuditPage, AuditSeal, Store};
 
 use crate::support::{Fresh, at, entry, on_both_engines, tenant_id};
 
@@ -10,6 +10,26 @@ on_both_engines! {
     entries_come_back_newest_first,
     pages_hold_every_entry_once,
     old_entries_are_pruned,
+    what_was_written_into_the_database_by_hand_is_found,
+    two_replicas_chain_each_entry_once,
+    a_sink_is_told_from_where_it_was,
+}
+
+/// Seals with one byte.
+struct Key(u8);
+
+impl AuditSeal for Key {
+    fn seal(&self, ends: &AuditEnds) -> Result<Vec<u8>, String> {
+        Ok([vec![self.0], ends.to_bytes()].concat())
+    }
+
+    fn fits(&self, ends: &AuditEnds, sealed: &[u8]) -> bool {
+        self.seal(ends).as_deref() == Ok(sealed)
+    }
+}
+
+fn entries(page: AuditPage) -> Vec<AuditEntry> {
+    page.rows.into_iter().map(|row| row.entry).collect()
 }
 
 async fn entries_come_back_newest_first(fresh: Fresh) {
@@ -28,11 +48,11 @@ async fn entries_come_back_newest_first(fresh: Fresh) {
     store.append_audit(&hostile).await.expect("a NUL is no reason to lose it");
     store.append_audit(&refused).await.expect("appends");
     hostile.detail = "a\u{fffd}b".into();
-    let page = store.audit_list(None, None, 10).await.expect("a page");
-    assert_eq!((page.entries, page.next), (vec![refused, hostile.clone()], None));
-    let page = store.audit_list(Some(tenant_id(1)), None, 10).await.expect("a page");
-    assert_eq!(page.entries, vec![hostile]);
-    assert_eq!(store.audit_list(Some(tenant_id(2)), None, 10).await.expect("a page").entries, vec![]);
+    let page = async |tenant| store.audit_list(tenant, None, 10).await.expect("a page");
+    assert_eq!(page(None).await.next, None);
+    assert_eq!(entries(page(None).await), [refused, hostile.clone()]);
+    assert_eq!(entries(page(Some(tenant_id(1))).await), [hostile]);
+    assert_eq!(entries(page(Some(tenant_id(2))).await), []);
 }
 
 async fn pages_hold_every_entry_once(fresh: Fresh) {
@@ -46,10 +66,11 @@ async fn pages_hold_every_entry_once(fresh: Fresh) {
     let (mut seen, mut cursor, mut pages) = (Vec::new(), None, 0);
     loop {
         let page = store.audit_list(None, cursor, 2).await.expect("a page");
-        assert!(page.entries.len() <= 2);
-        seen.extend(page.entries);
+        assert!(page.rows.len() <= 2);
         pages += 1;
-        let Some(next) = page.next else { break };
+        let next = page.next;
+        seen.extend(entries(page));
+        let Some(next) = next else { break };
         cursor = Some(next.to_string().parse::<AuditCursor>().expect("a cursor reads back"));
     }
     assert_eq!(pages, 4);
@@ -62,15 +83,113 @@ async fn pages_hold_every_entry_once(fresh: Fresh) {
     }
 }
 
-async fn old_entries_are_pruned(fresh: Fresh) {
-    let store = fresh.open().await;
-    for n in 0..5 {
+async fn append(store: &Store, seconds: std::ops::Range<i64>) {
+    for n in seconds {
         let mut entry = entry("test", None);
         entry.at = at(n);
         store.append_audit(&entry).await.expect("appends");
     }
-    assert_eq!(store.prune_audit(at(3)).await.expect("prunes"), 3);
+}
+
+async fn chain(store: &Store) -> u32 {
+    store.chain_audit(&Key(7)).await.expect("chains")
+}
+
+/// Where the chain is broken, if it is.
+async fn broken(store: &Store) -> Option<(u64, &'static str)> {
+    store.verify_audit(&Key(7)).await.expect("reads").broken
+}
+
+async fn old_entries_are_pruned(fresh: Fresh) {
+    let store = fresh.open().await;
+    append(&store, 0..5).await;
+    assert_eq!(store.prune_audit(at(3), &Key(7)).await.expect("prunes"), 0, "nothing is chained yet");
+    assert_eq!(chain(&store).await, 5);
+    assert_eq!(store.prune_audit(at(3), &Key(7)).await.expect("prunes"), 3);
     let left: Vec<_> =
-        store.audit_list(None, None, 10).await.expect("a page").entries.iter().map(|e| e.at).collect();
+        entries(store.audit_list(None, None, 10).await.expect("a page")).iter().map(|e| e.at).collect();
     assert_eq!(left, [at(4), at(3)]);
+    assert_eq!(broken(&store).await, None, "the rest hangs on what was forgotten");
+    append(&store, 5..6).await;
+    assert_eq!(chain(&store).await, 1);
+    assert_eq!(store.prune_audit(at(99), &Key(7)).await.expect("prunes"), 3, "all of them");
+    append(&store, 6..7).await;
+    chain(&store).await;
+    let verdict = store.verify_audit(&Key(7)).await.expect("reads");
+    assert_eq!((verdict.ends.sequence, verdict.ends.pruned_sequence, verdict.broken), (7, 6, None));
+}
+
+async fn what_was_written_into_the_database_by_hand_is_found(fresh: Fresh) {
+    let store = fresh.open().await;
+    assert_eq!(broken(&store).await, None, "an empty log holds");
+    append(&store, 0..6).await;
+    assert_eq!((chain(&store).await, chain(&store).await), (6, 0));
+    assert_eq!(broken(&store).await, None);
+    let verdict = store.verify_audit(&Key(8)).await.expect("reads");
+    assert_eq!(verdict.broken, Some((6, "the end is not what the server sealed")), "another key");
+    let mut raw = fresh.raw().await;
+    for (tamper, undo, expect) in [
+        (
+            "UPDATE audit SET actor = 'user:bob' WHERE sequence = 3",
+            "UPDATE audit SET actor = 'user:alice' WHERE sequence = 3",
+            (3, "an entry is not as it was written"),
+        ),
+        (
+            "UPDATE audit SET tenant_id = '' WHERE sequence = 3",
+            "UPDATE audit SET tenant_id = NULL WHERE sequence = 3",
+            (3, "an entry is not as it was written"),
+        ),
+        (
+            "UPDATE audit SET sequence = 99 WHERE sequence = 4",
+            "UPDATE audit SET sequence = 4 WHERE sequence = 99",
+            (4, "an entry is missing"),
+        ),
+        (
+            "UPDATE audit_head SET pruned_sequence = 1, \
+             pruned_hash = (SELECT hash FROM audit WHERE sequence = 1)",
+            "UPDATE audit_head SET pruned_sequence = 0, pruned_hash = ZERO",
+            (6, "the end is not what the server sealed"),
+        ),
+        (
+            "UPDATE audit SET sequence = NULL WHERE sequence = 6",
+            "UPDATE audit SET sequence = 6 WHERE sequence IS NULL",
+            (6, "the newest entries are missing"),
+        ),
+        (
+            "UPDATE audit SET sequence = NULL WHERE sequence = 6; UPDATE audit_head SET sequence = 5, \
+             hash = (SELECT hash FROM audit WHERE sequence = 5)",
+            "",
+            (5, "the end is not what the server sealed"),
+        ),
+    ] {
+        let zero = if fresh.directory.is_some() { "zeroblob(32)" } else { "decode(repeat('00', 32), 'hex')" };
+        raw.run(tamper).await;
+        assert_eq!(broken(&store).await, Some(expect), "{tamper}");
+        raw.run(&undo.replace("ZERO", zero)).await;
+        assert!(undo.is_empty() || broken(&store).await.is_none(), "{undo}");
+    }
+}
+
+async fn two_replicas_chain_each_entry_once(fresh: Fresh) {
+    let (a, b) = (fresh.open().await, fresh.open().await);
+    append(&a, 0..40).await;
+    let (one, two) = tokio::join!(chain(&a), chain(&b));
+    assert_eq!(one + two, 40, "{one} {two}");
+    assert_eq!(broken(&a).await, None);
+    let told = a.audit_after(None, 0, 100).await.expect("reads");
+    let numbers: Vec<u64> = told.iter().filter_map(|row| row.link.map(|(sequence, _)| sequence)).collect();
+    assert_eq!(numbers, (1..=40).collect::<Vec<_>>());
+    assert!(told.is_sorted_by(|x, y| x.entry.at <= y.entry.at));
+}
+
+async fn a_sink_is_told_from_where_it_was(fresh: Fresh) {
+    let store = fresh.open().await;
+    append(&store, 0..4).await;
+    chain(&store).await;
+    store.prune_audit(at(1), &Key(7)).await.expect("prunes");
+    assert_eq!(store.audit_sink("file").await.expect("reads"), 1, "what is forgotten is not to be had");
+    store.audit_told("file", 1, 3).await.expect("writes");
+    store.audit_told("file", 1, 2).await.expect("another replica was faster");
+    assert_eq!(store.audit_sink("file").await.expect("reads"), 3);
+    assert_eq!(store.audit_sink("webhook").await.expect("reads"), 1);
 }

@@ -24,7 +24,7 @@ on_both_engines! {
 fn user() -> User {
     let id = UserId::from_bytes([4; 16]);
     let (name, role) = (label("ada"), Role::TenantAdmin);
-    User { id, name, role, password_hash: None, created_at: at(0), disabled_at: None }
+    User { id, name, role, tenant: None, password_hash: None, created_at: at(0), disabled_at: None }
 }
 
 fn certificate(counter: u64, id: &str, until: i64) -> CertificateRow {

@@ -231,5 +231,5 @@ pub(crate) async fn rows_of(store: &Store, n: u8) -> TenantRows {
 
 /// How many audit entries there are.
 pub(crate) async fn audit_count(store: &Store) -> usize {
-    store.audit_list(None, None, 1_000).await.expect("a page").entries.len()
+    store.audit_list(None, None, 1_000).await.expect("a page").rows.len()
 }

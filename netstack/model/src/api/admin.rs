@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::address::Endpoint;
 use crate::id::{DeviceId, TenantId, TokenId};
@@ -12,7 +13,7 @@ use crate::name::{Label, Name};
 use crate::time::Timestamp;
 
 /// A tenant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Tenant {
     /// Its id.
     pub id: TenantId,
@@ -21,8 +22,10 @@ pub struct Tenant {
     /// Its zone, such as `home.internal`.
     pub zone: Name,
     /// Its IPv4 addresses.
+    #[schema(value_type = String)]
     pub block_v4: Ipv4Net,
     /// Its IPv6 addresses.
+    #[schema(value_type = String)]
     pub block_v6: Ipv6Net,
     /// What its tokens carry and its devices pin.
     pub anchor: Fingerprint,
@@ -35,18 +38,19 @@ pub struct Tenant {
 }
 
 /// The wish for a tenant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewTenant {
     /// Its name.
     pub name: Label,
     /// Its IPv4 block; the server picks a free /16 of 100.64.0.0/10 if none is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub block_v4: Option<Ipv4Net>,
 }
 
 /// An onboarding token, without its secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Token {
     /// Its id.
     pub id: TokenId,
@@ -71,7 +75,7 @@ pub struct Token {
 }
 
 /// The wish for an onboarding token.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewToken {
     /// Life in seconds, up to [`crate::limits::TOKEN_TTL_MAX`].
@@ -87,7 +91,7 @@ pub struct NewToken {
 }
 
 /// A token just made: the only answer that holds the secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CreatedToken {
     /// Without the secret.
     #[serde(flatten)]
@@ -97,7 +101,7 @@ pub struct CreatedToken {
 }
 
 /// A device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Device {
     /// Its id.
     pub id: DeviceId,
@@ -110,8 +114,10 @@ pub struct Device {
     /// `pending`, `active` or `revoked`.
     pub standing: String,
     /// Its mesh address.
+    #[schema(value_type = String)]
     pub address_v4: Ipv4Addr,
     /// Its mesh address.
+    #[schema(value_type = String)]
     pub address_v6: Ipv6Addr,
     /// Its WireGuard key, as `wg` prints it.
     pub wireguard_key: PublicKey,
@@ -137,7 +143,7 @@ pub struct Device {
 }
 
 /// A change of a device; what is absent stays.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeviceChange {
     /// Its new name.
@@ -149,7 +155,7 @@ pub struct DeviceChange {
 }
 
 /// A device after a change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ChangedDevice {
     /// As it is now.
     #[serde(flatten)]
@@ -160,7 +166,7 @@ pub struct ChangedDevice {
 }
 
 /// A custom record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
     /// Owner: a name in the zone, with the zone or without it. `*` as the first label is a wildcard (RFC 4592).
@@ -176,7 +182,7 @@ pub struct Record {
 }
 
 /// The server as a whole.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ServerStatus {
     /// [`super::SCHEMA_VERSION`].
     pub schema_version: u32,
@@ -202,7 +208,7 @@ pub struct ServerStatus {
 }
 
 /// The hub as the API process sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Hub {
     /// Its WireGuard key.
     pub wireguard_key: PublicKey,
@@ -221,7 +227,7 @@ pub struct Hub {
 }
 
 /// What a look at the server found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Examination {
     /// [`super::SCHEMA_VERSION`].
     pub schema_version: u32,
@@ -238,7 +244,7 @@ pub struct Examination {
 }
 
 /// What somebody who helps needs to see, without a secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SupportBundle {
     /// [`super::SCHEMA_VERSION`].
     pub schema_version: u32,
@@ -247,7 +253,7 @@ pub struct SupportBundle {
 }
 
 /// `/api/version`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Version {
     /// [`super::SCHEMA_VERSION`].
     pub schema_version: u32,
@@ -258,53 +264,10 @@ pub struct Version {
 }
 
 /// `/healthz` and `/readyz`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Health {
     /// `ok` or `degraded`.
     pub status: String,
     /// Each check by name: `ok`, or what is wrong.
     pub checks: std::collections::BTreeMap<String, String>,
-}
-
-/// The first administrator, by the one-time secret that the server printed.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Setup {
-    /// From the setup URL.
-    pub secret: String,
-    /// The administrator's name.
-    pub user: Label,
-    /// At least twelve characters.
-    pub password: String,
-}
-
-/// A login with name and password.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Login {
-    /// The user's name.
-    pub user: Label,
-    /// The password.
-    pub password: String,
-}
-
-/// An API token just made: the only answer that holds the secret.
-#[derive(Clone, Serialize, Deserialize)]
-pub struct CreatedApiToken {
-    /// Whose.
-    pub user: Label,
-    /// The whole text for `WARREN_API_TOKEN`, shown this once.
-    pub secret: String,
-    /// When it ends.
-    pub expires_at: Timestamp,
-}
-
-/// The wish for an API token of oneself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NewApiToken {
-    /// What it is for.
-    pub label: String,
-    /// Life in seconds.
-    pub ttl_seconds: u64,
 }

@@ -327,7 +327,7 @@ pub struct RelayDistance {
 }
 
 /// Something that a doctor found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Finding {
     /// What it is about, in one word that stays: `owner`, `told`, `server`, `port`, `route`, …
     #[serde(default)]

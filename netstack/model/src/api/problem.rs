@@ -1,11 +1,12 @@
 //! Errors as RFC 9457 problem details.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::refusal::{Code, Refusal};
 
 /// The body of every answer that is no success.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// Stable, such as `token-expired`.
     pub code: String,
@@ -37,13 +38,19 @@ impl Problem {
 pub const fn status_of(code: Code) -> u16 {
     match code {
         Code::Internal => 500,
-        Code::Unauthenticated => 401,
-        Code::Forbidden | Code::OutsideMesh | Code::DeviceUnproven | Code::PersonUnknown => 403,
+        Code::Unauthenticated | Code::SecondFactorNeeded | Code::SecondFactorWrong => 401,
+        Code::Forbidden
+        | Code::OutsideMesh
+        | Code::DeviceUnproven
+        | Code::PersonUnknown
+        | Code::SessionNeeded => 403,
         Code::DeviceNotFound
         | Code::TenantNotFound
         | Code::TokenNotFound
         | Code::RecordNotFound
         | Code::NameUnknown
+        | Code::UserNotFound
+        | Code::ApiTokenNotFound
         | Code::NotFound => 404,
         Code::NameTaken
         | Code::BlockOverlap
@@ -60,6 +67,9 @@ pub const fn status_of(code: Code) -> u16 {
         | Code::RotationUnderWay
         | Code::RotationIdle
         | Code::RotationBlocked
+        | Code::SecondFactorOn
+        | Code::SecondFactorOff
+        | Code::LastAdministrator
         | Code::QuotaReached => 409,
         Code::RateLimited => 429,
         Code::ConnectionRefused => 502,

@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::id::DeviceId;
 use crate::ssh::{CaKey, CaKind, Revoked, SshSerial};
@@ -10,7 +11,7 @@ use crate::time::Timestamp;
 use crate::vouch::SignedVouch;
 
 /// A person wants a certificate. Whose it is, the login says; on which device, the device says itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewCertificate {
     /// One line of OpenSSH.
@@ -23,7 +24,7 @@ pub struct NewCertificate {
 }
 
 /// A person's certificate.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct IssuedCertificate {
     /// One line of OpenSSH, for the file beside the key.
     pub certificate: String,
@@ -36,7 +37,7 @@ pub struct IssuedCertificate {
 }
 
 /// An authority of a tenant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Authority {
     /// Whose certificates.
     pub kind: CaKind,
@@ -55,7 +56,7 @@ pub struct Authority {
 }
 
 /// A key of an authority.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuthorityKey {
     /// The first is 1.
     pub generation: u32,
@@ -68,7 +69,7 @@ pub struct AuthorityKey {
 }
 
 /// A rotation is to go on.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Advance {
     /// Devices that nobody waits for in this rotation.
@@ -77,7 +78,7 @@ pub struct Advance {
 }
 
 /// Certificates are to be taken back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewRevocation {
     /// Of which authority.
@@ -87,14 +88,14 @@ pub struct NewRevocation {
 }
 
 /// What was taken back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Revocations {
     /// How many revocations are new.
     pub revoked: usize,
 }
 
 /// What is revoked of one authority, as sshd reads it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RevocationList {
     /// Of which authority.
     pub kind: CaKind,

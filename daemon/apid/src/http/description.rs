@@ -1,0 +1,89 @@
+//! `/api/v1/openapi.json`: the API's description (OpenAPI 3.1), made from the table of routes.
+
+use std::collections::BTreeMap;
+
+use model::api::Problem;
+use serde_json::{Map, Value, json};
+use utoipa::PartialSchema as _;
+
+use super::routes::{Form, Needs, Route};
+
+/// The description of these routes.
+pub fn describe(routes: &[Route]) -> Value {
+    let mut parts = BTreeMap::new();
+    let problem = serde_json::to_value(Problem::schema()).expect("a schema is JSON");
+    parts.insert("Problem".to_owned(), problem);
+    let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
+    for route in routes {
+        for form in route.asks.iter().chain(&route.gives.1) {
+            let named = form
+                .parts
+                .iter()
+                .map(|(name, part)| (name.clone(), serde_json::to_value(part).expect("a schema is JSON")));
+            parts.extend(named);
+        }
+        paths.entry(route.path).or_default().insert(route.method.into(), operation(route));
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {"title": "Warren", "version": env!("CARGO_PKG_VERSION"), "license": {"name": "Apache-2.0"}},
+        "paths": paths,
+        "components": {
+            "schemas": parts,
+            "securitySchemes": {"bearer": {
+                "type": "http", "scheme": "bearer",
+                "description": "An API token, or the secret of a session; on the server's unix socket the kernel says who asks",
+            }},
+        },
+    })
+}
+
+fn operation(route: &Route) -> Value {
+    let (status, form) = &route.gives;
+    let mut gives = json!({"description": "Done"});
+    if let Some(form) = form {
+        gives["content"] = body(form);
+    }
+    let problem = json!({
+        "description": "Refused (RFC 9457)",
+        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    });
+    let mut operation = json!({
+        "operationId": route.id,
+        "summary": route.about,
+        "parameters": parameters(route),
+        "responses": {status.to_string(): gives, "default": problem},
+        "x-warren-needs": needs(route.needs),
+    });
+    if let Some(form) = &route.asks {
+        operation["requestBody"] = json!({"required": true, "content": body(form)});
+    }
+    if route.needs != Needs::Nothing {
+        operation["security"] = json!([{"bearer": []}]);
+    }
+    operation
+}
+
+fn body(form: &Form) -> Value {
+    json!({"application/json": {"schema": form.schema}})
+}
+
+fn parameters(route: &Route) -> Vec<Value> {
+    let text = json!({"type": "string"});
+    let names = route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    let in_path = names.map(|name| json!({"name": name, "in": "path", "required": true, "schema": text}));
+    let in_query = route.query.iter().map(|(name, about)| {
+        json!({"name": name, "in": "query", "required": false, "description": about, "schema": text})
+    });
+    in_path.chain(in_query).collect()
+}
+
+/// Who may call it, in words that scripts can compare.
+fn needs(needs: Needs) -> Value {
+    match needs {
+        Needs::Nothing => json!({"role": null}),
+        Needs::Role(role) => json!({"role": role}),
+        Needs::Everywhere(role) => json!({"role": role, "all_tenants": true}),
+        Needs::Person => json!({"role": "viewer", "session": true}),
+    }
+}

@@ -1,0 +1,137 @@
+//! The table of routes: path, who may call it, what it asks and gives. The router and the API's own description are both
+//! made from it, so that there is no route that says nothing of itself.
+
+use axum::Router;
+use axum::extract::Request;
+use axum::handler::Handler;
+use axum::middleware::Next;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{MethodFilter, MethodRouter, on};
+use model::Role;
+use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa::openapi::{RefOr, Schema};
+
+use super::{App, auth};
+
+/// Who may call a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// Anybody.
+    Nothing,
+    /// Whoever has at least this role, in the tenants that it sees.
+    Role(Role),
+    /// Whoever has at least this role and sees all tenants.
+    Everywhere(Role),
+    /// A person who logged in, and no token: nobody else may change what it logs in with.
+    Person,
+}
+
+/// A form as the description shows it.
+pub struct Form {
+    /// The form itself.
+    pub schema: Value,
+    /// The forms in it.
+    pub parts: Vec<(String, RefOr<Schema>)>,
+}
+
+impl Form {
+    fn of<T: ToSchema>() -> Self {
+        let mut parts = Vec::new();
+        T::schemas(&mut parts);
+        let schema = serde_json::to_value(T::schema()).expect("a schema is JSON");
+        Self { schema, parts }
+    }
+}
+
+/// One route.
+pub struct Route {
+    /// In lower case.
+    pub method: &'static str,
+    /// With `{names}`.
+    pub path: &'static str,
+    /// Its name in the description.
+    pub id: &'static str,
+    /// What it is for.
+    pub about: &'static str,
+    /// Who may call it.
+    pub needs: Needs,
+    /// What its query may say, and what that means.
+    pub query: Vec<(&'static str, &'static str)>,
+    /// Its body.
+    pub asks: Option<Form>,
+    /// Its answer, with the status.
+    pub gives: (u16, Option<Form>),
+    handler: MethodRouter<App>,
+}
+
+macro_rules! methods {
+    ($($name:ident $method:ident;)*) => {
+        $(/// A route of this method.
+        pub fn $name<H, T>(path: &'static str, needs: Needs, id: &'static str, about: &'static str, handler: H) -> Route
+        where
+            H: Handler<T, App>,
+            T: 'static,
+        {
+            Route {
+                method: stringify!($name),
+                path,
+                id,
+                about,
+                needs,
+                query: Vec::new(),
+                asks: None,
+                gives: (204, None),
+                handler: on(MethodFilter::$method, handler),
+            }
+        })*
+    };
+}
+
+methods! {
+    get GET;
+    post POST;
+    patch PATCH;
+    delete DELETE;
+}
+
+impl Route {
+    /// Its body is this form.
+    pub fn asks<T: ToSchema>(mut self) -> Self {
+        self.asks = Some(Form::of::<T>());
+        self
+    }
+
+    /// It answers with this form.
+    pub fn gives<T: ToSchema>(mut self, status: u16) -> Self {
+        self.gives = (status, Some(Form::of::<T>()));
+        self
+    }
+
+    /// It is of the tenant that the query names.
+    pub fn of_tenant(self) -> Self {
+        self.query("tenant", "Name of the tenant; needed only where several are seen")
+    }
+
+    /// It gives pages, as its query says.
+    pub fn paged(self) -> Self {
+        self.query("limit", "Items of the page").query("cursor", "What `next` of the page before said")
+    }
+
+    /// Its query may say this.
+    pub fn query(mut self, name: &'static str, about: &'static str) -> Self {
+        self.query.push((name, about));
+        self
+    }
+
+    /// Into the router, behind what it needs.
+    pub fn into_router(self, router: Router<App>, app: &App) -> Router<App> {
+        let needs = self.needs;
+        let declare = move |mut request: Request, next: Next| {
+            request.extensions_mut().insert(needs);
+            next.run(request)
+        };
+        let guarded = self.handler.route_layer(from_fn_with_state(app.clone(), auth::require));
+        router.route(self.path, guarded.route_layer(from_fn(declare)))
+    }
+}

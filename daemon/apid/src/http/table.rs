@@ -1,0 +1,307 @@
+//! Every route of the API, with what it needs, asks and gives. A row is all that a new route needs beside its handler.
+
+use model::Role;
+use model::api::Page;
+use model::api::admin::{
+    ChangedDevice, CreatedToken, Device, DeviceChange, Examination, Health, NewTenant, NewToken, Record,
+    ServerStatus, SupportBundle, Tenant, Token, Version,
+};
+use model::api::audit::{AuditEntry, AuditVerdict};
+use model::api::people::{
+    ApiToken, CreatedApiToken, FactorCode, LoggedIn, Login, NewApiToken, NewUser, OfferedFactor,
+    PasswordChange, RecoveryCodes, Setup, User, UserChange,
+};
+use model::api::ssh::{
+    Advance, Authority, IssuedCertificate, NewCertificate, NewRevocation, RevocationList, Revocations,
+};
+
+use super::routes::{Needs, Route, delete, get, patch, post};
+use super::{
+    api_tokens, audit, devices, dns, doctor, health, login, me, server, ssh, support, tenants, tokens, users,
+};
+
+/// All routes of the API, with what each needs. There is no other way to add one.
+pub fn routes() -> Vec<Route> {
+    [of_server(), of_logins(), of_users(), of_api_tokens(), of_audit(), of_devices(), of_names(), of_ssh()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+const VIEWER: Needs = Needs::Role(Role::Viewer);
+const OPERATOR: Needs = Needs::Role(Role::Operator);
+const TENANT_ADMIN: Needs = Needs::Role(Role::TenantAdmin);
+const EVERYWHERE: Needs = Needs::Everywhere(Role::Viewer);
+const SUPER_ADMIN: Needs = Needs::Everywhere(Role::SuperAdmin);
+
+fn of_server() -> Vec<Route> {
+    vec![
+        get("/healthz", Needs::Nothing, "healthz", "Each check by name", health::healthz)
+            .gives::<Health>(200),
+        get("/readyz", Needs::Nothing, "readyz", "Whether requests are served", health::readyz)
+            .gives::<Health>(200),
+        get(
+            "/api/version",
+            Needs::Nothing,
+            "version",
+            "Versions of the server and of its links",
+            server::version,
+        )
+        .gives::<Version>(200),
+        get("/api/v1/status", VIEWER, "status", "The server as a whole", server::status)
+            .gives::<ServerStatus>(200),
+        get("/api/v1/doctor", EVERYWHERE, "doctor", "What may be wrong with the server", doctor::show)
+            .gives::<Examination>(200),
+        get(
+            "/api/v1/support-bundle",
+            SUPER_ADMIN,
+            "support-bundle",
+            "What somebody who helps needs to see, without secrets",
+            support::bundle,
+        )
+        .gives::<SupportBundle>(200),
+        get("/api/v1/tenants", VIEWER, "tenant.list", "All tenants", tenants::list)
+            .paged()
+            .gives::<Page<Tenant>>(200),
+        post("/api/v1/tenants", SUPER_ADMIN, "tenant.create", "A new tenant", tenants::create)
+            .asks::<NewTenant>()
+            .gives::<Tenant>(201),
+        get("/api/v1/tenants/{name}", VIEWER, "tenant.show", "One tenant", tenants::show)
+            .gives::<Tenant>(200),
+        delete("/api/v1/tenants/{name}", SUPER_ADMIN, "tenant.delete", "A tenant goes", tenants::delete),
+    ]
+}
+
+fn of_logins() -> Vec<Route> {
+    let person = Needs::Person;
+    vec![
+        post("/api/v1/login", Needs::Nothing, "login", "A session of a person", login::login)
+            .asks::<Login>()
+            .gives::<LoggedIn>(200),
+        post("/api/v1/setup", Needs::Nothing, "setup", "The first administrator", login::set_up)
+            .asks::<Setup>()
+            .gives::<LoggedIn>(201),
+        delete("/api/v1/session", person, "logout", "The session that asks ends", login::log_out),
+        get("/api/v1/me", VIEWER, "me", "Who asks", me::show).gives::<User>(200),
+        post("/api/v1/me/password", person, "me.password", "Another password", me::password)
+            .asks::<PasswordChange>(),
+        post(
+            "/api/v1/me/second-factor",
+            person,
+            "me.mfa.offer",
+            "A second factor, to be confirmed",
+            me::offer_factor,
+        )
+        .gives::<OfferedFactor>(201),
+        post(
+            "/api/v1/me/second-factor/confirm",
+            person,
+            "me.mfa.confirm",
+            "It is in force",
+            me::confirm_factor,
+        )
+        .asks::<FactorCode>()
+        .gives::<RecoveryCodes>(200),
+        post(
+            "/api/v1/me/second-factor/remove",
+            person,
+            "me.mfa.remove",
+            "It is not any more",
+            me::remove_factor,
+        )
+        .asks::<FactorCode>(),
+        post(
+            "/api/v1/me/recovery-codes",
+            person,
+            "me.recovery-codes",
+            "Other recovery codes",
+            me::recovery_codes,
+        )
+        .asks::<FactorCode>()
+        .gives::<RecoveryCodes>(200),
+    ]
+}
+
+fn of_users() -> Vec<Route> {
+    vec![
+        get("/api/v1/users", TENANT_ADMIN, "user.list", "All users", users::list).gives::<Page<User>>(200),
+        post("/api/v1/users", TENANT_ADMIN, "user.create", "A new user", users::create)
+            .asks::<NewUser>()
+            .gives::<User>(201),
+        get("/api/v1/users/{name}", TENANT_ADMIN, "user.show", "One user", users::show).gives::<User>(200),
+        patch("/api/v1/users/{name}", TENANT_ADMIN, "user.change", "A user changes", users::change)
+            .asks::<UserChange>()
+            .gives::<User>(200),
+        delete("/api/v1/users/{name}", TENANT_ADMIN, "user.delete", "A user goes", users::delete),
+        delete(
+            "/api/v1/users/{name}/second-factor",
+            TENANT_ADMIN,
+            "user.mfa.remove",
+            "For who lost it",
+            users::remove_factor,
+        ),
+    ]
+}
+
+fn of_api_tokens() -> Vec<Route> {
+    let person = Needs::Person;
+    vec![
+        get(
+            "/api/v1/api-tokens",
+            VIEWER,
+            "api-token.list",
+            "One's own, and those one administers",
+            api_tokens::list,
+        )
+        .gives::<Page<ApiToken>>(200),
+        post("/api/v1/api-tokens", person, "api-token.create", "An API token of oneself", api_tokens::create)
+            .asks::<NewApiToken>()
+            .gives::<CreatedApiToken>(201),
+        post(
+            "/api/v1/api-tokens/{id}/revoke",
+            VIEWER,
+            "api-token.revoke",
+            "An API token ends",
+            api_tokens::revoke,
+        )
+        .gives::<ApiToken>(200),
+    ]
+}
+
+fn of_audit() -> Vec<Route> {
+    vec![
+        get(
+            "/api/v1/audit",
+            TENANT_ADMIN,
+            "audit.list",
+            "What was done and refused, newest first",
+            audit::list,
+        )
+        .of_tenant()
+        .paged()
+        .query("after", "Entries after this number instead, oldest first")
+        .gives::<Page<AuditEntry>>(200),
+        get(
+            "/api/v1/audit/verification",
+            Needs::Everywhere(Role::TenantAdmin),
+            "audit.verify",
+            "Whether the log is as it was written",
+            audit::verify,
+        )
+        .gives::<AuditVerdict>(200),
+    ]
+}
+
+fn of_devices() -> Vec<Route> {
+    let routes = [
+        get("/api/v1/tokens", VIEWER, "token.list", "All onboarding tokens", tokens::list)
+            .paged()
+            .gives::<Page<Token>>(200),
+        post("/api/v1/tokens", OPERATOR, "token.create", "A new onboarding token", tokens::create)
+            .asks::<NewToken>()
+            .gives::<CreatedToken>(201),
+        get("/api/v1/tokens/{id}", VIEWER, "token.show", "One onboarding token", tokens::show)
+            .gives::<Token>(200),
+        post(
+            "/api/v1/tokens/{id}/revoke",
+            OPERATOR,
+            "token.revoke",
+            "An onboarding token ends",
+            tokens::revoke,
+        )
+        .gives::<Token>(200),
+        get("/api/v1/devices", VIEWER, "device.list", "All devices", devices::list)
+            .paged()
+            .gives::<Page<Device>>(200),
+        get("/api/v1/devices/{device}", VIEWER, "device.show", "One device", devices::show)
+            .gives::<Device>(200),
+        patch(
+            "/api/v1/devices/{device}",
+            OPERATOR,
+            "device.change",
+            "Another name, other tags",
+            devices::change,
+        )
+        .asks::<DeviceChange>()
+        .gives::<ChangedDevice>(200),
+        post(
+            "/api/v1/devices/{device}/approve",
+            OPERATOR,
+            "device.approve",
+            "A device may take part",
+            devices::approve,
+        )
+        .gives::<ChangedDevice>(200),
+        post(
+            "/api/v1/devices/{device}/revoke",
+            OPERATOR,
+            "device.revoke",
+            "A device goes for good",
+            devices::revoke,
+        )
+        .gives::<ChangedDevice>(200),
+    ];
+    routes.into_iter().map(Route::of_tenant).collect()
+}
+
+fn of_names() -> Vec<Route> {
+    let routes = [
+        get("/api/v1/dns", VIEWER, "dns.list", "All custom records", dns::list)
+            .paged()
+            .gives::<Page<Record>>(200),
+        post("/api/v1/dns", OPERATOR, "dns.add", "A new record", dns::add)
+            .asks::<Record>()
+            .gives::<Record>(201),
+        post("/api/v1/dns/remove", OPERATOR, "dns.remove", "A record goes", dns::remove)
+            .asks::<Record>()
+            .gives::<Record>(200),
+    ];
+    routes.into_iter().map(Route::of_tenant).collect()
+}
+
+fn of_ssh() -> Vec<Route> {
+    let routes = [
+        get("/api/v1/ssh/authorities", VIEWER, "ca.list", "Both authorities", ssh::list)
+            .gives::<Page<Authority>>(200),
+        get("/api/v1/ssh/authorities/{kind}/revoked", VIEWER, "ca.revoked", "What is revoked", ssh::revoked)
+            .gives::<RevocationList>(200),
+        post("/api/v1/ssh/certificates", VIEWER, "ca.issue", "A certificate of a person", ssh::issue)
+            .asks::<NewCertificate>()
+            .gives::<IssuedCertificate>(201),
+        post(
+            "/api/v1/ssh/authorities/{kind}/rotate",
+            TENANT_ADMIN,
+            "ca.rotate",
+            "A rotation begins",
+            ssh::rotate,
+        )
+        .gives::<Authority>(200),
+        post(
+            "/api/v1/ssh/authorities/{kind}/advance",
+            TENANT_ADMIN,
+            "ca.advance",
+            "Its next step",
+            ssh::advance,
+        )
+        .asks::<Advance>()
+        .gives::<Authority>(200),
+        post(
+            "/api/v1/ssh/authorities/{kind}/rollback",
+            TENANT_ADMIN,
+            "ca.rollback",
+            "It is undone",
+            ssh::roll_back,
+        )
+        .gives::<Authority>(200),
+        post(
+            "/api/v1/ssh/revocations",
+            TENANT_ADMIN,
+            "ca.revoke",
+            "Certificates are taken back",
+            ssh::revoke,
+        )
+        .asks::<NewRevocation>()
+        .gives::<Revocations>(200),
+    ];
+    routes.into_iter().map(Route::of_tenant).collect()
+}

@@ -1,0 +1,180 @@
+//! How often somebody may ask: a limiter for each kind of request, with a pace for each who asks. Knows no HTTP and no link.
+//!
+//! The capacity is what may come in a minute, at once or spread. Whoever administers on the server's own socket is not
+//! limited.
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use governor::clock::{Clock as _, DefaultClock};
+use governor::state::keyed::HashMapStateStore;
+use governor::{Quota, RateLimiter};
+use model::id::{ApiTokenId, UserId};
+use prometheus_client::metrics::counter::Counter;
+
+use crate::metrics::Metrics;
+use crate::throttle::place;
+
+/// Who is kept apart by one limiter: some megabytes. Beyond, strangers share one pace.
+const KEYS_MAX: usize = 65_536;
+
+/// How many requests of each kind one who asks may make in a minute.
+#[derive(Debug, Clone, Args)]
+pub struct Capacities {
+    /// Logins and unknown tokens of one address in a minute.
+    #[arg(long, env = "WARREN_RATELIMIT_LOGIN_CAPACITY", default_value = "30")]
+    pub ratelimit_login_capacity: NonZeroU32,
+    /// Enrolments from one address in a minute.
+    #[arg(long, env = "WARREN_RATELIMIT_REGISTRATION_CAPACITY", default_value = "3000")]
+    pub ratelimit_registration_capacity: NonZeroU32,
+    /// Heartbeats of one link in a minute.
+    #[arg(long, env = "WARREN_RATELIMIT_HEARTBEAT_CAPACITY", default_value = "120")]
+    pub ratelimit_heartbeat_capacity: NonZeroU32,
+    /// Certificates of one person in a minute.
+    #[arg(long, env = "WARREN_RATELIMIT_SIGNING_CAPACITY", default_value = "60")]
+    pub ratelimit_signing_capacity: NonZeroU32,
+    /// Other requests of one person, token or unknown address in a minute.
+    #[arg(long, env = "WARREN_RATELIMIT_API_CAPACITY", default_value = "1200")]
+    pub ratelimit_api_capacity: NonZeroU32,
+}
+
+/// What is limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Logins.
+    Login,
+    /// Enrolments.
+    Registration,
+    /// Heartbeats.
+    Heartbeat,
+    /// Certificates.
+    Signing,
+    /// Everything else that is asked over HTTP.
+    Api,
+}
+
+impl Limit {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 5] = [Self::Login, Self::Registration, Self::Heartbeat, Self::Signing, Self::Api];
+
+    /// As the metric and the settings call it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Login => "login",
+            Self::Registration => "registration",
+            Self::Heartbeat => "heartbeat",
+            Self::Signing => "signing",
+            Self::Api => "api",
+        }
+    }
+}
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Asker {
+    /// Somebody at an address; all of an IPv6 /64 are one.
+    Address(IpAddr),
+    /// A person.
+    User(UserId),
+    /// A script.
+    ApiToken(ApiTokenId),
+    /// A link.
+    Link(u64),
+    /// A user of this machine without rights.
+    Local(String),
+    /// Everybody new while too many are kept apart.
+    Crowd,
+}
+
+type Limiter = RateLimiter<Asker, HashMapStateStore<Asker>, DefaultClock>;
+
+/// All limiters. Clones share them.
+#[derive(Clone)]
+pub struct Limiters {
+    each: Arc<[Limiter; Limit::ALL.len()]>,
+    rejections: [Counter; Limit::ALL.len()],
+}
+
+impl Limiters {
+    /// With these capacities.
+    pub fn new(capacities: &Capacities, metrics: &Metrics) -> Self {
+        let limiter = |limit| {
+            let capacity = match limit {
+                Limit::Login => capacities.ratelimit_login_capacity,
+                Limit::Registration => capacities.ratelimit_registration_capacity,
+                Limit::Heartbeat => capacities.ratelimit_heartbeat_capacity,
+                Limit::Signing => capacities.ratelimit_signing_capacity,
+                Limit::Api => capacities.ratelimit_api_capacity,
+            };
+            RateLimiter::hashmap(Quota::per_minute(capacity))
+        };
+        let rejections = Limit::ALL.map(|limit| metrics.rate_limit_rejections(limit.as_str()));
+        Self { each: Arc::new(Limit::ALL.map(limiter)), rejections }
+    }
+
+    /// Counts one request of somebody; `Err` says after how long it may come again.
+    pub fn take(&self, limit: Limit, asker: Asker) -> Result<(), Duration> {
+        let limiter = &self.each[limit as usize];
+        let asker = match asker {
+            Asker::Address(address) => Asker::Address(place(address)),
+            other => other,
+        };
+        if limiter.len() >= KEYS_MAX {
+            // Whoever has its whole capacity again needs no entry.
+            limiter.retain_recent();
+        }
+        let asker = if limiter.len() >= KEYS_MAX { Asker::Crowd } else { asker };
+        limiter.check_key(&asker).map_err(|too_early| {
+            self.rejections[limit as usize].inc();
+            too_early.wait_time_from(limiter.clock().now())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        capacities: Capacities,
+    }
+
+    fn limiters(arguments: &[&str]) -> Limiters {
+        let line = Line::parse_from(["x"].iter().chain(arguments));
+        Limiters::new(&line.capacities, &Metrics::new(std::path::Path::new("/")))
+    }
+
+    fn address(text: &str) -> Asker {
+        Asker::Address(text.parse().expect("an address"))
+    }
+
+    #[test]
+    fn each_has_its_capacity_and_waits_for_its_own() {
+        let limiters = limiters(&["--ratelimit-login-capacity", "2"]);
+        let take = |limit, asker: &str| limiters.take(limit, address(asker));
+        assert_eq!([take(Limit::Login, "2001:db8::1"), take(Limit::Login, "2001:db8::2")], [Ok(()), Ok(())]);
+        let wait = take(Limit::Login, "2001:db8::3").expect_err("one network, one pace");
+        assert!(wait > Duration::from_secs(20) && wait <= Duration::from_secs(30), "{wait:?}");
+        assert_eq!(take(Limit::Login, "2001:db8:0:1::1"), Ok(()), "another network");
+        assert_eq!(take(Limit::Api, "2001:db8::1"), Ok(()), "another limiter");
+        assert_eq!(limiters.rejections.each_ref().map(Counter::get), [1, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_flood_of_addresses_fills_no_memory() {
+        let limiters = limiters(&["--ratelimit-login-capacity", "3"]);
+        for n in 0..u32::try_from(KEYS_MAX).expect("few") + 100 {
+            // The last hundred share one pace, which ends.
+            let _ = limiters.take(Limit::Login, Asker::Address(IpAddr::from(n.to_be_bytes())));
+        }
+        assert!(limiters.each[Limit::Login as usize].len() <= KEYS_MAX + 1);
+        assert!(limiters.take(Limit::Login, address("203.0.113.77")).is_err(), "one of the crowd");
+    }
+}

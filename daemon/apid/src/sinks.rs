@@ -1,0 +1,199 @@
+//! Where the audit log is told besides the database: a file, a webhook. In order, at least once, from where each was.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::http::Uri;
+use data_encoding::HEXLOWER;
+use hmac::{Hmac, Mac as _};
+use link::https::{self, Bounds, Method, Request, Server, header};
+use link::tls::HttpsTrust;
+use model::api::audit::AuditEntry;
+use model::{Label, TenantId};
+use sha2::Sha256;
+use store::{AuditRow, Store};
+use tokio::fs::File;
+use tokio::io::AsyncWriteExt as _;
+use tokio::task::JoinSet;
+use zeroize::Zeroizing;
+
+use crate::audit::form;
+use crate::config::Settings;
+use crate::desk::Desk;
+use crate::report;
+
+/// Entries that are told at once: some hundred kilobytes.
+const BATCH_MAX: u32 = 200;
+/// How often new entries are looked for.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// The first pause after a failure; it doubles.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+/// The longest.
+const RETRY_MAX: Duration = Duration::from_secs(300);
+/// A webhook has this long to answer.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
+/// Of a webhook's answer nothing is read but the status.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// One place.
+pub enum Sink {
+    /// Lines of JSON are appended.
+    File(PathBuf),
+    /// Batches are posted.
+    Webhook(Webhook),
+}
+
+/// A webhook over HTTPS.
+pub struct Webhook {
+    server: Server,
+    path: String,
+    /// What the signature is made with.
+    secret: Zeroizing<Vec<u8>>,
+}
+
+/// Those of the settings.
+pub fn of(settings: &Settings) -> anyhow::Result<Vec<Sink>> {
+    let file = settings.audit_file.clone().map(Sink::File);
+    let webhook = settings.audit_webhook.as_ref().map(|url| {
+        let secret = settings.audit_webhook_secret_file.as_ref();
+        let secret = secret.context("a webhook needs --audit-webhook-secret-file")?;
+        let secret = std::fs::read(secret)
+            .with_context(|| format!("the webhook's secret {} cannot be read", secret.display()))?;
+        let secret = Zeroizing::new(secret.trim_ascii_end().to_vec());
+        anyhow::ensure!(!secret.is_empty(), "the webhook's secret is empty");
+        Webhook::new(url, settings.audit_webhook_ca_file.as_deref(), secret).map(Sink::Webhook)
+    });
+    Ok(file.into_iter().chain(webhook.transpose()?).collect())
+}
+
+impl Webhook {
+    fn new(url: &str, ca: Option<&Path>, secret: Zeroizing<Vec<u8>>) -> anyhow::Result<Self> {
+        let bad = || format!("a webhook looks like https://log.example.org/warren, not {url:?}");
+        let url: Uri = url.parse().with_context(bad)?;
+        let (Some("https"), Some(host)) = (url.scheme_str(), url.host()) else { anyhow::bail!(bad()) };
+        let address =
+            format!("https://{host}:{}", url.port_u16().unwrap_or(443)).parse().with_context(bad)?;
+        let trust = HttpsTrust::Authorities { extra_ca_file: ca.map(Into::into) };
+        let path = url.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        Ok(Self { server: Server::Https { address, trust }, path, secret })
+    }
+
+    /// Tells a batch. Whoever was told it before knows it by its key, which is made of its first and last number.
+    async fn post(&self, batch: &[AuditEntry], (first, last): (u64, u64)) -> anyhow::Result<()> {
+        let body = serde_json::to_vec(&serde_json::json!({"schema_version": 1, "items": batch}))?;
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret)?;
+        mac.update(&body);
+        let signature = format!("sha256={}", HEXLOWER.encode(&mac.finalize().into_bytes()));
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(&self.path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("idempotency-key", format!("warren-audit-{first}-{last}"))
+            .header("warren-signature", signature)
+            .body(body.into())?;
+        let bounds = Bounds { time_max: ANSWER_TIME_MAX, body_bytes_max: ANSWER_BYTES_MAX };
+        let response = https::request(&self.server, request, bounds).await?;
+        anyhow::ensure!(response.status().is_success(), "the webhook answers {}", response.status());
+        Ok(())
+    }
+}
+
+async fn append(path: &Path, batch: &[AuditEntry]) -> anyhow::Result<()> {
+    let mut lines = Vec::new();
+    for entry in batch {
+        serde_json::to_writer(&mut lines, entry)?;
+        lines.push(b'\n');
+    }
+    let mut file = File::options().append(true).create(true).mode(0o640).open(path).await?;
+    file.write_all(&lines).await?;
+    Ok(file.sync_data().await?)
+}
+
+impl Sink {
+    /// How the database knows it.
+    fn name(&self) -> String {
+        match self {
+            Self::File(path) => format!("file {}", path.display()),
+            Self::Webhook(webhook) => format!("webhook {:?} {}", webhook.server, webhook.path),
+        }
+    }
+
+    async fn tell(&self, batch: &[AuditEntry], numbers: (u64, u64)) -> anyhow::Result<()> {
+        match self {
+            Self::File(path) => append(path, batch).await,
+            Self::Webhook(webhook) => webhook.post(batch, numbers).await,
+        }
+    }
+
+    /// Tells everything, for as long as it is polled.
+    async fn run(self, store: Store, desk: Desk) {
+        let name = self.name();
+        let mut pause = RETRY_FIRST;
+        loop {
+            let wait = match self.next(&name, &store, &desk).await {
+                Ok(true) => continue,
+                Ok(false) => {
+                    pause = RETRY_FIRST;
+                    LOOK_INTERVAL
+                }
+                Err(error) => {
+                    let error = report::chain(error.as_ref());
+                    tracing::warn!(sink = name, error, "the audit log is not told; tried again");
+                    let wait = pause;
+                    pause = (pause * 2).min(RETRY_MAX);
+                    wait
+                }
+            };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Tells one batch; `false` if there is nothing to tell.
+    async fn next(&self, name: &str, store: &Store, desk: &Desk) -> anyhow::Result<bool> {
+        let told = store.audit_sink(name).await?;
+        let rows = store.audit_after(None, told, BATCH_MAX).await?;
+        let number = |row: Option<&AuditRow>| row.and_then(|row| row.link).map(|(sequence, _)| sequence);
+        let (Some(first), Some(last)) = (number(rows.first()), number(rows.last())) else { return Ok(false) };
+        let tenants = tenants(desk).await?;
+        let batch: Vec<AuditEntry> = rows.into_iter().map(|row| form(row, &tenants)).collect();
+        self.tell(&batch, (first, last)).await?;
+        store.audit_told(name, told, last).await?;
+        Ok(true)
+    }
+}
+
+/// The names of tenants, deleted ones too.
+pub async fn tenants(desk: &Desk) -> Result<BTreeMap<TenantId, Label>, model::Refusal> {
+    let names = |control: &control::Control| {
+        control.directories().map(|d| (d.tenant().id, d.tenant().name.clone())).collect()
+    };
+    desk.read(names).await
+}
+
+/// Tells all sinks, in tasks of their own.
+pub fn start(sinks: Vec<Sink>, store: &Store, desk: &Desk) -> JoinSet<()> {
+    let mut running = JoinSet::new();
+    for sink in sinks {
+        running.spawn(sink.run(store.clone(), desk.clone()));
+    }
+    running
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_webhook_is_a_url_with_tls() {
+        let read = |url: &str| Webhook::new(url, None, Zeroizing::new(b"x".to_vec()));
+        let webhook = read("https://log.example.org/warren?x=1").expect("a URL");
+        assert_eq!(webhook.path, "/warren?x=1");
+        assert!(Sink::Webhook(webhook).name().contains("log.example.org"));
+        assert!(read("https://log.example.org:8443").is_ok());
+        for bad in ["http://log.example.org/", "log.example.org", "https://", "", "https:///x"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Who may call what: every route that the server describes, as everybody, and with what belongs to another tenant.
+
+use link::https::{Method, Server};
+use model::Standing;
+use serde_json::{Value, json};
+use store::Store;
+
+use crate::apid::{Apid, ask, get, post};
+use crate::ssh::{PASSWORD, device, put_devices};
+
+const ROLES: [&str; 4] = ["viewer", "operator", "tenant-admin", "super-admin"];
+/// Each role's bearer of the tenant `home`, the last of all.
+type Callers = Vec<(&'static str, String)>;
+
+struct Operation {
+    method: Method,
+    path: String,
+    id: String,
+    role: Option<usize>,
+    session: bool,
+    all_tenants: bool,
+    of_tenant: bool,
+}
+
+async fn operations(server: &Server) -> Vec<Operation> {
+    let (status, document) = get(server, "/api/v1/openapi.json", None).await;
+    assert_eq!((status, &document["openapi"]), (200, &json!("3.1.0")));
+    let paths = document["paths"].as_object().expect("paths").iter();
+    let all = paths.flat_map(|(path, methods)| {
+        methods.as_object().expect("methods").iter().map(move |(method, operation)| {
+            let needs = &operation["x-warren-needs"];
+            let role = needs["role"].as_str().map(|name| ROLES.iter().position(|role| *role == name));
+            let asked = operation["parameters"].as_array().expect("a list");
+            Operation {
+                method: method.to_uppercase().parse().expect("a method"),
+                path: path.clone(),
+                id: operation["operationId"].as_str().expect("an id").to_owned(),
+                role: role.map(|role| role.expect("a role that there is")),
+                session: needs["session"] == true,
+                all_tenants: needs["all_tenants"] == true,
+                of_tenant: asked.iter().any(|parameter| parameter["name"] == "tenant"),
+            }
+        })
+    });
+    all.collect()
+}
+
+async fn made(server: &Server, path: &str, bearer: Option<&str>, wish: Value) -> Value {
+    let (status, made) = post(server, path, bearer, wish).await;
+    assert!((200..300).contains(&status), "{path}: {status} {made}");
+    made
+}
+
+async fn logged_in(apid: &Apid, user: &str) -> String {
+    let server = apid.https(apid.fingerprint());
+    let session = made(&server, "/api/v1/login", None, json!({"user": user, "password": PASSWORD})).await;
+    session["secret"].as_str().expect("a session").to_owned()
+}
+
+/// Two tenants with a device each, and in `home` somebody of each role.
+async fn two_tenants() -> (Apid, Callers) {
+    // The walk asks more often than anybody.
+    let pace = ["LOGIN", "API"].map(|name| format!("WARREN_RATELIMIT_{name}_CAPACITY"));
+    let environment = [("WARREN_ADMIN_PASSWORD", PASSWORD), (&pace[0], "100000"), (&pace[1], "100000")];
+    let apid = Apid::start(tempfile::tempdir().expect("a directory"), &environment);
+    made(&apid.socket(), "/api/v1/tenants", None, json!({"name": "other"})).await;
+    let dir = apid.stop();
+    let store =
+        Store::open(&format!("sqlite:{}/warren.db", dir.path().display())).await.expect("the database");
+    for (n, rows) in (1..).zip(&store.load().await.expect("loads").tenants) {
+        put_devices(&store, rows, vec![device(n, Standing::Active)]).await;
+    }
+    store.close().await;
+    let apid = Apid::start(dir, &environment);
+    let mut callers = Callers::new();
+    for (name, role) in ["vera", "otto", "tina"].into_iter().zip(ROLES) {
+        let wish = json!({"name": name, "role": role, "tenant": "home", "password": PASSWORD});
+        made(&apid.socket(), "/api/v1/users", None, wish).await;
+        callers.push((role, logged_in(&apid, name).await));
+    }
+    callers.push(("super-admin", logged_in(&apid, "admin").await));
+    (apid, callers)
+}
+
+fn filled(path: &str, with: impl Fn(&str) -> String) -> String {
+    let parts = path.split('/').map(|part| match part.strip_prefix('{').and_then(|p| p.strip_suffix('}')) {
+        Some(name) => with(name),
+        None => part.to_owned(),
+    });
+    parts.collect::<Vec<_>>().join("/")
+}
+
+const NO_ID: &str = "00000000-0000-7000-8000-000000000000";
+
+#[tokio::test]
+async fn every_route_lets_in_whom_it_declares_and_nobody_else() {
+    let (apid, callers) = two_tenants().await;
+    let server = apid.https(apid.fingerprint());
+    let operations = operations(&server).await;
+    assert!(operations.len() > 40, "the walk sees {} routes", operations.len());
+    let mut tokens = Callers::new();
+    for (role, session) in &callers {
+        let wish = json!({"label": role, "ttl_seconds": 600});
+        let token = made(&server, "/api/v1/api-tokens", Some(session), wish).await;
+        tokens.push((role, token["secret"].as_str().expect("a token").to_owned()));
+    }
+    for operation in operations.iter().filter(|o| o.role.is_some()) {
+        let Operation { method, path, id, .. } = operation;
+        let mut path = filled(path, |name| match name {
+            "id" => NO_ID.into(),
+            "kind" => "host".into(),
+            _ => "nobody".into(),
+        });
+        if operation.of_tenant {
+            path.push_str("?tenant=home");
+        }
+        for bearer in [None, Some("wa1_x_y_z"), Some("ws1_x_y")] {
+            let (status, problem) = ask(&server, method.clone(), &path, bearer, json!({})).await;
+            assert_eq!((status, &problem["code"]), (401, &json!("unauthenticated")), "{id} as nobody");
+        }
+        let with_sessions = callers.iter().map(|caller| (true, caller));
+        for (session, (role, bearer)) in with_sessions.chain(tokens.iter().map(|token| (false, token))) {
+            let has = ROLES.iter().position(|known| known == role);
+            let sees_all = *role == "super-admin";
+            let may = has >= operation.role
+                && (session || !operation.session)
+                && (sees_all || !operation.all_tenants);
+            // It would end what the others are asked with.
+            if may && id == "logout" {
+                continue;
+            }
+            let (status, answer) = ask(&server, method.clone(), &path, Some(bearer), json!({})).await;
+            let code = answer["code"].as_str().unwrap_or_default();
+            let refused = status == 403 && ["forbidden", "session-needed"].contains(&code);
+            assert_eq!(refused, !may, "{id} as {role}, session {session}: {status} {answer}");
+            assert!(status != 401 && status < 500, "{id} as {role}: {status} {answer}");
+        }
+    }
+    for (_, session) in &callers {
+        assert_eq!(ask(&server, Method::DELETE, "/api/v1/session", Some(session), Value::Null).await.0, 204);
+        assert_eq!(get(&server, "/api/v1/me", Some(session)).await.0, 401, "a session that ended");
+    }
+}
+
+/// What would change something, if the tenant were one's own.
+fn wish_for(id: &str) -> Value {
+    match id {
+        "token.create" => json!({"ttl_seconds": 60, "uses": 1}),
+        "dns.add" | "dns.remove" => json!({"name": "www", "type": "A", "value": "100.64.0.9"}),
+        "device.change" => json!({"name": "mine"}),
+        "ca.revoke" => json!({"kind": "user", "what": ["serial:1"]}),
+        "user.change" => json!({"disabled": true}),
+        _ => json!({}),
+    }
+}
+
+#[tokio::test]
+async fn another_tenant_is_not_there() {
+    let (apid, callers) = two_tenants().await;
+    let (server, socket) = (apid.https(apid.fingerprint()), apid.socket());
+    let wish = json!({"name": "olga", "role": "viewer", "tenant": "other", "password": PASSWORD});
+    made(&socket, "/api/v1/users", None, wish).await;
+    let olga = logged_in(&apid, "olga").await;
+    let wish = json!({"label": "of-olga", "ttl_seconds": 600});
+    let api_token = made(&server, "/api/v1/api-tokens", Some(&olga), wish).await;
+    let token =
+        made(&socket, "/api/v1/tokens?tenant=other", None, json!({"ttl_seconds": 60, "uses": 1})).await;
+    let record = json!({"name": "www", "type": "A", "value": "100.65.0.9"});
+    made(&socket, "/api/v1/dns?tenant=other", None, record).await;
+    let of_other = async |path: &str| get(&socket, path, None).await.1;
+    let device = of_other("/api/v1/devices?tenant=other").await["items"][0].clone();
+    let state = async || [of_other("/api/v1/tenants/other").await, of_other("/api/v1/users/olga").await];
+    let before = state().await;
+
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    let (_, tina) = &callers[2];
+    let hidden =
+        [text(&token["id"]), text(&api_token["id"]), text(&device["id"]), "olga".into(), "other".into()];
+    for operation in operations(&server).await.iter().filter(|o| o.role.is_some() && !o.session) {
+        let Operation { method, path, id, .. } = operation;
+        let into = |name: &str| match name {
+            "id" if path.contains("api-tokens") => text(&api_token["id"]),
+            "id" => text(&token["id"]),
+            "device" => text(&device["id"]),
+            "kind" => "user".into(),
+            "name" if path.contains("users") => "olga".into(),
+            _ => "other".into(),
+        };
+        let names_other = path.contains("{id}") || path.contains("{device}") || path.contains("{name}");
+        let mut tries = vec![(filled(path, into), names_other)];
+        if operation.of_tenant {
+            tries.push((format!("{}?tenant=other", filled(path, into)), true));
+        }
+        for (path, must_fail) in tries {
+            let (status, answer) = ask(&server, method.clone(), &path, Some(tina), wish_for(id)).await;
+            if must_fail && id != "ca.issue" && !operation.all_tenants {
+                assert_eq!(status, 404, "{method} {path}: {answer}");
+            }
+            let leaked = hidden.iter().find(|id| !path.contains(*id) && answer.to_string().contains(*id));
+            assert_eq!(leaked, None, "{method} {path} shows another tenant's: {answer}");
+        }
+    }
+    assert_eq!(state().await, before, "nothing of the other tenant changed");
+    assert_eq!(get(&server, "/api/v1/me", Some(&olga)).await.0, 200, "nor is anybody of it logged out");
+}

@@ -1,0 +1,90 @@
+//! Who asks too often, too slowly or too much.
+
+use link::https::{Bounds, Request, header, request};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::apid::{Apid, PATIENCE, get, post, probe};
+use crate::ssh::PASSWORD;
+
+fn start(limits: &[(&str, &str)]) -> Apid {
+    let environment = [&[("WARREN_ADMIN_PASSWORD", PASSWORD)], limits].concat();
+    Apid::start(tempfile::tempdir().expect("a directory"), &environment)
+}
+
+async fn retry_after(apid: &Apid, path: &str, body: Option<Value>) -> (u16, Option<u64>) {
+    let mut wish = Request::builder().uri(path).header(header::CONTENT_TYPE, "application/json");
+    if body.is_some() {
+        wish = wish.method("POST");
+    }
+    let bytes = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+    let wish = wish.body(bytes.into()).expect("a request");
+    let server = apid.https(apid.fingerprint());
+    let bounds = Bounds { time_max: PATIENCE, ..Bounds::default() };
+    let response = request(&server, wish, bounds).await.expect("an answer");
+    let after = response.headers().get(header::RETRY_AFTER);
+    let seconds = after.map(|value| value.to_str().expect("text").parse().expect("whole seconds"));
+    (response.status().as_u16(), seconds)
+}
+
+#[tokio::test]
+async fn each_asker_has_a_pace_and_is_told_when_to_come_back() {
+    let apid = start(&[("WARREN_RATELIMIT_API_CAPACITY", "4")]);
+    let server = apid.https(apid.fingerprint());
+    let (_, login) =
+        post(&server, "/api/v1/login", None, json!({"user": "admin", "password": PASSWORD})).await;
+    let admin = login["secret"].as_str();
+    for _ in 0..3 {
+        assert_eq!(retry_after(&apid, "/api/version", None).await, (200, None));
+    }
+    let (status, after) = retry_after(&apid, "/api/version", None).await;
+    assert!(status == 429 && after.is_some_and(|seconds| (1..=16).contains(&seconds)), "{status} {after:?}");
+    for _ in 0..4 {
+        assert_eq!(get(&server, "/api/v1/me", admin).await.0, 200, "a person at the same address");
+    }
+    let (status, problem) = get(&server, "/api/v1/me", admin).await;
+    assert_eq!((status, &problem["code"]), (429, &json!("rate-limited")));
+    for _ in 0..9 {
+        assert_eq!(
+            get(&apid.socket(), "/api/v1/tenants", None).await.0,
+            200,
+            "whoever is on the server itself"
+        );
+    }
+    let metrics = probe(&apid, "/metrics").await;
+    assert!(metrics.contains("warren_rate_limit_rejections_total{limiter=\"api\"} 2"), "{metrics}");
+}
+
+#[tokio::test]
+async fn guesses_are_paced_before_they_cost_anything() {
+    let apid = start(&[("WARREN_RATELIMIT_LOGIN_CAPACITY", "2")]);
+    let form = |user: &str| Some(json!({"user": user, "password": "no"}));
+    for user in ["ada", "bob"] {
+        assert_eq!(retry_after(&apid, "/api/v1/login", form(user)).await.0, 401);
+    }
+    let (status, after) = retry_after(&apid, "/api/v1/login", form("eve")).await;
+    assert!(status == 429 && after.is_some_and(|seconds| (1..=31).contains(&seconds)), "{status} {after:?}");
+    let (status, _) = get(&apid.https(apid.fingerprint()), "/api/v1/me", Some("ws1_a_b")).await;
+    assert_eq!(status, 429, "unknown sessions are guesses, too");
+    let metrics = probe(&apid, "/metrics").await;
+    assert!(metrics.contains("warren_rate_limit_rejections_total{limiter=\"login\"} 2"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_client_that_dawdles_or_talks_too_much_is_cut() {
+    let apid = start(&[]);
+    let address = ("127.0.0.1", apid.probes);
+    let mut slow = TcpStream::connect(address).await.expect("it listens");
+    slow.write_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\n").await.expect("it reads");
+    let mut long = TcpStream::connect(address).await.expect("it listens");
+    let head = format!("GET /readyz HTTP/1.1\r\nhost: x\r\nx-long: {}\r\n\r\n", "a".repeat(64 * 1024));
+    // It may be cut while it talks.
+    let _ = long.write_all(head.as_bytes()).await;
+    let mut answer = Vec::new();
+    let refused = long.read_to_end(&mut answer).await;
+    assert!(refused.is_err() || answer.starts_with(b"HTTP/1.1 431"), "{}", String::from_utf8_lossy(&answer));
+    let ended = tokio::time::timeout(PATIENCE, slow.read_to_end(&mut Vec::new())).await;
+    assert!(ended.is_ok(), "a head that never ends is waited for, and not for ever");
+    assert!(probe(&apid, "/readyz").await.starts_with("HTTP/1.0 200 "), "others are served");
+}

@@ -1,0 +1,195 @@
+//! People from outside: second factors, sessions, passwords, throttling, and what administrators may do to whom.
+
+use std::time::SystemTime;
+
+use data_encoding::BASE32_NOPAD;
+use link::https::{Method, Server};
+use serde_json::{Value, json};
+use totp_rs::{Builder, Secret};
+
+use crate::apid::{Apid, ask, get, post};
+use crate::ssh::PASSWORD;
+
+const OTHER: &str = "seven quiet lamps drift";
+
+fn start() -> (Apid, Server) {
+    let environment = [("WARREN_ADMIN_PASSWORD", PASSWORD)];
+    let apid = Apid::start(tempfile::tempdir().expect("a directory"), &environment);
+    let server = apid.https(apid.fingerprint());
+    (apid, server)
+}
+
+async fn log_in(server: &Server, user: &str, password: &str, code: Option<&str>) -> (u16, Value) {
+    let mut form = json!({"user": user, "password": password});
+    if let Some(code) = code {
+        form["code"] = code.into();
+    }
+    post(server, "/api/v1/login", None, form).await
+}
+
+fn secret(answer: &Value) -> &str {
+    answer["secret"].as_str().expect("a secret")
+}
+
+fn code_at(shared: &str, seconds_ahead: u64) -> String {
+    let bytes: [u8; 20] =
+        BASE32_NOPAD.decode(shared.as_bytes()).expect("base32").try_into().expect("20 bytes");
+    let totp = Builder::new().with_secret(Secret::new_stack(bytes)).build().expect("a secret");
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
+    totp.generate(now + seconds_ahead).to_string()
+}
+
+#[tokio::test]
+async fn a_second_factor_is_needed_each_time_and_each_code_once() {
+    let (_apid, server) = start();
+    let (_, login) = log_in(&server, "admin", PASSWORD, None).await;
+    let session = secret(&login);
+    let (status, offered) = post(&server, "/api/v1/me/second-factor", Some(session), json!({})).await;
+    assert_eq!(status, 201, "{offered}");
+    let shared = secret(&offered);
+    assert!(offered["url"].as_str().is_some_and(|url| url.contains(shared)), "{offered}");
+    assert_eq!(log_in(&server, "admin", PASSWORD, None).await.0, 200, "it is not in force yet");
+
+    let confirm = "/api/v1/me/second-factor/confirm";
+    let (status, problem) = post(&server, confirm, Some(session), json!({"code": "000000"})).await;
+    assert_eq!((status, &problem["code"]), (401, &json!("second-factor-wrong")));
+    let first = code_at(shared, 0);
+    let (status, recovery) = post(&server, confirm, Some(session), json!({"code": first})).await;
+    assert_eq!(status, 200, "{recovery}");
+    let recovery: Vec<String> = serde_json::from_value(recovery["codes"].clone()).expect("codes");
+    assert_eq!(recovery.len(), 10);
+
+    let (status, problem) = log_in(&server, "admin", PASSWORD, None).await;
+    assert_eq!((status, &problem["code"]), (401, &json!("second-factor-needed")));
+    let (status, problem) = log_in(&server, "admin", "no", None).await;
+    assert_eq!(
+        (status, &problem["code"]),
+        (401, &json!("unauthenticated")),
+        "nobody learns that there is one"
+    );
+    let (status, problem) = log_in(&server, "admin", PASSWORD, Some(&first)).await;
+    assert_eq!((status, &problem["code"]), (401, &json!("second-factor-wrong")), "it was used to confirm");
+    let next = code_at(shared, 30);
+    assert_eq!(log_in(&server, "admin", PASSWORD, Some(&next)).await.0, 200);
+    assert_eq!(log_in(&server, "admin", PASSWORD, Some(&next)).await.0, 401, "replayed");
+    assert_eq!(log_in(&server, "admin", PASSWORD, Some(&recovery[0].to_uppercase())).await.0, 200);
+
+    let renew = "/api/v1/me/recovery-codes";
+    let (status, fresh) = post(&server, renew, Some(session), json!({"code": recovery[1]})).await;
+    assert_eq!(status, 200, "{fresh}");
+    let (_, me) = get(&server, "/api/v1/me", Some(session)).await;
+    assert_eq!((&me["name"], &me["second_factor"]), (&json!("admin"), &json!(true)));
+    let off = "/api/v1/me/second-factor/remove";
+    assert_eq!(post(&server, off, Some(session), json!({"code": recovery[2]})).await.0, 401, "void by now");
+    assert_eq!(post(&server, off, Some(session), json!({"code": fresh["codes"][0]})).await.0, 204);
+    assert_eq!(log_in(&server, "admin", PASSWORD, None).await.0, 200);
+}
+
+#[tokio::test]
+async fn failed_logins_cost_more_each_time_and_the_right_one_still_works_elsewhere() {
+    let (apid, server) = start();
+    for _ in 0..4 {
+        assert_eq!(log_in(&server, "admin", "no", None).await.0, 401);
+    }
+    let (status, problem) = log_in(&server, "admin", PASSWORD, None).await;
+    assert_eq!((status, &problem["code"]), (429, &json!("rate-limited")), "{problem}");
+    assert!(problem["hint"].as_str().is_some_and(|hint| hint.contains("wait")), "{problem}");
+    assert_eq!(get(&server, "/api/version", None).await.0, 200, "others are served");
+    let metrics = crate::apid::probe(&apid, "/metrics").await;
+    assert!(metrics.contains("warren_login_failures_total{reason=\"throttled\"} 1"), "{metrics}");
+    assert!(metrics.contains("warren_login_failures_total{reason=\"password\"} 4"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_password_is_changed_with_the_one_before_and_ends_every_session() {
+    let (_apid, server) = start();
+    let (_, login) = log_in(&server, "admin", PASSWORD, None).await;
+    let (_, elsewhere) = log_in(&server, "admin", PASSWORD, None).await;
+    let change = async |current: &str, new: &str| {
+        let wish = json!({"current": current, "new": new});
+        let (status, answer) = post(&server, "/api/v1/me/password", Some(secret(&login)), wish).await;
+        (status, answer["code"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(change("no", OTHER).await, (401, "unauthenticated".into()));
+    assert_eq!(change(PASSWORD, "passwordpassword").await, (400, "password-invalid".into()));
+    assert_eq!(change(PASSWORD, OTHER).await, (204, String::new()));
+    for ended in [&login, &elsewhere] {
+        assert_eq!(get(&server, "/api/v1/me", Some(secret(ended))).await.0, 401);
+    }
+    assert_eq!(log_in(&server, "admin", PASSWORD, None).await.0, 401);
+    assert_eq!(log_in(&server, "admin", OTHER, None).await.0, 200);
+}
+
+#[tokio::test]
+async fn nobody_makes_more_of_anybody_than_it_is_itself() {
+    let (apid, server) = start();
+    let socket = apid.socket();
+    let create = async |bearer: Option<&str>, name: &str, role: &str, tenant: Option<&str>| {
+        let mut wish = json!({"name": name, "role": role, "password": PASSWORD});
+        if let Some(tenant) = tenant {
+            wish["tenant"] = tenant.into();
+        }
+        let at = if bearer.is_some() { &server } else { &socket };
+        let (status, answer) = post(at, "/api/v1/users", bearer, wish).await;
+        (status, answer)
+    };
+    assert_eq!(create(None, "tina", "tenant-admin", Some("home")).await.0, 201);
+    assert_eq!(create(None, "sue", "super-admin", Some("home")).await.0, 400, "of one tenant, and of all");
+    let (_, login) = log_in(&server, "tina", PASSWORD, None).await;
+    let tina = Some(secret(&login));
+    assert_eq!(create(tina, "eve", "super-admin", None).await.0, 403);
+    let (status, bob) = create(tina, "bob", "operator", None).await;
+    assert_eq!((status, &bob["tenant"]), (201, &json!("home")), "her own tenant");
+    let patch = async |name: &str, wish: Value| {
+        let (status, answer) =
+            ask(&server, Method::PATCH, &format!("/api/v1/users/{name}"), tina, wish).await;
+        (status, answer["code"].as_str().unwrap_or_default().to_owned())
+    };
+    assert_eq!(patch("bob", json!({"role": "super-admin"})).await, (403, "forbidden".into()));
+    assert_eq!(patch("bob", json!({"all_tenants": true})).await, (403, "forbidden".into()));
+    assert_eq!(patch("admin", json!({"disabled": true})).await, (404, "user-not-found".into()));
+    assert_eq!(
+        patch("tina", json!({"password": OTHER})).await,
+        (400, "bad-request".into()),
+        "not without the old"
+    );
+    let (_, of_bob) = log_in(&server, "bob", PASSWORD, None).await;
+    assert_eq!(patch("bob", json!({"disabled": true})).await.0, 200);
+    assert_eq!(get(&server, "/api/v1/me", Some(secret(&of_bob))).await.0, 401);
+    assert_eq!(log_in(&server, "bob", PASSWORD, None).await.0, 401);
+    assert_eq!(patch("bob", json!({"disabled": false, "password": OTHER})).await.0, 200);
+    assert_eq!(log_in(&server, "bob", OTHER, None).await.0, 200);
+
+    let (status, last) = ask(&socket, Method::DELETE, "/api/v1/users/admin", None, Value::Null).await;
+    assert_eq!((status, &last["code"]), (409, &json!("last-administrator")));
+    assert_eq!(ask(&server, Method::DELETE, "/api/v1/users/bob", tina, Value::Null).await.0, 204);
+}
+
+#[tokio::test]
+async fn an_api_token_may_do_what_it_was_made_for_until_it_is_revoked() {
+    let (_apid, server) = start();
+    let (_, login) = log_in(&server, "admin", PASSWORD, None).await;
+    let admin = Some(secret(&login));
+    let wish = json!({"label": "ci", "ttl_seconds": 3600, "role": "viewer", "tenant": "home"});
+    let (status, script) = post(&server, "/api/v1/api-tokens", admin, wish).await;
+    assert_eq!(
+        (status, &script["role"], &script["tenant"]),
+        (201, &json!("viewer"), &json!("home")),
+        "{script}"
+    );
+    let token = Some(secret(&script));
+    assert_eq!(get(&server, "/api/v1/devices", token).await.0, 200);
+    let onboarding = json!({"ttl_seconds": 60, "uses": 1});
+    assert_eq!(post(&server, "/api/v1/tokens", token, onboarding).await.0, 403);
+    let another = json!({"label": "for ever", "ttl_seconds": 3600});
+    let (status, problem) = post(&server, "/api/v1/api-tokens", token, another).await;
+    assert_eq!((status, &problem["code"]), (403, &json!("session-needed")), "no token outlives itself");
+
+    let (_, listed) = get(&server, "/api/v1/api-tokens", admin).await;
+    assert_eq!((&listed["items"][0]["id"], &listed["items"][0]["state"]), (&script["id"], &json!("live")));
+    assert!(listed["items"][0].get("secret").is_none(), "shown once");
+    let path = format!("/api/v1/api-tokens/{}/revoke", script["id"].as_str().expect("an id"));
+    let (status, revoked) = post(&server, &path, admin, Value::Null).await;
+    assert_eq!((status, &revoked["state"]), (200, &json!("revoked")));
+    assert_eq!(get(&server, "/api/v1/devices", token).await.0, 401);
+}
