@@ -443,8 +443,8 @@ mod tests {
             let due = |now: &u64| given(&cache, "a", at(*now)).is_some_and(|(_, _, refresh)| refresh);
             times.iter().copied().filter(due).collect()
         };
-        assert_eq!(refreshed(&[1, 50, 89]), [], "its end is far");
-        assert_eq!(refreshed(&[95]), [], "nobody else wants it");
+        assert!(refreshed(&[1, 50, 89]).is_empty(), "its end is far");
+        assert!(refreshed(&[95]).is_empty(), "nobody else wants it");
         assert_eq!(refreshed(&[1, 90, 95, 99]), [90]);
         assert_eq!(refreshed(&[95, 96, 97]), [96]);
     }
