@@ -107,12 +107,15 @@ impl Replicas {
         Writer(self.mesh.plain(&format!("writer-{server}"), server, &["bash", "-c", &script]))
     }
 
-    /// Every record whose addition was acknowledged is there. Gives how many.
+    /// Every record whose addition was acknowledged is there, on a server that may have to hear of it. Gives how many.
     fn keeps(&self, writers: &[Writer]) -> usize {
-        let list = self.mesh.on("two").json(&["warren", "dns", "list"]).to_string();
         let acknowledged: Vec<String> = writers.iter().flat_map(Writer::acknowledged).collect();
-        let lost: Vec<_> = acknowledged.iter().filter(|name| !list.contains(&format!("\"{name}"))).collect();
-        assert!(lost.is_empty(), "of {} lost: {lost:?}", acknowledged.len());
+        let lost = || {
+            let list = self.mesh.on("two").json(&["warren", "dns", "list"]).to_string();
+            acknowledged.iter().filter(|name| !list.contains(&format!("\"{name}."))).collect::<Vec<_>>()
+        };
+        let whole = lab::until(SOON, || lost().is_empty().then_some(()));
+        assert!(whole.is_some(), "of {} lost: {:?}", acknowledged.len(), lost());
         acknowledged.len()
     }
 
