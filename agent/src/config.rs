@@ -8,6 +8,7 @@ use clap::{Parser, ValueEnum};
 use host::InterfaceName;
 use host::drive::{NamesSettings, Server};
 use host::resolver::ResolverMode;
+use host::sshd::{SSHD_CONFIG, SshMode};
 use host::wireguard::{Crypto, Tuning};
 use link::{PreferCarrier, ServerAddress, Trust};
 use model::Name;
@@ -77,6 +78,15 @@ pub struct Settings {
     /// db.office.internal, if this machine is in that mesh too or its hub shows it. Repeat it, or separate by commas.
     #[arg(long, env = "WARREN_DNS_SEARCH", value_delimiter = ',')]
     pub dns_search: Vec<Name>,
+    /// Whether this machine's sshd takes the mesh's certificates: auto does so where it reads a directory of drop-ins.
+    #[arg(long, env = "WARREN_SSH", default_value = "auto")]
+    pub ssh: SshMode,
+    /// The configuration of that sshd.
+    #[arg(long, env = "WARREN_SSHD_CONFIG", default_value = SSHD_CONFIG)]
+    pub sshd_config: PathBuf,
+    /// Take away what was installed for this machine's sshd, and end.
+    #[arg(long)]
+    pub restore_sshd: bool,
     #[command(flatten)]
     pub names: NamesSettings,
     /// The server's TLS ends at a proxy: its certificate is verified, and the link is a WebSocket.

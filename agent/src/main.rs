@@ -17,6 +17,7 @@ mod reach;
 mod requests;
 mod restore;
 mod socket;
+mod ssh;
 mod store;
 mod stream;
 mod told;
@@ -52,6 +53,12 @@ fn main() -> ExitCode {
     };
     if settings.restore_resolver {
         return restore::run(&settings);
+    }
+    if settings.restore_sshd {
+        return match host::sshd::remove(&settings.sshd_config) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => service::refuse(&error),
+        };
     }
     let needed = |missing: &Missing| {
         settings.mode != Mode::Netstack

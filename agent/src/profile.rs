@@ -7,6 +7,7 @@ use std::time::Duration;
 use engine::{NodeConfig, Role};
 use host::drive::{DriveError, Handle, NamesSetup, Report, Setup, channel};
 use host::resolver::{Owner, RESOLV_CONF, ResolverConfig, ResolverMode, detect};
+use host::sshd::{self, SshdSetup};
 use host::wireguard;
 use host::{HostConfig, InterfaceName};
 use link::ServerAddress;
@@ -162,6 +163,18 @@ impl Profile {
         self.handle()?.server(self.settings.server(address)).await.map_err(|gone| failed(&gone))
     }
 
+    /// Takes away what was installed for this machine's sshd, if this profile did it.
+    pub async fn forget_sshd(&self) {
+        if self.interface != self.settings.interface || self.stack.is_some() {
+            return;
+        }
+        let config = self.settings.sshd_config.clone();
+        let removed = tokio::task::spawn_blocking(move || sshd::remove(&config)).await;
+        if let Ok(Err(reason)) = removed {
+            tracing::warn!(reason, "this machine's sshd may not be as it was");
+        }
+    }
+
     /// Tells the node to end; [`Self::ended`] waits for it.
     pub fn stop(&self) {
         let _ = self.stop.send(true);
@@ -250,6 +263,16 @@ impl Runner {
         self.settings.listen_port.filter(|_| is_first)
     }
 
+    /// A machine has one sshd: the first profile's mesh is let in by it. Without an interface nothing comes in at a mesh
+    /// address.
+    fn sshd(&self) -> SshdSetup {
+        let is_first = self.kept.record.interface == self.settings.interface;
+        if !is_first || self.stack.is_some() {
+            return SshdSetup::none();
+        }
+        SshdSetup { mode: self.settings.ssh, config: self.settings.sshd_config.clone() }
+    }
+
     fn setup(&self) -> Result<Setup, Refusal> {
         let server = self.server.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let identity = self.kept.identity.clone();
@@ -283,6 +306,7 @@ impl Runner {
             server: Some(self.settings.server(server)),
             names_port: self.settings.names.dns_port,
             maps_ports: self.settings.port_mapping,
+            sshd: self.sshd(),
             names: NamesSetup {
                 options: self.settings.names.options(),
                 forward: self.settings.names.forward().map_err(|error| failed(&error))?,

@@ -139,6 +139,7 @@ impl Profiles {
             }
             profile.stop();
             profile.ended().await;
+            profile.forget_sshd().await;
         }
         let (store, forgotten) = (Arc::clone(&self.store), name.clone());
         self.on_disk(move || store.forget(&forgotten)).await?;

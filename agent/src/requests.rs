@@ -9,7 +9,7 @@ use model::{Code, Label, Refusal, Timestamp};
 use tokio::sync::mpsc;
 
 use crate::profiles::{Profiles, Wish};
-use crate::{doctor, netcheck, ping, told, view};
+use crate::{doctor, netcheck, ping, ssh, told, view};
 
 /// Who waits longer asks again.
 const WAIT_MAX: Duration = Duration::from_secs(3600);
@@ -77,6 +77,14 @@ async fn answer(profiles: &Profiles, request: Request) -> Result<Answer, Refusal
         Request::DnsQuery { profile, name, kind } => {
             let told = told::about(&*profiles.running(&profile).await?, &name, kind.as_deref()).await?;
             Ok(Answer::Told(Box::new(told)))
+        }
+        Request::DoctorSsh { profile } => {
+            let findings = ssh::doctor(&*profiles.running(&profile).await?, &profile).await?;
+            Ok(Answer::Findings { findings })
+        }
+        Request::SshKnown { profile, host } => {
+            let lines = ssh::known_hosts(&*profiles.running(&profile).await?, &host).await?;
+            Ok(Answer::Known { lines })
         }
         Request::SshVouch { profile, public_key } => {
             let vouch = profiles.running(&profile).await?.vouch(&public_key, wall()).await?;

@@ -149,6 +149,11 @@ impl Admin {
         self.ask(Method::POST, path, Some(body)).await
     }
 
+    /// Has something be so from now on.
+    pub async fn put<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T, Failure> {
+        self.ask(Method::PUT, path, Some(body)).await
+    }
+
     /// Changes a part of something.
     pub async fn patch<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T, Failure> {
         self.ask(Method::PATCH, path, Some(body)).await

@@ -1,15 +1,17 @@
 //! The command line as CLI.md promises it.
 
 mod people;
+mod ssh;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use ipnet::Ipv4Net;
-use model::{CaKind, DeviceId, Label, Revoked, TokenId};
+use model::{Label, TokenId};
 
 pub use self::people::{ApiToken, Audit, Mfa, User};
+pub use self::ssh::{Ca, Role};
 
 /// Names, reaches and administers the devices of a Warren mesh.
 #[derive(Debug, Parser)]
@@ -121,14 +123,19 @@ pub enum Command {
     },
     /// Log in to a device by certificate, or `ssh login`: get the certificate alone.
     ///
+    /// `ssh known-hosts HOST` prints what ssh(1) asks for itself (KnownHostsCommand): whose certificates make a device known.
+    ///
     /// The key and the certificate are in ~/.config/warren/ssh, and in ssh-agent where one runs, for as long as the
     /// certificate lives. What follows HOST goes to ssh(1).
     Ssh {
-        /// A name in the zone or a mesh address, with USER@ before it if that is another; or `login`.
+        /// A name in the zone or a mesh address, with USER@ before it if that is another; or `login`, or `known-hosts`.
         host: String,
         /// Life of the certificate, such as 8h; what the server gives if absent.
         #[arg(long, value_parser = duration)]
         life: Option<Duration>,
+        /// Of `ssh login`: let plain ssh(1) know, by one Include line at the top of ~/.ssh/config.
+        #[arg(long)]
+        include: bool,
         #[command(flatten)]
         profile: Profile,
         /// For ssh(1): options and the command.
@@ -210,6 +217,9 @@ pub enum Command {
     /// What was done and refused.
     #[command(subcommand)]
     Audit(Audit),
+    /// Who may be whom on which devices by an SSH certificate.
+    #[command(subcommand)]
+    Role(Role),
     /// The server itself.
     #[command(subcommand)]
     Server(Server),
@@ -247,6 +257,8 @@ pub enum Subject {
     Dns,
     /// Direct paths to other devices.
     Paths,
+    /// This machine's sshd.
+    Ssh,
 }
 
 /// What `warren wait` waits for.
@@ -351,52 +363,6 @@ pub enum Device {
     Revoke {
         /// Its name or id.
         device: String,
-        /// Do not ask.
-        #[arg(long)]
-        yes: bool,
-    },
-}
-
-/// `warren ca`.
-#[derive(Debug, Subcommand)]
-pub enum Ca {
-    /// Which keys sign and are trusted, and whom a rotation waits for.
-    Status,
-    /// Begin a rotation: make the next key, which is trusted and does not sign yet.
-    Rotate {
-        /// user or host.
-        #[arg(long = "type", value_name = "TYPE")]
-        kind: CaKind,
-    },
-    /// Take the next step of a rotation. Refused while it would lock somebody out.
-    Advance {
-        /// user or host.
-        #[arg(long = "type", value_name = "TYPE")]
-        kind: CaKind,
-        /// Id of a device that nobody waits for; may be repeated.
-        #[arg(long, value_name = "DEVICE")]
-        except: Vec<DeviceId>,
-    },
-    /// Let the former key sign again.
-    Rollback {
-        /// user or host.
-        #[arg(long = "type", value_name = "TYPE")]
-        kind: CaKind,
-    },
-    /// What is revoked, on standard output: for RevokedKeys of sshd, to be put in place whole.
-    Krl {
-        /// user or host.
-        #[arg(long = "type", value_name = "TYPE")]
-        kind: CaKind,
-    },
-    /// Take certificates back.
-    Revoke {
-        /// user or host.
-        #[arg(long = "type", value_name = "TYPE")]
-        kind: CaKind,
-        /// serial:NUMBER, or id:u:NAME@TENANT for all of a person.
-        #[arg(required = true)]
-        what: Vec<Revoked>,
         /// Do not ask.
         #[arg(long)]
         yes: bool,

@@ -10,6 +10,7 @@ mod local;
 mod login;
 mod nc;
 mod query;
+mod role;
 mod server;
 mod ssh;
 mod tenant;
@@ -54,8 +55,9 @@ pub async fn run(args: &Args, output: &Output) -> Result<Exit, Failure> {
             query::run(&args.agent_socket, &profile.profile, &asked, output).await
         }
         Command::Dns(command) => dns::run(&Admin::new(args)?, command, output).await,
-        Command::Ssh { host, life, profile, rest } => {
-            let asked = ssh::Asked { host, life: *life, profile: &profile.profile, rest };
+        Command::Role(command) => role::run(&Admin::new(args)?, command, output).await,
+        Command::Ssh { host, life, include, profile, rest } => {
+            let asked = ssh::Asked { host, life: *life, include: *include, profile: &profile.profile, rest };
             ssh::run(args, &asked, output).await
         }
         Command::Ca(command) => ca::run(&Admin::new(args)?, command, output).await,

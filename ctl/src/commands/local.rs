@@ -92,6 +92,7 @@ async fn doctor(
     let profile = profile.clone();
     let (request, patience) = match subject {
         Subject::Dns => (Request::DoctorDns { profile, name }, Duration::ZERO),
+        Subject::Ssh => (Request::DoctorSsh { profile }, Duration::ZERO),
         Subject::Paths => (Request::DoctorPaths { profile }, CHECK_TIME),
     };
     findings(ask_once(&args.agent_socket, &request, patience).await?, output)

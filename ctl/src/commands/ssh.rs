@@ -19,6 +19,8 @@ use crate::failure::{Exit, Failure};
 use crate::output::Output;
 
 const KEY: &str = "id_ed25519";
+/// What plain ssh includes.
+const CONFIG: &str = "config";
 const CERTIFICATE: &str = "id_ed25519-cert.pub";
 const HELD: &str = "held.json";
 /// A certificate that ends sooner is renewed first: logging in and starting takes its time.
@@ -28,6 +30,7 @@ const LEFT_MIN: Duration = Duration::from_secs(120);
 pub(super) struct Asked<'a> {
     pub host: &'a str,
     pub life: Option<Duration>,
+    pub include: bool,
     pub profile: &'a Label,
     pub rest: &'a [String],
 }
@@ -94,6 +97,9 @@ impl Place {
 }
 
 pub(super) async fn run(args: &Args, asked: &Asked<'_>, output: &Output) -> Result<Exit, Failure> {
+    if asked.host == "known-hosts" {
+        return known_hosts(args, asked, output).await;
+    }
     let place = Place::make()?;
     if asked.host == "login" {
         if let Some(word) = asked.rest.first() {
@@ -103,6 +109,9 @@ pub(super) async fn run(args: &Args, asked: &Asked<'_>, output: &Output) -> Resu
             ));
         }
         let issued = login(args, &place, asked).await?;
+        if asked.include {
+            include(&place, output)?;
+        }
         if output.json() {
             output.object(&issued);
         }
@@ -118,6 +127,7 @@ pub(super) async fn run(args: &Args, asked: &Asked<'_>, output: &Output) -> Resu
         login(args, &place, asked).await?;
     }
     let mut ssh = Command::new("ssh");
+    ssh.arg("-o").arg(format!("KnownHostsCommand={}", known_hosts_command(args, asked.profile)?));
     ssh.arg("-o").arg(format!("IdentityFile={}", place.file(KEY).display()));
     ssh.arg("-o").arg(format!("CertificateFile={}", place.file(CERTIFICATE).display()));
     ssh.arg(asked.host).args(asked.rest);
@@ -138,9 +148,77 @@ async fn login(args: &Args, place: &Place, asked: &Asked<'_>) -> Result<IssuedCe
     place.write(CERTIFICATE, format!("{}\n", issued.certificate).as_bytes())?;
     let held =
         Held { valid_until: issued.valid_until, profile: asked.profile.clone(), tenant: args.tenant.clone() };
+    place.write(CONFIG, config(args, asked.profile, place)?.as_bytes())?;
     place.write(HELD, &serde_json::to_vec(&held).map_err(|e| Failure::bug(e.to_string()))?)?;
     hand_to_agent(place, issued.valid_until);
     Ok(issued)
+}
+
+/// What ssh asks for when it connects: lines of known hosts, or an end that says that the host is no device of the mesh.
+async fn known_hosts(args: &Args, asked: &Asked<'_>, output: &Output) -> Result<Exit, Failure> {
+    let [host] = asked.rest else {
+        return Err(Failure::usage("known-hosts wants one host", "see `warren ssh --help`"));
+    };
+    let request = Request::SshKnown { profile: asked.profile.clone(), host: host.clone() };
+    let Answer::Known { lines } = ask_once(&args.agent_socket, &request, Duration::ZERO).await? else {
+        return Err(Failure::bug("the agent answered with something else"));
+    };
+    if output.json() {
+        output.object(&serde_json::json!({ "lines": lines }));
+    } else {
+        lines.iter().for_each(|line| output.say(line));
+    }
+    Ok(Exit::Done)
+}
+
+/// This program, as ssh is to call it: it takes no program that is not named from the root on.
+fn known_hosts_command(args: &Args, profile: &Label) -> Result<String, Failure> {
+    let program =
+        std::env::current_exe().map_err(|e| Failure::bug(format!("this program has no path: {e}")))?;
+    let socket = args.agent_socket.display();
+    Ok(format!(
+        "\"{}\" --agent-socket \"{socket}\" ssh --profile {profile} known-hosts %H",
+        program.display()
+    ))
+}
+
+/// What plain ssh needs to know of the mesh: nothing of it counts for other hosts.
+fn config(args: &Args, profile: &Label, place: &Place) -> Result<String, Failure> {
+    let command = known_hosts_command(args, profile)?;
+    let check = command.replace('"', "'").replace("%H", "'%h' >/dev/null 2>&1");
+    Ok(format!(
+        "# Of `warren ssh login`, which writes it anew.\nMatch exec \"{check}\"\n    KnownHostsCommand {command}\n    \
+         IdentityFile \"{}\"\n    CertificateFile \"{}\"\nMatch all\n",
+        place.file(KEY).display(),
+        place.file(CERTIFICATE).display(),
+    ))
+}
+
+/// Puts one line at the top of the person's own configuration, unless it is there: what comes first counts.
+fn include(place: &Place, output: &Output) -> Result<(), Failure> {
+    let home = std::env::var_os("HOME").ok_or_else(|| Failure::usage("HOME is not set", "set it"))?;
+    let folder = Path::new(&home).join(".ssh");
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+    made.map_err(|e| unwritable(&folder, &e))?;
+    let path = folder.join("config");
+    let line = format!("Include \"{}\"", place.file(CONFIG).display());
+    let before = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(unwritable(&path, &error)),
+    };
+    if before.lines().any(|there| there.trim() == line) {
+        return Ok(());
+    }
+    // A link, as of a collection of such files, stays one.
+    let target = fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
+    let half = target.with_extension("warren-half");
+    let open = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&half);
+    let text = format!("{line}\n{before}");
+    let written = open.and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()));
+    written.and_then(|()| fs::rename(&half, &target)).map_err(|e| unwritable(&path, &e))?;
+    output.say(format!("{} includes it", path.display()));
+    Ok(())
 }
 
 /// Gives key and certificate to ssh-agent for as long as the certificate lives. Without one the files serve.

@@ -3,6 +3,9 @@
 //! It turns each output of the machine into one call: a frame into a send, a commit into a transaction. Everything slow
 //! runs in a task of its own and comes back as a message, so that the desk never waits for anything but its inbox.
 
+mod hosts;
+mod pace;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,13 +19,15 @@ use store::Store;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+use self::pace::Pace;
 use crate::audit::AuditWriter;
 use crate::clock::Clock;
 use crate::keys::Keys;
-use crate::limiters::{Asker, Limit, Limiters};
+use crate::limiters::Limiters;
 use crate::metrics::Metrics;
 use crate::relay::Switchboard;
 use crate::report;
+use crate::signing::Signing;
 
 /// Messages that wait for the desk. Links and requests wait behind them when it is full.
 const INBOX_MAX: usize = 1024;
@@ -70,6 +75,8 @@ pub struct Works {
     pub store: Store,
     /// What seals and opens anchors.
     pub keys: Keys,
+    /// Signs certificates of hosts.
+    pub signing: Signing,
     /// Time.
     pub clock: Clock,
     /// Counters.
@@ -92,8 +99,8 @@ impl Desk {
             limiters,
         };
         let audit = AuditWriter::start(works.store.clone(), works.metrics.audit_lost.clone());
-        let Works { store, keys, clock, metrics, switchboard } = works;
-        let run = Run { control, store, keys, clock, metrics, audit, inbox, loaded, switchboard };
+        let Works { store, keys, signing, clock, metrics, switchboard } = works;
+        let run = Run { control, store, keys, signing, clock, metrics, audit, inbox, loaded, switchboard };
         let running = tokio::spawn(run.until_stopped(messages));
         (desk, running)
     }
@@ -172,23 +179,6 @@ impl Desk {
         self.inbox.send(Message::Input(Box::new(input))).await.is_ok()
     }
 
-    /// Whether a frame comes in its time.
-    fn pace(&self, link: LinkId, from: Origin, frame: &Frame) -> Pace {
-        let Origin::Network(address) = from else { return Pace::Well };
-        match frame {
-            Frame::Enrol(_) => match self.limiters.take(Limit::Registration, Asker::Address(address)) {
-                Ok(()) => Pace::Well,
-                Err(after) => Pace::Later(after),
-            },
-            // The next one tells the same again.
-            Frame::Heartbeat(_) => match self.limiters.take(Limit::Heartbeat, Asker::Link(link.0)) {
-                Ok(()) => Pace::Well,
-                Err(_) => Pace::Dropped,
-            },
-            _ => Pace::Well,
-        }
-    }
-
     /// Sends every node away in order, and ends the desk.
     pub async fn stop(&self) {
         let (done, stopped) = oneshot::channel();
@@ -197,16 +187,6 @@ impl Desk {
             let _ = stopped.await;
         }
     }
-}
-
-/// What becomes of a frame.
-enum Pace {
-    /// It is taken.
-    Well,
-    /// It is passed over.
-    Dropped,
-    /// Its node is asked to come back after this long.
-    Later(Duration),
 }
 
 fn millis(duration: Duration) -> u32 {
@@ -225,6 +205,7 @@ struct Run {
     control: Control,
     store: Store,
     keys: Keys,
+    signing: Signing,
     clock: Clock,
     metrics: Metrics,
     audit: AuditWriter,
@@ -347,6 +328,8 @@ impl Run {
                 Output::Poll => self.poll(),
                 Output::Audit(entry) => self.audit.write(entry),
                 Output::SavePresence(rows) => self.save_presence(rows, open),
+                Output::Certify { link, tenant, device, key } => self.certify(link, tenant, device, &key),
+                Output::SaveInstalled(rows) => self.save_installed(rows),
                 Output::Event(event) => {
                     self.metrics.event(&event);
                     report::event(&event);

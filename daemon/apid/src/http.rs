@@ -14,6 +14,7 @@ mod me;
 mod observe;
 mod paging;
 mod problem;
+mod roles;
 mod routes;
 mod server;
 mod setup_page;

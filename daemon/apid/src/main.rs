@@ -31,6 +31,7 @@ mod signing;
 mod sinks;
 mod site;
 mod stun;
+mod sweep;
 mod sweeper;
 mod throttle;
 
@@ -145,8 +146,14 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let keys = Keys::new(sealer);
     let signing = Signing::start(&settings.state_dir, store.clone(), keys.clone(), clock, metrics.clone())?;
     let limiters = Limiters::new(&settings.capacities, &metrics);
-    let works =
-        Works { store: store.clone(), keys: keys.clone(), clock, metrics: metrics.clone(), switchboard };
+    let works = Works {
+        store: store.clone(),
+        keys: keys.clone(),
+        signing: signing.clone(),
+        clock,
+        metrics: metrics.clone(),
+        switchboard,
+    };
     let (desk, running) = Desk::start(control, works, limiters.clone());
     first_start::tenant(&desk, &settings).await?;
     let lease = lease::of(&settings, &store, &desk, clock, &metrics).await?;
@@ -173,15 +180,9 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     for door in answers.doors(&metrics) {
         doors.spawn(door.answer());
     }
-    let days = settings.audit_retention_days;
-    let mut keeping = sinks::start(sinks, &store, &desk);
-    keeping.spawn(sweeper::prune_daily(store.clone(), keys.clone(), lease, days));
-    keeping.spawn(audit::chain(store.clone(), keys.clone()));
+    let mut keeping = keep(sinks, &settings, &store, &keys, lease, &desk);
 
-    tracing::info!(url = %public, listen = %settings.listen, socket = %settings.socket.display(), fingerprint = %site.fingerprint, "serving");
-    if let Some(secret) = setup {
-        tracing::info!(url = %format!("{public}/setup?secret={secret}"), "no administrator yet: open the URL, it works once");
-    }
+    announce(&settings, &site, setup);
     service::ready("serving");
     until_told(&mut wishes, running, &mut doors).await?;
     service::stopping();
@@ -191,6 +192,31 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     store.close().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What is done now and then beside serving.
+fn keep(
+    sinks: Vec<sinks::Sink>,
+    settings: &Settings,
+    store: &Store,
+    keys: &Keys,
+    lease: lease::Lease,
+    desk: &Desk,
+) -> JoinSet<()> {
+    let mut keeping = sinks::start(sinks, store, desk);
+    let days = settings.audit_retention_days;
+    keeping.spawn(sweeper::prune_daily(store.clone(), keys.clone(), lease, days));
+    keeping.spawn(audit::chain(store.clone(), keys.clone()));
+    keeping.spawn(sweep::forever(desk.clone(), store.clone()));
+    keeping
+}
+
+fn announce(settings: &Settings, site: &Site, setup: Option<String>) {
+    let public = &site.public;
+    tracing::info!(url = %public, listen = %settings.listen, socket = %settings.socket.display(), fingerprint = %site.fingerprint, "serving");
+    if let Some(secret) = setup {
+        tracing::info!(url = %format!("{public}/setup?secret={secret}"), "no administrator yet: open the URL, it works once");
+    }
 }
 
 /// Where people, devices and the hub come in.

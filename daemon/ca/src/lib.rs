@@ -7,6 +7,7 @@
 //! rotation: which key ───────────────┘          krl: what is taken back
 //! ```
 
+mod certificate;
 pub mod krl;
 pub mod limits;
 pub mod order;
@@ -18,8 +19,9 @@ pub mod secret;
 pub mod signer;
 pub mod subject;
 
+pub use certificate::{BadCertificate, HostCertificate};
 pub use krl::{OfAuthority, RevocationList};
-pub use order::{Holder, KeyName, Order, Permit};
+pub use order::{BadPermit, Holder, KeyName, Order, Permit};
 pub use pace::Paces;
 pub use ring::KeyRing;
 pub use rotation::{Ground, KeyGeneration, Missing, Phase, Rotation, StepRefused, Verifier};

@@ -48,6 +48,19 @@ impl Permit {
     }
 }
 
+/// The text is no permit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a certificate permits permit-pty, permit-port-forwarding or permit-agent-forwarding")]
+pub struct BadPermit;
+
+impl std::str::FromStr for Permit {
+    type Err = BadPermit;
+    fn from_str(text: &str) -> Result<Self, BadPermit> {
+        let all = [Self::Pty, Self::PortForwarding, Self::AgentForwarding];
+        all.into_iter().find(|permit| permit.as_str() == text).ok_or(BadPermit)
+    }
+}
+
 /// Who the certificate is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Holder {

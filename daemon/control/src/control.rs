@@ -2,6 +2,7 @@
 
 mod between;
 mod edits;
+mod hosts;
 mod lease;
 mod links;
 mod replicas;
@@ -24,6 +25,7 @@ use crate::outbox::{Counters, Outbox};
 use crate::presence::{HubPresence, Presence, Presences};
 use crate::publisher::Publisher;
 use crate::session::Session;
+use crate::ssh::InstalledRow;
 
 /// Everything that the server decides. Tell it what happened with [`Control::handle`], do what
 /// [`Control::poll_output`] wants until it wants nothing, and call [`Control::handle_timeout`] when
@@ -43,6 +45,9 @@ pub struct Control {
     wakes: BTreeSet<(Mono, LinkId)>,
     store: replicas::StoreWatch,
     save_presence_at: Option<Mono>,
+    /// What devices said of their sshd and is not saved yet.
+    installed: BTreeMap<DeviceId, InstalledRow>,
+    save_installed_at: Option<Mono>,
     loaded: bool,
     draining: bool,
     out: Outbox,
@@ -65,6 +70,8 @@ impl Control {
             wakes: BTreeSet::new(),
             store: replicas::StoreWatch::default(),
             save_presence_at: None,
+            installed: BTreeMap::new(),
+            save_installed_at: None,
             loaded: false,
             draining: false,
             out: Outbox::default(),
@@ -85,6 +92,8 @@ impl Control {
             Input::Polled(result) => self.on_polled(result, now),
             Input::Rumoured => self.on_rumour(),
             Input::Lease(word) => self.on_lease(word, now),
+            Input::Certified { link, result } => self.on_certified(link, result),
+            Input::InstalledUnsaved(rows) => self.installed_unsaved(rows, now),
             Input::Drain => self.on_drain(now),
         }
         if self.presences.has_unsaved() && self.save_presence_at.is_none() {
@@ -103,6 +112,9 @@ impl Control {
         if self.save_presence_at.is_some_and(|at| at <= now.mono) {
             self.save_presence();
         }
+        if self.save_installed_at.is_some_and(|at| at <= now.mono) {
+            self.save_installed();
+        }
         self.on_store_due(now);
     }
 
@@ -116,7 +128,9 @@ impl Control {
         let link = self.wakes.first().map(|(at, _)| Deadline { at: *at, why: "a link is due" });
         let save = self.save_presence_at.map(|at| Deadline { at, why: "presence is to be saved" });
         let store = self.store.due_at().map(|at| Deadline { at, why: "the store is to be looked at" });
-        [link, save, store].into_iter().flatten().min()
+        let installed =
+            self.save_installed_at.map(|at| Deadline { at, why: "installed keys are to be saved" });
+        [link, save, installed, store].into_iter().flatten().min()
     }
 
     /// The directories that are served, by tenant.

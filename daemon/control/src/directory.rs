@@ -12,6 +12,7 @@ mod authorities;
 mod decide;
 mod founding;
 mod journal;
+mod logins;
 mod naming;
 mod numbers;
 mod plan;
@@ -250,7 +251,7 @@ impl Directory {
                 Fact::Record(entry) => self.take_record(entry, &mut touched),
                 Fact::RecordGone { name, data } => self.drop_record(&name, &data, &mut touched),
                 Fact::Hub(hub) => self.take_hub(hub, &mut touched),
-                Fact::Ssh(fact) => self.authorities.take(fact),
+                Fact::Ssh(fact) => self.take_ssh(fact, &mut touched),
             }
         }
         self.plans.refresh_digests();
@@ -284,7 +285,10 @@ impl Directory {
             self.sync_peer(row.wireguard, touched);
             self.sync_device_name(&row.name, touched);
         }
-        if before.is_some_and(|b| b.name != device.name || b.number != device.number) {
+        self.sync_host_key(id, touched);
+        let own = |d: &Device| (d.name.clone(), d.number);
+        let differs = |before: &Device| own(before) != own(device) || self.has_other_logins(before, device);
+        if before.as_ref().is_some_and(differs) {
             touched.devices.insert(id);
         }
     }

@@ -7,13 +7,13 @@ use ca::Ground;
 use ipnet::Ipv4Net;
 use model::token::OnboardingToken;
 use model::{
-    Abilities, CaKind, DeviceId, Endpoint, Label, Name, PublicKey, RecordData, Revoked, Standing, Timestamp,
-    TokenId,
+    Abilities, CaKind, DeviceId, Endpoint, HostKey, Label, Name, PublicKey, RecordData, Revoked, Standing,
+    Timestamp, TokenId,
 };
 
 use crate::enrolment::VerifiedEnrol;
 use crate::rows::{Device, DnsEntry, Tenant, Token};
-use crate::ssh::Authority;
+use crate::ssh::{Authority, SshRole};
 
 /// A wish to change one directory.
 #[derive(Debug, Clone)]
@@ -114,6 +114,19 @@ pub enum Edit {
         /// When the last of them ends.
         until: Timestamp,
     },
+    /// A role says who may be whom on which hosts.
+    SetSshRole(SshRole),
+    /// The role goes.
+    DeleteSshRole(Label),
+    /// These people administer the tenant now.
+    SetAdministrators(BTreeSet<Label>),
+    /// A host told its plain key.
+    SetHostKey {
+        /// Which host.
+        device: DeviceId,
+        /// The key.
+        key: HostKey,
+    },
     /// Revocations of certificates that ended a day ago are no longer listed.
     PruneRevocations,
     /// A new generation of the same rows, so that a changed plan reaches nodes that hold the current version.
@@ -142,6 +155,10 @@ impl Edit {
             Self::AdvanceAuthority { .. } => "ca.advance",
             Self::RollBackAuthority(_) => "ca.rollback",
             Self::RevokeCertificates { .. } => "certificate.revoke",
+            Self::SetSshRole(_) => "role.set",
+            Self::DeleteSshRole(_) => "role.delete",
+            Self::SetAdministrators(_) => "role.administrators",
+            Self::SetHostKey { .. } => "device.host-key",
             Self::PruneRevocations => "certificate.prune",
             Self::Renew => "directory.renew",
         }
@@ -162,6 +179,10 @@ impl Edit {
                 format!("{name} {} {data}", data.kind())
             }
             Self::SetHub { key, .. } => key.to_string(),
+            Self::SetSshRole(role) => role.name.to_string(),
+            Self::DeleteSshRole(name) => name.to_string(),
+            Self::SetHostKey { device, .. } => device.to_string(),
+            Self::SetAdministrators(names) => names.iter().map(Label::as_str).collect::<Vec<_>>().join(","),
             Self::RotateAuthority(kind) | Self::RollBackAuthority(kind) => kind.to_string(),
             Self::AdvanceAuthority { kind, .. } => kind.to_string(),
             Self::RevokeCertificates { kind, what, .. } => revoked_text(*kind, what),
@@ -220,6 +241,14 @@ pub enum Answer {
     Authority(Authority),
     /// So many revocations are new.
     CertificatesRevoked(usize),
+    /// The role as it is now.
+    SshRole(SshRole),
+    /// The role is gone.
+    SshRoleGone,
+    /// It is known who administers the tenant.
+    AdministratorsSet,
+    /// The host's key is known.
+    HostKeySet,
     /// So many revocations are gone.
     RevocationsPruned(usize),
     /// There is a new generation.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use model::relay::RelayPlace;
 use model::wire::Remark;
 use model::wire::{Channel, Frame};
-use model::{AnchorSecret, DeviceId, Endpoint, EndpointHost, Fingerprint, Name, Refusal, TenantId};
+use model::{AnchorSecret, DeviceId, Endpoint, EndpointHost, Fingerprint, HostKey, Name, Refusal, TenantId};
 
 use crate::edit::{Answer, Edit};
 use crate::event::Event;
@@ -14,6 +14,7 @@ use crate::link::{LinkId, Origin};
 use crate::rows::{
     Actor, AuditEntry, Commit, CommitError, CommitId, Loaded, PresenceRow, Refresh, Since, Standings,
 };
+use crate::ssh::InstalledRow;
 
 /// One request for an edit, named by the shell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -110,6 +111,15 @@ pub enum Input {
     Rumoured,
     /// What is known of the lease. To be told again each time that it was renewed.
     Lease(LeaseWord),
+    /// What [`Output::Certify`] asked for: the certificate, recorded, or why there is none.
+    Certified {
+        /// Who asked.
+        link: LinkId,
+        /// One line of OpenSSH.
+        result: Result<String, Refusal>,
+    },
+    /// These rows of [`Output::SaveInstalled`] were not saved.
+    InstalledUnsaved(Vec<InstalledRow>),
     /// The process is about to end: nodes are sent away, edits refused.
     Drain,
 }
@@ -166,6 +176,19 @@ pub enum Output {
     },
     /// Save some presence. Nothing follows: what is lost, the next heartbeats tell again.
     SavePresence(Vec<PresenceRow>),
+    /// Sign a certificate for a host's key; [`Input::Certified`] follows.
+    Certify {
+        /// Who asks.
+        link: LinkId,
+        /// Whose host.
+        tenant: TenantId,
+        /// Which.
+        device: DeviceId,
+        /// Its key.
+        key: HostKey,
+    },
+    /// Save what devices installed. [`Input::InstalledUnsaved`] follows only if that fails.
+    SaveInstalled(Vec<InstalledRow>),
     /// Log and count.
     Event(Event),
 }

@@ -37,4 +37,4 @@ pub use rows::{
     Actor, AuditEntry, Commit, CommitError, CommitId, Device, DnsEntry, Fact, Hub, Loaded, PresenceRow,
     Refresh, Since, Standings, Tenant, TenantRows, Token,
 };
-pub use ssh::{Authority, AuthorityKey, NewKey, Revocation, SshFact, SshRows};
+pub use ssh::{Authority, AuthorityKey, InstalledRow, NewKey, Revocation, SshFact, SshRole, SshRows};

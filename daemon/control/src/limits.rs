@@ -66,6 +66,12 @@ pub const DRAIN_SPREAD_PER_LINK: Duration = Duration::from_millis(5);
 /// The longest spread of a drain.
 pub const DRAIN_SPREAD_MAX: Duration = Duration::from_secs(30);
 
+/// Roles of one tenant: each host's logins are what all of them say.
+pub const SSH_ROLES_MAX: usize = 256;
+/// Keys of authorities that one device may say it trusts: a rotation has two of each kind.
+pub const INSTALLED_KEYS_MAX: usize = 16;
+/// What devices say of their sshd is kept so soon after: a rotation makes all of them say it at once.
+pub const INSTALLED_SAVE_INTERVAL: Duration = Duration::from_millis(500);
 /// Revocations of one tenant at once: a list of so many is under a megabyte (`ca::krl`).
 pub const REVOCATIONS_MAX: usize = 100_000;
 /// A device whose abilities the database did not take is noted again with a heartbeat, so long after.

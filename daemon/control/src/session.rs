@@ -50,6 +50,8 @@ pub(crate) struct Session {
     /// The device may send hints, and packets over the relay.
     pub(crate) admitted: bool,
     pub(crate) hints: HintBudget,
+    /// A certificate for the host is being signed.
+    pub(crate) certifying: bool,
     /// When the device is given another pass to relays, if it has one.
     pub(crate) pass_until: Option<Mono>,
     /// When the machine looks at the link again.
@@ -70,6 +72,7 @@ impl Session {
             unwritten: 0,
             admitted: false,
             hints: HintBudget::new(now),
+            certifying: false,
             pass_until: None,
             wake_at: now + HANDSHAKE_TIME_MAX,
             channel,

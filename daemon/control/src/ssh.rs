@@ -1,8 +1,12 @@
 //! The rows of a tenant's SSH authorities: their rotations, their public keys, what is revoked. Knows no private key
 //! beyond the moment in which it is made.
 
-use ca::{CaSecret, KeyGeneration, Rotation};
-use model::{CaKey, CaKind, Revoked, Timestamp};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ca::limits::ROLE_LIFE_DEFAULT;
+use ca::{CaSecret, KeyGeneration, Permit, Rotation};
+use model::{CaKey, CaKind, DeviceId, HostKey, Label, Login, Revoked, SshIdentity, TenantId, Timestamp};
 
 /// One of the two authorities of a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +56,93 @@ pub struct Revocation {
     pub until: Timestamp,
 }
 
+/// Who may be whom on which hosts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshRole {
+    /// Unique in the tenant.
+    pub name: Label,
+    /// Whether whoever administers the tenant has it.
+    pub administrators: bool,
+    /// Who else has it.
+    pub identities: BTreeSet<SshIdentity>,
+    /// Whether each may be the login of its own name.
+    pub own_login: bool,
+    /// Which logins each may be besides.
+    pub logins: BTreeSet<Login>,
+    /// On hosts with all of these tags; on every host if there are none.
+    pub tags: BTreeSet<Label>,
+    /// How long a certificate of theirs lives at most.
+    pub session_max: Duration,
+    /// What their certificates permit besides a terminal.
+    pub permits: BTreeSet<Permit>,
+}
+
+impl SshRole {
+    /// The name of the role that every tenant begins with, and keeps.
+    pub fn default_name() -> Label {
+        "administrators".parse().expect("a label")
+    }
+
+    /// Whoever administers the tenant may be root and of the own name on each of its hosts.
+    pub fn default_role() -> Self {
+        Self {
+            name: Self::default_name(),
+            administrators: true,
+            identities: BTreeSet::new(),
+            own_login: true,
+            logins: ["root".parse().expect("a login")].into(),
+            tags: BTreeSet::new(),
+            session_max: ROLE_LIFE_DEFAULT,
+            permits: BTreeSet::new(),
+        }
+    }
+
+    /// Whether it means a host with these tags.
+    pub fn fits(&self, tags: &BTreeSet<Label>) -> bool {
+        self.tags.is_subset(tags)
+    }
+
+    /// Whether it means somebody.
+    pub fn names(&self, identity: &SshIdentity, administrators: &BTreeSet<Label>) -> bool {
+        let administers = |identity: &SshIdentity| match identity {
+            SshIdentity::Person(name) => administrators.contains(name),
+            SshIdentity::Service(_) => false,
+        };
+        self.identities.contains(identity) || (self.administrators && administers(identity))
+    }
+
+    /// Everybody whom it means.
+    pub fn members(&self, administrators: &BTreeSet<Label>) -> BTreeSet<SshIdentity> {
+        let administrators = administrators.iter().filter(|_| self.administrators);
+        administrators.cloned().map(SshIdentity::Person).chain(self.identities.iter().cloned()).collect()
+    }
+
+    /// Whom somebody may be by it.
+    pub fn logins_of(&self, identity: &SshIdentity) -> BTreeSet<Login> {
+        let (SshIdentity::Person(name) | SshIdentity::Service(name)) = identity;
+        // A name that no login can have is no login.
+        let own: Option<Login> = name.as_str().parse().ok().filter(|_| self.own_login);
+        own.into_iter().chain(self.logins.iter().cloned()).collect()
+    }
+}
+
+/// What a device said that it has installed and read back. No fact: a gate of a rotation looks at it, no plan does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstalledRow {
+    /// Whose device.
+    pub tenant: TenantId,
+    /// Which.
+    pub device: DeviceId,
+    /// Whose certificates its sshd takes; `None` where it lets nobody in by them.
+    pub people: Option<Vec<CaKey>>,
+    /// Whose hosts its people trust.
+    pub hosts: Vec<CaKey>,
+    /// Who signed the host certificate that it shows.
+    pub presents: Option<CaKey>,
+    /// When it said so.
+    pub said_at: Timestamp,
+}
+
 /// What became true of the authorities: a full row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SshFact {
@@ -61,6 +152,22 @@ pub enum SshFact {
     Key(AuthorityKey),
     /// These certificates are revoked.
     Revocation(Revocation),
+    /// The role of this name is this.
+    Role(SshRole),
+    /// The role is gone.
+    RoleGone {
+        /// Which.
+        name: Label,
+    },
+    /// These people administer the tenant.
+    Administrators(BTreeSet<Label>),
+    /// The plain key of a host is this.
+    HostKey {
+        /// Which host.
+        device: DeviceId,
+        /// The key.
+        key: HostKey,
+    },
     /// They are no longer listed.
     RevocationGone {
         /// Of which authority.
@@ -79,6 +186,12 @@ pub struct SshRows {
     pub keys: Vec<AuthorityKey>,
     /// What is revoked.
     pub revocations: Vec<Revocation>,
+    /// Who may be whom where.
+    pub roles: Vec<SshRole>,
+    /// Who administers the tenant.
+    pub administrators: BTreeSet<Label>,
+    /// The plain keys of hosts.
+    pub host_keys: Vec<(DeviceId, HostKey)>,
 }
 
 impl SshRows {
@@ -86,7 +199,12 @@ impl SshRows {
     pub fn into_facts(self) -> impl Iterator<Item = SshFact> {
         let authorities = self.authorities.into_iter().map(SshFact::Authority);
         let keys = self.keys.into_iter().map(SshFact::Key);
-        authorities.chain(keys).chain(self.revocations.into_iter().map(SshFact::Revocation))
+        let revocations = self.revocations.into_iter().map(SshFact::Revocation);
+        let administrators = (!self.administrators.is_empty()).then_some(self.administrators);
+        let people = administrators.map(SshFact::Administrators).into_iter();
+        let people = people.chain(self.roles.into_iter().map(SshFact::Role));
+        let hosts = self.host_keys.into_iter().map(|(device, key)| SshFact::HostKey { device, key });
+        authorities.chain(keys).chain(revocations).chain(people).chain(hosts)
     }
 
     /// Takes a fact as a database does: by primary key.
@@ -101,6 +219,10 @@ impl SshRows {
             SshFact::Revocation(row) => {
                 put(&mut self.revocations, row, |a, b| a.kind == b.kind && a.what == b.what);
             }
+            SshFact::Role(row) => put(&mut self.roles, row, |a, b| a.name == b.name),
+            SshFact::RoleGone { name } => self.roles.retain(|row| row.name != name),
+            SshFact::Administrators(names) => self.administrators = names,
+            SshFact::HostKey { device, key } => put(&mut self.host_keys, (device, key), |a, b| a.0 == b.0),
             SshFact::RevocationGone { kind, what } => {
                 self.revocations.retain(|row| row.kind != kind || row.what != what);
             }

@@ -148,6 +148,7 @@ fn setup(settings: &Settings, apid: u32, key: PrivateKey, state: &StateDirectory
         names_port: settings.names.dns_port,
         // A hub is where its endpoint says.
         maps_ports: false,
+        sshd: host::sshd::SshdSetup::none(),
         names: NamesSetup {
             options: settings.names.options(),
             forward: settings.forward()?,

@@ -80,7 +80,13 @@ pub(crate) async fn follow(
             };
             transaction.execute(sql, arguments).await?;
         }
-        SshFact::Key(_) | SshFact::Authority(_) | SshFact::RevocationGone { .. } => {}
+        SshFact::Key(_)
+        | SshFact::Authority(_)
+        | SshFact::RevocationGone { .. }
+        | SshFact::Role(_)
+        | SshFact::RoleGone { .. }
+        | SshFact::Administrators(_)
+        | SshFact::HostKey { .. } => {}
     }
     Ok(())
 }

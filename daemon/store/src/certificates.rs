@@ -115,15 +115,22 @@ impl Store {
         Ok(transaction.commit().await?)
     }
 
-    /// When the last certificate of each key ends that lives at this time and was not revoked.
+    /// When the last certificate of each key ends that lives at this time, was not revoked and is needed: a host that shows
+    /// one of another key needs those that it had before no more.
     pub async fn certificates_until(
         &self,
         tenant: TenantId,
         kind: CaKind,
         now: Timestamp,
     ) -> Result<BTreeMap<KeyGeneration, Timestamp>, ReadError> {
-        let sql = "SELECT generation, MAX(valid_until) AS until FROM certificates \
-                   WHERE tenant_id = $1 AND kind = $2 AND valid_until > $3 AND revoked_at IS NULL GROUP BY generation";
+        let sql = "SELECT certificates.generation, MAX(valid_until) AS until FROM certificates \
+                   JOIN authority_keys ON authority_keys.tenant_id = certificates.tenant_id \
+                   AND authority_keys.kind = certificates.kind \
+                   AND authority_keys.generation = certificates.generation \
+                   LEFT JOIN ssh_installed ON ssh_installed.device_id = certificates.device_id \
+                   WHERE certificates.tenant_id = $1 AND certificates.kind = $2 AND valid_until > $3 \
+                   AND revoked_at IS NULL AND (certificates.kind = 'user' OR ssh_installed.presents IS NULL \
+                   OR ssh_installed.presents = authority_keys.public_key) GROUP BY certificates.generation";
         let arguments = values![tenant.to_string(), kind.as_str(), now.unix_micros()];
         let rows = self.database.read().await?.all(sql, arguments).await?;
         let read = |row: &Row| {
@@ -176,7 +183,7 @@ async fn insert(transaction: &mut Transaction, row: &CertificateRow) -> Result<(
     Ok(())
 }
 
-fn read(row: &Row) -> Result<CertificateRow, Corrupt> {
+pub(crate) fn read(row: &Row) -> Result<CertificateRow, Corrupt> {
     let fields = Fields::of_row("certificates", "certificate_id", row);
     let serial = SshSerial::from_number(fields.number("serial")?);
     let principals = serde_json::from_str(&fields.text("principals")?);

@@ -328,6 +328,19 @@ async fn ssh_rows_of(
     for (tenant, rows) in by_tenant(transaction, sql, only, "revocations", ssh_rows::revocation).await? {
         found.entry(tenant).or_default().revocations = rows;
     }
+    let sql = "SELECT * FROM ssh_roles WHERE $1 IS NULL OR tenant_id = $1 ORDER BY name";
+    for (tenant, rows) in by_tenant(transaction, sql, only, "ssh_roles", ssh_rows::role).await? {
+        found.entry(tenant).or_default().roles = rows;
+    }
+    let sql = "SELECT * FROM ssh_administrators WHERE $1 IS NULL OR tenant_id = $1";
+    let read = ssh_rows::administrators;
+    for (tenant, rows) in by_tenant(transaction, sql, only, "ssh_administrators", read).await? {
+        found.entry(tenant).or_default().administrators = rows.into_iter().flatten().collect();
+    }
+    let sql = "SELECT * FROM ssh_host_keys WHERE $1 IS NULL OR tenant_id = $1 ORDER BY device_id";
+    for (tenant, rows) in by_tenant(transaction, sql, only, "ssh_host_keys", ssh_rows::host_key).await? {
+        found.entry(tenant).or_default().host_keys = rows;
+    }
     Ok(found)
 }
 
@@ -343,8 +356,9 @@ async fn by_tenant<T>(
     let rows = transaction.all(sql, values![only.clone()]).await?;
     let mut found = ByTenant::<T>::new();
     let key = match table {
-        "records" => "name",
-        "hubs" | "authorities" | "authority_keys" => "tenant_id",
+        "records" | "ssh_roles" => "name",
+        "hubs" | "authorities" | "authority_keys" | "ssh_administrators" => "tenant_id",
+        "ssh_host_keys" => "device_id",
         "revocations" => "what",
         _ => "id",
     };

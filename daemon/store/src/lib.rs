@@ -23,6 +23,7 @@ mod directory;
 mod encoded;
 mod error;
 mod fields;
+mod installed;
 mod lease;
 mod migrate;
 mod news;

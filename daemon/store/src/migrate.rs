@@ -67,6 +67,8 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         needs: 4,
         text: include_str!("migrations/0007_audit_chain.sql"),
     },
+    // Facts of roles and hosts are in the change log, too.
+    Migration { version: 8, name: "hosts", needs: 8, text: include_str!("migrations/0008_hosts.sql") },
 ];
 
 /// There is a second factor, or a person of one tenant: a program that does not know of them would let people in without,

@@ -1,14 +1,16 @@
 //! The rows of SSH authorities as columns, both ways. What the columns mean, `control::ssh` says.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use ca::{KeyGeneration, Rotation};
-use control::{Authority, AuthorityKey, Revocation, SshFact};
-use model::{CaKind, DeviceId, Revoked};
+use control::{Authority, AuthorityKey, Revocation, SshFact, SshRole};
+use model::{CaKind, DeviceId, HostKey, Label, Revoked};
 
 use crate::encoded::{Encoded, Table, Write};
 use crate::error::Corrupt;
 use crate::fields::{Columns, Fields};
+use crate::installed::list;
 
 const AUTHORITIES: Table =
     Table { name: "authorities", key: &["tenant_id", "kind"], tenant: Some("tenant_id"), frozen: &[] };
@@ -26,6 +28,13 @@ const REVOCATIONS: Table = Table {
     frozen: &[],
 };
 
+const ROLES: Table =
+    Table { name: "ssh_roles", key: &["tenant_id", "name"], tenant: Some("tenant_id"), frozen: &[] };
+const ADMINISTRATORS: Table =
+    Table { name: "ssh_administrators", key: &["tenant_id"], tenant: Some("tenant_id"), frozen: &[] };
+const HOST_KEYS: Table =
+    Table { name: "ssh_host_keys", key: &["tenant_id", "device_id"], tenant: Some("tenant_id"), frozen: &[] };
+
 pub(crate) fn encode(fact: &SshFact) -> Encoded {
     let set = |table, kind, columns| Encoded { table, kind, write: Write::Set, columns };
     match fact {
@@ -36,6 +45,21 @@ pub(crate) fn encode(fact: &SshFact) -> Encoded {
             columns.push(("revoked_at", row.revoked_at.unix_micros().into()));
             columns.push(("until", row.until.unix_micros().into()));
             set(&REVOCATIONS, "revocation", columns)
+        }
+        SshFact::Role(row) => set(&ROLES, "role", role_columns(row)),
+        SshFact::RoleGone { name } => Encoded {
+            table: &ROLES,
+            kind: "role-gone",
+            write: Write::Remove,
+            columns: vec![("name", name.to_string().into())],
+        },
+        SshFact::Administrators(names) => {
+            set(&ADMINISTRATORS, "administrators", vec![("names", texts(names).into())])
+        }
+        SshFact::HostKey { device, key } => {
+            let columns =
+                vec![("device_id", device.to_string().into()), ("public_key", key.to_string().into())];
+            set(&HOST_KEYS, "host-key", columns)
         }
         SshFact::RevocationGone { kind, what } => Encoded {
             table: &REVOCATIONS,
@@ -55,8 +79,54 @@ pub(crate) fn decode(kind: &str, fields: &Fields<'_>) -> Result<Option<SshFact>,
         "revocation-gone" => {
             SshFact::RevocationGone { kind: fields.parsed("kind")?, what: fields.parsed("what")? }
         }
+        "role" => SshFact::Role(role(fields)?),
+        "role-gone" => SshFact::RoleGone { name: fields.parsed("name")? },
+        "administrators" => SshFact::Administrators(administrators(fields)?),
+        "host-key" => {
+            let (device, key) = host_key(fields)?;
+            SshFact::HostKey { device, key }
+        }
         _ => return Ok(None),
     }))
+}
+
+fn texts<T: ToString>(values: impl IntoIterator<Item = T>) -> String {
+    let texts: Vec<String> = values.into_iter().map(|value| value.to_string()).collect();
+    serde_json::Value::from(texts).to_string()
+}
+
+fn role_columns(row: &SshRole) -> Columns {
+    vec![
+        ("name", row.name.to_string().into()),
+        ("administrators", row.administrators.into()),
+        ("identities", texts(&row.identities).into()),
+        ("own_login", row.own_login.into()),
+        ("logins", texts(&row.logins).into()),
+        ("tags", texts(&row.tags).into()),
+        ("session_seconds", i64::try_from(row.session_max.as_secs()).unwrap_or(i64::MAX).into()),
+        ("permits", texts(row.permits.iter().map(|permit| permit.as_str())).into()),
+    ]
+}
+
+pub(crate) fn role(fields: &Fields<'_>) -> Result<SshRole, Corrupt> {
+    Ok(SshRole {
+        name: fields.parsed("name")?,
+        administrators: fields.bool("administrators")?,
+        identities: list(fields, "identities", &fields.text("identities")?)?,
+        own_login: fields.bool("own_login")?,
+        logins: list(fields, "logins", &fields.text("logins")?)?,
+        tags: list(fields, "tags", &fields.text("tags")?)?,
+        session_max: Duration::from_secs(fields.number("session_seconds")?),
+        permits: list(fields, "permits", &fields.text("permits")?)?,
+    })
+}
+
+pub(crate) fn administrators(fields: &Fields<'_>) -> Result<BTreeSet<Label>, Corrupt> {
+    list(fields, "names", &fields.text("names")?)
+}
+
+pub(crate) fn host_key(fields: &Fields<'_>) -> Result<(DeviceId, HostKey), Corrupt> {
+    Ok((fields.parsed("device_id")?, fields.parsed("public_key")?))
 }
 
 fn authority_columns(row: &Authority) -> Columns {

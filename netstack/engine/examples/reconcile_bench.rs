@@ -97,7 +97,12 @@ impl Bench {
                 self.changes += 1;
                 self.give(Input::Applied { change, result: Ok(()) });
             }
-            Output::Hangup | Output::Names(_) | Output::Path(_) | Output::Resolve(_) | Output::Event(_) => {}
+            Output::Hangup
+            | Output::Names(_)
+            | Output::Path(_)
+            | Output::Ssh(_)
+            | Output::Resolve(_)
+            | Output::Event(_) => {}
         }
     }
 }

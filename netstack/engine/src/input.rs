@@ -9,6 +9,7 @@ use model::wire::{Channel, Frame, Remark};
 use crate::change::Change;
 use crate::observed::Observed;
 use crate::paths::PathInput;
+use crate::ssh::SshInput;
 
 /// What the shell tells a node.
 #[derive(Debug, Clone)]
@@ -58,6 +59,8 @@ pub enum Input {
     },
     /// Something about the paths to peers. A hub takes no notice.
     Path(PathInput),
+    /// Something about the device's own sshd and ssh.
+    Ssh(SshInput),
     /// The answer to [`crate::Output::Resolve`].
     Resolved {
         /// What was asked for.

@@ -25,6 +25,7 @@ mod pulse;
 mod reconciler;
 mod saver;
 mod session;
+mod ssh;
 pub mod status;
 mod turn;
 
@@ -41,6 +42,7 @@ pub use ledger::{Ledger, LedgerError, Rejection};
 pub use node::Node;
 pub use observed::{Observed, ObservedInterface, ObservedPeer};
 pub use output::{NamesUpdate, Output};
+pub use ssh::{SshInput, SshOutput, SshState};
 pub use status::Status;
 
 /// A peer with an endpoint is stale without a handshake for so long: the WireGuard paper's REKEY_AFTER_TIME (120 s) and

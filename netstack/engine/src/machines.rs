@@ -25,6 +25,7 @@ use crate::pulse::Pulse;
 use crate::reconciler::Reconciler;
 use crate::saver::Saver;
 use crate::session::Session;
+use crate::ssh::Ssh;
 use crate::turn::Turn;
 
 #[derive(Debug)]
@@ -41,6 +42,7 @@ pub(crate) struct Machines {
     reconciler: Reconciler,
     /// `None` for a hub, which everybody reaches where it is.
     paths: Option<Paths>,
+    ssh: Ssh,
     /// Whether the host's WireGuard can be told which way a peer's packets go.
     steers: bool,
     /// Relays on other machines, as they were told last.
@@ -75,6 +77,7 @@ impl Machines {
         };
         Self {
             paths,
+            ssh: Ssh::default(),
             steers: true,
             places: Vec::new(),
             saver: Saver::new(durable),
@@ -127,6 +130,7 @@ impl Machines {
                 self.reconciler.take_applied(self.merge.desired(), &change, result, turn);
             }
             Input::Path(input) => self.path(input, turn),
+            Input::Ssh(input) => self.ssh.hear(input),
             Input::Steers(steers) => self.set_steers(steers, turn),
             Input::Resolved { endpoint, address } => self.resolved(&endpoint, address, turn),
         }
@@ -148,6 +152,7 @@ impl Machines {
         self.claim(turn);
         if !self.session.is_attached() {
             self.intake.link_down();
+            self.ssh.link_down();
             self.pulse.end();
         }
         self.tell(turn);

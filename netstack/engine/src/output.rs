@@ -9,6 +9,7 @@ use model::{Endpoint, Generation, MeshAddresses, TenantId, Zone};
 use crate::change::Change;
 use crate::event::Event;
 use crate::paths::PathOutput;
+use crate::ssh::SshOutput;
 
 /// What a node wants of its shell. `Dial`, `Persist`, `Observe`, `Apply` and `Resolve` are answered by one input
 /// each; changes are done in the order given.
@@ -31,6 +32,8 @@ pub enum Output {
     Names(NamesUpdate),
     /// Something about the paths to peers. A hint is given out only while there is no link.
     Path(PathOutput),
+    /// Something about the device's own sshd and ssh. A hub has none of either.
+    Ssh(SshOutput),
     /// Ask the machine's own resolver, as it is without Warren. Only for endpoints with a name.
     Resolve(Endpoint),
     /// Log and count this.
@@ -77,6 +80,7 @@ impl fmt::Debug for Output {
             Self::Observe => f.write_str("Observe"),
             Self::Apply(change) => f.debug_tuple("Apply").field(change).finish(),
             Self::Names(update) => f.debug_tuple("Names").field(update).finish(),
+            Self::Ssh(output) => f.debug_tuple("Ssh").field(output).finish(),
             Self::Path(output) => f.debug_tuple("Path").field(output).finish(),
             Self::Resolve(endpoint) => write!(f, "Resolve({endpoint})"),
             Self::Event(event) => f.debug_tuple("Event").field(event).finish(),

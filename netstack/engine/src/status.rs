@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use model::{
-    AnchorKey, DeviceId, Endpoint, Held, Label, MeshAddresses, Name, NodeId, PublicKey, Refusal, Standing,
-    TenantId,
+    AnchorKey, DeviceId, Endpoint, Held, HostKey, Label, MeshAddresses, Name, NodeId, PublicKey, Refusal,
+    Standing, TenantId, TrustedKey,
 };
 
 use crate::change::Change;
@@ -79,6 +79,8 @@ pub struct TenantStatus {
     pub zone: Name,
     /// The node's mesh addresses, while active.
     pub addresses: Option<MeshAddresses>,
+    /// The keys of SSH authorities that are trusted, while the server says any.
+    pub ssh_keys: Vec<TrustedKey>,
     /// Its peers, in a fixed order.
     pub peers: Vec<PeerStatus>,
     /// Why the newest snapshot was refused, until one is accepted.
@@ -100,6 +102,8 @@ pub struct PeerStatus {
     pub endpoint: Option<Endpoint>,
     /// The endpoint's address as resolved last.
     pub endpoint_address: Option<SocketAddr>,
+    /// Its plain SSH host key, if it told it.
+    pub host_key: Option<HostKey>,
     /// How packets reach it, if it is talked to and has no fixed place.
     pub path: Option<PathStatus>,
 }

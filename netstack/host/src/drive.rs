@@ -19,6 +19,7 @@ mod forward;
 mod handle;
 pub mod lookup;
 mod names;
+mod obey;
 mod record;
 mod report;
 mod sees;
@@ -42,6 +43,7 @@ use crate::files::{self, FileError, SECRET};
 use crate::hands::{Answer, Hands, HandsError, Task};
 use crate::host::{HostConfig, HostReport};
 use crate::paths::{self, Road, Shell};
+use crate::sshd::{SshdSetup, SshdTask};
 use crate::wireguard::Backend;
 
 use self::begin::{load, watch};
@@ -84,6 +86,8 @@ pub struct Setup {
     pub maps_ports: bool,
     /// How Magic DNS answers, and whom.
     pub names: NamesSetup,
+    /// Whether and how this machine's sshd is kept.
+    pub sshd: SshdSetup,
     /// Randomness for the engine and for the table of names, fresh at each start.
     pub seed: [u8; 32],
 }
@@ -155,6 +159,7 @@ struct Driver {
     /// `None` for a hub, whose peers come to it.
     paths: Option<Box<Shell>>,
     names: NamesTask,
+    sshd: SshdTask,
     changed: Arc<Notify>,
     events: JoinHandle<io::Error>,
     ledger: PathBuf,
@@ -197,6 +202,7 @@ impl Driver {
             link: Link::new(setup.server, mark),
             paths,
             names,
+            sshd: SshdTask::start(setup.sshd, &setup.seed),
             changed,
             events,
             ledger: setup.ledger,
@@ -240,6 +246,7 @@ impl Driver {
                     }
                 }
                 input = paths::next(&mut self.paths), if room => self.tell(Input::Path(input)),
+                said = self.sshd.next(), if room => self.tell(Input::Ssh(said)),
                 () = self.names.stirred() => self.publisher.touch(),
                 () = self.changed.notified() => self.tell(Input::HostChanged),
                 failed = &mut self.events => {
@@ -329,6 +336,7 @@ impl Driver {
                     paths.carry_out(output);
                 }
             }
+            Output::Ssh(output) => self.sshd.give(output),
             Output::Resolve(endpoint) => drop(self.resolving.spawn(resolve(endpoint))),
             Output::Event(event) => {
                 if let Event::JoinRefused(refusal) = &event {
@@ -388,39 +396,6 @@ impl Driver {
         }
     }
 
-    fn obey(&mut self, command: handle::Command) {
-        use handle::Command;
-        match command {
-            Command::Join { token, hostname, os } => {
-                self.join_refused = None;
-                self.tell(Input::Join { token: *token, hostname, os });
-            }
-            Command::Up => self.tell(Input::Up),
-            Command::Down => self.tell(Input::Down),
-            Command::Look => self.tell(Input::HostChanged),
-            Command::Server(server) => {
-                if self.link.set_server(server) {
-                    self.take_link(Input::LinkDown { reason: "another server was configured".into() });
-                }
-            }
-            Command::Peers(asked) => {
-                if self.hands.has_room() {
-                    self.hands.give(Task::Peers(asked));
-                } else {
-                    let _ = asked.send(Err("the node is busy; ask again".into()));
-                }
-            }
-            Command::Zones(asked) => {
-                let _ = asked.send(self.node.zones().cloned().collect());
-            }
-            Command::Names(asked) => drop(asked.send(self.names.counters())),
-            Command::Lookup(asked) => drop(asked.send(self.names.lookup())),
-            Command::Report(asked) => {
-                let _ = asked.send(Arc::new(self.report()));
-            }
-        }
-    }
-
     fn write_next(&mut self) {
         if self.writing.is_none()
             && let Some(bytes) = self.unwritten.pop_front()
@@ -454,6 +429,7 @@ impl Driver {
             server: self.link.server().map(ToString::to_string),
             link: self.link.report(),
             names: self.names.report(),
+            sshd: self.sshd.report(),
             paths: self.paths.as_ref().map(|paths| paths.report()).unwrap_or_default(),
             join_refused: self.join_refused.clone(),
             counters: self.counters,

@@ -23,6 +23,7 @@ mod pointed;
 pub mod resolver;
 mod rootless;
 mod route_events;
+pub mod sshd;
 pub mod wireguard;
 
 pub use chain::chain;

@@ -13,8 +13,10 @@ impl Abilities {
     pub const NONE: Self = Self(0);
     /// Takes other devices for its peers, and finds paths to them and by relays.
     pub const PATHS: Self = Self(1);
+    /// Reads what a snapshot says of SSH.
+    pub const SSH: Self = Self(2);
     /// All that this version knows.
-    pub const KNOWN: Self = Self::PATHS;
+    pub const KNOWN: Self = Self(Self::PATHS.0 | Self::SSH.0);
 
     /// As they are kept.
     pub const fn bits(self) -> u32 {
@@ -34,6 +36,12 @@ impl Abilities {
     /// Whether it has one of these.
     pub const fn has_any(self, these: Self) -> bool {
         self.0 & these.0 != 0
+    }
+
+    /// These and those.
+    #[must_use]
+    pub const fn and(self, those: Self) -> Self {
+        Self(self.0 | those.0)
     }
 
     /// Without those that this version does not know: a server that knows more hears of them again.

@@ -9,6 +9,7 @@ use crate::buckets::Buckets;
 use crate::key::PublicKey;
 use crate::name::Name;
 use crate::snapshot::{Own, Peer, Snapshot};
+use crate::trust::{SshPatch, SshTrust};
 use crate::zone::{RecordSet, Zone};
 
 /// What to change in one snapshot to get another of the same node. An entry absent here is unchanged.
@@ -27,6 +28,9 @@ pub struct Patch {
     /// What changed in the zone.
     #[n(3)]
     pub zone: ZonePatch,
+    /// What changed of SSH, if anything.
+    #[n(4)]
+    pub ssh: Option<Box<SshPatch>>,
 }
 
 /// What to change in a zone.
@@ -53,6 +57,7 @@ impl Patch {
             peers_set,
             peers_gone,
             zone: ZonePatch::diff(&before.zone, &after.zone),
+            ssh: SshPatch::diff(before.ssh.as_ref(), after.ssh.as_ref()).map(Box::new),
         }
     }
 
@@ -63,6 +68,9 @@ impl Patch {
         }
         apply_map(&mut snapshot.peers, self.peers_set, &self.peers_gone);
         self.zone.apply(&mut snapshot.zone);
+        if let (Some(patch), Some(ssh)) = (self.ssh, &mut snapshot.ssh) {
+            patch.apply(ssh);
+        }
     }
 
     /// What undoes this patch once it is applied to `before`. Costs what the patch touches.
@@ -74,6 +82,7 @@ impl Patch {
             peers_set,
             peers_gone,
             zone: self.zone.inverse(&before.zone),
+            ssh: self.ssh.as_ref().zip(before.ssh.as_ref()).map(|(patch, ssh)| Box::new(patch.inverse(ssh))),
         }
     }
 
@@ -114,6 +123,34 @@ impl ZonePatch {
     /// Whether it changes nothing.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+impl SshPatch {
+    /// What turns `before` into `after`. No patch leads from none to some, or back.
+    fn diff(before: Option<&SshTrust>, after: Option<&SshTrust>) -> Option<Self> {
+        let (before, after) = before.zip(after)?;
+        let keys = (before.keys != after.keys).then(|| after.keys.clone());
+        let (revoked_set, revoked_gone) = diff_maps(&before.revoked, &after.revoked);
+        let (hosts_set, hosts_gone) = diff_maps(&before.hosts, &after.hosts);
+        Some(Self { keys, revoked_set, revoked_gone, hosts_set, hosts_gone })
+            .filter(|patch| !patch.is_empty())
+    }
+
+    fn apply(self, ssh: &mut SshTrust) {
+        if let Some(keys) = self.keys {
+            ssh.keys = keys;
+        }
+        apply_map(&mut ssh.revoked, self.revoked_set, &self.revoked_gone);
+        apply_map(&mut ssh.hosts, self.hosts_set, &self.hosts_gone);
+    }
+
+    fn inverse(&self, before: &SshTrust) -> Self {
+        let (revoked_set, revoked_gone) =
+            inverse_of_map(&before.revoked, &self.revoked_set, &self.revoked_gone);
+        let (hosts_set, hosts_gone) = inverse_of_map(&before.hosts, &self.hosts_set, &self.hosts_gone);
+        let keys = self.keys.as_ref().map(|_| before.keys.clone());
+        Self { keys, revoked_set, revoked_gone, hosts_set, hosts_gone }
     }
 }
 
@@ -158,6 +195,8 @@ mod tests {
     use super::*;
     use crate::id::{DeviceId, NodeId, TenantId};
     use crate::snapshot::{Standing, head_bytes, tail_bytes};
+    use crate::ssh::{CaKey, CaKind, Revoked, SshSerial};
+    use crate::trust::TrustedKey;
     use proptest::prelude::*;
 
     fn snapshot(peers: &[u8], names: &[u8], mtu: u16) -> Snapshot {
@@ -175,9 +214,16 @@ mod tests {
             mtu,
             hub_keys: None,
             relays: None,
+            ssh: None,
         };
         let origin: Name = "home.internal".parse().expect("a name");
         let mut snapshot = Snapshot::empty(own, Zone::new(origin.clone(), block));
+        let ssh = snapshot.ssh.get_or_insert_default();
+        ssh.keys = vec![TrustedKey {
+            kind: CaKind::User,
+            key: CaKey::from_bytes([(mtu % 5) as u8; 32]),
+            signs: true,
+        }];
         for &n in peers {
             let addresses = block.host(u32::from(n) + 2).expect("in the block");
             let peer = Peer {
@@ -188,6 +234,12 @@ mod tests {
                 keepalive_seconds: mtu % 3,
             };
             snapshot.peers.insert(PublicKey::from_bytes([n % 40; 32]), peer);
+        }
+        for &n in peers.iter().chain(names) {
+            let serial = SshSerial::from_number(u64::from(n) + 1).expect("a serial");
+            ssh.revoked.insert((CaKind::User, Revoked::Serial(serial)), ());
+            let line = CaKey::from_bytes([mtu as u8; 32]).to_string();
+            ssh.hosts.insert(DeviceId::from_bytes([n % 9; 16]), line.parse().expect("a key"));
         }
         for &n in names {
             let addresses = block.host(u32::from(n) + 2).expect("in the block");
@@ -230,7 +282,8 @@ mod tests {
         #[test]
         fn snapshots_survive_the_wire(a in any::<(Vec<u8>, Vec<u8>, u16)>()) {
             let mut snapshot = snapshot(&a.0, &a.1, a.2);
-            let halves = [head_bytes(&snapshot.own), tail_bytes(&snapshot.peers, &snapshot.zone)].concat();
+            let ssh = snapshot.ssh.as_ref();
+            let halves = [head_bytes(&snapshot.own, true), tail_bytes(&snapshot.peers, &snapshot.zone, ssh)].concat();
             prop_assert_eq!(&halves, &minicbor::to_vec(&snapshot).expect("encodes"));
             let mut again: Snapshot = minicbor::decode(&minicbor::to_vec(&snapshot).expect("encodes")).expect("decodes");
             prop_assert_eq!(&snapshot, &again);

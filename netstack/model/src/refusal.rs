@@ -93,6 +93,8 @@ codes! {
     66 RotationBlocked "rotation-blocked" "see `warren ca status` for who is missing; `--except DEVICE` leaves one out";
     67 DeviceUnproven "device-unproven" "ask on a device of the mesh: `warren ssh login` there";
     68 PersonUnknown "person-unknown" "log in as a user of the server: `warren login URL`";
+    69 RoleNotFound "role-not-found" "see `warren role list`";
+    70 RoleKept "role-kept" "change what it allows: see `warren role set --help`";
     80 SecondFactorNeeded "second-factor-needed" "give the six digits of your authenticator, or a recovery code";
     81 SecondFactorWrong "second-factor-wrong" "wait for the next code and check the clock, or use a recovery code";
     82 SecondFactorOn "second-factor-on" "`warren user mfa off` first";

@@ -14,6 +14,7 @@ use crate::name::Label;
 use crate::relay::RelayPlace;
 use crate::signed::{Signed, Statement};
 use crate::time::Timestamp;
+use crate::trust::{OwnSsh, SshTrust};
 use crate::version::{Held, Version};
 use crate::zone::Zone;
 
@@ -30,6 +31,9 @@ pub struct Snapshot {
     /// The names that it serves.
     #[n(2)]
     pub zone: Zone,
+    /// What it trusts of SSH. `None` for a hub, and for devices that take no part or did not say that they understand it.
+    #[n(3)]
+    pub ssh: Option<SshTrust>,
 }
 
 /// What a node itself is.
@@ -67,6 +71,9 @@ pub struct Own {
     /// bytes, and so the digest, are those of a version that knew no relays.
     #[n(9)]
     pub relays: Option<Vec<RelayPlace>>,
+    /// Who may be whom on the device by an SSH certificate. There where [`Snapshot::ssh`] is.
+    #[n(10)]
+    pub ssh: Option<OwnSsh>,
 }
 
 /// Whether a node may take part in the mesh.
@@ -129,25 +136,27 @@ impl Peer {
 impl Snapshot {
     /// A snapshot without peers or names.
     pub fn empty(own: Own, zone: Zone) -> Self {
-        Self { own, peers: Buckets::new(), zone }
+        Self { own, peers: Buckets::new(), zone, ssh: None }
     }
 
     /// The digest that the stamp carries. Costs what changed since it was computed last.
     pub fn digest(&mut self) -> Digest {
-        digest_of_parts(&self.own, self.peers.digest(), self.zone.digest())
+        let ssh = self.ssh.as_mut().map(SshTrust::digest);
+        digest_of_parts(&self.own, self.peers.digest(), self.zone.digest(), ssh)
     }
 }
 
-/// The first bytes of a snapshot's CBOR: what only this node has. [`tail_bytes`] follow.
-pub fn head_bytes(own: &Own) -> Vec<u8> {
+/// The first bytes of a snapshot's CBOR: what only this node has. [`tail_bytes`] follow, with or without SSH as here.
+pub fn head_bytes(own: &Own, with_ssh: bool) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut e = minicbor::Encoder::new(&mut bytes);
-    e.map(3).and_then(|e| e.u32(0)).and_then(|e| e.encode(own)).expect("writing to memory cannot fail");
+    let parts = if with_ssh { 4 } else { 3 };
+    e.map(parts).and_then(|e| e.u32(0)).and_then(|e| e.encode(own)).expect("writing to memory cannot fail");
     bytes
 }
 
 /// The last bytes of a snapshot's CBOR: what a server shares among all devices of a tenant.
-pub fn tail_bytes(peers: &Buckets<PublicKey, Peer>, zone: &Zone) -> Vec<u8> {
+pub fn tail_bytes(peers: &Buckets<PublicKey, Peer>, zone: &Zone, ssh: Option<&SshTrust>) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut e = minicbor::Encoder::new(&mut bytes);
     e.u32(1)
@@ -155,14 +164,20 @@ pub fn tail_bytes(peers: &Buckets<PublicKey, Peer>, zone: &Zone) -> Vec<u8> {
         .and_then(|e| e.u32(2))
         .and_then(|e| e.encode(zone))
         .expect("writing to memory cannot fail");
+    if let Some(ssh) = ssh {
+        e.u32(3).and_then(|e| e.encode(ssh)).expect("writing to memory cannot fail");
+    }
     bytes
 }
 
-/// The digest of a snapshot from its parts, for a server that shares one zone among all nodes of a tenant.
-pub fn digest_of_parts(own: &Own, peers: Digest, zone: Digest) -> Digest {
+/// The digest of a snapshot from its parts, for a server that shares one zone among all nodes of a tenant. Without SSH it
+/// is what a version that knew none computes.
+pub fn digest_of_parts(own: &Own, peers: Digest, zone: Digest, ssh: Option<Digest>) -> Digest {
     let own = minicbor::to_vec(own).expect("writing to memory cannot fail");
     let own = Digest::of("warren own 1", &[&own]);
-    Digest::of("warren snapshot 1", &[own.as_bytes(), peers.as_bytes(), zone.as_bytes()])
+    let parts = [Some(own), Some(peers), Some(zone), ssh];
+    let parts: Vec<&[u8]> = parts.iter().flatten().map(|part| &part.as_bytes()[..]).collect();
+    Digest::of("warren snapshot 1", &parts)
 }
 
 /// What the anchor signs of a snapshot.

@@ -6,10 +6,12 @@
 pub mod codec;
 pub mod frame;
 pub mod handshake;
+pub mod remark;
 
 pub use codec::{Decoder, FrameError, encode};
 pub use frame::*;
 pub use handshake::{Channel, Transcript};
+pub use remark::Remark;
 
 /// The only version so far. A hello offers a range; the server picks the highest that both speak.
 pub const VERSION: u16 = 1;

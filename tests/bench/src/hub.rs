@@ -134,7 +134,9 @@ impl Hub {
             Output::Observe => vec![Input::Observed(Ok(self.host.clone()))],
             Output::Hangup => panic!("the node distrusts its server: {:?}", self.node.status().link_error),
             Output::Resolve(endpoint) => vec![Input::Resolved { endpoint, address: None }],
-            Output::Apply(_) | Output::Names(_) | Output::Path(_) | Output::Event(_) => Vec::new(),
+            Output::Apply(_) | Output::Names(_) | Output::Path(_) | Output::Ssh(_) | Output::Event(_) => {
+                Vec::new()
+            }
         };
         for input in inputs {
             self.now.mono = self.now.mono + STEP;
@@ -168,6 +170,7 @@ impl Directory {
             mtu: 1420,
             hub_keys: None,
             relays: None,
+            ssh: None,
         };
         let zone = Zone::new("home.internal".parse().expect("a name"), block);
         let version = Version { generation: Generation(1), ..Version::default() };
@@ -184,7 +187,7 @@ impl Directory {
         let name = self.snapshot.zone.origin.child(&peer.name).expect("a name");
         let records = RecordSet::of_node(addresses);
         let zone = ZonePatch { head: None, set: vec![(name, records)], gone: Vec::new() };
-        let patch = Patch { own: None, peers_set: vec![(key, peer)], peers_gone: Vec::new(), zone };
+        let patch = Patch { peers_set: vec![(key, peer)], zone, ..Patch::default() };
         patch.clone().apply(&mut self.snapshot);
         patch
     }

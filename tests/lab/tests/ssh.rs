@@ -1,91 +1,75 @@
-//! Certificates in front of a stock sshd: who is let in, from where, and through a rotation.
+//! Stock sshd on devices, told of the mesh by their agents alone: who is let in, from where, and through a rotation.
 //!
 //! ```text
 //!   alpha (ssh)  ── r-alpha ─┐
 //!   beta  (sshd) ── r-beta  ─┼─ inet ── server (apid, netd)
-//!   gamma (thief)── r-gamma ─┘
+//!   gamma (…)    ── r-gamma ─┘
 //! ```
 
 use std::fs;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Duration;
 
-use lab::{Mesh, Process, SERVER_URL, SOON, TENANT_ZONE, World, wait_for};
+use lab::{Done, Mesh, Process, SERVER_URL, SOON, TENANT_ZONE, World, wait_for};
 use serde_json::Value;
 
 const SSHD: &str = "/usr/sbin/sshd";
 const PASSWORD: &str = "violet tram 9 opens";
+/// What is revoked is refused on connected hosts within this time.
+const REVOKED_WITHIN: Duration = Duration::from_secs(5);
+/// A host gets its first certificate and sshd reads it: some seconds on a busy machine.
+const CERTIFIED_WITHIN: Duration = Duration::from_secs(30);
+/// Another address of each device than those of the mesh.
+const OTHER_ADDRESS: &str = "192.168.1.2";
 
-/// A mesh whose device beta runs sshd, told by hand what to trust.
+/// A mesh with sshd on some devices, as a package installs it: nobody tells it anything of the mesh.
 struct Sshd {
     mesh: Mesh,
-    daemon: Option<Rc<Process>>,
+    daemons: Vec<(String, Rc<Process>)>,
+    /// Of alpha, beta and gamma.
+    agents: [Rc<Process>; 3],
 }
 
 impl Sshd {
-    fn start() -> Self {
+    fn start<const N: usize>(hosts: [&str; N]) -> Self {
         assert!(fs::exists(SSHD).is_ok_and(|there| there), "apt-get install openssh-server");
         let world = World::new(&["alpha", "beta", "gamma"]);
+        hosts.iter().for_each(|host| install(&world, host));
         let mesh = Mesh::in_world(world, &["--admin-password", PASSWORD]);
-        mesh.enrol(["alpha", "beta", "gamma"]);
-        let mut sshd = Self { mesh, daemon: None };
-        let place = sshd.place();
-        fs::create_dir_all(place.join("principals")).expect("a directory");
-        // The identity that may be root here, and nobody else.
-        fs::write(place.join("principals/root"), "u:admin\n").expect("written");
-        fs::write(place.join("revoked"), "").expect("written");
-        sshd.trust();
-        let key = place.join("host_key");
-        let key = key.to_str().expect("text");
-        sshd.mesh.on("beta").ok(&["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key]);
-        sshd.mesh.on("beta").ok(&["mkdir", "-p", "/run/sshd"]);
-        fs::write(place.join("sshd_config"), sshd.config()).expect("written");
-        let config = place.join("sshd_config");
-        let run = [SSHD, "-D", "-e", "-f", config.to_str().expect("text")];
-        sshd.daemon = Some(sshd.mesh.plain("sshd-beta", "beta", &run));
-        let open = ["ssh-keyscan", "-T", "1", &sshd.mesh.device_field("beta", "address_v4")];
-        sshd.mesh.on("beta").wait("sshd listens", SOON, &open, |done| done.out.contains("ssh-ed25519"));
+        let daemon = |host: &&str| ((*host).to_owned(), mesh.plain("sshd", host, &[SSHD, "-D", "-e"]));
+        let daemons = hosts.iter().map(daemon).collect();
+        let agents = mesh.enrol(["alpha", "beta", "gamma"]);
+        let sshd = Self { mesh, daemons, agents };
+        hosts.iter().for_each(|host| sshd.is_certified(host));
         sshd
     }
 
-    fn place(&self) -> PathBuf {
-        self.mesh.file("beta", "lib").join("sshd")
+    /// Waits until a host shows a certificate to who connects.
+    fn is_certified(&self, host: &str) {
+        let doctor = ["warren", "doctor", "ssh"];
+        let what = format!("{host} has a certificate that sshd shows");
+        self.mesh
+            .on(host)
+            .wait(&what, CERTIFIED_WITHIN, &doctor, |done| done.out.contains("of this host, until"));
     }
 
-    fn config(&self) -> String {
-        let (place, address) = (self.place(), self.mesh.device_field("beta", "address_v4"));
-        let place = place.display();
-        format!(
-            "ListenAddress {address}\nHostKey {place}/host_key\nPidFile none\nUsePAM no\nLogLevel VERBOSE\n\
-             PermitRootLogin yes\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
-             AuthorizedKeysFile none\nStrictModes no\nTrustedUserCAKeys {place}/trusted\n\
-             AuthorizedPrincipalsFile {place}/principals/%u\nRevokedKeys {place}/revoked\n"
-        )
-    }
-
-    /// Tells sshd which keys are trusted now, as an administrator would.
-    fn trust(&self) {
-        let lines: Vec<String> = self.keys().into_iter().map(|(_, key)| key + "\n").collect();
-        fs::write(self.place().join("trusted"), lines.concat()).expect("written");
-    }
-
-    /// The trusted keys of the authority for people, and whether each signs.
-    fn keys(&self) -> Vec<(bool, String)> {
-        let status = self.mesh.on("server").json(&["warren", "ca", "status"]);
-        let user = status["items"].as_array().expect("both").iter().find(|a| a["kind"] == "user");
-        let keys = user.expect("the authority for people")["keys"].as_array().expect("its keys");
-        let key = |key: &Value| (key["signs"] == true, key["public_key"].as_str().expect("text").to_owned());
-        keys.iter().map(key).collect()
+    fn etc(&self, host: &str) -> PathBuf {
+        self.mesh.file(host, "ssh")
     }
 
     fn home(&self, device: &str) -> PathBuf {
         self.mesh.file(device, "lib").join("home")
     }
 
-    /// Runs `warren` on a device as a person with a home of her own.
-    fn warren(&self, device: &str, args: &[&str]) -> lab::Done {
+    /// Runs something on a device as a person with a home of her own.
+    fn person(&self, device: &str, args: &[&str]) -> Done {
         let home = format!("HOME={}", self.home(device).display());
-        self.mesh.on(device).run(&[&["env", &home, "warren"], args].concat())
+        self.mesh.on(device).run(&[&["env", &home], args].concat())
+    }
+
+    fn warren(&self, device: &str, args: &[&str]) -> Done {
+        self.person(device, &[&["warren"], args].concat())
     }
 
     fn log_in(&self, device: &str) {
@@ -101,32 +85,100 @@ impl Sshd {
         self.warren(device, &[&login[..], &["--fingerprint", &print]].concat()).ok();
     }
 
-    /// `warren ssh TARGET -- … echo hello`: whether the greeting comes back.
+    /// `warren ssh TARGET echo hello`, with a host key that must be known already and nobody to ask.
+    fn ssh(&self, device: &str, target: &str) -> Done {
+        let strict = ["-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"];
+        let files = ["-o", "UserKnownHostsFile=/dev/null", "-o", "GlobalKnownHostsFile=/dev/null"];
+        let ssh = [&["ssh", target, "--"], &strict[..], &files[..], &["echo", "hello"]].concat();
+        self.warren(device, &ssh)
+    }
+
+    /// Whether a person gets in; if not, because of who she is and not because of the host's key.
     fn enters(&self, device: &str, target: &str) -> bool {
-        let known = format!("UserKnownHostsFile={}", self.home(device).join("known").display());
-        let options = ["-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=accept-new", "-o"];
-        let ssh = [&["ssh", target, "--"], &options[..], &[&known, "echo", "hello"]].concat();
-        let done = self.warren(device, &ssh);
-        assert!(done.code == 0 || done.err.contains("Permission denied"), "{done:?}");
+        let done = self.ssh(device, target);
+        assert!(done.code == 0 || done.err.contains("Permission denied"), "{}\n{}", done.tell(), self.said());
         done.out == "hello\n"
     }
 
-    fn said(&self) -> String {
-        self.daemon.as_ref().map(|daemon| daemon.output()).unwrap_or_default()
+    fn enters_soon(&self, device: &str, target: &str) {
+        wait_for(&format!("{device} enters {target}"), SOON, || self.ssh(device, target).out == "hello\n");
     }
+
+    /// Whether the administrator of a machine gets in as ever, by a plain key and another address.
+    fn administrator_enters(&self, host: &str) -> bool {
+        let key = self.etc(host).join("administrator");
+        let key = key.to_str().expect("text");
+        let options = ["-F", "none", "-i", key, "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no"];
+        let files = ["-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"];
+        let at = format!("root@{OTHER_ADDRESS}");
+        let ssh = [&["ssh"], &options[..], &files[..], &[&at, "echo", "hello"]].concat();
+        self.mesh.beside(&format!("r-{host}")).run(&ssh).out == "hello\n"
+    }
+
+    fn said(&self) -> String {
+        self.daemons.iter().map(|(host, daemon)| format!("{host}:\n{}", daemon.output())).collect()
+    }
+
+    fn step(&self, verb: &str, kind: &str) -> Done {
+        self.mesh.on("server").run(&["warren", "ca", verb, "--type", kind])
+    }
+
+    fn authority(&self, kind: &str) -> Value {
+        let status = self.mesh.on("server").json(&["warren", "ca", "status"]);
+        let authorities = status["items"].as_array().expect("both").clone();
+        authorities.into_iter().find(|authority| authority["kind"] == kind).expect("it is there")
+    }
+
+    /// Waits until a rotation waits for nothing, and takes its next step.
+    fn advance(&self, kind: &str) {
+        wait_for("nobody is missing", SOON, || self.authority(kind)["missing"] == serde_json::json!([]));
+        self.step("advance", kind).ok();
+    }
+
+    /// sshd reads its configuration anew, as after a start of the machine.
+    fn reload(&self, host: &str) {
+        let daemon = self.daemons.iter().find(|(name, _)| name == host).expect("it runs");
+        daemon.1.signal("HUP");
+        let scan = ["ssh-keyscan", "-T", "1", "127.0.0.1"];
+        self.mesh.on(host).wait("sshd is back", SOON, &scan, |done| done.out.contains("ssh-ed25519"));
+    }
+}
+
+/// What the package of OpenSSH and the machine's administrator make.
+fn install(world: &World, host: &str) {
+    let etc = world.file(host, "ssh");
+    fs::create_dir_all(etc.join("sshd_config.d")).expect("a directory");
+    let config = "Include /etc/ssh/sshd_config.d/*.conf\nPidFile /run/sshd.pid\nUsePAM no\nLogLevel VERBOSE\n\
+                  PermitRootLogin prohibit-password\nKbdInteractiveAuthentication no\n\
+                  AuthorizedKeysFile /etc/ssh/administrator.pub\n";
+    fs::write(etc.join("sshd_config"), config).expect("written");
+    let key = |name: &str| {
+        let path = format!("/etc/ssh/{name}");
+        world.on(host).ok(&["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", &path]);
+    };
+    key("ssh_host_ed25519_key");
+    key("administrator");
+    world.on(host).ok(&["mkdir", "-p", "/run/sshd"]);
 }
 
 #[test]
 fn a_person_is_let_in_by_name_and_a_stolen_key_is_not() {
-    let sshd = Sshd::start();
+    let sshd = Sshd::start(["beta"]);
     sshd.log_in("alpha");
-    assert!(sshd.enters("alpha", &format!("root@beta.{TENANT_ZONE}")), "{}", sshd.said());
-    assert!(sshd.enters("alpha", "root@beta"));
     let address = sshd.mesh.device_field("beta", "address_v4");
-    assert!(sshd.enters("alpha", &format!("root@{address}")));
+    for target in [format!("root@beta.{TENANT_ZONE}"), "root@beta".into(), format!("root@{address}")] {
+        assert!(sshd.enters("alpha", &target), "{target}: {}", sshd.said());
+    }
     let said = sshd.said();
     assert!(said.contains("ID u:admin@home (serial "), "the log joins issue and use: {said}");
     assert!(!sshd.enters("alpha", "daemon@beta"), "a login that nobody has");
+
+    // Plain ssh, once one line of its configuration names ours.
+    sshd.warren("alpha", &["ssh", "login", "--include"]).ok();
+    let config = sshd.home("alpha").join(".ssh/config");
+    let plain =
+        ["ssh", "-F", config.to_str().expect("text"), "-o", "BatchMode=yes", "root@beta", "echo", "hello"];
+    assert_eq!(sshd.person("alpha", &plain).ok(), "hello\n");
 
     // Key, certificate and login of the person, on another device of the mesh.
     let (from, to) = (sshd.home("alpha"), sshd.home("gamma"));
@@ -137,54 +189,158 @@ fn a_person_is_let_in_by_name_and_a_stolen_key_is_not() {
 }
 
 #[test]
-fn what_is_revoked_is_refused_at_once_and_others_are_not() {
-    let sshd = Sshd::start();
+fn what_is_revoked_is_refused_within_seconds_and_others_are_not() {
+    let sshd = Sshd::start(["beta"]);
     sshd.log_in("alpha");
     sshd.log_in("gamma");
     assert!(sshd.enters("alpha", "root@beta") && sshd.enters("gamma", "root@beta"), "{}", sshd.said());
     let server = sshd.mesh.on("server");
-    let list = || {
-        let to = sshd.place().join("revoked");
-        let command = format!("warren ca krl --type user > {0}.half && mv {0}.half {0}", to.display());
-        server.ok(&["sh", "-c", &command]);
-    };
-    list();
-    assert!(sshd.enters("alpha", "root@beta"), "a list of nothing: {}", sshd.said());
-
     let held = sshd.warren("alpha", &["ssh", "login", "--json"]).ok_json();
     let serial = format!("serial:{}", held["serial"].as_str().expect("text"));
     server.ok(&["warren", "ca", "revoke", "--type", "user", &serial, "--yes"]);
-    list();
-    assert!(!sshd.enters("alpha", "root@beta"), "that certificate");
+    wait_for("that certificate opens nothing", REVOKED_WITHIN, || !sshd.enters("alpha", "root@beta"));
     assert!(sshd.enters("gamma", "root@beta"), "another of the same person");
     sshd.warren("alpha", &["ssh", "login"]).ok();
     assert!(sshd.enters("alpha", "root@beta"), "a new one: {}", sshd.said());
 
+    server.ok(&["warren", "device", "revoke", "gamma", "--yes"]);
+    let list = || server.ok(&["warren", "ca", "krl", "--type", "user", "--json"]);
+    wait_for("those of a device that is gone are revoked", REVOKED_WITHIN, || {
+        list().contains("\"entries\": 2")
+    });
+
     server.ok(&["warren", "ca", "revoke", "--type", "user", "id:u:admin@home", "--yes"]);
-    list();
-    assert!(!sshd.enters("alpha", "root@beta") && !sshd.enters("gamma", "root@beta"), "all of the person");
+    wait_for("all of the person", REVOKED_WITHIN, || !sshd.enters("alpha", "root@beta"));
 }
 
 #[test]
-fn a_rotation_of_the_authority_for_people_never_shuts_anybody_out() {
-    let sshd = Sshd::start();
+fn whatever_becomes_of_our_files_the_administrator_gets_in_as_ever() {
+    let sshd = Sshd::start(["beta"]);
     sshd.log_in("alpha");
-    assert!(sshd.enters("alpha", "root@beta"), "{}", sshd.said());
-    let step = |verb: &str| sshd.mesh.on("server").run(&["warren", "ca", verb, "--type", "user"]);
-    let first = sshd.keys();
-    step("rotate").ok();
-    assert_eq!(sshd.keys().len(), 2);
-    assert!(sshd.enters("alpha", "root@beta"), "the host has not heard of the next key");
-    sshd.trust();
-    step("advance").ok();
-    let signs = sshd.keys().into_iter().find(|(signs, _)| *signs).expect("one signs");
-    assert_ne!(signs.1, first[0].1);
-    assert!(sshd.enters("alpha", "root@beta"), "by the certificate of the former key");
+    assert!(sshd.administrator_enters("beta") && sshd.enters("alpha", "root@beta"), "{}", sshd.said());
+    let ours = sshd.etc("beta").join("warren");
+    // Nobody mends anything meanwhile.
+    sshd.agents[1].kill();
+    let list = fs::read(ours.join("revoked")).expect("it is there");
+    for (name, content) in [
+        ("revoked", Some(&b"garbage"[..])),
+        ("revoked", Some(&list[..list.len() / 2])),
+        ("revoked", None),
+        ("user_ca", Some(b"ssh-ed25519 AAAA")),
+        ("user_ca", None),
+        ("principals/root", Some(b"u:adm")),
+        ("principals/root", None),
+        ("host_key-cert.pub", Some(b"ssh-ed25519-cert-v01@openssh.com AAAA")),
+        ("host_key-cert.pub", None),
+    ] {
+        match content {
+            Some(bytes) => fs::write(ours.join(name), bytes).expect("written"),
+            None => fs::remove_file(ours.join(name)).expect("removed"),
+        }
+        assert!(sshd.administrator_enters("beta"), "{name}: {}", sshd.said());
+        sshd.reload("beta");
+        assert!(sshd.administrator_enters("beta"), "{name}, and a new start: {}", sshd.said());
+    }
+    fs::remove_dir_all(&ours).expect("removed");
+    sshd.reload("beta");
+    assert!(sshd.administrator_enters("beta"), "all of it is gone: {}", sshd.said());
+    sshd.mesh.agent("beta");
+    wait_for("the agent mends it", CERTIFIED_WITHIN, || sshd.ssh("alpha", "root@beta").out == "hello\n");
+}
+
+#[test]
+fn a_rotation_waits_for_hosts_that_are_away_and_shuts_nobody_out() {
+    let sshd = Sshd::start(["beta", "gamma"]);
+    sshd.log_in("alpha");
+    let both = || ["root@beta", "root@gamma"].iter().all(|target| sshd.enters("alpha", target));
+    assert!(both(), "{}", sshd.said());
+    let gamma = sshd.mesh.on("gamma");
+    gamma.ok(&["warren", "down"]);
+    sshd.step("rotate", "user").ok();
+    let blocked = sshd.step("advance", "user");
+    assert!(blocked.code == 3 && blocked.err.contains("does not trust the next key"), "{}", blocked.tell());
+    gamma.ok(&["warren", "up"]);
+    wait_for("both let her in", SOON, both);
+    sshd.advance("user");
+    assert!(both(), "by the certificate of the former key");
+    let former = sshd.warren("alpha", &["ssh", "login", "--json"]).ok_json();
+    assert!(both(), "by one of the next key: {}", sshd.said());
+    assert!(former["serial"].is_string());
+    let blocked = sshd.step("advance", "user");
+    assert!(blocked.code == 3 && blocked.err.contains("live until"), "{}", blocked.tell());
+    sshd.step("rollback", "user").ok();
     sshd.warren("alpha", &["ssh", "login"]).ok();
-    assert!(sshd.enters("alpha", "root@beta"), "by one of the next key: {}", sshd.said());
-    let blocked = step("advance");
-    assert!(blocked.code == 3 && blocked.err.contains("live until"), "{blocked:?}");
-    step("rollback").ok();
-    sshd.warren("alpha", &["ssh", "login"]).ok();
-    assert!(sshd.enters("alpha", "root@beta"), "by the former key again");
+    assert!(both(), "by the former key again");
+}
+
+#[test]
+fn a_rotation_of_the_authority_for_hosts_goes_through_all_phases_without_a_question() {
+    let sshd = Sshd::start(["beta"]);
+    sshd.log_in("alpha");
+    let first = sshd.authority("host")["keys"][0]["public_key"].clone();
+    let enters = || sshd.enters("alpha", "root@beta");
+    assert!(enters(), "{}", sshd.said());
+    sshd.step("rotate", "host").ok();
+    assert!(enters(), "both are trusted");
+    sshd.advance("host");
+    assert!(enters(), "people first");
+    sshd.step("rollback", "host").ok();
+    assert!(enters(), "back");
+    sshd.advance("host");
+    assert_eq!(sshd.authority("host")["phase"], "standby");
+    sshd.step("rotate", "host").ok();
+    sshd.advance("host");
+    sshd.advance("host");
+    wait_for("beta shows one of the next key", CERTIFIED_WITHIN, || {
+        assert!(enters(), "at every moment");
+        sshd.authority("host")["missing"] == serde_json::json!([])
+    });
+    sshd.advance("host");
+    let keys = sshd.authority("host")["keys"].as_array().expect("keys").clone();
+    assert!(keys.len() == 1 && keys[0]["public_key"] != first, "{keys:?}");
+    assert!(enters(), "by the next key alone: {}", sshd.said());
+}
+
+#[test]
+fn a_role_lets_in_where_its_tag_is_and_ends_with_it() {
+    let sshd = Sshd::start(["beta", "gamma"]);
+    sshd.log_in("alpha");
+    let server = sshd.mesh.on("server");
+    server.ok(&["warren", "role", "set", "administrators", "--administrators", "--own-login"]);
+    wait_for("administrators are root no more", REVOKED_WITHIN, || !sshd.enters("alpha", "root@beta"));
+    server.ok(&["warren", "device", "tag", "beta", "web"]);
+    server.ok(&["warren", "role", "set", "web", "--who", "u:admin", "--login", "root", "--tag", "web"]);
+    sshd.enters_soon("alpha", "root@beta");
+    assert!(!sshd.enters("alpha", "root@gamma"), "it has no such tag");
+    server.ok(&["warren", "role", "delete", "web", "--yes"]);
+    wait_for("the role is gone", REVOKED_WITHIN, || !sshd.enters("alpha", "root@beta"));
+}
+
+#[test]
+fn a_device_that_leaves_has_its_sshd_as_it_was() {
+    let sshd = Sshd::start(["beta"]);
+    let etc = sshd.etc("beta");
+    let drop_in = etc.join("sshd_config.d/50-warren.conf");
+    assert!(drop_in.exists() && etc.join("warren/user_ca").exists());
+    sshd.mesh.on("beta").ok(&["warren", "logout", "--yes"]);
+    assert!(!drop_in.exists() && !etc.join("warren").exists());
+    // It is just reading its configuration.
+    wait_for("the administrator gets in", SOON, || sshd.administrator_enters("beta"));
+}
+
+#[test]
+fn what_an_administrator_has_set_for_the_mesh_is_left_and_said() {
+    let world = World::new(&["alpha"]);
+    install(&world, "alpha");
+    let etc = world.file("alpha", "ssh");
+    let own = "Match LocalAddress 100.64.0.0/10\n    TrustedUserCAKeys /etc/ssh/own_ca\n";
+    fs::write(etc.join("sshd_config.d/10-own.conf"), own).expect("written");
+    let mesh = Mesh::in_world(world, &[]);
+    mesh.announce("agent", "sshd-not-kept");
+    mesh.enrol(["alpha"]);
+    let doctor = ["warren", "doctor", "ssh"];
+    mesh.on("alpha").wait("doctor says it", SOON, &doctor, |done| {
+        done.code == 7 && done.out.contains("trustedusercakeys /etc/ssh/own_ca")
+    });
+    assert!(!etc.join("sshd_config.d/50-warren.conf").exists());
 }

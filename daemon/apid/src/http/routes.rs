@@ -91,6 +91,7 @@ macro_rules! methods {
 methods! {
     get GET;
     post POST;
+    put PUT;
     patch PATCH;
     delete DELETE;
 }

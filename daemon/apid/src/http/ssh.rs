@@ -1,6 +1,6 @@
 //! `/api/v1/ssh`: certificates of people, and the authorities.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use axum::extract::rejection::JsonRejection;
@@ -9,14 +9,14 @@ use axum::http::StatusCode;
 use axum::{Extension, Json};
 use ca::profile::{self, Person};
 use ca::{Ground, Phase, Subject, Verifier, limits};
-use control::{Actor, Answer, AuditEntry, Control, Directory, Edit};
+use control::{Actor, Answer, AuditEntry, Control, Directory, Edit, InstalledRow};
 use model::api::Page;
 use model::api::ssh::{
     Advance, Authority, AuthorityKey, IssuedCertificate, NewCertificate, NewRevocation, RevocationList,
     Revocations,
 };
 use model::vouch::{SignedVouch, key_digest};
-use model::{CaKind, Code, DeviceId, Refusal, SshIdentity, Standing, TenantId, Timestamp};
+use model::{CaKey, CaKind, Code, DeviceId, Refusal, SshIdentity, Standing, TenantId, Timestamp};
 use store::CertificatesOf;
 
 use super::App;
@@ -75,22 +75,26 @@ async fn issued(
     let subject: Subject = wish.public_key.parse()?;
     let actor = caller.actor.clone();
     let (key, printed) = (subject.to_string(), wish.vouch);
+    let identity = SshIdentity::Person(user.name.clone());
+    let meant_identity = identity.clone();
     let found = app.desk.read(move |control| {
         let directory = meant(control, &query, &caller)?;
         let device = vouched(directory, &printed, &key, wall())?;
         let addresses = directory.device(device).and_then(|row| directory.addresses(row));
         let addresses = addresses.ok_or(Code::Internal)?;
         let tenant = directory.tenant().name.clone();
-        Ok::<_, Refusal>((SigningKey::of(directory, CaKind::User)?, tenant, device, addresses))
+        let roles = directory.ssh_roles_of(&meant_identity);
+        Ok::<_, Refusal>((SigningKey::of(directory, CaKind::User)?, tenant, device, addresses, roles))
     });
-    let (key, tenant, device, addresses) = found.await??;
-    let identity = SshIdentity::Person(user.name.clone());
+    let (key, tenant, device, addresses, roles) = found.await??;
+    // Without a role a certificate opens nothing yet, and a role that comes finds it.
+    let (life_max, permits) = roles.unwrap_or((limits::ROLE_LIFE_DEFAULT, BTreeSet::new()));
     let person = Person {
         identity: identity.clone(),
         device: addresses,
         life: wish.life_seconds.map(Duration::from_secs),
-        life_max: limits::ROLE_LIFE_DEFAULT,
-        permits: BTreeSet::new(),
+        life_max,
+        permits,
     };
     let wish = Wish { key, tenant, subject, user: Some(user.id), device, actor };
     let issued = app.signing.issue(wish, |basis| profile::user(basis, person, wall())).await?;
@@ -251,14 +255,36 @@ fn whole(control: &Control, tenant: TenantId) -> Result<&Directory, Refusal> {
     control.directory(tenant).ok_or_else(|| Code::TenantNotFound.into())
 }
 
-/// What a rotation's gates look at. No host installs keys by itself yet, so none is waited for; certificates are.
+/// What a rotation's gates look at: what active devices said that they have installed, and certificates that live.
 async fn ground(app: &App, tenant: TenantId, kind: CaKind) -> Result<Ground, Refusal> {
+    let said = app.store.installed(tenant).await.map_err(|e| unavailable(&e))?;
     let devices = app.desk.read(move |control| {
-        let active = whole(control, tenant)?.devices().filter(|device| device.standing == Standing::Active);
-        Ok::<_, Refusal>(active.map(|device| (device.id, Verifier::default())).collect())
+        let directory = whole(control, tenant)?;
+        let active = directory.devices().filter(|device| device.standing == Standing::Active);
+        let mut devices: BTreeMap<_, _> = active.map(|row| (row.id, Verifier::default())).collect();
+        for row in said {
+            if let Some(verifier) = devices.get_mut(&row.device) {
+                *verifier = verifier_of(directory, kind, row);
+            }
+        }
+        Ok::<_, Refusal>(devices)
     });
     let until = app.store.certificates_until(tenant, kind, wall()).await;
     Ok(Ground { devices: devices.await??, certificates_until: until.map_err(|e| unavailable(&e))? })
+}
+
+/// Hosts check people's certificates, and people's devices those of hosts.
+fn verifier_of(directory: &Directory, kind: CaKind, row: InstalledRow) -> Verifier {
+    let generation = |key: &CaKey| directory.key_generation(kind, key);
+    let (keys, presents) = match kind {
+        CaKind::User => (row.people, None),
+        CaKind::Host => (Some(row.hosts), row.presents),
+    };
+    Verifier {
+        trusts: keys.map(|keys| keys.iter().filter_map(generation).collect()),
+        presents: presents.as_ref().and_then(generation),
+        said_at: Some(row.said_at),
+    }
 }
 
 /// An authority as it is now; `None` until it is founded.

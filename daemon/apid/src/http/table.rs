@@ -13,11 +13,13 @@ use model::api::people::{
 };
 use model::api::ssh::{
     Advance, Authority, IssuedCertificate, NewCertificate, NewRevocation, RevocationList, Revocations,
+    Role as SshRole, RoleWish,
 };
 
-use super::routes::{Needs, Route, delete, get, patch, post};
+use super::routes::{Needs, Route, delete, get, patch, post, put};
 use super::{
-    api_tokens, audit, devices, dns, doctor, health, login, me, server, ssh, support, tenants, tokens, users,
+    api_tokens, audit, devices, dns, doctor, health, login, me, roles, server, ssh, support, tenants, tokens,
+    users,
 };
 
 /// All routes of the API, with what each needs. There is no other way to add one.
@@ -302,6 +304,13 @@ fn of_ssh() -> Vec<Route> {
         )
         .asks::<NewRevocation>()
         .gives::<Revocations>(200),
+        get("/api/v1/roles", VIEWER, "role.list", "Who may be whom on which hosts", roles::list)
+            .paged()
+            .gives::<Page<SshRole>>(200),
+        put("/api/v1/roles/{name}", TENANT_ADMIN, "role.set", "A role says this from now on", roles::set)
+            .asks::<RoleWish>()
+            .gives::<SshRole>(200),
+        delete("/api/v1/roles/{name}", TENANT_ADMIN, "role.delete", "A role goes", roles::delete),
     ];
     routes.into_iter().map(Route::of_tenant).collect()
 }

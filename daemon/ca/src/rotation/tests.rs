@@ -23,6 +23,8 @@ enum Step {
     Go(u8),
     /// A device is online: it installs what is trusted, and its host certificate is renewed.
     Sync(u8),
+    /// A host is given a certificate, and its word that it is installed is lost.
+    Lag(u8),
     /// A certificate of so many minutes is issued.
     Issue(u64),
     /// So many minutes pass.
@@ -37,6 +39,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..DEVICES, any::<bool>()).prop_map(|(n, installs)| Step::Come(n, installs)),
         1 => (0..DEVICES).prop_map(Step::Go),
         4 => (0..DEVICES).prop_map(Step::Sync),
+        2 => (0..DEVICES).prop_map(Step::Lag),
         3 => (1u64..600).prop_map(Step::Issue),
         3 => (1u64..900).prop_map(Step::Wait),
     ]
@@ -45,8 +48,8 @@ fn step() -> impl Strategy<Value = Step> {
 struct World {
     rotation: Rotation,
     ground: Ground,
-    /// All certificates: of which key, until when.
-    issued: Vec<(KeyGeneration, Timestamp)>,
+    /// All certificates that somebody may need: of which key, until when, of which host.
+    issued: Vec<(KeyGeneration, Timestamp, Option<u8>)>,
     keys: u32,
     now: Timestamp,
 }
@@ -62,24 +65,34 @@ impl World {
         self.now + Duration::from_secs(60 * minutes)
     }
 
-    fn issue(&mut self, until: Timestamp) {
-        let key = self.rotation.signs();
-        self.issued.push((key, until));
-        let last = self.ground.certificates_until.entry(key).or_insert(until);
-        *last = (*last).max(until);
+    fn issue(&mut self, until: Timestamp, host: Option<u8>) {
+        self.issued.push((self.rotation.signs(), until, host));
+        self.count();
+    }
+
+    /// As the server counts: a host that shows a certificate of another key needs those before it no more.
+    fn count(&mut self) {
+        let ground = &mut self.ground;
+        let shows = |host: &u8| ground.devices.get(&device(*host)).and_then(|verifier| verifier.presents);
+        self.issued.retain(|(key, _, host)| host.as_ref().and_then(shows).is_none_or(|shown| shown == *key));
+        ground.certificates_until.clear();
+        for (key, until, _) in &self.issued {
+            let last = ground.certificates_until.entry(*key).or_insert(*until);
+            *last = (*last).max(*until);
+        }
     }
 
     fn sync(&mut self, number: u8) {
         let trusted = self.rotation.trusted();
         let now = self.now;
         let signs = self.rotation.signs();
+        let until = self.minutes(7 * 24 * 60);
         let Some(verifier) = self.ground.devices.get_mut(&device(number)) else { return };
         verifier.trusts = Some(trusted);
         verifier.said_at = Some(now);
         if self.rotation.kind == CaKind::Host {
             verifier.presents = Some(signs);
-            let until = self.minutes(7 * 24 * 60);
-            self.issue(until);
+            self.issue(until, Some(number));
         }
     }
 
@@ -102,7 +115,13 @@ impl World {
             Step::Sync(number) => self.sync(number),
             Step::Issue(minutes) => {
                 let until = self.minutes(minutes);
-                self.issue(until);
+                self.issue(until, None);
+            }
+            Step::Lag(number) => {
+                let until = self.minutes(7 * 24 * 60);
+                if self.rotation.kind == CaKind::Host && self.ground.devices.contains_key(&device(number)) {
+                    self.issue(until, Some(number));
+                }
             }
             Step::Wait(minutes) => self.now = self.minutes(minutes),
         }
@@ -112,10 +131,12 @@ impl World {
         let (signs, trusted) = (self.rotation.signs(), self.rotation.trusted());
         assert!(trusted.contains(&signs), "{:?}", self.rotation);
         for (id, verifier) in &self.ground.devices {
+            let shown = verifier.presents.is_none_or(|key| trusted.contains(&key));
+            assert!(shown, "{id} shows what nobody trusts: {:?}, {verifier:?}", self.rotation);
             let trusts = verifier.trusts.as_ref().is_none_or(|keys| keys.contains(&signs));
             assert!(trusts, "{id} lets nobody in: {:?}, {verifier:?}", self.rotation);
         }
-        for (key, until) in &self.issued {
+        for (key, until, _) in &self.issued {
             let dead = *until <= self.now;
             assert!(dead || trusted.contains(key), "{key:?} lives until {until}: {:?}", self.rotation);
         }

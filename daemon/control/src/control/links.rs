@@ -290,6 +290,8 @@ impl Control {
                 self.heartbeat(link, node, &beat, now);
                 Ok(())
             }
+            Frame::CertifyHost(wish) => self.on_certify(link, own, node, wish, now),
+            Frame::SshInstalled(said) => self.on_installed(own, node, said, now),
             Frame::Hint(hint) => self.on_hint(link, own, node, hint, now),
             other => Err(out_of_place(other.name())),
         }
@@ -462,6 +464,7 @@ impl Control {
             self.retry(link, spread);
         }
         self.save_presence();
+        self.save_installed();
     }
 }
 

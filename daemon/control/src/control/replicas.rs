@@ -97,7 +97,8 @@ impl Control {
     fn found_authorities(&mut self, tenant: TenantId, now: Now) {
         let lacks = |directory: &Directory| {
             directory.tenant().deleted_at.is_none()
-                && CaKind::ALL.into_iter().any(|kind| directory.authority(kind).is_none())
+                && (directory.ssh_roles().next().is_none()
+                    || CaKind::ALL.into_iter().any(|kind| directory.authority(kind).is_none()))
         };
         if self.directories.whole(tenant).is_some_and(lacks) {
             let edit = Edit::FoundAuthorities;

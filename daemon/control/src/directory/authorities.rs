@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ca::{CaSecret, Ground, KeyGeneration, Missing, OfAuthority, RevocationList, Rotation, StepRefused};
-use model::{CaKey, CaKind, Code, DeviceId, Refusal, Revoked, Timestamp};
+use model::{CaKey, CaKind, Code, DeviceId, HostKey, Label, Refusal, Revoked, Timestamp};
 
 use super::{Decision, Directory, Grounds, refuse};
 use crate::edit::Answer;
 use crate::limits::REVOCATIONS_MAX;
 use crate::rows::Fact;
-use crate::ssh::{Authority, AuthorityKey, NewKey, Revocation, SshFact};
+use crate::ssh::{Authority, AuthorityKey, NewKey, Revocation, SshFact, SshRole};
 
 /// A revocation stays listed for so long after the last certificate that it names: clocks of hosts differ.
 const LISTED_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -23,6 +23,10 @@ pub(super) struct Authorities {
     rows: BTreeMap<CaKind, Authority>,
     keys: BTreeMap<(CaKind, KeyGeneration), AuthorityKey>,
     revocations: BTreeMap<(CaKind, Revoked), Revocation>,
+    pub(super) roles: BTreeMap<Label, SshRole>,
+    /// Who administers the tenant: a role may mean them.
+    pub(super) administrators: BTreeSet<Label>,
+    pub(super) host_keys: BTreeMap<DeviceId, HostKey>,
 }
 
 impl Authorities {
@@ -40,6 +44,11 @@ impl Authorities {
             SshFact::RevocationGone { kind, what } => {
                 self.revocations.remove(&(kind, what));
             }
+            // Taken where plans are made of them.
+            SshFact::Role(_)
+            | SshFact::RoleGone { .. }
+            | SshFact::Administrators(_)
+            | SshFact::HostKey { .. } => {}
         }
     }
 }
@@ -54,6 +63,17 @@ impl Directory {
     pub fn trusted_keys(&self, kind: CaKind) -> impl Iterator<Item = &AuthorityKey> {
         let trusted = self.authority(kind).map(|a| a.rotation.trusted()).unwrap_or_default();
         trusted.into_iter().filter_map(move |generation| self.authorities.keys.get(&(kind, generation)))
+    }
+
+    /// Which of an authority's keys this is, whatever became of it.
+    pub fn key_generation(&self, kind: CaKind, key: &CaKey) -> Option<KeyGeneration> {
+        let mut of_kind = self.authorities.keys.values().filter(|row| row.kind == kind);
+        of_kind.find(|row| row.public == *key).map(|row| row.generation)
+    }
+
+    /// Whether [`crate::Edit::PruneRevocations`] has something to do.
+    pub fn has_prunable(&self, now: Timestamp) -> bool {
+        self.revocations().any(|row| row.until + LISTED_AFTER < now)
     }
 
     /// The key that signs for an authority now.
@@ -84,7 +104,10 @@ impl Directory {
 
     pub(super) fn found_authorities(&self, grounds: &mut Grounds<'_>) -> Decision {
         let missing = CaKind::ALL.into_iter().filter(|kind| self.authority(*kind).is_none());
-        let (facts, new_keys) = found(missing, grounds);
+        let (mut facts, new_keys) = found(missing, grounds);
+        if self.authorities.roles.is_empty() {
+            facts.push(ssh(SshFact::Role(SshRole::default_role())));
+        }
         Decision { new_keys, ..Decision::new(facts, Answer::AuthoritiesFounded) }
     }
 

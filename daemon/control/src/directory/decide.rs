@@ -67,6 +67,10 @@ impl Directory {
             Edit::AddRecord { name, data, ttl } => self.add_record(name, data, *ttl),
             Edit::RemoveRecord { name, data } => self.remove_record(name, data),
             Edit::SetHub { key, endpoint } => self.set_hub(*key, endpoint),
+            Edit::SetSshRole(role) => self.set_ssh_role(role),
+            Edit::DeleteSshRole(name) => self.delete_ssh_role(name),
+            Edit::SetAdministrators(names) => Ok(self.set_administrators(names)),
+            Edit::SetHostKey { device, key } => Ok(self.set_host_key(*device, key)),
             Edit::FoundAuthorities => Ok(self.found_authorities(grounds)),
             Edit::RotateAuthority(kind) => self.rotate_authority(*kind, grounds),
             Edit::AdvanceAuthority { kind, except, ground } => {

@@ -7,6 +7,7 @@ use model::{AnchorSecret, Block, CaKind, Code, Label, Name, Refusal, TenantId};
 use super::{Decision, Grounds, authorities, refuse};
 use crate::edit::Answer;
 use crate::rows::{Fact, Hub, Tenant};
+use crate::ssh::{SshFact, SshRole};
 
 /// Blocks to choose from when nobody does: the /16 networks of the shared address space (RFC 6598).
 const DEFAULT_BLOCKS: u32 = 64;
@@ -46,7 +47,9 @@ pub fn create_tenant<'a>(
         deleted_at: None,
     };
     let (authorities, new_keys) = authorities::found(CaKind::ALL.into_iter(), grounds);
-    let facts = std::iter::once(Fact::Tenant(tenant.clone())).chain(hub.map(Fact::Hub)).chain(authorities);
+    let role = Fact::Ssh(SshFact::Role(SshRole::default_role()));
+    let facts = std::iter::once(Fact::Tenant(tenant.clone())).chain(hub.map(Fact::Hub));
+    let facts = facts.chain(authorities).chain([role]);
     let decision = Decision::new(facts.collect(), Answer::TenantCreated(tenant.clone()));
     Ok((tenant, Decision { new_keys, ..decision }, anchor))
 }

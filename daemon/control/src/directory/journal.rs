@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use model::{DeviceId, Generation, Name, PublicKey};
+use model::{CaKind, DeviceId, Generation, Name, PublicKey, Revoked};
 
 use crate::limits::{JOURNAL_ENTRIES_MAX, JOURNAL_GENERATIONS_MAX};
 
@@ -21,6 +21,12 @@ pub struct Touched {
     pub only_hub: BTreeSet<PublicKey>,
     /// Names of the zone.
     pub names: BTreeSet<Name>,
+    /// What is revoked of SSH certificates, and what is no longer listed.
+    pub revoked: BTreeSet<(CaKind, Revoked)>,
+    /// Hosts with another plain SSH key.
+    pub hosts: BTreeSet<DeviceId>,
+    /// The trusted keys of SSH authorities.
+    pub ssh_keys: bool,
     /// The statement of the hub's keys, which is in every active device's own part.
     pub hub_keys: bool,
     /// The hub's own part.
@@ -41,6 +47,9 @@ impl Touched {
             + self.device_peers.len()
             + self.only_hub.len()
             + self.names.len()
+            + self.revoked.len()
+            + self.hosts.len()
+            + usize::from(self.ssh_keys)
             + usize::from(self.hub_keys)
             + usize::from(self.hub)
     }
@@ -52,6 +61,9 @@ impl Touched {
         self.device_peers.extend(&other.device_peers);
         self.only_hub.extend(&other.only_hub);
         self.names.extend(other.names.iter().cloned());
+        self.revoked.extend(other.revoked.iter().cloned());
+        self.hosts.extend(&other.hosts);
+        self.ssh_keys |= other.ssh_keys;
         self.hub_keys |= other.hub_keys;
         self.hub |= other.hub;
     }

@@ -9,7 +9,7 @@ use model::patch::ZonePatch;
 use model::snapshot::{digest_of_parts, head_bytes, tail_bytes};
 use model::{
     Abilities, AnchorSecret, Buckets, DeviceId, Digest, Epoch, Held, Label, Name, NodeId, Own, Patch, Peer,
-    PublicKey, Record, RecordSet, Signed, Snapshot, Standing, TenantId, Version, Zone,
+    PublicKey, Record, RecordSet, Signed, Snapshot, SshTrust, Standing, TenantId, Version, Zone,
 };
 
 use super::{Directory, Touched, naming};
@@ -39,6 +39,13 @@ impl Share {
             Standing::Pending | Standing::Revoked => Self::Nothing,
         }
     }
+
+    pub(super) const fn reads_ssh(self) -> bool {
+        match self {
+            Self::Active(abilities) => abilities.has(Abilities::SSH),
+            Self::Hub | Self::Nothing => false,
+        }
+    }
 }
 
 /// The shared parts, each with the digest of its contents.
@@ -48,6 +55,8 @@ pub(super) struct Plans {
     device_peers: Buckets<PublicKey, Peer>,
     only_hub: Buckets<PublicKey, Peer>,
     hub_keys: Option<Signed<HubKeys>>,
+    /// For active devices that can read it.
+    pub(super) ssh: SshTrust,
     empty: (Buckets<PublicKey, Peer>, Zone),
     digests: Digests,
 }
@@ -58,6 +67,7 @@ struct Digests {
     hub_peers: Digest,
     device_peers: Digest,
     only_hub: Digest,
+    ssh: Digest,
     empty: (Digest, Digest),
 }
 
@@ -66,18 +76,22 @@ impl Plans {
         let zone = Zone::new(origin, block);
         let mut empty = (Buckets::new(), zone.clone());
         let (no_peers, no_names) = (empty.0.digest(), empty.1.digest());
+        let mut ssh = SshTrust::default();
+        let no_ssh = ssh.digest();
         Self {
             zone,
             hub_peers: Buckets::new(),
             device_peers: Buckets::new(),
             only_hub: Buckets::new(),
             hub_keys: None,
+            ssh,
             empty,
             digests: Digests {
                 zone: no_names,
                 hub_peers: no_peers,
                 device_peers: no_peers,
                 only_hub: no_peers,
+                ssh: no_ssh,
                 empty: (no_peers, no_names),
             },
         }
@@ -89,6 +103,7 @@ impl Plans {
         self.digests.hub_peers = self.hub_peers.digest();
         self.digests.device_peers = self.device_peers.digest();
         self.digests.only_hub = self.only_hub.digest();
+        self.digests.ssh = self.ssh.digest();
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &Name> {
@@ -110,6 +125,11 @@ impl Plans {
             Share::Active(_) => (&self.only_hub, &self.zone),
             Share::Nothing => (&self.empty.0, &self.empty.1),
         }
+    }
+
+    /// What is said of SSH, to whom it is said.
+    fn ssh(&self, share: Share) -> Option<(&SshTrust, Digest)> {
+        share.reads_ssh().then_some((&self.ssh, self.digests.ssh))
     }
 
     fn digests(&self, share: Share) -> (Digest, Digest) {
@@ -170,30 +190,37 @@ impl Directory {
             mtu: MTU_DEFAULT,
             hub_keys,
             relays,
+            ssh: self.own_ssh(node),
         })
     }
 
     /// Everything that the node should be. Copies the shared parts.
     pub fn plan(&self, node: NodeId) -> Option<Snapshot> {
-        let (peers, zone) = self.plans.parts(self.share(node)?);
-        Some(Snapshot { own: self.own(node)?, peers: peers.clone(), zone: zone.clone() })
+        let share = self.share(node)?;
+        let (peers, zone) = self.plans.parts(share);
+        let ssh = self.plans.ssh(share).map(|(ssh, _)| ssh.clone());
+        Some(Snapshot { own: self.own(node)?, peers: peers.clone(), zone: zone.clone(), ssh })
     }
 
     /// What the node holds once it has its plan. Costs the node's own part.
     pub fn held(&self, node: NodeId) -> Option<Held> {
-        let (peers, zone) = self.plans.digests(self.share(node)?);
-        Some(Held { version: self.version, digest: digest_of_parts(&self.own(node)?, peers, zone) })
+        let share = self.share(node)?;
+        let (peers, zone) = self.plans.digests(share);
+        let ssh = self.plans.ssh(share).map(|(_, digest)| digest);
+        let digest = digest_of_parts(&self.own(node)?, peers, zone, ssh);
+        Some(Held { version: self.version, digest })
     }
 
     /// The bytes of the plan that only this node has; those of its share follow.
     pub fn head_bytes(&self, node: NodeId) -> Option<Vec<u8>> {
-        self.own(node).map(|own| head_bytes(&own))
+        let with_ssh = self.share(node)?.reads_ssh();
+        self.own(node).map(|own| head_bytes(&own, with_ssh))
     }
 
     /// The bytes of a shared part.
     pub fn tail_bytes(&self, share: Share) -> Vec<u8> {
         let (peers, zone) = self.plans.parts(share);
-        tail_bytes(peers, zone)
+        tail_bytes(peers, zone, self.plans.ssh(share).map(|(ssh, _)| ssh))
     }
 
     /// What all patches since that version are made of; `None` if the journal does not know it, or another epoch counted it.
@@ -236,7 +263,9 @@ impl Directory {
             let (peers, zone) = self.plans.parts(share);
             let (peers_set, peers_gone) = split(keys, |key| peers.get(key));
             let (set, gone) = split(&touched.names, |name| zone.names.get(name));
-            let patch = Patch { own: None, peers_set, peers_gone, zone: ZonePatch { head: None, set, gone } };
+            let ssh = share.reads_ssh().then(|| self.ssh_patch(touched)).flatten();
+            let zone = ZonePatch { head: None, set, gone };
+            let patch = Patch { own: None, peers_set, peers_gone, zone, ssh };
             HalfPatch { bytes: patch.bytes(), patch }
         })
     }
@@ -316,7 +345,7 @@ fn hub_as_peer(hub: &Hub, block: &Block) -> Peer {
 }
 
 /// What touched keys are now: those that have a value, with it, and those that have none.
-fn split<'a, K: Ord + Clone, V: Clone + 'a>(
+pub(super) fn split<'a, K: Ord + Clone, V: Clone + 'a>(
     keys: &BTreeSet<K>,
     value: impl Fn(&K) -> Option<&'a V>,
 ) -> (Vec<(K, V)>, Vec<K>) {
@@ -366,10 +395,17 @@ impl From<&Touched> for Affected {
         Self {
             hub: touched.hub || names || !touched.hub_peers.is_empty(),
             active: touched.hub_keys || names || !touched.only_hub.is_empty(),
-            able: if touched.device_peers.is_empty() { Abilities::NONE } else { Abilities::PATHS },
+            able: able(touched),
             devices: touched.devices.union(&touched.shares).copied().collect(),
         }
     }
+}
+
+/// Whose plans an edit changed, of those that not all devices have.
+fn able(touched: &Touched) -> Abilities {
+    let of = |changed: bool, able: Abilities| if changed { able } else { Abilities::NONE };
+    let ssh = touched.ssh_keys || !touched.revoked.is_empty() || !touched.hosts.is_empty();
+    of(!touched.device_peers.is_empty(), Abilities::PATHS).and(of(ssh, Abilities::SSH))
 }
 
 impl Affected {

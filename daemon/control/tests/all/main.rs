@@ -5,6 +5,7 @@ mod authorities;
 mod between;
 mod decide;
 mod handshake;
+mod hosts;
 mod node;
 mod plans;
 mod publishing;

@@ -182,6 +182,7 @@ impl Node {
                 self.lease = heard.lease;
                 Vec::new()
             }
+            Frame::HostCertified(_) => Vec::new(),
             Frame::Hinted(Hinted { from, sealed }) => {
                 self.hints.push((from, sealed));
                 Vec::new()

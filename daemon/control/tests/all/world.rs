@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use control::{
-    Actor, Answer, Control, ControlConfig, Directory, Edit, Event, Input, LinkId, Output, PresenceRow,
-    RequestId,
+    Actor, Answer, Control, ControlConfig, Directory, Edit, Event, Input, InstalledRow, LinkId, Output,
+    PresenceRow, RequestId,
 };
 use model::token::OnboardingToken;
 use model::wire::{Frame, HubLease, Remark};
-use model::{DeviceId, EndpointHost, Fingerprint, Label, Mono, NodeId, Now, Refusal, TenantId, Timestamp};
+use model::{
+    DeviceId, EndpointHost, Fingerprint, HostKey, Label, Mono, NodeId, Now, Refusal, TenantId, Timestamp,
+};
 
 use crate::node::{Node, Wish};
 use crate::store::Store;
@@ -21,6 +23,8 @@ pub struct World {
     pub now: Now,
     pub events: Vec<Event>,
     pub saved: Vec<PresenceRow>,
+    pub certify: Vec<(LinkId, DeviceId, HostKey)>,
+    pub installed: Vec<InstalledRow>,
     pub answers: BTreeMap<RequestId, Result<Answer, Refusal>>,
     pub audits: Vec<control::AuditEntry>,
     /// Links whose carrier is stuck: frames stay in the shell's queue.
@@ -74,6 +78,8 @@ impl World {
             now: now_at(0),
             events: Vec::new(),
             saved: Vec::new(),
+            certify: Vec::new(),
+            installed: Vec::new(),
             answers: BTreeMap::new(),
             audits: Vec::new(),
             stuck: BTreeSet::new(),
@@ -162,6 +168,8 @@ impl World {
                 assert!(self.answers.insert(request, result).is_none(), "answered twice");
             }
             Output::Audit(entry) => self.audits.push(entry),
+            Output::Certify { link, device, key, .. } => self.certify.push((link, device, key)),
+            Output::SaveInstalled(rows) => self.installed.extend(rows),
             Output::SavePresence(rows) => self.saved.extend(rows),
             Output::Event(event) => self.events.push(event),
             Output::Admit { link, realm, device } => {

@@ -41,6 +41,7 @@ async fn authorities_survive_the_round_trip(fresh: Fresh) {
         authorities: vec![authority(CaKind::Host), rotating],
         keys: vec![key(CaKind::Host, 1), key(CaKind::User, 1), key(CaKind::User, 2)],
         revocations: vec![revocation("id:u:ada@tenant1"), revocation("serial:140737488355333")],
+        ..SshRows::default()
     };
     let facts: Vec<Fact> = rows.clone().into_facts().map(Fact::Ssh).collect();
     let next = put(&store, tenant_id(1), version, facts.clone()).await.expect("commits");

@@ -21,13 +21,13 @@ on_both_engines! {
     a_serial_is_recorded_once,
 }
 
-fn user() -> User {
+pub fn user() -> User {
     let id = UserId::from_bytes([4; 16]);
     let (name, role) = (label("ada"), Role::TenantAdmin);
     User { id, name, role, tenant: None, password_hash: None, created_at: at(0), disabled_at: None }
 }
 
-fn certificate(counter: u64, id: &str, until: i64) -> CertificateRow {
+pub fn certificate(counter: u64, id: &str, until: i64) -> CertificateRow {
     let person = id.starts_with("u:");
     CertificateRow {
         tenant: tenant_id(1),
@@ -46,7 +46,7 @@ fn certificate(counter: u64, id: &str, until: i64) -> CertificateRow {
     }
 }
 
-async fn ground(store: &Store) -> Version {
+pub async fn ground(store: &Store) -> Version {
     let version = make_tenant(store, 1).await;
     store.create_user(&user(), &entry("user.create", None)).await.expect("created");
     let facts = CaKind::ALL.into_iter().flat_map(|kind| {

@@ -4,6 +4,7 @@ mod audit;
 mod authorities;
 mod certificates;
 mod directory;
+mod hosts;
 mod lease;
 mod people;
 mod postgres;

@@ -64,6 +64,8 @@ pub enum Delta {
         peers: BTreeSet<PublicKey>,
         /// Names.
         zone: ZonePatch,
+        /// What is trusted of SSH.
+        ssh: bool,
     },
 }
 
@@ -248,6 +250,7 @@ fn delta_of(patch: &Patch) -> Delta {
         own: patch.own.is_some() || patch.zone.head.is_some(),
         peers: set.chain(patch.peers_gone.iter().copied()).collect(),
         zone: patch.zone.clone(),
+        ssh: patch.ssh.is_some(),
     }
 }
 

@@ -22,7 +22,7 @@ impl Machines {
         match accepted.into_delta() {
             Delta::Nothing => return,
             Delta::Whole | Delta::Patch { own: true, .. } => self.take_tenant(tenant, turn),
-            Delta::Patch { own: false, peers, zone } => {
+            Delta::Patch { own: false, peers, zone, ssh } => {
                 for key in &peers {
                     let touched = self.merge.take_peer(tenant, key, &self.ledger, &self.endpoints);
                     self.touched(&touched, turn);
@@ -30,6 +30,9 @@ impl Machines {
                 self.want_endpoints(turn);
                 let update = self.names.patch(tenant, held, zone);
                 turn.out.extend(update.map(Output::Names));
+                if ssh {
+                    self.tell_ssh(tenant, turn);
+                }
             }
         }
         let standing = self.ledger.snapshot(tenant).map(|snapshot| snapshot.own.standing);
@@ -53,6 +56,16 @@ impl Machines {
         };
         turn.out.extend(update.map(Output::Names));
         self.point_relays(turn);
+        self.tell_ssh(tenant, turn);
+    }
+
+    /// What a device's own sshd and ssh are to be like. They stay as they are while the interface is down.
+    fn tell_ssh(&mut self, tenant: TenantId, turn: &mut Turn<'_>) {
+        if matches!(self.config.role, Role::Device { .. }) {
+            let held = self.ledger.snapshot(tenant).zip(self.ledger.held(tenant));
+            let output = self.ssh.take(held.map(|(snapshot, held)| (snapshot, held.version)));
+            turn.push(Output::Ssh(output));
+        }
     }
 
     pub(super) fn set_up(&mut self, up: bool, turn: &mut Turn<'_>) {

@@ -85,12 +85,16 @@ impl Machines {
                 self.take_offer(Offer::Patch { tenant, stamp, from, patch }, turn);
             }
             Frame::Hinted(hinted) => self.hinted(hinted, turn),
+            Frame::HostCertified(answer) if self.session.is_attached() => {
+                let output = self.ssh.certified(answer);
+                turn.push(Output::Ssh(output));
+            }
             Frame::Services(services) if self.session.is_attached() => {
                 turn.push(Output::Path(PathOutput::StunAt(services.stun)));
                 self.take_pass(services.pass, turn);
             }
             Frame::Heard(heard) => self.heard(&heard, turn),
-            Frame::Services(_) | Frame::Unknown(_) => {}
+            Frame::Services(_) | Frame::HostCertified(_) | Frame::Unknown(_) => {}
             Frame::Hello(_)
             | Frame::Enrol(_)
             | Frame::Attach(_)
@@ -99,6 +103,8 @@ impl Machines {
             | Frame::Holding(_)
             | Frame::Resync(_)
             | Frame::Hint(_)
+            | Frame::CertifyHost(_)
+            | Frame::SshInstalled(_)
             | Frame::Heartbeat(_) => self.distrust("a frame that only nodes send", turn),
         }
     }
@@ -151,6 +157,9 @@ impl Machines {
         for (tenant, reason) in self.intake.due(turn) {
             let held = self.ledger.held(tenant);
             turn.push(Output::Send(Resync { tenant, held, reason }.into()));
+        }
+        for frame in self.ssh.news() {
+            turn.push(Output::Send(frame));
         }
         let news = News {
             drift_total: self.reconciler.drift_total(),

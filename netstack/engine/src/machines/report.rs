@@ -1,7 +1,7 @@
 //! What a node says of itself, to people and to the server.
 
 use model::wire::Remark;
-use model::{Code, Held, Mono, Snapshot, Standing, TenantId, Zone};
+use model::{Code, Held, Mono, NodeId, Snapshot, Standing, TenantId, Zone};
 
 use crate::paths::Paths;
 use crate::status::{PeerStatus, Status, TenantStatus};
@@ -59,6 +59,7 @@ impl Machines {
             name: own.name.clone(),
             zone: snapshot.zone.origin.clone(),
             addresses: own.addresses,
+            ssh_keys: snapshot.ssh.as_ref().map(|ssh| ssh.keys.clone()).unwrap_or_default(),
             peers: snapshot
                 .peers
                 .iter()
@@ -69,6 +70,10 @@ impl Machines {
                     name: peer.name.clone(),
                     allowed: peer.allowed.clone(),
                     endpoint: peer.endpoint.clone(),
+                    host_key: match (peer.node, &snapshot.ssh) {
+                        (NodeId::Device(id), Some(ssh)) => ssh.hosts.get(&id).cloned(),
+                        _ => None,
+                    },
                     path: self.paths.as_ref().and_then(|paths| paths.status(key, now)),
                     endpoint_address: peer.endpoint.as_ref().and_then(|e| self.endpoints.address(e)),
                 })
@@ -85,7 +90,8 @@ impl Machines {
         let look = self.reconciler.look_failed().map(|why| format!("observe the host: {why}"));
         let save = self.saver.failed().map(|why| format!("write the ledger: {why}"));
         let lost = self.endpoints.unanswered().map(|e| format!("resolve {e}: no answer"));
-        standings.chain(refusal).chain(rejected).chain(failing).chain(look).chain(save).chain(lost)
+        let ssh = self.ssh.problem().map(|why| format!("ssh: {why}"));
+        standings.chain(refusal).chain(rejected).chain(failing).chain(look).chain(save).chain(lost).chain(ssh)
     }
 }
 

@@ -17,4 +17,5 @@ mod server;
 mod session;
 mod settle;
 mod snapshots;
+mod ssh;
 mod world;

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use engine::paths::PathOutput;
-use engine::{Change, Event, Guard, Input, Ledger, LedgerError, NamesUpdate, Node, NodeConfig, Output, Role};
+use engine::{
+    Change, Event, Guard, Input, Ledger, LedgerError, NamesUpdate, Node, NodeConfig, Output, Role, SshOutput,
+};
 use model::wire::{Channel, Frame, Remark};
 use model::{DeviceId, IdentitySecret, Mono, Nonce, Now, PrivateKey, PublicKey, Timestamp};
 
@@ -38,6 +40,7 @@ pub(crate) struct World {
     pub(crate) events: Vec<Event>,
     pub(crate) names: Vec<NamesUpdate>,
     pub(crate) paths: Vec<PathOutput>,
+    pub(crate) ssh: Vec<SshOutput>,
     /// The devices that are peers, as the shell is told.
     pub(crate) devices: BTreeMap<PublicKey, DeviceId>,
     pub(crate) dials: u32,
@@ -95,6 +98,7 @@ impl World {
             events: Vec::new(),
             names: Vec::new(),
             paths: Vec::new(),
+            ssh: Vec::new(),
             devices: BTreeMap::new(),
             dials: 0,
             persists: 0,
@@ -182,6 +186,7 @@ impl World {
 
     fn perform(&mut self, output: Output) {
         match output {
+            Output::Ssh(output) => self.ssh.push(output),
             Output::Dial => {
                 self.dials += 1;
                 self.linked = !self.unreachable;

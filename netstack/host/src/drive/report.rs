@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::host::HostReport;
+use crate::sshd::SshdReport;
 
 pub use crate::paths::report::{PathCounters, PathsReport, RelayReport};
 
@@ -33,6 +34,8 @@ pub struct Report {
     pub link: Option<LinkReport>,
     /// Magic DNS.
     pub names: NamesReport,
+    /// This machine's sshd.
+    pub sshd: SshdReport,
     /// What paths are found by; nothing for a hub.
     pub paths: PathsReport,
     /// Why the last wish to join was refused for good, until the next.

@@ -108,6 +108,18 @@ pub enum Request {
         /// Which profile.
         profile: Label,
     },
+    /// How this machine's sshd is.
+    DoctorSsh {
+        /// Which profile.
+        profile: Label,
+    },
+    /// Whose certificates make a host known, if it is a device of the mesh.
+    SshKnown {
+        /// Which profile.
+        profile: Label,
+        /// As ssh names it: a name, an address, or `[name]:port`.
+        host: String,
+    },
     /// The device's word that an SSH key is on it.
     SshVouch {
         /// Which profile.
@@ -139,13 +151,18 @@ pub enum Answer {
     },
     /// To `Netcheck`.
     Netcheck(Box<Netcheck>),
-    /// To `DoctorDns` and `DoctorPaths`.
+    /// To `DoctorDns`, `DoctorPaths` and `DoctorSsh`.
     Findings {
         /// In the order of importance; empty when all is well.
         findings: Vec<Finding>,
     },
     /// To `DnsQuery`.
     Told(Box<DnsTold>),
+    /// To `SshKnown`.
+    Known {
+        /// For `known_hosts`.
+        lines: Vec<String>,
+    },
     /// To `SshVouch`.
     Vouched {
         /// For the server.

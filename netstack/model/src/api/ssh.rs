@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::id::DeviceId;
-use crate::ssh::{CaKey, CaKind, Revoked, SshSerial};
+use crate::name::Label;
+use crate::ssh::{CaKey, CaKind, Login, Revoked, SshIdentity, SshSerial};
 use crate::time::Timestamp;
 use crate::vouch::SignedVouch;
 
@@ -75,6 +76,43 @@ pub struct Advance {
     /// Devices that nobody waits for in this rotation.
     #[serde(default)]
     pub except: Vec<DeviceId>,
+}
+
+/// What a role says: who may be whom on which hosts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RoleWish {
+    /// Whether whoever administers the tenant has it.
+    #[serde(default)]
+    pub administrators: bool,
+    /// Who else has it: `u:NAME`, `s:NAME`.
+    #[serde(default)]
+    pub identities: Vec<SshIdentity>,
+    /// Whether each may be the login of its own name.
+    #[serde(default)]
+    pub own_login: bool,
+    /// Which logins each may be besides.
+    #[serde(default)]
+    pub logins: Vec<Login>,
+    /// On hosts with all of these tags; on every host if there are none.
+    #[serde(default)]
+    pub tags: Vec<Label>,
+    /// How long a certificate of theirs lives at most.
+    pub max_session_ttl_seconds: u64,
+    /// What their certificates permit besides a terminal: `permit-port-forwarding`, `permit-agent-forwarding`.
+    #[serde(default)]
+    pub permits: Vec<String>,
+}
+
+/// A role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[schema(as = SshRole)]
+pub struct Role {
+    /// Unique in the tenant.
+    pub name: Label,
+    /// What it says.
+    #[serde(flatten)]
+    pub wish: RoleWish,
 }
 
 /// Certificates are to be taken back.

@@ -4,16 +4,18 @@ use minicbor::{Decode, Encode};
 
 use crate::ability::Abilities;
 use crate::address::Endpoint;
+use crate::host_key::HostKey;
 use crate::id::{DeviceId, TenantId, TokenId};
 use crate::key::{AnchorKey, Fingerprint, IdentityKey, Nonce, Proof, PublicKey, Signature};
-use crate::limits::REMARK_BYTES_MAX;
 use crate::patch::Patch;
 use crate::refusal::Refusal;
 use crate::relay::RelayPass;
 use crate::signed::Signed;
 use crate::snapshot::{Stamp, Standing};
+use crate::ssh::CaKey;
 use crate::time::Timestamp;
 use crate::version::Held;
+use crate::wire::remark::Remark;
 
 macro_rules! frames {
     ($($kind:literal $variant:ident,)*) => {
@@ -78,6 +80,9 @@ frames! {
     18 Hinted,
     19 Services,
     20 AttachRelay,
+    24 CertifyHost,
+    25 HostCertified,
+    26 SshInstalled,
 }
 
 /// Node to server, first: which versions it speaks, whom it expects.
@@ -423,6 +428,42 @@ pub struct AttachRelay {
     pub anchor: AnchorKey,
 }
 
+/// Device to server: its host key is to be certified. What is in the certificate, the server knows by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct CertifyHost {
+    /// The key that sshd serves.
+    #[n(0)]
+    pub key: HostKey,
+}
+
+/// Server to device: the certificate, or why there is none.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct HostCertified {
+    /// One line of OpenSSH.
+    #[n(0)]
+    pub certificate: Option<String>,
+    /// Why there is none.
+    #[n(1)]
+    pub refusal: Option<Refusal>,
+}
+
+/// Device to server, when it changed and once attached: what is installed and was read back, not what was received.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+#[cbor(map)]
+pub struct SshInstalled {
+    /// Whose certificates its sshd takes. `None`: sshd there is not ours to keep, or fails; it lets nobody in by ours.
+    #[n(0)]
+    pub people: Option<Vec<CaKey>>,
+    /// Whose hosts its own people trust.
+    #[n(1)]
+    pub hosts: Vec<CaKey>,
+    /// The key that signed the host certificate that it shows.
+    #[n(2)]
+    pub presents: Option<CaKey>,
+}
+
 /// Either way, last: why the link ends. Changes nothing that is held: only a snapshot does.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
@@ -439,52 +480,4 @@ pub struct Retry {
     /// Not before so many milliseconds; jitter is in it already.
     #[n(0)]
     pub after_millis: u32,
-}
-
-/// Short text of a peer, for people: at most [`REMARK_BYTES_MAX`] bytes, control characters replaced when read.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Remark(String);
-
-impl Remark {
-    /// Cuts the text to size at a character border and replaces control characters by `?`.
-    pub fn new(text: &str) -> Self {
-        let mut out: String = text.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-        while out.len() > REMARK_BYTES_MAX {
-            out.pop();
-        }
-        Self(out)
-    }
-
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Display for Remark {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::fmt::Debug for Remark {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?}", self.0)
-    }
-}
-
-impl<C> Encode<C> for Remark {
-    fn encode<W: minicbor::encode::Write>(
-        &self,
-        e: &mut minicbor::Encoder<W>,
-        _: &mut C,
-    ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        e.str(&self.0)?.ok()
-    }
-}
-
-impl<'b, C> Decode<'b, C> for Remark {
-    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
-        d.str().map(Self::new)
-    }
 }

@@ -185,6 +185,10 @@ impl World {
             | Answer::Authority(_)
             | Answer::CertificatesRevoked(_)
             | Answer::RevocationsPruned(_)
+            | Answer::SshRole(_)
+            | Answer::SshRoleGone
+            | Answer::AdministratorsSet
+            | Answer::HostKeySet
             | Answer::Renewed => true,
         }
     }

@@ -155,7 +155,12 @@ impl World {
             Output::Refresh { tenant, since } => self.ask(index, life, Call::Refresh { tenant, since }),
             Output::Poll => self.ask(index, life, Call::Poll),
             Output::Answer { request, result } => self.answered(index, request, result),
-            Output::Audit(_) | Output::SavePresence(_) | Output::Admit { .. } | Output::Dismiss { .. } => {}
+            Output::Audit(_)
+            | Output::SavePresence(_)
+            | Output::SaveInstalled(_)
+            | Output::Certify { .. }
+            | Output::Admit { .. }
+            | Output::Dismiss { .. } => {}
             Output::Event(event) => self.server_says(index, &event),
         }
     }

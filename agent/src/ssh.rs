@@ -1,0 +1,75 @@
+//! What this device's people need of SSH: whose hosts they may trust, and how this machine's own sshd is. Runs no ssh.
+
+use engine::status::PeerStatus;
+use model::api::local::Finding;
+use model::{CaKind, Code, Label, NodeId, Refusal};
+
+use crate::doctor::{bad, good, inactive};
+use crate::profile::Profile;
+use crate::{lookup, view};
+
+/// Lines of `known_hosts` for a host that is a device of the mesh: every authority that is trusted, for exactly the name that
+/// was asked for, and its plain key, which serves when its certificate does not.
+pub async fn known_hosts(profile: &Profile, asked: &str) -> Result<Vec<String>, Refusal> {
+    // As ssh writes a host at another port (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT).
+    let host = asked.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or(asked, |(host, _)| host);
+    let printable = asked.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b));
+    if !printable {
+        return Err(Refusal::new(Code::BadRequest, "no name of a host"));
+    }
+    let report = profile.report().await?;
+    let Some(tenant) = view::active(&report) else { return Err(view::inactive(&report)) };
+    let zone = profile.zone(tenant.held.version).await?;
+    let address = lookup::find(&zone, host)?.address;
+    let is_peer = |peer: &&PeerStatus| {
+        matches!(peer.node, NodeId::Device(_)) && peer.allowed.iter().any(|net| net.contains(&address))
+    };
+    let peer = tenant.peers.iter().find(is_peer);
+    let is_self = tenant.addresses.is_some_and(|own| own.both().contains(&address));
+    if peer.is_none() && !is_self {
+        return Err(Refusal::new(Code::DeviceNotFound, format!("{host} is no device of the mesh")));
+    }
+    let trusted = tenant.ssh_keys.iter().filter(|key| key.kind == CaKind::Host);
+    let authorities = trusted.map(|key| format!("@cert-authority {asked} {}", key.key));
+    let plain = peer.and_then(|peer| peer.host_key.as_ref()).map(|key| format!("{asked} {key}"));
+    Ok(authorities.chain(plain).collect())
+}
+
+/// How this machine's sshd is.
+pub async fn doctor(profile: &Profile, name: &Label) -> Result<Vec<Finding>, Refusal> {
+    let report = profile.report().await?;
+    if view::active(&report).is_none() {
+        return Ok(vec![inactive(&report, "SSH authorities")]);
+    }
+    let sshd = &report.sshd;
+    let settings = profile.settings();
+    let mut findings = Vec::new();
+    if let Some(problem) = &sshd.problem {
+        findings.push(bad("sshd", problem, "mend what it says; it is tried again every ten seconds"));
+    } else if sshd.kept {
+        let keys = sshd.people.len();
+        findings.push(good(
+            "sshd",
+            &format!("takes certificates of {keys} key(s) of the mesh's authority for people"),
+        ));
+    } else {
+        let config = settings.sshd_config.display();
+        let why =
+            format!("is not told of the mesh: --ssh is off, or {config} includes no directory of drop-ins");
+        findings.push(good("sshd", &why));
+    }
+    match (sshd.kept, sshd.certificate_until) {
+        (true, Some(until)) => findings.push(good("certificate", &format!("of this host, until {until}"))),
+        (true, None) => findings.push(bad(
+            "certificate",
+            "this host has none yet: people who connect are asked for its key, or know it from the mesh",
+            "warren status says whether the server is reached; on the server: warren ca status",
+        )),
+        (false, _) => {}
+    }
+    if report.node.tenants.first().is_some_and(|tenant| tenant.ssh_keys.is_empty()) {
+        let what = format!("the server of profile {name} says nothing of SSH");
+        findings.push(bad("server", &what, "upgrade the server"));
+    }
+    Ok(findings)
+}

@@ -1,0 +1,95 @@
+//! The authorities of SSH certificates and the roles: `warren ca`, `warren role`.
+
+use std::time::Duration;
+
+use clap::Subcommand;
+use model::{CaKind, DeviceId, Label, Login, Revoked, SshIdentity};
+
+use super::duration;
+
+/// `warren ca`.
+#[derive(Debug, Subcommand)]
+pub enum Ca {
+    /// Which keys sign and are trusted, and whom a rotation waits for.
+    Status,
+    /// Begin a rotation: make the next key, which is trusted and does not sign yet.
+    Rotate {
+        /// user or host.
+        #[arg(long = "type", value_name = "TYPE")]
+        kind: CaKind,
+    },
+    /// Take the next step of a rotation. Refused while it would lock somebody out.
+    Advance {
+        /// user or host.
+        #[arg(long = "type", value_name = "TYPE")]
+        kind: CaKind,
+        /// Id of a device that nobody waits for; may be repeated.
+        #[arg(long, value_name = "DEVICE")]
+        except: Vec<DeviceId>,
+    },
+    /// Let the former key sign again.
+    Rollback {
+        /// user or host.
+        #[arg(long = "type", value_name = "TYPE")]
+        kind: CaKind,
+    },
+    /// What is revoked, on standard output: for RevokedKeys of sshd, to be put in place whole.
+    Krl {
+        /// user or host.
+        #[arg(long = "type", value_name = "TYPE")]
+        kind: CaKind,
+    },
+    /// Take certificates back.
+    Revoke {
+        /// user or host.
+        #[arg(long = "type", value_name = "TYPE")]
+        kind: CaKind,
+        /// serial:NUMBER, or id:u:NAME@TENANT for all of a person.
+        #[arg(required = true)]
+        what: Vec<Revoked>,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// `warren role`.
+#[derive(Debug, Subcommand)]
+pub enum Role {
+    /// All of them.
+    List,
+    /// Make one, or have it say something else from now on. What is not said is not allowed.
+    Set {
+        /// Its name; `administrators` is where every tenant begins.
+        name: Label,
+        /// Whoever administers the tenant has it.
+        #[arg(long)]
+        administrators: bool,
+        /// Who else has it, such as u:ada or s:backup; may be repeated.
+        #[arg(long = "who", value_name = "IDENTITY")]
+        identities: Vec<SshIdentity>,
+        /// Each may be the login of its own name.
+        #[arg(long)]
+        own_login: bool,
+        /// A login that each may be; may be repeated.
+        #[arg(long = "login", value_name = "LOGIN")]
+        logins: Vec<Login>,
+        /// On devices with this tag; may be repeated for those with all of them. On all devices if absent.
+        #[arg(long = "tag", value_name = "TAG")]
+        tags: Vec<Label>,
+        /// Longest life of a certificate.
+        #[arg(long = "max-session-ttl", value_name = "TIME", default_value = "12h", value_parser = duration)]
+        session: Duration,
+        /// What a certificate permits besides a terminal: permit-port-forwarding, permit-agent-forwarding; may be repeated.
+        #[arg(long = "permit", value_name = "PERMIT")]
+        permits: Vec<String>,
+    },
+    /// Remove one.
+    Delete {
+        /// Its name.
+        name: Label,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+}

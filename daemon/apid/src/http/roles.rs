@@ -1,0 +1,100 @@
+//! `/api/v1/roles`: who may be whom on which hosts.
+
+use std::time::Duration;
+
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use ca::limits::{USER_LIFE_MAX, USER_LIFE_MIN};
+use control::{Answer, Edit, SshRole};
+use model::api::Page;
+use model::api::ssh::{Role, RoleWish};
+use model::{Code, Label, Refusal};
+
+use super::App;
+use super::auth::Caller;
+use super::paging::{PageQuery, read_page};
+use super::problem::{Refused, bad_form};
+use super::tenants::{MeantQuery, Target, meant, read_query, target};
+
+/// Every role of a tenant.
+pub async fn list(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    query: MeantQuery,
+    page: PageQuery,
+) -> Result<Json<Page<Role>>, Refused> {
+    let (query, page) = (read_query(query)?, read_page(page)?);
+    let items = app.desk.read(move |control| {
+        let directory = meant(control, &query, &caller)?;
+        page.of(directory.ssh_roles(), |role| role.name.clone(), |role| Ok(form(role)))
+    });
+    Ok(Json(items.await??))
+}
+
+/// The role says this from now on.
+pub async fn set(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<Label>,
+    query: MeantQuery,
+    wish: Result<Json<RoleWish>, JsonRejection>,
+) -> Result<Json<Role>, Refused> {
+    let query = read_query(query)?;
+    let Json(wish) = wish.map_err(|rejection| bad_form(&rejection))?;
+    let role = read(name, wish)?;
+    let Target { tenant, actor, .. } = target(&app, query, caller).await?;
+    match app.desk.edit(Some(tenant), Edit::SetSshRole(role), actor).await? {
+        Answer::SshRole(role) => Ok(Json(form(&role))),
+        _ => Err(Code::Internal.into()),
+    }
+}
+
+/// The role goes.
+pub async fn delete(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<Label>,
+    query: MeantQuery,
+) -> Result<StatusCode, Refused> {
+    let Target { tenant, actor, .. } = target(&app, read_query(query)?, caller).await?;
+    app.desk.edit(Some(tenant), Edit::DeleteSshRole(name), actor).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn read(name: Label, wish: RoleWish) -> Result<SshRole, Refusal> {
+    let session_max = Duration::from_secs(wish.max_session_ttl_seconds);
+    if !(USER_LIFE_MIN..=USER_LIFE_MAX).contains(&session_max) {
+        let (least, most) = (USER_LIFE_MIN.as_secs(), USER_LIFE_MAX.as_secs());
+        let detail = format!("max_session_ttl_seconds is not between {least} and {most}");
+        return Err(Refusal::new(Code::LifeInvalid, detail));
+    }
+    let permits = wish.permits.iter().map(|permit| permit.parse());
+    let permits = permits.collect::<Result<_, ca::BadPermit>>();
+    Ok(SshRole {
+        name,
+        administrators: wish.administrators,
+        identities: wish.identities.into_iter().collect(),
+        own_login: wish.own_login,
+        logins: wish.logins.into_iter().collect(),
+        tags: wish.tags.into_iter().collect(),
+        session_max,
+        permits: permits.map_err(|error| Refusal::new(Code::BadRequest, error.to_string()))?,
+    })
+}
+
+fn form(role: &SshRole) -> Role {
+    Role {
+        name: role.name.clone(),
+        wish: RoleWish {
+            administrators: role.administrators,
+            identities: role.identities.iter().cloned().collect(),
+            own_login: role.own_login,
+            logins: role.logins.iter().cloned().collect(),
+            tags: role.tags.iter().cloned().collect(),
+            max_session_ttl_seconds: role.session_max.as_secs(),
+            permits: role.permits.iter().map(|permit| permit.as_str().to_owned()).collect(),
+        },
+    }
+}

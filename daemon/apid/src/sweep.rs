@@ -1,0 +1,85 @@
+//! What follows by itself, looked for now and then: certificates of who is gone are taken back, roles mean those who
+//! administer, revocations that name nothing living are dropped. Decides nothing that an edit does not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use control::{Actor, Edit};
+use model::{CaKind, Label, Refusal, Revoked, TenantId, Timestamp};
+use store::{Role, Store, User};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::clock::wall;
+use crate::desk::Desk;
+
+/// Whoever was disabled or removed is let in nowhere soon after.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
+/// What is no longer worth listing waits for one of so many sweeps: a quarter of an hour.
+const SWEEPS_PER_PRUNING: u32 = 450;
+
+/// Sweeps until it is aborted. What fails is tried with the next sweep; that the database is gone, its checks say.
+pub async fn forever(desk: Desk, store: Store) {
+    let mut ticks = interval(SWEEP_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for sweep in 0_u32.. {
+        ticks.tick().await;
+        if let Err(refusal) = once(&desk, &store, sweep % SWEEPS_PER_PRUNING == 0).await {
+            tracing::debug!(%refusal, "a sweep was not finished");
+        }
+    }
+}
+
+async fn once(desk: &Desk, store: &Store, prunes: bool) -> Result<(), Refusal> {
+    let unavailable =
+        |error: store::ReadError| Refusal::new(model::Code::StoreUnavailable, error.to_string());
+    let users = store.users().await.map_err(unavailable)?;
+    let now = wall();
+    let owed = desk.read_loaded(move |control| {
+        let live = control.directories().filter(|directory| directory.tenant().deleted_at.is_none());
+        let owed = live.map(|directory| {
+            let tenant = directory.tenant().id;
+            let administrators = administrators(&users, tenant);
+            Owed {
+                tenant,
+                administrators: (*directory.administrators() != administrators).then_some(administrators),
+                pruning: prunes && directory.has_prunable(now),
+            }
+        });
+        owed.collect::<Vec<_>>()
+    });
+    for Owed { tenant, administrators, pruning } in owed.await? {
+        if let Some(names) = administrators {
+            desk.edit(Some(tenant), Edit::SetAdministrators(names), Actor::Server).await?;
+        }
+        if pruning {
+            desk.edit(Some(tenant), Edit::PruneRevocations, Actor::Server).await?;
+        }
+    }
+    let orphans = store.orphaned_certificates(now).await.map_err(unavailable)?;
+    let mut by_authority = BTreeMap::<(TenantId, CaKind), (BTreeSet<Revoked>, Timestamp)>::new();
+    for row in orphans {
+        let (what, until) = by_authority.entry((row.tenant, row.kind)).or_default();
+        what.insert(Revoked::Serial(row.serial));
+        *until = row.valid_until.max(*until);
+    }
+    for ((tenant, kind), (what, until)) in by_authority {
+        desk.edit(Some(tenant), Edit::RevokeCertificates { kind, what, until }, Actor::Server).await?;
+    }
+    Ok(())
+}
+
+/// Who administers the tenant: people of it and of all tenants.
+fn administrators(users: &[User], tenant: TenantId) -> BTreeSet<Label> {
+    let administers = |user: &&User| {
+        let sees = user.tenant.is_none_or(|only| only == tenant);
+        sees && user.role >= Role::TenantAdmin && user.disabled_at.is_none()
+    };
+    users.iter().filter(administers).map(|user| user.name.clone()).collect()
+}
+
+/// What a tenant's directory does not say yet.
+struct Owed {
+    tenant: TenantId,
+    administrators: Option<BTreeSet<Label>>,
+    pruning: bool,
+}

@@ -1,0 +1,156 @@
+//! What devices are told of SSH, what they ask for their sshd, and what they say of it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use control::{Answer, Edit, Input, LinkId, SshRole};
+use model::wire::{CertifyHost, Frame, SshInstalled};
+use model::{Abilities, CaKey, CaKind, Code, HostKey, Revoked, SshSerial, TenantId, Timestamp};
+
+use crate::node::{Node, Wish};
+use crate::world::{World, label};
+
+fn mesh(count: u8) -> (World, TenantId, Vec<LinkId>) {
+    let (mut world, tenant) = World::with_tenant();
+    let token = world.token(tenant, 1000);
+    let links = (1..=count).map(|n| world.enrol(n, &token)).collect();
+    (world, tenant, links)
+}
+
+fn key(n: u8) -> HostKey {
+    CaKey::from_bytes([n; 32]).to_string().parse().expect("a key")
+}
+
+/// Who may be whom on a device, as its snapshot says: `login: identities`.
+fn logins(world: &World, link: LinkId) -> Vec<String> {
+    let own = world.node(link).snapshot().own.ssh.clone().expect("it reads SSH");
+    let line = |login: &model::LoginGrants| {
+        let who: Vec<String> = login.grants.iter().map(|grant| grant.identity.to_string()).collect();
+        format!("{}: {}", login.login, who.join(" "))
+    };
+    own.logins.iter().map(line).collect()
+}
+
+fn set_role(world: &mut World, tenant: TenantId, role: SshRole) {
+    assert!(matches!(world.edit(Some(tenant), Edit::SetSshRole(role)), Ok(Answer::SshRole(_))));
+}
+
+#[test]
+fn devices_that_read_it_are_told_whom_to_trust_and_others_hear_nothing() {
+    let (mut world, tenant, links) = mesh(2);
+    let token = world.token(tenant, 1);
+    let wish = Wish::Enrol { token: Box::new(token.clone()), hostname: "old".into() };
+    let mut node = Node::device(50, 50, wish, token.anchor);
+    node.abilities = Abilities::PATHS;
+    let old = world.connect(node);
+    let trust = |link| world.node(link).snapshot().ssh.clone();
+    let told = trust(links[0]).expect("it reads SSH");
+    assert_eq!(
+        told.keys.iter().map(|key| (key.kind, key.signs)).collect::<Vec<_>>(),
+        [(CaKind::User, true), (CaKind::Host, true)]
+    );
+    assert_eq!((trust(old), world.node(old).snapshot().own.ssh.clone()), (None, None));
+
+    let patches = world.control.counters().patches_sent;
+    let what = [Revoked::Serial(SshSerial::from_number(7).expect("a serial"))];
+    let until = Timestamp::from_unix_micros(i64::MAX);
+    let edit = Edit::RevokeCertificates { kind: CaKind::User, what: what.clone().into(), until };
+    world.edit(Some(tenant), edit).expect("revoked");
+    world.edit(Some(tenant), Edit::RotateAuthority(CaKind::Host)).expect("rotates");
+    for link in &links {
+        let told = world.node(*link).snapshot().ssh.clone().expect("it reads SSH");
+        assert!(told.revoked.contains_key(&(CaKind::User, what[0].clone())));
+        assert_eq!(told.trusted(CaKind::Host).count(), 2);
+    }
+    let sent = world.control.counters();
+    assert_eq!((sent.patches_sent - patches, sent.resyncs), (4, 0), "two patches for each that reads it");
+    world.assert_all_hold_their_plans();
+}
+
+#[test]
+fn administrators_are_root_and_themselves_until_the_role_says_otherwise() {
+    let (mut world, tenant, links) = mesh(2);
+    assert!(logins(&world, links[0]).is_empty(), "nobody administers yet");
+    let names: BTreeSet<_> = ["ada", "9bob"].map(label).into();
+    world.edit(Some(tenant), Edit::SetAdministrators(names)).expect("set");
+    assert_eq!(logins(&world, links[1]), ["ada: u:ada", "root: u:9bob u:ada"]);
+
+    set_role(&mut world, tenant, SshRole { logins: BTreeSet::new(), ..SshRole::default_role() });
+    assert_eq!(logins(&world, links[0]), ["ada: u:ada"]);
+    let gone = world.edit(Some(tenant), Edit::DeleteSshRole(SshRole::default_name()));
+    assert_eq!(gone.map_err(|refusal| refusal.code).err(), Some(Code::RoleKept));
+    world.assert_all_hold_their_plans();
+}
+
+#[test]
+fn a_role_of_a_tag_reaches_the_hosts_with_it_and_no_others() {
+    let (mut world, tenant, links) = mesh(3);
+    let tagged = world.device(links[1]);
+    let tags: BTreeSet<_> = [label("web")].into();
+    world.edit(Some(tenant), Edit::TagDevice { device: tagged, tags: tags.clone() }).expect("tagged");
+    let role = SshRole {
+        name: label("web"),
+        administrators: false,
+        identities: ["u:bob", "s:deploy"].map(|text| text.parse().expect("an identity")).into(),
+        own_login: false,
+        logins: ["www".parse().expect("a login")].into(),
+        tags,
+        ..SshRole::default_role()
+    };
+    let before = world.control.counters().patches_sent;
+    set_role(&mut world, tenant, role);
+    assert_eq!(world.control.counters().patches_sent - before, 1, "one host is another now");
+    let all: Vec<_> = links.iter().map(|link| logins(&world, *link)).collect();
+    assert_eq!(all, [vec![], vec!["www: u:bob s:deploy".to_owned()], vec![]]);
+
+    world.edit(Some(tenant), Edit::TagDevice { device: tagged, tags: BTreeSet::new() }).expect("untagged");
+    assert!(logins(&world, links[1]).is_empty());
+    world.edit(Some(tenant), Edit::DeleteSshRole(label("web"))).expect("gone");
+    world.assert_all_hold_their_plans();
+}
+
+#[test]
+fn a_host_asks_once_at_a_time_and_its_key_is_known_to_all() {
+    let (mut world, tenant, links) = mesh(2);
+    let device = world.device(links[0]);
+    for _ in 0..3 {
+        world.say(links[0], CertifyHost { key: key(7) }.into());
+    }
+    assert_eq!(world.certify, [(links[0], device, key(7))], "while one is being signed no other is begun");
+    let hosts = |world: &World, link| world.node(link).snapshot().ssh.clone().expect("it reads SSH").hosts;
+    assert_eq!(hosts(&world, links[1]).get(&device), Some(&key(7)));
+
+    world.input(Input::Certified { link: links[0], result: Ok("a certificate".into()) });
+    world.say(links[0], CertifyHost { key: key(8) }.into());
+    assert_eq!(world.certify.len(), 2);
+    assert_eq!(hosts(&world, links[1]).get(&device), Some(&key(8)), "the machine has another key now");
+    world.edit(Some(tenant), Edit::RevokeDevice(device)).expect("revoked");
+    assert!(hosts(&world, links[1]).is_empty());
+    world.assert_all_hold_their_plans();
+}
+
+#[test]
+fn who_waits_for_approval_gets_no_certificate() {
+    let (mut world, tenant) = World::with_tenant();
+    let token = world.token_with(tenant, 1, true);
+    let link = world.enrol(1, &token);
+    world.say(link, CertifyHost { key: key(7) }.into());
+    assert!(world.certify.is_empty());
+    assert!(world.directory(tenant).host_key(world.device(link)).is_none());
+}
+
+#[test]
+fn what_is_installed_is_kept_soon_and_kept_again_if_the_store_was_gone() {
+    let (mut world, _, links) = mesh(1);
+    let said = |n: u8| SshInstalled { hosts: vec![CaKey::from_bytes([n; 32])], ..SshInstalled::default() };
+    world.say(links[0], Frame::from(said(1)));
+    world.say(links[0], Frame::from(said(2)));
+    assert!(world.installed.is_empty());
+    world.advance(Duration::from_secs(1));
+    let [row] = &world.installed[..] else { panic!("one row: {:?}", world.installed) };
+    assert_eq!(row.hosts, said(2).hosts, "the last word counts");
+    let rows = std::mem::take(&mut world.installed);
+    world.input(Input::InstalledUnsaved(rows));
+    world.advance(Duration::from_secs(5));
+    assert_eq!(world.installed.len(), 1);
+}

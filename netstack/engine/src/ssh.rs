@@ -1,0 +1,133 @@
+//! What a device's own sshd and ssh are told of the mesh, and what the server is told of them. Installs nothing: the shell
+//! does, and says what it read back.
+
+use model::wire::{CertifyHost, Frame, HostCertified, SshInstalled};
+use model::{
+    Block, CaKey, CaKind, HostKey, Label, MeshAddresses, Name, OwnSsh, Snapshot, SshTrust, Standing, Version,
+};
+
+/// What a snapshot says to sshd and ssh of a device that takes part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshState {
+    /// Of the snapshot.
+    pub version: Version,
+    /// The device's name.
+    pub name: Label,
+    /// The tenant's zone.
+    pub zone: Name,
+    /// The device's addresses.
+    pub addresses: MeshAddresses,
+    /// The tenant's addresses: only connections to those are ours.
+    pub block: Block,
+    /// Who may be whom here.
+    pub own: OwnSsh,
+    /// Whose certificates are trusted.
+    pub trust: SshTrust,
+}
+
+impl SshState {
+    /// What a snapshot says, unless the device takes no part or the server says nothing of SSH.
+    fn of(snapshot: &Snapshot, version: Version) -> Option<Self> {
+        let own = &snapshot.own;
+        let addresses = own.addresses.filter(|_| own.standing == Standing::Active)?;
+        Some(Self {
+            version,
+            name: own.name.clone(),
+            zone: snapshot.zone.origin.clone(),
+            addresses,
+            block: own.block,
+            own: own.ssh.clone().unwrap_or_default(),
+            trust: snapshot.ssh.clone()?,
+        })
+    }
+}
+
+/// What the shell says of SSH.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SshInput {
+    /// This key of the host is to be certified. Asked for until a certificate or a refusal comes.
+    Certify(HostKey),
+    /// What is installed and was read back.
+    Installed {
+        /// Whose certificates sshd takes. `None`: sshd is not ours to keep, or fails.
+        people: Option<Vec<CaKey>>,
+        /// Who signed the host certificate that it shows.
+        presents: Option<CaKey>,
+        /// What is wrong, for people.
+        problem: Option<String>,
+    },
+}
+
+/// What the shell is told of SSH.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SshOutput {
+    /// Be like this from now on; `None`: let go of everything.
+    State(Option<Box<SshState>>),
+    /// The answer to [`SshInput::Certify`].
+    Certified(HostCertified),
+}
+
+/// What was said on either side.
+#[derive(Debug, Default)]
+pub(crate) struct Ssh {
+    asks: Option<CertifyHost>,
+    asked: bool,
+    installed: SshInstalled,
+    problem: Option<String>,
+    /// What the server was told on this link.
+    told: Option<SshInstalled>,
+    /// Whether a snapshot speaks of SSH: only then is anything said of it.
+    speaks: bool,
+}
+
+impl Ssh {
+    /// A snapshot is in force, or none any more.
+    pub(crate) fn take(&mut self, snapshot: Option<(&Snapshot, Version)>) -> SshOutput {
+        let state = snapshot.and_then(|(snapshot, version)| SshState::of(snapshot, version));
+        self.speaks = state.is_some();
+        let trusted = state.iter().flat_map(|state| state.trust.trusted(CaKind::Host));
+        self.installed.hosts = trusted.map(|key| key.key).collect();
+        SshOutput::State(state.map(Box::new))
+    }
+
+    pub(crate) fn hear(&mut self, input: SshInput) {
+        match input {
+            SshInput::Certify(key) => (self.asks, self.asked) = (Some(CertifyHost { key }), false),
+            SshInput::Installed { people, presents, problem } => {
+                (self.installed.people, self.installed.presents) = (people, presents);
+                self.problem = problem;
+            }
+        }
+    }
+
+    pub(crate) fn certified(&mut self, answer: HostCertified) -> SshOutput {
+        self.asks = None;
+        SshOutput::Certified(answer)
+    }
+
+    /// The next server was told nothing yet.
+    pub(crate) fn link_down(&mut self) {
+        (self.told, self.asked) = (None, false);
+    }
+
+    /// What the attached server has not heard yet.
+    pub(crate) fn news(&mut self) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        if !self.speaks {
+            return frames;
+        }
+        if self.told.as_ref() != Some(&self.installed) {
+            self.told = Some(self.installed.clone());
+            frames.push(self.installed.clone().into());
+        }
+        if let Some(asks) = self.asks.as_ref().filter(|_| !self.asked) {
+            self.asked = true;
+            frames.push(asks.clone().into());
+        }
+        frames
+    }
+
+    pub(crate) fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+}

@@ -1,0 +1,229 @@
+//! One installation, from what is there to what is wanted, or back. Decides neither when nor what.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ca::HostCertificate;
+use engine::SshState;
+use model::{CaKey, HostKey, Timestamp};
+
+use super::conf::InForce;
+use super::files::WriteError;
+use super::programs::Programs;
+use crate::files::{self, FileError, PUBLIC};
+use crate::resolver::tool::ToolError;
+
+/// Keywords of our drop-in that only connections over the mesh may see.
+const OVER_MESH: [&str; 3] = ["trustedusercakeys", "authorizedprincipalsfile", "revokedkeys"];
+/// The one that every connection sees.
+const CERTIFICATE: &str = "hostcertificate";
+/// sshd is back from reading its configuration in a fraction of a second; a machine that is busy takes longer.
+const SELF_TESTS_MAX: u32 = 10;
+const SELF_TEST_PAUSE: Duration = Duration::from_millis(300);
+
+/// Why nothing was installed. What sshd reads is then as it was.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum InstallError {
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(
+        "sshd has {keyword} {value} for the mesh address already: take it away there (Match LocalAddress), or run with \
+         --ssh off and add the keys of `warren ca status` to yours"
+    )]
+    Taken { keyword: &'static str, value: String },
+    #[error("the drop-in would change {0} besides what it is for")]
+    Besides(String),
+    #[error("sshd does not follow the drop-in: {0} is another")]
+    Ignored(&'static str),
+    #[error("sshd: {0}")]
+    Reload(String),
+    #[error("after reading the drop-in sshd did not answer as it should")]
+    SelfTest,
+    #[error("sshd has no host key that can be certified")]
+    NoKey,
+}
+
+/// What is installed, as read back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Installed {
+    pub(super) key: HostKey,
+    pub(super) people: Vec<CaKey>,
+    pub(super) certificate: Option<HostCertificate>,
+}
+
+/// Brings sshd to what the state says. Costs a few runs of sshd's own check when all is so already.
+pub(super) fn install(
+    programs: &Programs,
+    state: &SshState,
+    fresh: Option<&str>,
+    now: Timestamp,
+) -> Result<Installed, InstallError> {
+    let address = IpAddr::V4(state.addresses.v4);
+    let current = programs.over_mesh(address)?;
+    check_free(programs, &current)?;
+    let key = programs.host_key(&current).ok_or(InstallError::NoKey)?;
+    programs.places.write(state, now, |list| programs.check_list(list))?;
+    let usable = |line: &String| HostCertificate::read(line).is_ok_and(|read| read.key == key);
+    let there = programs.places.read_certificate().filter(usable);
+    let fresh = fresh.map(str::to_owned).filter(|line| usable(line) && there.as_ref() != Some(line));
+    if let Some(line) = &fresh {
+        programs.places.write_certificate(line)?;
+    }
+    let read = |line: &str| HostCertificate::read(line).ok();
+    let certificate = fresh.as_deref().or(there.as_deref()).and_then(read);
+    let text = programs.places.drop_in_text(state.block, certificate.is_some());
+    let before = files::read(&programs.places.drop_in)?;
+    let rewrite = before.as_deref() != Some(text.as_bytes());
+    if rewrite || fresh.is_some() {
+        // Only then: each look at what it shows is a line in its log.
+        let answered = !programs.shown(address, &current, false).is_empty();
+        let wanted = Wanted { programs, address, certificate: certificate.as_ref(), answered };
+        match rewrite {
+            true => wanted.put(&text, before.as_deref())?,
+            false => wanted.show(&current, there.as_deref())?,
+        }
+    }
+    let after = programs.over_mesh(address)?;
+    check_ours(programs, &after, certificate.is_some())?;
+    Ok(Installed {
+        key,
+        people: programs.places.read_trusted().ok_or(InstallError::Ignored(OVER_MESH[0]))?,
+        certificate: programs.places.read_certificate().and_then(|line| HostCertificate::read(&line).ok()),
+    })
+}
+
+/// Takes everything away: sshd does without before the files go that it names.
+pub(super) fn remove(programs: &Programs) -> Result<(), InstallError> {
+    if !programs.places.are_there() {
+        return Ok(());
+    }
+    if programs.places.drop_in.exists() {
+        files::remove(&programs.places.drop_in)?;
+        programs.check()?;
+        programs.reload(&programs.elsewhere()?).map_err(InstallError::Reload)?;
+    }
+    Ok(programs.places.remove_data()?)
+}
+
+/// A drop-in that is to be in force.
+struct Wanted<'a> {
+    programs: &'a Programs,
+    address: IpAddr,
+    /// What it must show then.
+    certificate: Option<&'a HostCertificate>,
+    /// sshd answers at the mesh address now: then it must afterwards.
+    answered: bool,
+}
+
+impl Wanted<'_> {
+    fn put(&self, text: &str, before: Option<&[u8]>) -> Result<(), InstallError> {
+        let drop_in = &self.programs.places.drop_in;
+        // sshd looks at it only when it is told to: what it says without ours is compared with what it says with it.
+        files::remove(drop_in)?;
+        let without = self.in_force();
+        let tried = without.and_then(|without| {
+            files::replace(drop_in, text.as_bytes(), PUBLIC)?;
+            self.programs.check()?;
+            self.compare(&without, &self.in_force()?)?;
+            self.programs.reload(&without.0).map_err(InstallError::Reload)?;
+            self.test(&without.0)
+        });
+        tried.inspect_err(|_| self.put_back(before))
+    }
+
+    /// Has sshd read another certificate of the same name.
+    fn show(&self, in_force: &InForce, before: Option<&str>) -> Result<(), InstallError> {
+        let reload = || self.programs.reload(in_force).map_err(InstallError::Reload);
+        let shown = reload().and_then(|()| self.test(in_force));
+        if shown.is_err() {
+            before.map_or(Ok(()), |line| self.programs.places.write_certificate(line))?;
+            reload()?;
+        }
+        shown
+    }
+
+    fn in_force(&self) -> Result<(InForce, InForce), InstallError> {
+        Ok((self.programs.over_mesh(self.address)?, self.programs.elsewhere()?))
+    }
+
+    fn compare(&self, without: &(InForce, InForce), with: &(InForce, InForce)) -> Result<(), InstallError> {
+        check_free(self.programs, &without.0)?;
+        let over = without.0.changed(&with.0).into_iter();
+        let over = over.filter(|key| !OVER_MESH.contains(key) && *key != CERTIFICATE);
+        let elsewhere = without.1.changed(&with.1).into_iter().filter(|key| *key != CERTIFICATE);
+        let besides: Vec<&str> = over.chain(elsewhere).collect();
+        if !besides.is_empty() {
+            return Err(InstallError::Besides(besides.join(", ")));
+        }
+        check_ours(self.programs, &with.0, self.certificate.is_some())
+    }
+
+    fn test(&self, in_force: &InForce) -> Result<(), InstallError> {
+        if !self.answered {
+            return Ok(());
+        }
+        for _ in 0..SELF_TESTS_MAX {
+            let shown = self.programs.shown(self.address, in_force, self.certificate.is_some());
+            let is_it = |line: &String| match self.certificate {
+                Some(wanted) => HostCertificate::read(line).is_ok_and(|read| read == *wanted),
+                None => true,
+            };
+            if shown.iter().any(is_it) {
+                return Ok(());
+            }
+            std::thread::sleep(SELF_TEST_PAUSE);
+        }
+        Err(InstallError::SelfTest)
+    }
+
+    /// As it was before, whatever failed.
+    fn put_back(&self, before: Option<&[u8]>) {
+        let drop_in = &self.programs.places.drop_in;
+        let back = match before {
+            Some(bytes) => files::replace(drop_in, bytes, PUBLIC),
+            None => files::remove(drop_in),
+        };
+        let reloaded = self.programs.elsewhere().map_err(|e| crate::chain(&e));
+        let reloaded = reloaded.and_then(|in_force| self.programs.reload(&in_force));
+        let failed = back.map_err(|error| crate::chain(&error)).and(reloaded);
+        if let Err(reason) = failed {
+            tracing::error!(code = "ssh-put-back-failed", reason, file = %drop_in.display(), "sshd is not as it was");
+        }
+    }
+}
+
+/// Nobody else's word is in force where ours is to be.
+fn check_free(programs: &Programs, in_force: &InForce) -> Result<(), InstallError> {
+    for keyword in OVER_MESH {
+        let ours = value_of(programs, keyword);
+        if let Some(value) = in_force.values(keyword).find(|value| *value != ours) {
+            return Err(InstallError::Taken { keyword, value: value.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+fn check_ours(programs: &Programs, in_force: &InForce, certificate: bool) -> Result<(), InstallError> {
+    let is = |keyword: &'static str| {
+        let ours = value_of(programs, keyword);
+        in_force.values(keyword).any(|value| value == ours)
+    };
+    match OVER_MESH.into_iter().chain(certificate.then_some(CERTIFICATE)).find(|keyword| !is(keyword)) {
+        Some(keyword) => Err(InstallError::Ignored(keyword)),
+        None => Ok(()),
+    }
+}
+
+fn value_of(programs: &Programs, keyword: &str) -> String {
+    let places = &programs.places;
+    match keyword {
+        "trustedusercakeys" => places.trusted().display().to_string(),
+        "authorizedprincipalsfile" => format!("{}/%u", places.principals().display()),
+        "revokedkeys" => places.revoked().display().to_string(),
+        _ => places.certificate().display().to_string(),
+    }
+}

@@ -1,0 +1,207 @@
+//! The task that keeps sshd as the engine says: installs, looks again now and then, and asks for certificates in time.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use engine::{SshInput, SshOutput, SshState};
+use model::Timestamp;
+use model::wire::HostCertified;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Instant, sleep};
+
+use super::install::{self, InstallError, Installed};
+use super::programs::Programs;
+use super::renewal::wanted_at;
+use super::{SshMode, SshdReport, SshdSetup};
+use crate::chain::chain;
+
+/// What somebody else changed is mended within this time.
+const LOOK_INTERVAL: Duration = Duration::from_secs(60);
+/// What failed is tried again sooner.
+const RETRY_INTERVAL: Duration = Duration::from_secs(10);
+/// A certificate that was asked for and did not come is asked for again, up to twice as late: a server that gives out
+/// too many at once is not asked by all together.
+const ASK_INTERVAL: Duration = Duration::from_secs(30);
+/// Words and answers that wait: the loop takes them at once.
+const WAITING_MAX: usize = 8;
+
+/// What the engine said last. `None`: nothing yet, so nothing is touched.
+type Told = Option<Option<Arc<SshState>>>;
+
+/// The task, from the loop's side.
+pub struct SshdTask {
+    states: watch::Sender<Told>,
+    answers: mpsc::Sender<HostCertified>,
+    said: mpsc::Receiver<SshInput>,
+    reports: watch::Receiver<SshdReport>,
+    task: JoinHandle<()>,
+}
+
+impl SshdTask {
+    /// Keeps sshd from now on. `seed` spreads renewals.
+    pub fn start(setup: SshdSetup, seed: &[u8; 32]) -> Self {
+        let (states, told) = watch::channel(None);
+        let (answers, answered) = mpsc::channel(WAITING_MAX);
+        let (says, said) = mpsc::channel(WAITING_MAX);
+        let (published, reports) = watch::channel(SshdReport::default());
+        let jitter = f64::from(seed[0]) / f64::from(u8::MAX);
+        let keeper = Keeper { setup, jitter, fresh: None, asked_at: None, last: None, says, published };
+        let task = tokio::spawn(keeper.run(told, answered));
+        Self { states, answers, said, reports, task }
+    }
+
+    /// Hands over what the engine says. Of states the last one counts.
+    pub fn give(&self, output: SshOutput) {
+        match output {
+            SshOutput::State(state) => drop(self.states.send_replace(Some(state.map(|s| Arc::new(*s))))),
+            // One that is lost is asked for again.
+            SshOutput::Certified(answer) => drop(self.answers.try_send(answer)),
+        }
+    }
+
+    /// What is to be said to the engine. Cancel-safe.
+    pub async fn next(&mut self) -> SshInput {
+        match self.said.recv().await {
+            Some(input) => input,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// How sshd is.
+    pub fn report(&self) -> SshdReport {
+        self.reports.borrow().clone()
+    }
+}
+
+impl Drop for SshdTask {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Keeper {
+    setup: SshdSetup,
+    jitter: f64,
+    /// A certificate that came and is not installed yet.
+    fresh: Option<String>,
+    asked_at: Option<Instant>,
+    /// What was said of the installation last.
+    last: Option<SshInput>,
+    says: mpsc::Sender<SshInput>,
+    published: watch::Sender<SshdReport>,
+}
+
+impl Keeper {
+    async fn run(mut self, mut told: watch::Receiver<Told>, mut answers: mpsc::Receiver<HostCertified>) {
+        loop {
+            let state = told.borrow_and_update().clone();
+            let wait = match &state {
+                None => LOOK_INTERVAL,
+                Some(None) => self.let_go().await,
+                Some(Some(state)) => self.keep(state).await,
+            };
+            tokio::select! {
+                changed = told.changed() => if changed.is_err() { return },
+                answer = answers.recv() => match answer {
+                    Some(answer) => self.take(answer),
+                    None => return,
+                },
+                () = sleep(wait) => {}
+            }
+        }
+    }
+
+    fn take(&mut self, answer: HostCertified) {
+        match answer.certificate {
+            Some(line) => (self.fresh, self.asked_at) = (Some(line), None),
+            None => {
+                let refusal = answer.refusal.map(|refusal| refusal.to_string()).unwrap_or_default();
+                tracing::info!(refusal, "no host certificate yet");
+            }
+        }
+    }
+
+    /// Nothing is to be installed.
+    async fn let_go(&mut self) -> Duration {
+        let config = self.setup.config.clone();
+        let removed =
+            spawn_blocking(move || super::remove(&config)).await.unwrap_or_else(|e| Err(e.to_string()));
+        self.say(Err(removed.err())).await
+    }
+
+    async fn keep(&mut self, state: &Arc<SshState>) -> Duration {
+        // Who may not write there has not asked for it either.
+        let is_ours = self.setup.mode == SshMode::On || nix::unistd::geteuid().is_root();
+        if self.setup.mode == SshMode::Off || !is_ours {
+            return self.let_go().await;
+        }
+        let (config, state, fresh) = (self.setup.config.clone(), Arc::clone(state), self.fresh.take());
+        let work = {
+            let state = Arc::clone(&state);
+            spawn_blocking(move || {
+                let programs = Programs::find(&config)?;
+                Some(install::install(&programs, &state, fresh.as_deref(), wall()))
+            })
+        };
+        let done: Option<Result<Installed, InstallError>> = work.await.unwrap_or(None);
+        let installed = match done {
+            Some(Ok(installed)) => installed,
+            Some(Err(error)) => return self.say(Err(Some(chain(&error)))).await,
+            None => {
+                let config = self.setup.config.display();
+                let missing = format!("no sshd whose {config} includes a directory of drop-ins");
+                return self.say(Err((self.setup.mode == SshMode::On).then_some(missing))).await;
+            }
+        };
+        let due = wanted_at(installed.certificate.as_ref(), &installed.key, &state, self.jitter);
+        let key = installed.key.clone();
+        let wait = self.say(Ok(installed)).await;
+        if due.is_some_and(|due| due <= wall()) {
+            let spread = ASK_INTERVAL.mul_f64(self.jitter);
+            if self.asked_at.is_none_or(|at| at.elapsed() >= ASK_INTERVAL + spread) {
+                self.asked_at = Some(Instant::now());
+                // The loop ends before its task does.
+                let _ = self.says.send(SshInput::Certify(key)).await;
+            }
+            return ASK_INTERVAL + spread;
+        }
+        wait
+    }
+
+    /// Says what became of it, if that is news, and how soon it is looked at again.
+    async fn say(&mut self, done: Result<Installed, Option<String>>) -> Duration {
+        let report = match &done {
+            Ok(installed) => SshdReport {
+                kept: true,
+                people: installed.people.clone(),
+                presents: installed.certificate.as_ref().map(|certificate| certificate.signer),
+                certificate_until: installed.certificate.as_ref().map(|c| c.valid_until),
+                problem: None,
+            },
+            Err(problem) => SshdReport { problem: problem.clone(), ..SshdReport::default() },
+        };
+        let input = SshInput::Installed {
+            people: report.kept.then(|| report.people.clone()),
+            presents: report.presents,
+            problem: report.problem.clone(),
+        };
+        let wait = if report.problem.is_some() { RETRY_INTERVAL } else { LOOK_INTERVAL };
+        if let Some(reason) = &report.problem
+            && self.published.borrow().problem != report.problem
+        {
+            tracing::warn!(code = "sshd-not-kept", reason, "this machine's sshd is not as the mesh wants it");
+        }
+        self.published.send_replace(report);
+        if self.last.as_ref() != Some(&input) {
+            self.last = Some(input.clone());
+            let _ = self.says.send(input).await;
+        }
+        wait
+    }
+}
+
+fn wall() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_unix_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
