@@ -96,19 +96,19 @@ pub(crate) fn inactive(report: &host::drive::Report, without: &str) -> Finding {
         "joining" => "warren wait --for settled",
         _ => "warren up",
     };
-    bad("device", &format!("this device is {state}: it has no {without}"), remedy)
+    Finding::bad("device", format!("this device is {state}: it has no {without}"), remedy)
 }
 
 /// Without an interface this machine's resolver is told nothing.
 fn rootless(profile: &Profile) -> Finding {
     match profile.settings().proxy() {
-        Ok(Some(proxy)) => good(
+        Ok(Some(proxy)) => Finding::good(
             "owner",
-            &format!(
+            format!(
                 "in mode netstack names are known to the proxies at {proxy} and to `warren nc`, not to this machine's resolver"
             ),
         ),
-        _ => bad(
+        _ => Finding::bad(
             "owner",
             "in mode netstack without a proxy, only `warren nc` knows names",
             "start warren-agent with --proxy",
@@ -129,26 +129,6 @@ fn remedy(owner: Owner) -> &'static str {
 }
 
 const LOG: &str = "see why: journalctl -u warren-agent";
-
-pub(crate) fn good(about: &str, what: &str) -> Finding {
-    Finding {
-        about: about.into(),
-        ok: true,
-        unchecked: false,
-        what: what.into(),
-        why: String::new(),
-        remedy: String::new(),
-    }
-}
-
-pub(crate) fn bad(about: &str, what: &str, remedy: &str) -> Finding {
-    Finding { ok: false, remedy: remedy.into(), ..good(about, what) }
-}
-
-/// What is not known because of something that is said already.
-fn unchecked(about: &str, what: &str) -> Finding {
-    Finding { unchecked: true, ..good(about, &format!("not checked: {what}")) }
-}
 
 #[cfg(test)]
 mod tests {

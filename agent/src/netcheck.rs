@@ -17,7 +17,7 @@ use socket2::SockRef;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, timeout_at};
 
-use crate::doctor::{bad, good, inactive};
+use crate::doctor::inactive;
 use crate::profile::Profile;
 use crate::view;
 
@@ -71,7 +71,7 @@ pub async fn doctor(profile: &Profile) -> Result<Vec<Finding>, Refusal> {
     let servers = &report.paths.stun_servers;
     let mut findings = Vec::new();
     if servers.is_empty() {
-        findings.push(bad(
+        findings.push(Finding::bad(
             "server",
             "the server says nowhere where STUN is answered: devices behind NATs find few direct paths",
             "on the server: warren-apid --stun-listen [::]:3478",
@@ -86,8 +86,10 @@ pub async fn doctor(profile: &Profile) -> Result<Vec<Finding>, Refusal> {
     for peer in peers {
         let Some(path) = &peer.path else { continue };
         findings.push(match path.why_not_direct {
-            None | Some(WhyNotDirect::NoTraffic) => good("path", &format!("{}: {}", peer.name, path.way)),
-            Some(why) => bad("path", &format!("{}: {}: {why}", peer.name, path.way), remedy(why)),
+            None | Some(WhyNotDirect::NoTraffic) => {
+                Finding::good("path", format!("{}: {}", peer.name, path.way))
+            }
+            Some(why) => Finding::bad("path", format!("{}: {}: {why}", peer.name, path.way), remedy(why)),
         });
     }
     Ok(findings)
@@ -102,12 +104,16 @@ fn nat(v4: &Nat, v6: &Nat, report: &Report) -> Finding {
     let mapped = report.paths.mapped.map(|at| format!(", and its port {at} is open for this device"));
     let told = format!("IPv4: {v4}; IPv6: {v6}{}", mapped.as_deref().unwrap_or_default());
     match (v4, v6) {
-        (Nat::None | Nat::Keeps { .. }, _) | (_, Nat::None | Nat::Keeps { .. }) => good("nat", &told),
-        (Nat::Symmetric { .. }, _) | (_, Nat::Symmetric { .. }) if mapped.is_some() => good("nat", &told),
-        (Nat::Symmetric { .. }, _) | (_, Nat::Symmetric { .. }) => {
-            bad("nat", &told, remedy(WhyNotDirect::BothSymmetric))
+        (Nat::None | Nat::Keeps { .. }, _) | (_, Nat::None | Nat::Keeps { .. }) => {
+            Finding::good("nat", &told)
         }
-        (Nat::Blocked | Nat::Unknown, _) => bad("nat", &told, remedy(WhyNotDirect::NoUdpHere)),
+        (Nat::Symmetric { .. }, _) | (_, Nat::Symmetric { .. }) if mapped.is_some() => {
+            Finding::good("nat", &told)
+        }
+        (Nat::Symmetric { .. }, _) | (_, Nat::Symmetric { .. }) => {
+            Finding::bad("nat", &told, remedy(WhyNotDirect::BothSymmetric))
+        }
+        (Nat::Blocked | Nat::Unknown, _) => Finding::bad("nat", &told, remedy(WhyNotDirect::NoUdpHere)),
     }
 }
 

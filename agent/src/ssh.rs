@@ -4,7 +4,7 @@ use engine::status::PeerStatus;
 use model::api::local::Finding;
 use model::{CaKind, Code, Label, NodeId, Refusal};
 
-use crate::doctor::{bad, good, inactive};
+use crate::doctor::inactive;
 use crate::profile::Profile;
 use crate::{lookup, view};
 
@@ -45,22 +45,28 @@ pub async fn doctor(profile: &Profile, name: &Label) -> Result<Vec<Finding>, Ref
     let settings = profile.settings();
     let mut findings = Vec::new();
     if let Some(problem) = &sshd.problem {
-        findings.push(bad("sshd", problem, "mend what it says; it is tried again every ten seconds"));
+        findings.push(Finding::bad(
+            "sshd",
+            problem,
+            "mend what it says; it is tried again every ten seconds",
+        ));
     } else if sshd.kept {
         let keys = sshd.people.len();
-        findings.push(good(
+        findings.push(Finding::good(
             "sshd",
-            &format!("takes certificates of {keys} key(s) of the mesh's authority for people"),
+            format!("takes certificates of {keys} key(s) of the mesh's authority for people"),
         ));
     } else {
         let config = settings.sshd_config.display();
         let why =
             format!("is not told of the mesh: --ssh is off, or {config} includes no directory of drop-ins");
-        findings.push(good("sshd", &why));
+        findings.push(Finding::good("sshd", &why));
     }
     match (sshd.kept, sshd.certificate_until) {
-        (true, Some(until)) => findings.push(good("certificate", &format!("of this host, until {until}"))),
-        (true, None) => findings.push(bad(
+        (true, Some(until)) => {
+            findings.push(Finding::good("certificate", format!("of this host, until {until}")));
+        }
+        (true, None) => findings.push(Finding::bad(
             "certificate",
             "this host has none yet: people who connect are asked for its key, or know it from the mesh",
             "warren status says whether the server is reached; on the server: warren ca status",
@@ -69,7 +75,7 @@ pub async fn doctor(profile: &Profile, name: &Label) -> Result<Vec<Finding>, Ref
     }
     if report.node.tenants.first().is_some_and(|tenant| tenant.ssh_keys.is_empty()) {
         let what = format!("the server of profile {name} says nothing of SSH");
-        findings.push(bad("server", &what, "upgrade the server"));
+        findings.push(Finding::bad("server", &what, "upgrade the server"));
     }
     Ok(findings)
 }

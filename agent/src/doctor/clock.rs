@@ -5,8 +5,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model::api::local::Finding;
 
-use super::bad;
-
 /// Older than this software: 2026-11-01. A machine without a battery begins at 1970 or 2000.
 const EARLIEST: Duration = Duration::from_secs(1_793_491_200);
 /// A clock that is set by a few minutes breaks nothing.
@@ -16,7 +14,7 @@ const BEARABLE: Duration = Duration::from_secs(600);
 pub(super) fn behind(ledger: &Path) -> Option<Finding> {
     let written = std::fs::metadata(ledger).and_then(|found| found.modified()).ok();
     is_behind(SystemTime::now(), written).then(|| {
-        bad(
+        Finding::bad(
             "clock",
             "the clock of this machine is behind: encrypted and signed names (DoT, DoH, DNSSEC) fail, and so may the link",
             "timedatectl set-ntp true; or set it by hand: timedatectl set-time",

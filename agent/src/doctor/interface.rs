@@ -7,7 +7,7 @@ use model::api::local::Finding;
 
 use crate::config::Mode;
 
-use super::{LOG, bad, unchecked};
+use super::LOG;
 
 /// What depends on it.
 const GROUNDLESS: [(&str, &str); 4] = [
@@ -27,8 +27,8 @@ pub(super) fn missing(failing: &[FailingChange], mode: Mode) -> Option<Vec<Findi
         }
         _ => LOG,
     };
-    let mut findings = vec![bad("interface", &format!("{}: {}", cause.change, cause.reason), remedy)];
-    findings.extend(GROUNDLESS.map(|(about, what)| unchecked(about, what)));
+    let mut findings = vec![Finding::bad("interface", format!("{}: {}", cause.change, cause.reason), remedy)];
+    findings.extend(GROUNDLESS.map(|(about, what)| Finding::unchecked(about, what)));
     Some(findings)
 }
 

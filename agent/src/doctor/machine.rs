@@ -6,22 +6,24 @@ use model::api::local::Finding;
 
 use crate::profile::Profile;
 
-use super::{Own, bad, good};
+use super::Own;
 
 /// Who owns it.
 pub(super) fn owner(profile: &Profile, owner: Owner, survey: &Survey) -> Finding {
     match owner {
-        Owner::Off if profile.leaves_resolver() => bad(
+        Owner::Off if profile.leaves_resolver() => Finding::bad(
             "owner",
             "the machine's resolver is left alone, as --resolver none says",
             "start warren-agent with --resolver auto, or ask its server by hand: dig @ADDRESS NAME",
         ),
-        Owner::Off => bad(
+        Owner::Off => Finding::bad(
             "owner",
             "/etc/resolv.conf has room for one mesh, and another profile has it",
             "install systemd-resolved, which has room for several",
         ),
-        owner => good("owner", &format!("this machine resolves names by {}", described(owner, survey))),
+        owner => {
+            Finding::good("owner", format!("this machine resolves names by {}", described(owner, survey)))
+        }
     }
 }
 
@@ -54,33 +56,31 @@ pub(super) fn sources(survey: &Survey) -> Vec<Finding> {
     let line = survey.sources.join(" ");
     let mut findings = Vec::new();
     if !has("dns") && !has("resolve") {
-        findings.push(bad(
+        findings.push(Finding::bad(
             "sources",
-            &format!("programs ask no name server: hosts: in /etc/nsswitch.conf says {line}"),
+            format!("programs ask no name server: hosts: in /etc/nsswitch.conf says {line}"),
             "add dns: sed -i '/^hosts:/s/$/ dns/' /etc/nsswitch.conf",
         ));
     } else if !has("dns") && survey.resolved.is_none() {
-        findings.push(bad(
+        findings.push(Finding::bad(
             "sources",
-            &format!("programs ask systemd-resolved alone, and it does not run: hosts: in /etc/nsswitch.conf says {line}"),
+            format!("programs ask systemd-resolved alone, and it does not run: hosts: in /etc/nsswitch.conf says {line}"),
             "systemctl enable --now systemd-resolved",
         ));
     } else {
-        findings.push(good("sources", &format!("programs look for names in: {line}")));
+        findings.push(Finding::good("sources", format!("programs look for names in: {line}")));
     }
     if passes_resolved_by(survey) && !has("resolve") {
-        findings.push(bad(
+        findings.push(Finding::bad(
             "sources",
             "/etc/resolv.conf leads programs past systemd-resolved, to servers that do not know the mesh",
             "ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf",
         ));
     }
     let unread = survey.unread.iter();
-    findings.extend(
-        unread.map(|why| {
-            bad("sources", &format!("not all could be looked at: {why}"), "systemctl status dbus")
-        }),
-    );
+    findings.extend(unread.map(|why| {
+        Finding::bad("sources", format!("not all could be looked at: {why}"), "systemctl status dbus")
+    }));
     findings
 }
 
@@ -106,6 +106,6 @@ pub(super) fn advice(own: &Own, survey: &Survey, owner: Owner) -> Option<Finding
     };
     let what = "dnsmasq answers on this machine and does not know the mesh: programs that ask it past /etc/resolv.conf, and \
                 other machines that ask it, do not find names";
-    let finding = good("dnsmasq", what);
+    let finding = Finding::good("dnsmasq", what);
     Some(Finding { remedy: format!("printf '{lines}' > {file}; {then}"), ..finding })
 }

@@ -7,8 +7,6 @@ use model::api::local::Finding;
 use crate::profile::Profile;
 use crate::told::upstream;
 
-use super::{bad, good};
-
 const UNNAMED: &str = "name one: warren-agent --dns-upstream ADDRESS";
 const SILENT: &str =
     "see whether it can be reached: dig @ADDRESS example.org; or name another: --dns-upstream";
@@ -26,7 +24,7 @@ pub(super) async fn servers(profile: &Profile, name: Option<&Name>) -> Vec<Findi
 fn findings(servers: &[Upstream], are_all: bool) -> Vec<Finding> {
     if servers.is_empty() && are_all {
         let what = "names outside the mesh are looked up here, and no server for them is known";
-        return vec![bad("forward", what, UNNAMED)];
+        return vec![Finding::bad("forward", what, UNNAMED)];
     }
     servers.iter().map(finding).collect()
 }
@@ -37,10 +35,10 @@ fn finding(server: &Upstream) -> Finding {
     let what = format!("names {about} are asked of {}", upstream(server));
     let is_untrusted = server.trouble.as_ref().is_some_and(|trouble| trouble.contains("certificate"));
     match server.condition {
-        Condition::Good | Condition::Doubtful => good("forward", &what),
-        Condition::Dead if is_untrusted => bad("forward", &what, UNTRUSTED),
-        Condition::Dead => bad("forward", &what, SILENT),
-        Condition::Looping => bad("forward", &what, LOOPS),
+        Condition::Good | Condition::Doubtful => Finding::good("forward", &what),
+        Condition::Dead if is_untrusted => Finding::bad("forward", &what, UNTRUSTED),
+        Condition::Dead => Finding::bad("forward", &what, SILENT),
+        Condition::Looping => Finding::bad("forward", &what, LOOPS),
     }
 }
 

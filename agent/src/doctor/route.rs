@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::query::{self, Said};
 use crate::told::reverse;
 
-use super::{Own, bad, good, remedy};
+use super::{Own, remedy};
 
 /// The machine's resolver tries each of its servers twice for 5 s by default; somebody waits at a terminal.
 const RESOLVE_PATIENCE: Duration = Duration::from_secs(8);
@@ -39,15 +39,15 @@ pub(super) async fn of(own: &Own, survey: &Survey, owner: Owner, name: &str) -> 
         return findings;
     }
     let Ok(whole) = name.trim_end_matches('.').parse::<Name>() else {
-        return vec![bad("name", &format!("{name:?} is no name"), "letters, digits, hyphens, dots")];
+        return vec![Finding::bad("name", format!("{name:?} is no name"), "letters, digits, hyphens, dots")];
     };
     let mut findings = Vec::new();
     let hosts = std::fs::read_to_string(HOSTS).unwrap_or_default();
     if let Some(address) = in_hosts(&hosts, whole.as_str()) {
         let what = format!("{HOSTS} says that {whole} is {address}: no server is asked");
         findings.push(match whole.is_within(&own.zone) {
-            true => bad("hosts", &what, &format!("take it out: sed -i '/{whole}/d' {HOSTS}")),
-            false => good("hosts", &what),
+            true => Finding::bad("hosts", &what, format!("take it out: sed -i '/{whole}/d' {HOSTS}")),
+            false => Finding::good("hosts", &what),
         });
     }
     let search = searched(own, survey, owner);
@@ -69,7 +69,7 @@ async fn asked(survey: &Survey, owner: Owner, names: &[Name], kind: u16) -> (Vec
         let servers = servers(survey, owner, name.as_str());
         if servers.is_empty() {
             let what = format!("nobody is asked for {name}: this machine has no name server for it");
-            findings.push(bad("route", &what, remedy(owner)));
+            findings.push(Finding::bad("route", &what, remedy(owner)));
             continue;
         }
         let by: Vec<String> = servers.iter().map(|(server, by)| format!("{server}{by}")).collect();
@@ -77,11 +77,11 @@ async fn asked(survey: &Survey, owner: Owner, names: &[Name], kind: u16) -> (Vec
         let said = query::ask(first, name, kind, ANSWER_PATIENCE).await;
         let what = format!("{name} is asked at {}: {}", by.join(", then "), in_words(&said));
         findings.push(match &said {
-            Ok(Said::Nothing) | Err(_) => bad("route", &what, remedy(owner)),
-            Ok(Said::Code(FAILS) | Said::Alias(_, FAILS)) => bad("route", &what, FAILING),
-            Ok(Said::Alias(_, NO_SUCH_NAME)) => bad("route", &what, NO_TARGET),
-            Ok(Said::Code(_)) if kind == query::PTR => bad("route", &what, NO_NAME),
-            Ok(Said::Found(_) | Said::Code(_) | Said::Alias(..)) => good("route", &what),
+            Ok(Said::Nothing) | Err(_) => Finding::bad("route", &what, remedy(owner)),
+            Ok(Said::Code(FAILS) | Said::Alias(_, FAILS)) => Finding::bad("route", &what, FAILING),
+            Ok(Said::Alias(_, NO_SUCH_NAME)) => Finding::bad("route", &what, NO_TARGET),
+            Ok(Said::Code(_)) if kind == query::PTR => Finding::bad("route", &what, NO_NAME),
+            Ok(Said::Found(_) | Said::Code(_) | Said::Alias(..)) => Finding::good("route", &what),
         });
         all.extend(said);
         if matches!(all.last(), Some(Said::Found(_))) {
@@ -110,9 +110,13 @@ fn no_name(said: &[Said]) -> &'static str {
 pub(super) async fn found(name: &Name, addresses: &[IpAddr], remedy: &str) -> Finding {
     let answer = timeout(RESOLVE_PATIENCE, lookup_host((name.as_str(), 0))).await;
     match answer {
-        Err(_) => bad("found", &format!("the machine's resolver does not answer for {name} in time"), remedy),
+        Err(_) => Finding::bad(
+            "found",
+            format!("the machine's resolver does not answer for {name} in time"),
+            remedy,
+        ),
         Ok(Err(error)) => {
-            bad("found", &format!("the machine's resolver does not find {name}: {error}"), remedy)
+            Finding::bad("found", format!("the machine's resolver does not find {name}: {error}"), remedy)
         }
         Ok(Ok(found)) => {
             let mut found: Vec<IpAddr> = found.map(|address| address.ip()).collect();
@@ -120,10 +124,10 @@ pub(super) async fn found(name: &Name, addresses: &[IpAddr], remedy: &str) -> Fi
             let text: Vec<String> = found.iter().map(ToString::to_string).collect();
             let text = text.join(" and ");
             if addresses.is_empty() || found.iter().any(|address| addresses.contains(address)) {
-                good("found", &format!("the machine's resolver finds {name}: {text}"))
+                Finding::good("found", format!("the machine's resolver finds {name}: {text}"))
             } else {
                 let what = format!("the machine's resolver finds something else for {name}: {text}");
-                bad("found", &what, "look into /etc/hosts")
+                Finding::bad("found", &what, "look into /etc/hosts")
             }
         }
     }

@@ -10,7 +10,7 @@ use model::api::local::Finding;
 
 use crate::query::{self, Said};
 
-use super::{LOG, Own, bad, good};
+use super::{LOG, Own};
 
 /// Our own server is on this machine.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
@@ -38,7 +38,7 @@ pub(super) fn port(own: &Own, report: &Report) -> Vec<Finding> {
     let served: Vec<IpAddr> = report.names.listening.iter().map(SocketAddr::ip).collect();
     let unserved: Vec<IpAddr> = own.addresses.both().into_iter().filter(|a| !served.contains(a)).collect();
     if unserved.is_empty() {
-        return report.names.problems.iter().map(|problem| bad("server", problem, LOG)).collect();
+        return report.names.problems.iter().map(|problem| Finding::bad("server", problem, LOG)).collect();
     }
     let all = dns::serve::holders(own.port);
     unserved.iter().map(|address| taken(own, *address, &all)).collect()
@@ -46,9 +46,9 @@ pub(super) fn port(own: &Own, report: &Report) -> Vec<Finding> {
 
 fn taken(own: &Own, address: IpAddr, all: &[Held]) -> Finding {
     let Some(held) = all.iter().find(|held| held.excludes(address)) else {
-        return bad(
+        return Finding::bad(
             "port",
-            &format!("the agent does not answer at {address}, and nobody else has the port"),
+            format!("the agent does not answer at {address}, and nobody else has the port"),
             LOG,
         );
     };
@@ -59,7 +59,7 @@ fn taken(own: &Own, address: IpAddr, all: &[Held]) -> Finding {
     let by = known.first().map_or("another program", String::as_str);
     let what =
         format!("port {} of {address} is taken by {by} ({} at {})", own.port, held.transport, held.address);
-    bad("port", &what, &leaves_port(by, own))
+    Finding::bad("port", &what, leaves_port(by, own))
 }
 
 /// What has a server of names leave one interface alone.
@@ -82,16 +82,22 @@ pub(super) async fn agent(own: &Own, report: &Report) -> Vec<Finding> {
         let said = query::ask(*server, &own.name, query::A, ANSWER_PATIENCE).await;
         let name = &own.name;
         findings.push(match said {
-            Ok(Said::Found(_)) => good("server", &format!("the agent answers for {name} at {server}")),
-            Ok(Said::Code(code) | Said::Alias(_, code)) => {
-                bad("server", &format!("the agent at {server} does not know {name} (code {code})"), LOG)
+            Ok(Said::Found(_)) => {
+                Finding::good("server", format!("the agent answers for {name} at {server}"))
             }
-            Ok(Said::Nothing) => bad(
+            Ok(Said::Code(code) | Said::Alias(_, code)) => Finding::bad(
                 "server",
-                &format!("the agent does not answer at {server}"),
+                format!("the agent at {server} does not know {name} (code {code})"),
+                LOG,
+            ),
+            Ok(Said::Nothing) => Finding::bad(
+                "server",
+                format!("the agent does not answer at {server}"),
                 "look for a firewall: nft list ruleset",
             ),
-            Err(error) => bad("server", &format!("the agent cannot be asked at {server}: {error}"), LOG),
+            Err(error) => {
+                Finding::bad("server", format!("the agent cannot be asked at {server}: {error}"), LOG)
+            }
         });
     }
     findings
@@ -102,14 +108,18 @@ pub(super) async fn hub(own: &Own) -> Finding {
     let server = SocketAddr::new(own.block.hub().v4.into(), HUB_PORT);
     let remedy = "warren ping hub; on the server: warren server status";
     match query::ask(server, &own.name, query::A, ANSWER_PATIENCE).await {
-        Ok(Said::Found(_)) => good("hub", &format!("the hub answers for {} at {server}", own.name)),
-        Ok(Said::Code(code) | Said::Alias(_, code)) => {
-            bad("hub", &format!("the hub at {server} does not know {} (code {code})", own.name), remedy)
-        }
-        Ok(Said::Nothing) => {
-            bad("hub", &format!("the hub does not answer at {server}; the agent does without"), remedy)
-        }
-        Err(error) => bad("hub", &format!("the hub cannot be asked at {server}: {error}"), remedy),
+        Ok(Said::Found(_)) => Finding::good("hub", format!("the hub answers for {} at {server}", own.name)),
+        Ok(Said::Code(code) | Said::Alias(_, code)) => Finding::bad(
+            "hub",
+            format!("the hub at {server} does not know {} (code {code})", own.name),
+            remedy,
+        ),
+        Ok(Said::Nothing) => Finding::bad(
+            "hub",
+            format!("the hub does not answer at {server}; the agent does without"),
+            remedy,
+        ),
+        Err(error) => Finding::bad("hub", format!("the hub cannot be asked at {server}: {error}"), remedy),
     }
 }
 

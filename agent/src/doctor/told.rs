@@ -9,7 +9,7 @@ use host::resolver::survey::Survey;
 use host::resolver::{Owner, Trouble, programs};
 use model::api::local::Finding;
 
-use super::{LOG, Own, bad, good, remedy};
+use super::{LOG, Own, remedy};
 
 /// Programs that are known to write `/etc/resolv.conf`, by their process's name.
 const WRITERS: [&str; 14] = [
@@ -37,11 +37,11 @@ pub(super) fn failing(report: &Report, survey: &Survey) -> Vec<Finding> {
     let resolver = report.node.failing.iter().find(|failing| failing.change.subject() == Subject::Resolver);
     let mut findings = Vec::new();
     if let Some(failing) = resolver {
-        findings.push(bad("told", &failing.reason, &mends(report.host.resolver_trouble, survey)));
+        findings.push(Finding::bad("told", &failing.reason, mends(report.host.resolver_trouble, survey)));
     }
     let told = resolver.map(|failing| format!("{}: {}", failing.change, failing.reason));
     let others = report.node.problems.iter().filter(|problem| Some(*problem) != told.as_ref());
-    findings.extend(others.map(|problem| bad("device", problem, "warren status")));
+    findings.extend(others.map(|problem| Finding::bad("device", problem, "warren status")));
     findings
 }
 
@@ -101,7 +101,7 @@ fn by_resolved(own: &Own, survey: &Survey, explained: bool) -> Vec<Finding> {
             return Vec::new();
         }
         let what = format!("systemd-resolved knows no server of the mesh for {}", own.interface);
-        return vec![bad("told", &what, remedy(Owner::Resolved))];
+        return vec![Finding::bad("told", &what, remedy(Owner::Resolved))];
     };
     let mut findings = Vec::new();
     let asked = view.asked(own.name.as_str());
@@ -109,7 +109,7 @@ fn by_resolved(own: &Own, survey: &Survey, explained: bool) -> Vec<Finding> {
         let servers: Vec<String> = ours.servers.iter().map(ToString::to_string).collect();
         let what =
             format!("names in {} are asked at {} on {}", own.zone, servers.join(" and "), own.interface);
-        findings.push(good("told", &what));
+        findings.push(Finding::good("told", &what));
     }
     for other in asked.iter().filter(|asked| asked.link != ours) {
         let (link, domain) = (named(&other.link.name), other.domain.unwrap_or("."));
@@ -118,12 +118,12 @@ fn by_resolved(own: &Own, survey: &Survey, explained: bool) -> Vec<Finding> {
             "" => "take the domain out of Domains= in /etc/systemd/resolved.conf; systemctl restart systemd-resolved".into(),
             link => format!("take it away: resolvectl domain {link} ''"),
         };
-        findings.push(bad("told", &what, &mends));
+        findings.push(Finding::bad("told", &what, &mends));
     }
     if ours.default_route {
         let what =
             format!("all questions of this machine go to {}, which knows the mesh only", own.interface);
-        findings.push(bad("told", &what, &format!("resolvectl default-route {} no", own.interface)));
+        findings.push(Finding::bad("told", &what, format!("resolvectl default-route {} no", own.interface)));
     }
     if !ours.domains.iter().any(|(domain, only_routes)| domain == own.zone.as_str() && !only_routes) {
         findings.push(unsearched(own, Owner::Resolved));
@@ -142,29 +142,34 @@ fn by_file(own: &Own, survey: &Survey, owner: Owner, explained: bool) -> Vec<Fin
     let mut findings = Vec::new();
     match said.servers.iter().position(is_own) {
         None if explained => return findings,
-        None => findings.push(bad("told", &format!("{file} names no server of the mesh"), remedy(owner))),
+        None => {
+            findings.push(Finding::bad("told", format!("{file} names no server of the mesh"), remedy(owner)));
+        }
         Some(0) => {
             let after: Vec<String> = said.servers.iter().skip(1).map(ToString::to_string).collect();
             let after = if after.is_empty() { "nobody".to_owned() } else { after.join(" and ") };
-            findings.push(good("told", &format!("{file}: {} is asked first, then {after}", said.servers[0])));
+            findings.push(Finding::good(
+                "told",
+                format!("{file}: {} is asked first, then {after}", said.servers[0]),
+            ));
         }
         Some(_) => {
             let what =
                 format!("{file}: {} is asked first, and says that there are no such names", said.servers[0]);
             let mends = if owner == Owner::Resolvconf { PUT_FIRST } else { remedy(owner) };
-            findings.push(bad("told", &what, mends));
+            findings.push(Finding::bad("told", &what, mends));
         }
     }
     if said.servers.len() > SERVERS_MAX {
         let left: Vec<String> = said.servers[SERVERS_MAX..].iter().map(ToString::to_string).collect();
-        findings.push(good(
+        findings.push(Finding::good(
             "told",
-            &format!("programs read {SERVERS_MAX} servers of a file: {} is left out", left.join(", ")),
+            format!("programs read {SERVERS_MAX} servers of a file: {} is left out", left.join(", ")),
         ));
     }
     if said.rotates() && said.servers.len() > 1 {
         let what = format!("{file} says `options rotate`: only some questions come to the mesh's server");
-        findings.push(bad("told", &what, &format!("sed -i 's/\\brotate\\b//' {file}")));
+        findings.push(Finding::bad("told", &what, format!("sed -i 's/\\brotate\\b//' {file}")));
     }
     if !said.search.iter().any(|domain| domain.eq_ignore_ascii_case(own.zone.as_str())) {
         findings.push(unsearched(own, owner));
@@ -174,7 +179,7 @@ fn by_file(own: &Own, survey: &Survey, owner: Owner, explained: bool) -> Vec<Fin
 
 fn unsearched(own: &Own, owner: Owner) -> Finding {
     let what = format!("{} is not searched: short names are not found, only whole ones", own.zone);
-    bad("search", &what, remedy(owner))
+    Finding::bad("search", &what, remedy(owner))
 }
 
 #[cfg(test)]

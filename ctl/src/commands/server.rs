@@ -51,30 +51,17 @@ async fn doctor(admin: &Admin, output: &Output) -> Result<Exit, Failure> {
     Ok(findings::show(findings, output))
 }
 
-fn finding(about: &str, what: String, trouble: Option<(&str, &str)>) -> Finding {
-    let (why, remedy) = trouble.unwrap_or_default();
-    Finding {
-        about: about.into(),
-        ok: trouble.is_none(),
-        unchecked: false,
-        what,
-        why: why.into(),
-        remedy: remedy.into(),
-    }
-}
-
 fn clocks(server: Timestamp, here: SystemTime) -> Finding {
     let here = here.duration_since(UNIX_EPOCH).unwrap_or_default();
     let server = Duration::from_micros(u64::try_from(server.unix_micros()).unwrap_or_default());
     let apart = Duration::from_secs(here.abs_diff(server).as_secs());
     if apart <= CLOCKS_APART_MAX {
-        return finding("clocks", "this machine's clock and the server's agree".into(), None);
+        return Finding::good("clocks", "this machine's clock and the server's agree");
     }
-    finding(
-        "clocks",
-        format!("this machine's clock and the server's are {} apart", humantime::format_duration(apart)),
-        Some(("logins and SSH certificates begin and end by the server's", "timedatectl, here and there")),
-    )
+    let apart = humantime::format_duration(apart);
+    let what = format!("this machine's clock and the server's are {apart} apart");
+    Finding::bad("clocks", what, "timedatectl, here and there")
+        .meaning("logins and SSH certificates begin and end by the server's")
 }
 
 /// Whether the server answers from here where devices look for it.
@@ -86,19 +73,16 @@ async fn outside(url: &str, own: Fingerprint) -> Finding {
         Ok(()) | Err(None) => Err(None),
     };
     match (by_key, by_authorities) {
-        (Ok(()), _) => finding("outside", here(""), None),
-        (_, Ok(())) => finding("outside", here(", with a certificate of a public authority"), None),
-        (Err(key), Err(_)) => finding(
-            "outside",
-            match key {
+        (Ok(()), _) => Finding::good("outside", here("")),
+        (_, Ok(())) => Finding::good("outside", here(", with a certificate of a public authority")),
+        (Err(key), Err(_)) => {
+            let what = match key {
                 Some(error) => format!("{url} does not answer from here: {error}"),
                 None => format!("{url} is no URL"),
-            },
-            Some((
-                "devices and people outside find the server there or not at all",
-                "check DNS, port forwarding and firewall on the way; --public-url",
-            )),
-        ),
+            };
+            Finding::bad("outside", what, "check DNS, port forwarding and firewall on the way; --public-url")
+                .meaning("devices and people outside find the server there or not at all")
+        }
     }
 }
 

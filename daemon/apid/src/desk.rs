@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use control::{Actor, Answer, Control, Edit, Input, LinkId, Origin, Output, RequestId};
 use link::Sender;
 use model::wire::{Channel, Frame, Retry};
-use model::{Code, Refusal, TenantId};
+use model::{Code, Label, Refusal, TenantId};
 use store::Store;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -131,6 +131,14 @@ impl Desk {
     ) -> Result<T, Refusal> {
         self.loaded.clone().wait_for(|loaded| *loaded).await.map_err(|_| Code::Draining)?;
         self.read(look).await
+    }
+
+    /// The names of tenants, deleted ones too.
+    pub async fn tenant_names(&self) -> Result<BTreeMap<TenantId, Label>, Refusal> {
+        let tenants = |control: &Control| {
+            control.directories().map(|d| (d.tenant().id, d.tenant().name.clone())).collect()
+        };
+        self.read(tenants).await
     }
 
     /// Serves a link until it ends.

@@ -5,8 +5,8 @@
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use governor::clock::{Clock as _, DefaultClock};
@@ -20,6 +20,8 @@ use crate::throttle::place;
 
 /// Who is kept apart by one limiter: some megabytes. Beyond, strangers share one pace.
 const KEYS_MAX: usize = 65_536;
+/// How often those are looked for, at most, who need not be kept apart any more: that walks over all.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How many requests of each kind one who asks may make in a minute.
 #[derive(Debug, Clone, Args)]
@@ -89,7 +91,33 @@ pub enum Asker {
     Crowd,
 }
 
-type Limiter = RateLimiter<Asker, HashMapStateStore<Asker>, DefaultClock>;
+/// One kind's pace.
+struct Limiter {
+    pace: RateLimiter<Asker, HashMapStateStore<Asker>, DefaultClock>,
+    swept_at: Mutex<Option<Instant>>,
+}
+
+impl Limiter {
+    fn new(capacity: NonZeroU32) -> Self {
+        Self { pace: RateLimiter::hashmap(Quota::per_minute(capacity)), swept_at: Mutex::default() }
+    }
+
+    /// Whether somebody new can be kept apart.
+    fn has_room(&self) -> bool {
+        if self.pace.len() < KEYS_MAX {
+            return true;
+        }
+        // Whoever does not get the lock need not wait for another's sweep.
+        if let Ok(mut swept_at) = self.swept_at.try_lock()
+            && swept_at.is_none_or(|at| at.elapsed() >= SWEEP_INTERVAL)
+        {
+            // Whoever has its whole capacity again needs no entry.
+            self.pace.retain_recent();
+            *swept_at = Some(Instant::now());
+        }
+        self.pace.len() < KEYS_MAX
+    }
+}
 
 /// All limiters. Clones share them.
 #[derive(Clone)]
@@ -109,7 +137,7 @@ impl Limiters {
                 Limit::Signing => capacities.ratelimit_signing_capacity,
                 Limit::Api => capacities.ratelimit_api_capacity,
             };
-            RateLimiter::hashmap(Quota::per_minute(capacity))
+            Limiter::new(capacity)
         };
         let rejections = Limit::ALL.map(|limit| metrics.rate_limit_rejections(limit.as_str()));
         Self { each: Arc::new(Limit::ALL.map(limiter)), rejections }
@@ -122,14 +150,10 @@ impl Limiters {
             Asker::Address(address) => Asker::Address(place(address)),
             other => other,
         };
-        if limiter.len() >= KEYS_MAX {
-            // Whoever has its whole capacity again needs no entry.
-            limiter.retain_recent();
-        }
-        let asker = if limiter.len() >= KEYS_MAX { Asker::Crowd } else { asker };
-        limiter.check_key(&asker).map_err(|too_early| {
+        let asker = if limiter.has_room() { asker } else { Asker::Crowd };
+        limiter.pace.check_key(&asker).map_err(|too_early| {
             self.rejections[limit as usize].inc();
-            too_early.wait_time_from(limiter.clock().now())
+            too_early.wait_time_from(limiter.pace.clock().now())
         })
     }
 }
@@ -174,7 +198,7 @@ mod tests {
             // The last hundred share one pace, which ends.
             let _ = limiters.take(Limit::Login, Asker::Address(IpAddr::from(n.to_be_bytes())));
         }
-        assert!(limiters.each[Limit::Login as usize].len() <= KEYS_MAX + 1);
+        assert!(limiters.each[Limit::Login as usize].pace.len() <= KEYS_MAX + 1);
         assert!(limiters.take(Limit::Login, address("203.0.113.77")).is_err(), "one of the crowd");
     }
 }

@@ -58,7 +58,6 @@ use crate::http::{App, Readiness};
 use crate::keys::Keys;
 use crate::limiters::Limiters;
 use crate::metrics::Metrics;
-use crate::redact::Redactor;
 use crate::relay::Switchboard;
 use crate::signing::Signing;
 use crate::site::Site;
@@ -159,7 +158,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let lease = lease::of(&settings, &store, &desk, clock, &metrics).await?;
     readiness.set(store.clone(), desk.clone(), signing.clone());
 
-    let site = Arc::new(site(&settings, &certificate, clock, &answers, &metrics)?);
+    let site = Arc::new(Site::of(&settings, &certificate, clock, &answers)?);
     let app = App {
         desk: desk.clone(),
         store: store.clone(),
@@ -182,7 +181,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     }
     let mut keeping = keep(sinks, &settings, &store, &keys, lease, &desk);
 
-    announce(&settings, &site, setup);
+    announce(&settings, &site, &metrics, setup);
     service::ready("serving");
     until_told(&mut wishes, running, &mut doors).await?;
     service::stopping();
@@ -203,7 +202,7 @@ fn keep(
     lease: lease::Lease,
     desk: &Desk,
 ) -> JoinSet<()> {
-    let mut keeping = sinks::start(sinks, store, desk);
+    let mut keeping = sinks::start(sinks, store, desk, &lease);
     let days = settings.audit_retention_days;
     keeping.spawn(sweeper::prune_daily(store.clone(), keys.clone(), lease, days));
     keeping.spawn(audit::chain(store.clone(), keys.clone()));
@@ -211,8 +210,10 @@ fn keep(
     keeping
 }
 
-fn announce(settings: &Settings, site: &Site, setup: Option<String>) {
+/// What whoever watches wants to know of a start.
+fn announce(settings: &Settings, site: &Site, metrics: &Metrics, setup: Option<String>) {
     let public = &site.public;
+    metrics.certificate_expiry.set(site.certificate_end.unix_micros() / 1_000_000);
     tracing::info!(url = %public, listen = %settings.listen, socket = %settings.socket.display(), fingerprint = %site.fingerprint, "serving");
     if let Some(secret) = setup {
         tracing::info!(url = %format!("{public}/setup?secret={secret}"), "no administrator yet: open the URL, it works once");
@@ -239,28 +240,6 @@ async fn open_doors(
         }
     });
     Ok(doors)
-}
-
-fn site(
-    settings: &Settings,
-    certificate: &Certificate,
-    clock: Clock,
-    answers: &stun::Doors,
-    metrics: &Metrics,
-) -> anyhow::Result<Site> {
-    let certificate_end = certificate::end(certificate.own())?;
-    metrics.certificate_expiry.set(certificate_end.unix_micros() / 1_000_000);
-    Ok(Site {
-        state_dir: settings.state_dir.clone(),
-        public: settings.public()?,
-        fingerprint: certificate.fingerprint(),
-        certificate_end,
-        relays: settings.relays()?,
-        stun: (settings.stun_listen != config::StunListen::Off).then(|| answers.ports()),
-        started_at: clock::wall() - clock.uptime(),
-        settings: settings.printed.clone(),
-        redactor: Redactor::new(settings.secrets()),
-    })
 }
 
 async fn bind_unix(path: &Path) -> anyhow::Result<UnixListener> {

@@ -1,13 +1,14 @@
 //! Takes secrets out of texts that leave the server: those that it knows, and whatever looks like one.
 
+use model::token::head;
 use zeroize::Zeroizing;
 
 /// What stands where a secret was.
 const MASK: &str = "***";
 /// A shorter secret would tear up ordinary words, and is no secret.
 const SECRET_BYTES_MIN: usize = 6;
-/// How tokens begin: onboarding tokens, API tokens, sessions, setup secrets.
-const TOKENS: [&str; 3] = ["wt1_", "wa1_", "ws1_"];
+/// How tokens begin.
+const TOKENS: [&str; 3] = [head::ONBOARDING, head::API, head::SESSION];
 /// Names whose value is a secret, with what stands between.
 const NAMES: [&str; 6] = ["secret", "password", "passphrase", "passwd", "authorization", "private_key"];
 /// A private key in PEM lies between lines with these parts (RFC 7468).

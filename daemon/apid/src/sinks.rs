@@ -1,6 +1,5 @@
 //! Where the audit log is told besides the database: a file, a webhook. In order, at least once, from where each was.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,7 +10,6 @@ use hmac::{Hmac, Mac as _};
 use link::https::{self, Bounds, Method, Request, Server, header};
 use link::tls::HttpsTrust;
 use model::api::audit::AuditEntry;
-use model::{Label, TenantId};
 use sha2::Sha256;
 use store::{AuditRow, Store};
 use tokio::fs::File;
@@ -22,6 +20,7 @@ use zeroize::Zeroizing;
 use crate::audit::form;
 use crate::config::Settings;
 use crate::desk::Desk;
+use crate::lease::Lease;
 use crate::report;
 
 /// Entries that are told at once: some hundred kilobytes.
@@ -127,12 +126,13 @@ impl Sink {
         }
     }
 
-    /// Tells everything, for as long as it is polled.
-    async fn run(self, store: Store, desk: Desk) {
+    /// Tells everything, for as long as it is polled. While another replica holds the lease, that one does.
+    async fn run(self, store: Store, desk: Desk, mut lease: Lease) {
         let name = self.name();
-        let mut pause = RETRY_FIRST;
+        let (mut pause, mut failed) = (RETRY_FIRST, None);
         loop {
-            let wait = match self.next(&name, &store, &desk).await {
+            lease.held().await;
+            let wait = match self.next(&name, &store, &desk, &mut failed).await {
                 Ok(true) => continue,
                 Ok(false) => {
                     pause = RETRY_FIRST;
@@ -150,33 +150,35 @@ impl Sink {
         }
     }
 
-    /// Tells one batch; `false` if there is nothing to tell.
-    async fn next(&self, name: &str, store: &Store, desk: &Desk) -> anyhow::Result<bool> {
+    /// Tells one batch; `false` if there is nothing to tell. One that failed comes again as it was, whatever is newer.
+    async fn next(
+        &self,
+        name: &str,
+        store: &Store,
+        desk: &Desk,
+        failed: &mut Option<u64>,
+    ) -> anyhow::Result<bool> {
         let told = store.audit_sink(name).await?;
-        let rows = store.audit_after(None, told, BATCH_MAX).await?;
+        let mut rows = store.audit_after(None, told, BATCH_MAX).await?;
         let number = |row: Option<&AuditRow>| row.and_then(|row| row.link).map(|(sequence, _)| sequence);
+        if let Some(failed) = failed.filter(|failed| *failed > told) {
+            rows.retain(|row| number(Some(row)).is_some_and(|number| number <= failed));
+        }
         let (Some(first), Some(last)) = (number(rows.first()), number(rows.last())) else { return Ok(false) };
-        let tenants = tenants(desk).await?;
+        let tenants = desk.tenant_names().await?;
         let batch: Vec<AuditEntry> = rows.into_iter().map(|row| form(row, &tenants)).collect();
+        *failed = Some(last);
         self.tell(&batch, (first, last)).await?;
         store.audit_told(name, told, last).await?;
         Ok(true)
     }
 }
 
-/// The names of tenants, deleted ones too.
-pub async fn tenants(desk: &Desk) -> Result<BTreeMap<TenantId, Label>, model::Refusal> {
-    let names = |control: &control::Control| {
-        control.directories().map(|d| (d.tenant().id, d.tenant().name.clone())).collect()
-    };
-    desk.read(names).await
-}
-
 /// Tells all sinks, in tasks of their own.
-pub fn start(sinks: Vec<Sink>, store: &Store, desk: &Desk) -> JoinSet<()> {
+pub fn start(sinks: Vec<Sink>, store: &Store, desk: &Desk, lease: &Lease) -> JoinSet<()> {
     let mut running = JoinSet::new();
     for sink in sinks {
-        running.spawn(sink.run(store.clone(), desk.clone()));
+        running.spawn(sink.run(store.clone(), desk.clone(), lease.clone()));
     }
     running
 }

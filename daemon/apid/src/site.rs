@@ -3,10 +3,14 @@
 use std::path::PathBuf;
 
 use link::ServerAddress;
+use link::tls::Certificate;
 use model::relay::RelayPlace;
 use model::{Fingerprint, Timestamp};
 
+use crate::clock::{self, Clock};
+use crate::config::{Settings, StunListen};
 use crate::redact::Redactor;
+use crate::{certificate, stun};
 
 /// The machine and the settings.
 pub struct Site {
@@ -28,4 +32,29 @@ pub struct Site {
     pub settings: String,
     /// What takes secrets out of texts that leave the server.
     pub redactor: Redactor,
+}
+
+impl Site {
+    /// As the settings say, and the machine.
+    ///
+    /// # Errors
+    /// The certificate or a setting cannot be read.
+    pub fn of(
+        settings: &Settings,
+        certificate: &Certificate,
+        clock: Clock,
+        answers: &stun::Doors,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            state_dir: settings.state_dir.clone(),
+            public: settings.public()?,
+            fingerprint: certificate.fingerprint(),
+            certificate_end: certificate::end(certificate.own())?,
+            relays: settings.relays()?,
+            stun: (settings.stun_listen != StunListen::Off).then(|| answers.ports()),
+            started_at: clock::wall() - clock.uptime(),
+            settings: settings.printed.clone(),
+            redactor: Redactor::new(settings.secrets()),
+        })
+    }
 }

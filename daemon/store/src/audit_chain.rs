@@ -197,12 +197,18 @@ impl Store {
 
     /// How far a sink was told; from now on if it is new.
     pub async fn audit_sink(&self, name: &str) -> Result<u64, ReadError> {
+        let known = "SELECT * FROM audit_sinks WHERE name = $1";
+        let mut transaction = self.database.read().await?;
+        if let Some(row) = transaction.optional(known, values![name]).await? {
+            return Ok(Fields::of_row("audit_sinks", "name", &row).number("sequence")?);
+        }
+        drop(transaction);
         let mut transaction = self.database.write().await?;
         let sql = "INSERT INTO audit_sinks (name, sequence) \
                    SELECT $1, COALESCE((SELECT pruned_sequence FROM audit_head WHERE id = 1), 0) WHERE TRUE \
                    ON CONFLICT (name) DO NOTHING";
         transaction.execute(sql, values![name]).await?;
-        let row = transaction.optional("SELECT * FROM audit_sinks WHERE name = $1", values![name]).await?;
+        let row = transaction.optional(known, values![name]).await?;
         transaction.commit().await?;
         let row = row.ok_or(sqlx::Error::RowNotFound).map_err(DatabaseError::from)?;
         Ok(Fields::of_row("audit_sinks", "name", &row).number("sequence")?)

@@ -9,6 +9,16 @@ use zeroize::Zeroizing;
 use crate::id::{ApiTokenId, TokenId};
 use crate::key::{Digest, Fingerprint, TokenKey, TokenSecret};
 
+/// How tokens begin: what they are, and their version.
+pub mod head {
+    /// An onboarding token.
+    pub const ONBOARDING: &str = "wt1_";
+    /// An API token.
+    pub const API: &str = "wa1_";
+    /// A session.
+    pub const SESSION: &str = "ws1_";
+}
+
 /// The text is no token of the wanted kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -31,7 +41,7 @@ impl OnboardingToken {
     pub fn expose(&self) -> Zeroizing<String> {
         let [id, seed, anchor] =
             [&self.id.as_bytes()[..], &self.secret.expose_seed()[..], &self.anchor.as_bytes()[..]].map(lower);
-        Zeroizing::new(format!("wt1_{id}_{}_{anchor}", *Zeroizing::new(seed)))
+        Zeroizing::new(format!("{}{id}_{}_{anchor}", head::ONBOARDING, *Zeroizing::new(seed)))
     }
 
     /// What the server stores.
@@ -45,9 +55,9 @@ impl FromStr for OnboardingToken {
     fn from_str(text: &str) -> Result<Self, BadToken> {
         let bad =
             BadToken("an onboarding token looks like wt1_…_…_…; copy it whole from `warren token create`");
-        let mut parts = text.trim().split('_');
-        let ("wt1", Some(id), Some(seed), Some(anchor), None) =
-            (parts.next().unwrap_or_default(), parts.next(), parts.next(), parts.next(), parts.next())
+        let mut parts = text.trim().strip_prefix(head::ONBOARDING).ok_or(bad)?.split('_');
+        let (Some(id), Some(seed), Some(anchor), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return Err(bad);
         };
@@ -80,7 +90,7 @@ impl ApiToken {
     pub fn expose(&self) -> Zeroizing<String> {
         let [id, secret, server] =
             [&self.id.as_bytes()[..], &self.secret[..], &self.server.as_bytes()[..]].map(lower);
-        Zeroizing::new(format!("wa1_{id}_{}_{server}", *Zeroizing::new(secret)))
+        Zeroizing::new(format!("{}{id}_{}_{server}", head::API, *Zeroizing::new(secret)))
     }
 
     /// What the server stores; 256 random bits need no slow hash.
@@ -99,9 +109,9 @@ impl FromStr for ApiToken {
     type Err = BadToken;
     fn from_str(text: &str) -> Result<Self, BadToken> {
         let bad = BadToken("an API token looks like wa1_…_…_…; copy it whole");
-        let mut parts = text.trim().split('_');
-        let ("wa1", Some(id), Some(secret), Some(server), None) =
-            (parts.next().unwrap_or_default(), parts.next(), parts.next(), parts.next(), parts.next())
+        let mut parts = text.trim().strip_prefix(head::API).ok_or(bad)?.split('_');
+        let (Some(id), Some(secret), Some(server), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return Err(bad);
         };
@@ -130,7 +140,7 @@ impl SessionToken {
     /// The whole secret text, to be sent as the bearer.
     pub fn expose(&self) -> Zeroizing<String> {
         let [secret, server] = [&self.secret[..], &self.server.as_bytes()[..]].map(lower);
-        Zeroizing::new(format!("ws1_{}_{server}", *Zeroizing::new(secret)))
+        Zeroizing::new(format!("{}{}_{server}", head::SESSION, *Zeroizing::new(secret)))
     }
 
     /// What the server stores; 256 random bits need no slow hash.
@@ -143,10 +153,8 @@ impl FromStr for SessionToken {
     type Err = BadToken;
     fn from_str(text: &str) -> Result<Self, BadToken> {
         let bad = BadToken("a session looks like ws1_…_…");
-        let mut parts = text.trim().split('_');
-        let ("ws1", Some(secret), Some(server), None) =
-            (parts.next().unwrap_or_default(), parts.next(), parts.next(), parts.next())
-        else {
+        let mut parts = text.trim().strip_prefix(head::SESSION).ok_or(bad)?.split('_');
+        let (Some(secret), Some(server), None) = (parts.next(), parts.next(), parts.next()) else {
             return Err(bad);
         };
         Ok(Self::new(fixed(secret).ok_or(bad)?, server.parse().map_err(|_| bad)?))
@@ -183,7 +191,7 @@ impl Bearer {
 impl FromStr for Bearer {
     type Err = BadToken;
     fn from_str(text: &str) -> Result<Self, BadToken> {
-        if text.trim().starts_with("ws1_") {
+        if text.trim().starts_with(head::SESSION) {
             return text.parse().map(Self::Session);
         }
         text.parse().map(Self::ApiToken)

@@ -21,7 +21,6 @@ use super::tenants::tenant_named;
 use super::users::{at_most, gone};
 use crate::accounts::{entry, random};
 use crate::clock::wall;
-use crate::sinks::tenants;
 
 /// An API token lives a year at most.
 const LIFE_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -73,7 +72,7 @@ pub async fn list(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Json<Page<Form>>, Refused> {
-    let names = tenants(&app.desk).await?;
+    let names = app.desk.tenant_names().await?;
     let rows = seen(&app, &caller).await?;
     let now = wall();
     Ok(Json(Page::whole(rows.into_iter().map(|(row, user)| form(row, user, &names, now)).collect())))
@@ -120,7 +119,7 @@ pub async fn create(
     let mut done = entry(caller.actor.clone(), "api-token.create", &row.id.to_string(), None);
     (done.tenant, done.detail) = (tenant, format!("{role} until {}", row.expires_at));
     app.store.create_api_token(&row, &done).await.map_err(|e| of_people(&e))?;
-    let token = form(row, user.name.clone(), &tenants(&app.desk).await?, now);
+    let token = form(row, user.name.clone(), &app.desk.tenant_names().await?, now);
     Ok((StatusCode::CREATED, Json(CreatedApiToken { token, secret: secret.expose().to_string() })))
 }
 
@@ -141,5 +140,5 @@ pub async fn revoke(
         Err(error) => return Err(of_people(&error).into()),
     }
     row.revoked_at = row.revoked_at.or(Some(done.at));
-    Ok(Json(form(row, user, &tenants(&app.desk).await?, done.at)))
+    Ok(Json(form(row, user, &app.desk.tenant_names().await?, done.at)))
 }

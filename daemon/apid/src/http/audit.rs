@@ -14,7 +14,6 @@ use super::auth::Caller;
 use super::problem::{Refused, bad_query, unavailable};
 use super::tenants::tenant_named;
 use crate::audit::form;
-use crate::sinks;
 
 /// Entries of a page where nothing is said.
 const PAGE_DEFAULT: u32 = 100;
@@ -55,7 +54,7 @@ pub async fn list(
             (page.rows, page.next.map(|next| next.to_string()))
         }
     };
-    let tenants = sinks::tenants(&app.desk).await?;
+    let tenants = app.desk.tenant_names().await?;
     let items = rows.into_iter().map(|row| form(row, &tenants)).collect();
     Ok(Json(Page { schema_version: SCHEMA_VERSION, items, next }))
 }

@@ -40,27 +40,10 @@ pub async fn examine(app: &App) -> Vec<Finding> {
     findings.extend(machine::relays(&site.relays).await);
     match app.desk.read(mesh::look).await {
         Ok(seen) => findings.extend(mesh::findings(&seen, now)),
-        Err(refusal) => findings.push(bad(
-            "mesh",
-            &refusal.to_string(),
-            "nothing can be edited",
-            "journalctl -u warren-apid",
-        )),
+        Err(refusal) => findings.push(
+            Finding::bad("mesh", refusal.to_string(), "journalctl -u warren-apid")
+                .meaning("nothing can be edited"),
+        ),
     }
     findings
-}
-
-fn good(about: &str, what: &str) -> Finding {
-    Finding {
-        about: about.into(),
-        ok: true,
-        unchecked: false,
-        what: what.into(),
-        why: String::new(),
-        remedy: String::new(),
-    }
-}
-
-fn bad(about: &str, what: &str, why: &str, remedy: &str) -> Finding {
-    Finding { ok: false, why: why.into(), remedy: remedy.into(), ..good(about, what) }
 }

@@ -15,7 +15,7 @@ use super::problem::{Refused, bad_form, of_people, unavailable};
 use super::tenants::tenant_named;
 use crate::accounts::{entry, new_user};
 use crate::clock::wall;
-use crate::{people, sinks};
+use crate::people;
 
 /// One user as the API shows it.
 pub async fn form(app: &App, user: &User) -> Result<Form, Refusal> {
@@ -24,7 +24,7 @@ pub async fn form(app: &App, user: &User) -> Result<Form, Refusal> {
 
 async fn forms(app: &App, users: Vec<User>) -> Result<Vec<Form>, Refusal> {
     let with_factor = app.store.second_factors().await.map_err(|e| unavailable(&e))?;
-    let tenants = sinks::tenants(&app.desk).await?;
+    let tenants = app.desk.tenant_names().await?;
     let form = |user: User| Form {
         id: user.id,
         name: user.name,
@@ -136,14 +136,20 @@ pub async fn change(
     if let Some(disabled) = wish.disabled {
         user.disabled_at = disabled.then(|| before.disabled_at.unwrap_or_else(wall));
     }
+    let password = match wish.password {
+        Some(password) => Some(hashed(&app, &caller, &user, password).await?),
+        None => None,
+    };
     if user != before || wish.end_sessions {
         let mut done = entry(caller.actor.clone(), "user.change", name.as_str(), None);
         (done.tenant, done.detail) = (user.tenant, changes(&before, &user, wish.end_sessions));
         let changed = app.store.update_user(&user, wish.end_sessions, &done).await;
         changed.map_err(|e| of_user(&e))?;
     }
-    if let Some(password) = wish.password {
-        set_password(&app, &caller, &user, password).await?;
+    if let Some(password) = password {
+        let mut done = entry(caller.actor, "user.password", name.as_str(), None);
+        done.tenant = user.tenant;
+        app.store.set_password(user.id, &password, &done).await.map_err(|e| of_user(&e))?;
     }
     Ok(Json(form(&app, &user).await?))
 }
@@ -165,16 +171,14 @@ fn changes(before: &User, after: &User, end_sessions: bool) -> String {
     said.join(", ")
 }
 
-async fn set_password(app: &App, caller: &Caller, user: &User, password: String) -> Result<(), Refusal> {
+/// A password that somebody else gives a user, if it may be one.
+async fn hashed(app: &App, caller: &Caller, user: &User, password: String) -> Result<String, Refusal> {
     if caller.user.as_ref().is_some_and(|own| own.id == user.id) {
         let detail = "one's own password is changed together with the current one";
         return Err(Refusal::new(Code::BadRequest, detail));
     }
     app.policy.judge(&password, user.name.as_str())?;
-    let hash = people::hash(password).await?;
-    let mut done = entry(caller.actor.clone(), "user.password", user.name.as_str(), None);
-    done.tenant = user.tenant;
-    app.store.set_password(user.id, &hash, &done).await.map_err(|e| of_user(&e))
+    people::hash(password).await
 }
 
 /// A user goes.

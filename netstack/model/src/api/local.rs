@@ -362,3 +362,33 @@ pub struct Finding {
     /// The command that mends it, or makes it better; empty when there is nothing to do.
     pub remedy: String,
 }
+
+impl Finding {
+    /// All is well there.
+    pub fn good(about: &str, what: impl Into<String>) -> Self {
+        Self {
+            about: about.into(),
+            ok: true,
+            unchecked: false,
+            what: what.into(),
+            why: String::new(),
+            remedy: String::new(),
+        }
+    }
+
+    /// Something is wrong there, and this command mends it.
+    pub fn bad(about: &str, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { ok: false, remedy: remedy.into(), ..Self::good(about, what) }
+    }
+
+    /// Nobody could look there, because of that.
+    pub fn unchecked(about: &str, because: impl std::fmt::Display) -> Self {
+        Self { unchecked: true, ..Self::good(about, format!("not checked: {because}")) }
+    }
+
+    /// Says what it means for the mesh.
+    #[must_use]
+    pub fn meaning(self, why: impl Into<String>) -> Self {
+        Self { why: why.into(), ..self }
+    }
+}

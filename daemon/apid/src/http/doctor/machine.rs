@@ -12,7 +12,6 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{bad, good};
 use crate::http::health::OK;
 use crate::room::Room;
 
@@ -28,7 +27,7 @@ const RELAY_TIME_MAX: Duration = Duration::from_secs(2);
 /// A check of `/healthz`.
 pub(super) fn check(name: &str, found: &str) -> Finding {
     if found == OK {
-        return good(name, &format!("{name}: ok"));
+        return Finding::good(name, format!("{name}: ok"));
     }
     let (why, remedy) = match name {
         "database" => ("nothing can be edited and nobody enrols; tunnels go on", database_remedy(found)),
@@ -48,7 +47,7 @@ pub(super) fn check(name: &str, found: &str) -> Finding {
     };
     // Some say the command themselves.
     let found = found.strip_suffix(remedy).map_or(found, |found| found.trim_end_matches([':', ' ']));
-    bad(name, &format!("{name}: {found}"), why, remedy)
+    Finding::bad(name, format!("{name}: {found}"), remedy).meaning(why)
 }
 
 /// The texts are those of the store's kinds of failures.
@@ -64,39 +63,37 @@ fn database_remedy(found: &str) -> &'static str {
 /// How many steps the schema has, and how many this program knows.
 pub(super) fn migrations(schema: Result<(u32, u32), impl Display>) -> Finding {
     match schema {
-        Ok((here, known)) if here == known => good("migrations", &format!("schema {here} is the newest")),
-        Ok((here, known)) if here > known => bad(
+        Ok((here, known)) if here == known => {
+            Finding::good("migrations", format!("schema {here} is the newest"))
+        }
+        Ok((here, known)) if here > known => Finding::bad(
             "migrations",
-            &format!("the database has schema {here}, this program knows {known}"),
-            "it was upgraded by a newer warren-apid: this one works on, without what is new",
+            format!("the database has schema {here}, this program knows {known}"),
             "warren-apid --version, on every replica",
-        ),
-        Ok((here, known)) => bad(
+        )
+        .meaning("it was upgraded by a newer warren-apid: this one works on, without what is new"),
+        Ok((here, known)) => Finding::bad(
             "migrations",
-            &format!("the database has schema {here} of {known}"),
-            "a migration is not done",
+            format!("the database has schema {here} of {known}"),
             "systemctl restart warren-apid; its log says which step fails",
-        ),
-        Err(error) => unread("migrations", &error),
+        )
+        .meaning("a migration is not done"),
+        Err(error) => Finding::unchecked("migrations", error),
     }
-}
-
-fn unread(about: &str, error: &impl Display) -> Finding {
-    Finding { unchecked: true, ..good(about, &format!("not checked: {error}")) }
 }
 
 /// Whether anybody can log in.
 pub(super) fn people(users: Result<usize, impl Display>) -> Finding {
     match users {
-        Ok(0) => bad(
+        Ok(0) => Finding::bad(
             "people",
             "there is no administrator yet",
-            "whoever finds the setup URL in the log first becomes it",
             "journalctl -u warren-apid --grep 'no administrator yet'",
-        ),
-        Ok(1) => good("people", "1 user"),
-        Ok(users) => good("people", &format!("{users} users")),
-        Err(error) => unread("people", &error),
+        )
+        .meaning("whoever finds the setup URL in the log first becomes it"),
+        Ok(1) => Finding::good("people", "1 user"),
+        Ok(users) => Finding::good("people", format!("{users} users")),
+        Err(error) => Finding::unchecked("people", error),
     }
 }
 
@@ -104,17 +101,17 @@ pub(super) fn people(users: Result<usize, impl Display>) -> Finding {
 pub(super) fn disk(state_dir: &Path, room: nix::Result<Room>) -> Finding {
     let place = state_dir.display();
     match room {
-        Ok(room) if room.free_bytes / (room.disk_bytes / 100).max(1) < FREE_PERCENT_LEAST => bad(
+        Ok(room) if room.free_bytes / (room.disk_bytes / 100).max(1) < FREE_PERCENT_LEAST => Finding::bad(
             "disk",
-            &format!("{} of {} are free at {place}", size(room.free_bytes), size(room.disk_bytes)),
-            "a database without room takes no edits",
-            &format!("df -h {place}; du -xsh {place}/* | sort -h"),
-        ),
-        Ok(room) => good(
+            format!("{} of {} are free at {place}", size(room.free_bytes), size(room.disk_bytes)),
+            format!("df -h {place}; du -xsh {place}/* | sort -h"),
+        )
+        .meaning("a database without room takes no edits"),
+        Ok(room) => Finding::good(
             "disk",
-            &format!("{} of {} are free at {place}", size(room.free_bytes), size(room.disk_bytes)),
+            format!("{} of {} are free at {place}", size(room.free_bytes), size(room.disk_bytes)),
         ),
-        Err(error) => unread("disk", &error),
+        Err(error) => Finding::unchecked("disk", error),
     }
 }
 
@@ -128,15 +125,15 @@ pub(super) fn files() -> Finding {
     let open = std::fs::read_dir("/proc/self/fd").map(|files| files.count() as u64);
     let may = getrlimit(Resource::RLIMIT_NOFILE);
     match (open, may) {
-        (Ok(open), Ok((may, _))) if open > may / 5 * 4 => bad(
+        (Ok(open), Ok((may, _))) if open > may / 5 * 4 => Finding::bad(
             "files",
-            &format!("{open} of {may} files are open"),
-            "each link needs one: soon no device can attach",
+            format!("{open} of {may} files are open"),
             "systemctl edit warren-apid, and there: [Service] LimitNOFILE=1048576",
-        ),
-        (Ok(open), Ok((may, _))) => good("files", &format!("{open} of {may} files are open")),
-        (Err(error), _) => unread("files", &error),
-        (_, Err(error)) => unread("files", &error),
+        )
+        .meaning("each link needs one: soon no device can attach"),
+        (Ok(open), Ok((may, _))) => Finding::good("files", format!("{open} of {may} files are open")),
+        (Err(error), _) => Finding::unchecked("files", error),
+        (_, Err(error)) => Finding::unchecked("files", error),
     }
 }
 
@@ -144,14 +141,15 @@ pub(super) fn files() -> Finding {
 pub(super) fn certificate(end: Timestamp, now: Timestamp) -> Finding {
     let what = format!("the certificate of HTTPS ends {end}");
     if end > now + CERTIFICATE_NOTICE {
-        return good("certificate", &what);
+        return Finding::good("certificate", &what);
     }
     let why = if end <= now {
         "browsers, scripts and devices behind a proxy refuse the server"
     } else {
         "after that browsers, scripts and devices behind a proxy refuse the server"
     };
-    bad("certificate", &what, why, "renew the file of --tls-cert, then systemctl restart warren-apid")
+    Finding::bad("certificate", &what, "renew the file of --tls-cert, then systemctl restart warren-apid")
+        .meaning(why)
 }
 
 /// Whether somebody set the clock since the start.
@@ -160,29 +158,29 @@ pub(super) fn clock(started_at: Timestamp, uptime: Duration, now: Timestamp) -> 
     let jump = (now.unix_micros() - expected.unix_micros()).unsigned_abs();
     let jump = Duration::from_secs(jump / 1_000_000);
     if jump <= CLOCK_JUMP_MAX {
-        return good("clock", &format!("the clock runs evenly; it is {now}"));
+        return Finding::good("clock", format!("the clock runs evenly; it is {now}"));
     }
-    bad(
+    Finding::bad(
         "clock",
-        &format!("the clock jumped by {} since the start", humantime::format_duration(jump)),
-        "tokens, sessions and SSH certificates begin and end by it",
+        format!("the clock jumped by {} since the start", humantime::format_duration(jump)),
         "timedatectl",
     )
+    .meaning("tokens, sessions and SSH certificates begin and end by it")
 }
 
 /// Whether STUN is answered where it is to be.
 pub(super) fn stun(ports: Option<&[u16]>) -> Finding {
     match ports {
-        None => good("stun", "STUN is off: devices find direct paths by their own addresses alone"),
-        Some([]) => bad(
+        None => Finding::good("stun", "STUN is off: devices find direct paths by their own addresses alone"),
+        Some([]) => Finding::bad(
             "stun",
             "STUN is not answered: its ports are taken or must not be bound",
-            "devices behind NATs find direct paths less often, and are relayed",
             "ss -lunp 'sport = :3478'",
-        ),
+        )
+        .meaning("devices behind NATs find direct paths less often, and are relayed"),
         Some(ports) => {
             let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
-            good("stun", &format!("STUN is answered at UDP ports {}", ports.join(" and ")))
+            Finding::good("stun", format!("STUN is answered at UDP ports {}", ports.join(" and ")))
         }
     }
 }
@@ -209,13 +207,13 @@ pub(super) async fn relays(places: &[RelayPlace]) -> Vec<Finding> {
 
 fn relay(name: &str, endpoint: &str, trouble: Option<&str>) -> Finding {
     match trouble {
-        None => good("relay", &format!("relay {name} takes connections at {endpoint}")),
-        Some(trouble) => bad(
+        None => Finding::good("relay", format!("relay {name} takes connections at {endpoint}")),
+        Some(trouble) => Finding::bad(
             "relay",
-            &format!("relay {name} at {endpoint} cannot be reached from here: {trouble}"),
-            "devices that count on it are relayed by others, or not at all",
+            format!("relay {name} at {endpoint} cannot be reached from here: {trouble}"),
             "systemctl status warren-apid, on the relay",
-        ),
+        )
+        .meaning("devices that count on it are relayed by others, or not at all"),
     }
 }
 

@@ -6,8 +6,6 @@ use control::Control;
 use model::api::local::Finding;
 use model::{CaKind, Label, Standing, Timestamp};
 
-use super::{bad, good};
-
 /// A device that was silent so long is lost, or was put away.
 const STALE_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Somebody waits for an approval; by the next day they should have it.
@@ -84,16 +82,20 @@ fn version(software: &str) -> Option<String> {
 /// What was found.
 pub(super) fn findings(mesh: &Mesh, now: Timestamp) -> Vec<Finding> {
     let active = mesh.devices.iter().filter(|device| device.standing == Standing::Active);
-    let mut found =
-        vec![good("devices", &format!("active devices: {}; tenants: {}", active.count(), mesh.tenants))];
+    let mut found = vec![Finding::good(
+        "devices",
+        format!("active devices: {}; tenants: {}", active.count(), mesh.tenants),
+    )];
     // A hub that is not attached is a finding of the checks.
     if mesh.hub == Some(false) {
-        found.push(bad(
-            "hub",
-            "the hub is attached and not as its snapshots say",
-            "devices that it does not have as peers reach nothing through it",
-            "warren server status; journalctl -u warren-netd",
-        ));
+        found.push(
+            Finding::bad(
+                "hub",
+                "the hub is attached and not as its snapshots say",
+                "warren server status; journalctl -u warren-netd",
+            )
+            .meaning("devices that it does not have as peers reach nothing through it"),
+        );
     }
     found.extend(silent(mesh, now));
     found.extend(waiting(mesh, now));
@@ -102,12 +104,14 @@ pub(super) fn findings(mesh: &Mesh, now: Timestamp) -> Vec<Finding> {
     found.extend(old(mesh));
     for (tenant, kind, since) in &mesh.rotations {
         if *since + PHASE_MAX < now {
-            found.push(bad(
-                "rotation",
-                &format!("the rotation of {tenant}'s {kind} authority stands still since {since}"),
-                "the former key still opens doors",
-                &format!("warren --tenant {tenant} ca status"),
-            ));
+            found.push(
+                Finding::bad(
+                    "rotation",
+                    format!("the rotation of {tenant}'s {kind} authority stands still since {since}"),
+                    format!("warren --tenant {tenant} ca status"),
+                )
+                .meaning("the former key still opens doors"),
+            );
         }
     }
     found
@@ -120,7 +124,10 @@ fn silent(mesh: &Mesh, now: Timestamp) -> Option<Finding> {
     };
     let names = named(mesh.devices.iter().filter(stale))?;
     let what = format!("silent for 30 days: {names}");
-    Some(bad("stale", &what, "a lost device is a key that somebody may have", "warren device revoke NAME"))
+    Some(
+        Finding::bad("stale", &what, "warren device revoke NAME")
+            .meaning("a lost device is a key that somebody may have"),
+    )
 }
 
 fn waiting(mesh: &Mesh, now: Timestamp) -> Option<Finding> {
@@ -128,24 +135,28 @@ fn waiting(mesh: &Mesh, now: Timestamp) -> Option<Finding> {
         |device: &&Seen| device.standing == Standing::Pending && device.enrolled_at + PENDING_MAX < now;
     let names = named(mesh.devices.iter().filter(waits))?;
     let what = format!("waiting for approval for a day: {names}");
-    Some(bad("pending", &what, "they reach nothing until then", "warren device approve NAME, or revoke"))
+    Some(
+        Finding::bad("pending", &what, "warren device approve NAME, or revoke")
+            .meaning("they reach nothing until then"),
+    )
 }
 
 fn cloned(mesh: &Mesh) -> Option<Finding> {
     let names = named(mesh.devices.iter().filter(|device| device.cloned))?;
     let what = format!("two machines present one identity: {names}");
-    Some(bad("cloned", &what, "each throws the other out", "warren logout, on the copy; then a new token"))
+    Some(
+        Finding::bad("cloned", &what, "warren logout, on the copy; then a new token")
+            .meaning("each throws the other out"),
+    )
 }
 
 fn troubled(mesh: &Mesh) -> Option<Finding> {
     let names = named(mesh.devices.iter().filter(|device| device.problems > 0))?;
     let what = format!("devices that report problems: {names}");
-    Some(bad(
-        "problems",
-        &what,
-        "something that they were told does not hold there",
-        "warren device show NAME",
-    ))
+    Some(
+        Finding::bad("problems", &what, "warren device show NAME")
+            .meaning("something that they were told does not hold there"),
+    )
 }
 
 fn old(mesh: &Mesh) -> Option<Finding> {
@@ -155,12 +166,10 @@ fn old(mesh: &Mesh) -> Option<Finding> {
     };
     let names = named(mesh.devices.iter().filter(other))?;
     let what = format!("agents of another version than the server's {}: {names}", env!("CARGO_PKG_VERSION"));
-    Some(bad(
-        "versions",
-        &what,
-        "what is new works between new ones only",
-        "upgrade them: see Upgrade in RUNBOOK.md",
-    ))
+    Some(
+        Finding::bad("versions", &what, "upgrade them: see Upgrade in RUNBOOK.md")
+            .meaning("what is new works between new ones only"),
+    )
 }
 
 fn named<'a>(devices: impl Iterator<Item = &'a Seen>) -> Option<String> {
