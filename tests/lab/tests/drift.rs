@@ -146,8 +146,11 @@ fn when_nobody_does_anything_nothing_is_changed() {
     mesh.enrol(["alpha"]);
     mesh.ready("alpha", SOON);
     let held = || mesh.device_field("alpha", "holds");
-    let (drift, version) = (mesh.status("alpha")["drift_total"].clone(), held());
     let interface = mesh.interface("alpha");
+    // The hub may come later, and is news.
+    wait_for("alpha has the hub", SOON, || mesh.wg_peers("alpha", &interface).len() == 1);
+    wait_for("the server knows", SOON, || mesh.status("alpha")["holds"] == held());
+    let (drift, version) = (mesh.status("alpha")["drift_total"].clone(), held());
     let before = look(&mesh, "alpha", &interface);
     // Long enough for heartbeats and for the slow tick that looks at the host.
     let seen = || mesh.device_field("alpha", "last_seen_at");
