@@ -1,5 +1,6 @@
 //! The command line as CLI.md promises it.
 
+mod devices;
 mod people;
 mod ssh;
 
@@ -10,6 +11,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use ipnet::Ipv4Net;
 use model::{Label, TokenId};
 
+pub use self::devices::Device;
 pub use self::people::{ApiToken, Audit, Mfa, User};
 pub use self::ssh::{Ca, Role};
 
@@ -327,45 +329,6 @@ pub enum Token {
     Revoke {
         /// Its id.
         id: TokenId,
-    },
-}
-
-/// `warren device`.
-#[derive(Debug, Subcommand)]
-pub enum Device {
-    /// All of them.
-    List,
-    /// One of them.
-    Show {
-        /// Its name or id.
-        device: String,
-    },
-    /// Let one in that waits.
-    Approve {
-        /// Its name or id.
-        device: String,
-    },
-    /// Give one another name.
-    Rename {
-        /// Its name or id.
-        device: String,
-        /// The new name.
-        name: Label,
-    },
-    /// Set the tags of one.
-    Tag {
-        /// Its name or id.
-        device: String,
-        /// All its tags; none clears them.
-        tags: Vec<Label>,
-    },
-    /// Remove one for good.
-    Revoke {
-        /// Its name or id.
-        device: String,
-        /// Do not ask.
-        #[arg(long)]
-        yes: bool,
     },
 }
 

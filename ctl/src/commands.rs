@@ -9,6 +9,7 @@ mod findings;
 mod local;
 mod login;
 mod nc;
+mod plain;
 mod query;
 mod role;
 mod server;
@@ -20,6 +21,8 @@ mod user;
 use std::io::{IsTerminal as _, Write as _};
 
 use clap::CommandFactory as _;
+use qrcode::QrCode;
+use qrcode::render::unicode::Dense1x2;
 
 use crate::admin::Admin;
 use crate::args::{Args, Command, Dns};
@@ -76,6 +79,12 @@ fn manpage() -> Result<Exit, Failure> {
     page.render(&mut std::io::stdout())
         .map_err(|e| Failure::bug(format!("the page cannot be written: {e}")))?;
     Ok(Exit::Done)
+}
+
+/// Draws a QR code for a camera. Dark terminals show light on dark; readers take both only with a margin.
+fn draw(code: &QrCode, output: &Output) {
+    let picture = code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build();
+    picture.lines().for_each(|line| output.line(line));
 }
 
 /// Asks before something is destroyed; refuses where nobody can answer.

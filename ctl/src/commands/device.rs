@@ -4,7 +4,7 @@ use model::api::admin::{ChangedDevice, Device, DeviceChange, Record};
 use model::limits::NAME_TTL_SECONDS;
 use model::{Name, Standing};
 
-use super::confirm;
+use super::{confirm, plain};
 use crate::admin::Admin;
 use crate::args::Device as Command;
 use crate::failure::{Exit, Failure};
@@ -12,12 +12,17 @@ use crate::output::{Output, Row};
 
 impl Row for Device {
     const HEADS: &'static [&'static str] =
-        &["NAME", "ADDRESS", "STANDING", "ONLINE", "SETTLED", "LAST SEEN", "OS"];
+        &["NAME", "KIND", "ADDRESS", "STANDING", "ONLINE", "SETTLED", "LAST SEEN", "OS"];
 
     fn cells(&self) -> Vec<String> {
-        let yes_no = |b: bool| if b { "yes" } else { "no" }.to_owned();
+        // Whether a plain peer is there, nobody can say.
+        let yes_no = |b: bool| match self.kind.as_str() {
+            "plain" => "-".to_owned(),
+            _ => if b { "yes" } else { "no" }.to_owned(),
+        };
         vec![
             self.name.to_string(),
+            self.kind.clone(),
             self.address_v4.to_string(),
             self.standing.clone(),
             yes_no(self.online),
@@ -41,6 +46,10 @@ pub(super) async fn run(admin: &Admin, command: &Command, output: &Output) -> Re
             output.list(devices, "no device yet: `warren token create`, then `warren up` on the device");
         }
         Command::Show { device } => show(&admin.get(&path(device, "")).await?, output),
+        Command::AddPlain { name, qr, out, tags } => {
+            let asked = plain::Asked { name, qr: *qr, out: out.as_deref(), tags };
+            plain::add(admin, &asked, output).await?;
+        }
         Command::Approve { device } => {
             let approved: ChangedDevice = admin.post(&path(device, "/approve"), &()).await?;
             done(admin, &approved, &format!("{} is approved", approved.device.name), output);
@@ -117,6 +126,7 @@ fn show(device: &Device, output: &Output) {
     let mut facts = vec![
         ("device", device.name.to_string()),
         ("id", device.id.to_string()),
+        ("kind", device.kind.clone()),
         ("name", device.fqdn.to_string()),
         ("standing", device.standing.clone()),
         ("addresses", format!("{} and {}", device.address_v4, device.address_v6)),

@@ -7,10 +7,9 @@ use model::api::people::{
 };
 use model::{Code, Label};
 use qrcode::QrCode;
-use qrcode::render::unicode::Dense1x2;
 
-use super::confirm;
 use super::login::{ask, password};
+use super::{confirm, draw};
 use crate::admin::Admin;
 use crate::args::{Args, Mfa, User as Command};
 use crate::failure::{Exit, Failure};
@@ -170,9 +169,7 @@ fn show(offered: &OfferedFactor, output: &Output) -> Result<(), Failure> {
         return Ok(());
     }
     let code = QrCode::new(&offered.url).map_err(|e| Failure::bug(format!("no QR code: {e}")))?;
-    // Dark terminals show light on dark; readers take both only with a margin.
-    let picture = code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build();
-    picture.lines().for_each(|line| output.line(line));
+    draw(&code, output);
     output.line(&format!("or type it in: {}", offered.secret));
     Ok(())
 }

@@ -13,6 +13,7 @@ mod login;
 mod me;
 mod observe;
 mod paging;
+mod plain;
 mod problem;
 mod roles;
 mod routes;

@@ -10,6 +10,7 @@
 
 mod authorities;
 mod decide;
+mod devices;
 mod founding;
 mod journal;
 mod logins;
@@ -295,7 +296,9 @@ impl Directory {
 
     fn index(&mut self, device: &Device) {
         let id = device.id;
-        self.by_identity.insert(device.identity, id);
+        if let Some(identity) = device.identity() {
+            self.by_identity.insert(*identity, id);
+        }
         if !device.is_live() {
             let revoked_at = device.revoked_at.unwrap_or(device.enrolled_at);
             self.numbers.rest(device.number, id, revoked_at);

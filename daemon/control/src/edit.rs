@@ -42,6 +42,15 @@ pub enum Edit {
     RevokeToken(TokenId),
     /// A device enrols.
     Enrol(VerifiedEnrol),
+    /// A plain peer comes: active at once, as an administrator wants it.
+    AddPlain {
+        /// Its name.
+        name: Label,
+        /// Its public key; nobody but its owner has the other half.
+        wireguard: PublicKey,
+        /// What it is tagged with.
+        tags: BTreeSet<Label>,
+    },
     /// A pending device becomes active.
     ApproveDevice(DeviceId),
     /// The device gets another name.
@@ -142,6 +151,7 @@ impl Edit {
             Self::CreateToken { .. } => "token.create",
             Self::RevokeToken(_) => "token.revoke",
             Self::Enrol(_) => "device.enrol",
+            Self::AddPlain { .. } => "device.add-plain",
             Self::ApproveDevice(_) => "device.approve",
             Self::RenameDevice { .. } => "device.rename",
             Self::TagDevice { .. } => "device.tag",
@@ -167,7 +177,7 @@ impl Edit {
     /// What it is about, as the audit log shows it.
     pub fn target(&self) -> String {
         match self {
-            Self::CreateTenant { name, .. } => name.to_string(),
+            Self::CreateTenant { name, .. } | Self::AddPlain { name, .. } => name.to_string(),
             Self::RevokeToken(id) => id.to_string(),
             Self::Enrol(enrol) => enrol.claim().identity.to_string(),
             Self::ApproveDevice(id)

@@ -35,15 +35,39 @@ pub struct Tenant {
     pub deleted_at: Option<Timestamp>,
 }
 
-/// An enrolled machine. A revoked device stays as a row, so that its identity stays refused.
+/// What a device runs, and how it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// An agent, which proved its identity and enrolled with a token.
+    Agent {
+        /// Unique in the tenant for ever.
+        identity: IdentityKey,
+        /// The token that it redeemed.
+        token: TokenId,
+    },
+    /// A WireGuard client without an agent, which an administrator added: it reaches the mesh through the hub.
+    Plain,
+}
+
+impl Kind {
+    /// As people and the API see it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Agent { .. } => "agent",
+            Self::Plain => "plain",
+        }
+    }
+}
+
+/// An enrolled machine, or a plain peer. A revoked device stays as a row, so that its identity stays refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
     /// Its id.
     pub id: DeviceId,
     /// Unique among the tenant's devices that are not revoked.
     pub name: Label,
-    /// Unique in the tenant for ever.
-    pub identity: IdentityKey,
+    /// Whether there is an agent on it.
+    pub kind: Kind,
     /// Unique among the tenant's devices that are not revoked.
     pub wireguard: PublicKey,
     /// Which host of the block it is, see [`Block::host`]; unique among the tenant's devices that are not revoked.
@@ -56,10 +80,8 @@ pub struct Device {
     pub os: Remark,
     /// What its program knew when it was attached last: what the snapshots of it and of others may tell of it.
     pub abilities: Abilities,
-    /// When it enrolled.
+    /// When it enrolled, or was added.
     pub enrolled_at: Timestamp,
-    /// The token that it redeemed.
-    pub enrolled_by: TokenId,
     /// When it became active.
     pub approved_at: Option<Timestamp>,
     /// When it was revoked; its number rests for a day from then.
@@ -70,6 +92,19 @@ impl Device {
     /// Whether it is not revoked: it holds its name, its WireGuard key and its number.
     pub fn is_live(&self) -> bool {
         self.standing != Standing::Revoked
+    }
+
+    /// What its agent proves; a plain peer has none.
+    pub const fn identity(&self) -> Option<&IdentityKey> {
+        match &self.kind {
+            Kind::Agent { identity, .. } => Some(identity),
+            Kind::Plain => None,
+        }
+    }
+
+    /// Whether it has no agent.
+    pub const fn is_plain(&self) -> bool {
+        matches!(self.kind, Kind::Plain)
     }
 }
 

@@ -69,6 +69,13 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
     },
     // Facts of roles and hosts are in the change log, too.
     Migration { version: 8, name: "hosts", needs: 8, text: include_str!("migrations/0008_hosts.sql") },
+    // A program that does not know plain peers cannot read their rows.
+    Migration {
+        version: 9,
+        name: "plain-peers",
+        needs: 9,
+        text: include_str!("migrations/0009_plain_peers.sql"),
+    },
 ];
 
 /// There is a second factor, or a person of one tenant: a program that does not know of them would let people in without,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use control::{Device, DnsEntry, Fact, Hub, Tenant, Token};
+use control::{Device, DnsEntry, Fact, Hub, Kind, Tenant, Token};
 use model::wire::Remark;
 use model::{Abilities, Block, Label, Name, RecordData, Standing};
 
@@ -93,10 +93,16 @@ pub(crate) fn tenant(fields: &Fields<'_>) -> Result<Tenant, Corrupt> {
 }
 
 fn device_columns(row: &Device) -> Columns {
+    // The columns were there before plain peers were: they are never NULL, and the first is unique.
+    let (identity, token) = match &row.kind {
+        Kind::Agent { identity, token } => (identity.to_string(), token.to_string()),
+        Kind::Plain => (row.id.to_string(), String::new()),
+    };
     vec![
         ("id", row.id.to_string().into()),
         ("name", row.name.to_string().into()),
-        ("identity", row.identity.to_string().into()),
+        ("kind", row.kind.as_str().into()),
+        ("identity", identity.into()),
         ("wireguard", row.wireguard.to_string().into()),
         ("number", row.number.into()),
         ("standing", row.standing.as_str().into()),
@@ -104,7 +110,7 @@ fn device_columns(row: &Device) -> Columns {
         ("os", row.os.as_str().into()),
         ("abilities", row.abilities.bits().into()),
         ("enrolled_at", row.enrolled_at.unix_micros().into()),
-        ("enrolled_by", row.enrolled_by.to_string().into()),
+        ("enrolled_by", token.into()),
         ("approved_at", row.approved_at.map(|t| t.unix_micros()).into()),
         ("revoked_at", row.revoked_at.map(|t| t.unix_micros()).into()),
     ]
@@ -114,7 +120,7 @@ pub(crate) fn device(fields: &Fields<'_>) -> Result<Device, Corrupt> {
     Ok(Device {
         id: fields.parsed("id")?,
         name: fields.parsed("name")?,
-        identity: fields.parsed("identity")?,
+        kind: kind(fields)?,
         wireguard: fields.parsed("wireguard")?,
         number: fields.number("number")?,
         standing: standing(fields)?,
@@ -123,10 +129,20 @@ pub(crate) fn device(fields: &Fields<'_>) -> Result<Device, Corrupt> {
         // The change log has facts of before.
         abilities: Abilities::from_bits(fields.number_or_null("abilities")?.unwrap_or_default()),
         enrolled_at: fields.time("enrolled_at")?,
-        enrolled_by: fields.parsed("enrolled_by")?,
         approved_at: fields.time_or_null("approved_at")?,
         revoked_at: fields.time_or_null("revoked_at")?,
     })
+}
+
+/// The change log has facts of before there were kinds.
+fn kind(fields: &Fields<'_>) -> Result<Kind, Corrupt> {
+    match fields.text_or_null("kind")?.as_deref() {
+        None | Some("agent") => {
+            Ok(Kind::Agent { identity: fields.parsed("identity")?, token: fields.parsed("enrolled_by")? })
+        }
+        Some("plain") => Ok(Kind::Plain),
+        Some(other) => Err(fields.corrupt("kind", format!("{other:?} is unknown"))),
+    }
 }
 
 fn standing(fields: &Fields<'_>) -> Result<Standing, Corrupt> {

@@ -14,7 +14,11 @@ use super::problem::{Refused, bad_form};
 use super::tenants::{Meant, MeantQuery, meant, read_query};
 use super::{App, dns, ssh};
 
-fn form(control: &Control, directory: &Directory, row: &control::Device) -> Result<Device, Refusal> {
+pub(super) fn form(
+    control: &Control,
+    directory: &Directory,
+    row: &control::Device,
+) -> Result<Device, Refusal> {
     let tenant = directory.tenant();
     let presence = control.presence(row.id);
     let addresses = directory.addresses(row).ok_or(Code::Internal)?;
@@ -24,6 +28,7 @@ fn form(control: &Control, directory: &Directory, row: &control::Device) -> Resu
         id: row.id,
         name: row.name.clone(),
         tenant: tenant.name.clone(),
+        kind: row.kind.as_str().into(),
         fqdn,
         standing: row.standing.as_str().into(),
         address_v4: addresses.v4,

@@ -117,8 +117,8 @@ fn vouched(
     let (_, id) = vouch.claimed().ok_or_else(|| unproven("the device's word cannot be read"))?;
     let device =
         directory.device(id).ok_or_else(|| unproven("no device of the tenant vouches for the key"))?;
-    let said = vouch.verify(&device.identity);
-    let said = said.map_err(|_| unproven("another identity signed the device's word"))?;
+    let identity = device.identity().ok_or_else(|| unproven("a plain peer proves nothing"))?;
+    let said = vouch.verify(identity).map_err(|_| unproven("another identity signed the device's word"))?;
     if said.tenant != directory.tenant().id || said.key != key_digest(key) {
         return Err(unproven("the device vouches for another key"));
     }
@@ -260,7 +260,7 @@ async fn ground(app: &App, tenant: TenantId, kind: CaKind) -> Result<Ground, Ref
     let said = app.store.installed(tenant).await.map_err(|e| unavailable(&e))?;
     let devices = app.desk.read(move |control| {
         let directory = whole(control, tenant)?;
-        let active = directory.devices().filter(|device| device.standing == Standing::Active);
+        let active = directory.devices().filter(|d| d.standing == Standing::Active && !d.is_plain());
         let mut devices: BTreeMap<_, _> = active.map(|row| (row.id, Verifier::default())).collect();
         for row in said {
             if let Some(verifier) = devices.get_mut(&row.device) {

@@ -3,8 +3,8 @@
 use model::Role;
 use model::api::Page;
 use model::api::admin::{
-    ChangedDevice, CreatedToken, Device, DeviceChange, Examination, Health, NewTenant, NewToken, Record,
-    ServerStatus, SupportBundle, Tenant, Token, Version,
+    ChangedDevice, CreatedToken, Device, DeviceChange, Examination, Health, NewPlainPeer, NewTenant,
+    NewToken, PlainPeer, Record, ServerStatus, SupportBundle, Tenant, Token, Version,
 };
 use model::api::audit::{AuditEntry, AuditVerdict};
 use model::api::people::{
@@ -18,8 +18,8 @@ use model::api::ssh::{
 
 use super::routes::{Needs, Route, delete, get, patch, post, put};
 use super::{
-    api_tokens, audit, devices, dns, doctor, health, login, me, roles, server, ssh, support, tenants, tokens,
-    users,
+    api_tokens, audit, devices, dns, doctor, health, login, me, plain, roles, server, ssh, support, tenants,
+    tokens, users,
 };
 
 /// All routes of the API, with what each needs. There is no other way to add one.
@@ -215,6 +215,9 @@ fn of_devices() -> Vec<Route> {
         get("/api/v1/devices", VIEWER, "device.list", "All devices", devices::list)
             .paged()
             .gives::<Page<Device>>(200),
+        post("/api/v1/devices", OPERATOR, "device.add-plain", "A client without an agent", plain::add)
+            .asks::<NewPlainPeer>()
+            .gives::<PlainPeer>(201),
         get("/api/v1/devices/{device}", VIEWER, "device.show", "One device", devices::show)
             .gives::<Device>(200),
         patch(

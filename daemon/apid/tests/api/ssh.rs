@@ -26,7 +26,7 @@ pub(crate) fn device(n: u8, standing: Standing) -> control::Device {
     control::Device {
         id: DeviceId::from_bytes([n; 16]),
         name: format!("device{n}").parse().expect("a label"),
-        identity: identity(n).public(),
+        kind: control::Kind::Agent { identity: identity(n).public(), token: TokenId::from_bytes([9; 16]) },
         wireguard: PublicKey::from_bytes([n; 32]),
         number: u32::from(n) + 2,
         standing,
@@ -34,7 +34,6 @@ pub(crate) fn device(n: u8, standing: Standing) -> control::Device {
         os: Remark::new("Debian"),
         abilities: Abilities::KNOWN,
         enrolled_at: wall(),
-        enrolled_by: TokenId::from_bytes([9; 16]),
         approved_at: Some(wall()),
         revoked_at: None,
     }

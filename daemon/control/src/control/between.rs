@@ -76,9 +76,8 @@ impl Control {
             return;
         }
         let Some(directory) = self.directories.whole(tenant) else { return };
-        let Some(row) = directory.device(device) else { return };
-        let pass =
-            RelayPass { tenant, device, identity: row.identity, expires_at: now.wall + RELAY_PASS_LIFE };
+        let Some(identity) = directory.device(device).and_then(|row| row.identity().copied()) else { return };
+        let pass = RelayPass { tenant, device, identity, expires_at: now.wall + RELAY_PASS_LIFE };
         let pass = Signed::new(&pass, directory.anchor());
         if let Some(session) = self.sessions.get_mut(&link) {
             session.pass_until = Some(now.mono + RELAY_PASS_LIFE / 2);

@@ -13,7 +13,7 @@ use crate::dice::Dice;
 use crate::edit::{Answer, Edit};
 use crate::enrolment::VerifiedEnrol;
 use crate::limits::{TAGS_MAX, TOKENS_MAX};
-use crate::rows::{Actor, Device, Fact, Hub, Token};
+use crate::rows::{Actor, Device, Fact, Hub, Kind, Token};
 use crate::ssh::NewKey;
 
 /// What a decision rests on besides the directory.
@@ -59,6 +59,7 @@ impl Directory {
             }
             Edit::RevokeToken(id) => self.revoke_token(*id, grounds),
             Edit::Enrol(enrol) => self.enrol(enrol, grounds),
+            Edit::AddPlain { name, wireguard, tags } => self.add_plain(name, *wireguard, tags, grounds),
             Edit::ApproveDevice(id) => self.approve(*id, grounds),
             Edit::RenameDevice { device, name } => self.rename(*device, name),
             Edit::TagDevice { device, tags } => self.tag(*device, tags),
@@ -154,18 +155,13 @@ impl Directory {
         }
         let token = self.usable_token(claim.token, grounds.now)?;
         self.check_key_free(&claim.wireguard)?;
-        let Some(number) = self.numbers.free(grounds.now) else {
-            return refuse(
-                Code::BlockExhausted,
-                format!("block {} has no free address", self.tenant.block.v4()),
-            );
-        };
+        let number = self.free_number(grounds.now)?;
         let wish = naming::wish(claim.hostname.as_str(), &claim.identity);
         let approved = !token.needs_approval;
         let device = Device {
             id: DeviceId::new(grounds.now, grounds.dice.bytes()),
             name: naming::free(&wish, |label| self.is_name_taken(label)),
-            identity: claim.identity,
+            kind: Kind::Agent { identity: claim.identity, token: token.id },
             wireguard: claim.wireguard,
             number,
             standing: if approved { Standing::Active } else { Standing::Pending },
@@ -173,7 +169,6 @@ impl Directory {
             os: claim.os.clone(),
             abilities: enrol.abilities(),
             enrolled_at: grounds.now,
-            enrolled_by: token.id,
             approved_at: approved.then_some(grounds.now),
             revoked_at: None,
         };
@@ -209,6 +204,11 @@ impl Directory {
         Ok(Decision::new(vec![Fact::Device(Device { wireguard, abilities, ..known.clone() })], answer))
     }
 
+    pub(super) fn free_number(&self, now: Timestamp) -> Result<u32, Refusal> {
+        let exhausted = || format!("block {} has no free address", self.tenant.block.v4());
+        self.numbers.free(now).ok_or_else(|| Refusal::new(Code::BlockExhausted, exhausted()))
+    }
+
     fn usable_token(&self, id: TokenId, now: Timestamp) -> Result<&Token, Refusal> {
         let Some(token) = self.token(id) else {
             return refuse(Code::TokenUnknown, format!("token {id} lets nobody in"));
@@ -225,7 +225,7 @@ impl Directory {
         Ok(token)
     }
 
-    fn check_key_free(&self, key: &PublicKey) -> Result<(), Refusal> {
+    pub(super) fn check_key_free(&self, key: &PublicKey) -> Result<(), Refusal> {
         let of_hub = self
             .hub
             .as_ref()
@@ -234,56 +234,6 @@ impl Directory {
             return refuse(Code::KeyTaken, format!("WireGuard key {key} belongs to another node"));
         }
         Ok(())
-    }
-
-    fn approve(&self, id: DeviceId, grounds: &Grounds<'_>) -> Result<Decision, Refusal> {
-        let device = self.live_device(id)?;
-        if device.standing == Standing::Active {
-            return Ok(Decision::new(Vec::new(), Answer::Device(device.clone())));
-        }
-        let approved =
-            Device { standing: Standing::Active, approved_at: Some(grounds.now), ..device.clone() };
-        Ok(device_becomes(approved))
-    }
-
-    fn rename(&self, id: DeviceId, name: &Label) -> Result<Decision, Refusal> {
-        let device = self.live_device(id)?;
-        if device.name == *name {
-            return Ok(Decision::new(Vec::new(), Answer::Device(device.clone())));
-        }
-        if naming::is_reserved(name) {
-            return refuse(Code::NameReserved, format!("{name} is no name for a device"));
-        }
-        if self.is_name_taken(name) {
-            return refuse(Code::NameTaken, format!("{name} is in use"));
-        }
-        Ok(device_becomes(Device { name: name.clone(), ..device.clone() }))
-    }
-
-    fn tag(&self, id: DeviceId, tags: &BTreeSet<Label>) -> Result<Decision, Refusal> {
-        let device = self.live_device(id)?;
-        check_tags(tags)?;
-        if device.tags == *tags {
-            return Ok(Decision::new(Vec::new(), Answer::Device(device.clone())));
-        }
-        Ok(device_becomes(Device { tags: tags.clone(), ..device.clone() }))
-    }
-
-    fn set_abilities(&self, id: DeviceId, abilities: Abilities) -> Result<Decision, Refusal> {
-        let device = self.live_device(id)?;
-        if device.abilities == abilities {
-            return Ok(Decision::new(Vec::new(), Answer::Device(device.clone())));
-        }
-        Ok(device_becomes(Device { abilities, ..device.clone() }))
-    }
-
-    fn revoke(&self, id: DeviceId, grounds: &Grounds<'_>) -> Result<Decision, Refusal> {
-        let Some(device) = self.device(id) else { return not_found(id) };
-        if !device.is_live() {
-            return Ok(Decision::new(Vec::new(), Answer::Device(device.clone())));
-        }
-        let revoked = Device { standing: Standing::Revoked, revoked_at: Some(grounds.now), ..device.clone() };
-        Ok(device_becomes(revoked))
     }
 
     /// The key before is retiring; an endpoint alone is no new statement.
@@ -309,32 +259,14 @@ impl Directory {
         Ok(Decision::new(vec![Fact::Hub(hub)], Answer::HubSet))
     }
 
-    fn live_device(&self, id: DeviceId) -> Result<&Device, Refusal> {
-        match self.device(id) {
-            None => not_found(id),
-            Some(device) if !device.is_live() => {
-                refuse(Code::DeviceRevoked, format!("device {} is revoked", device.name))
-            }
-            Some(device) => Ok(device),
-        }
-    }
-
     /// Whether a device or a custom record has the name.
-    fn is_name_taken(&self, label: &Label) -> bool {
+    pub(super) fn is_name_taken(&self, label: &Label) -> bool {
         self.by_name.contains_key(label)
             || self.origin.child(label).map_or(true, |name| self.records.contains_key(&name))
     }
 }
 
-fn device_becomes(device: Device) -> Decision {
-    Decision::new(vec![Fact::Device(device.clone())], Answer::Device(device))
-}
-
-fn not_found<T>(id: DeviceId) -> Result<T, Refusal> {
-    refuse(Code::DeviceNotFound, format!("there is no device {id}"))
-}
-
-fn check_tags(tags: &BTreeSet<Label>) -> Result<(), Refusal> {
+pub(super) fn check_tags(tags: &BTreeSet<Label>) -> Result<(), Refusal> {
     if tags.len() > TAGS_MAX {
         return refuse(Code::QuotaReached, format!("{} tags are more than {TAGS_MAX}", tags.len()));
     }

@@ -321,6 +321,11 @@ impl Directory {
         Some(RecordSet { records, reverse: false })
     }
 
+    /// The hub as devices see it, and its key; what a plain peer's configuration says.
+    pub fn hub_peer(&self) -> Option<(PublicKey, Peer)> {
+        self.hub.as_ref().map(|hub| (hub.key, hub_as_peer(hub, &self.tenant.block)))
+    }
+
     fn device_as_peer(&self, device: &Device) -> Option<Peer> {
         let addresses: MeshAddresses = self.addresses(device)?;
         Some(Peer {

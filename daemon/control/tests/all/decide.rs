@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use control::{Answer, Edit};
 use model::limits::{RECORDS_PER_NAME_MAX, TOKEN_TTL_MAX, TOKEN_USES_MAX};
-use model::{Code, DeviceId, Label, RecordData, TenantId, TokenId};
+use model::{Code, DeviceId, Label, NodeId, PublicKey, RecordData, TenantId, TokenId};
 
 use crate::node::{Node, Wish};
 use crate::world::{World, label};
@@ -130,6 +130,46 @@ fn devices() {
     case.refused(rename(nas, "back"), Code::DeviceRevoked);
     case.refused(tag(nas, 1), Code::DeviceRevoked);
     case.granted(rename(laptop, "laptop"));
+}
+
+#[test]
+fn plain_peers() {
+    let (mut case, [laptop, ..]) = Case::new();
+    let add = |name: &str, key: u8| Edit::AddPlain {
+        name: label(name),
+        wireguard: PublicKey::from_bytes([key; 32]),
+        tags: tags(1),
+    };
+    case.refused(add("cam", 70), Code::HubUnknown);
+    let hub = case.world.connect(Node::hub(900, 9, 51820));
+    let taken = case.world.directory(case.tenant).device(laptop).expect("a device").wireguard;
+    case.refused(Edit::AddPlain { name: label("cam"), wireguard: taken, tags: tags(0) }, Code::KeyTaken);
+    let of_hub = case.world.node(hub).wireguard.public();
+    case.refused(Edit::AddPlain { name: label("cam"), wireguard: of_hub, tags: tags(0) }, Code::KeyTaken);
+    case.refused(add("laptop", 70), Code::NameTaken);
+    case.refused(add("hub", 70), Code::NameReserved);
+    let many =
+        Edit::AddPlain { name: label("cam"), wireguard: PublicKey::from_bytes([70; 32]), tags: tags(33) };
+    case.refused(many, Code::QuotaReached);
+    case.granted(add("cam", 70));
+    case.refused(add("cam", 71), Code::NameTaken);
+    case.refused(add("cam-2", 70), Code::KeyTaken);
+
+    let key = PublicKey::from_bytes([70; 32]);
+    let directory = case.world.directory(case.tenant);
+    let row = directory.device_named(&label("cam")).expect("a device").clone();
+    assert!(row.is_plain() && row.identity().is_none());
+    let nets = directory.addresses(&row).expect("addresses").host_nets().to_vec();
+    let at_hub =
+        case.world.node(hub).snapshots[&case.tenant].1.peers.get(&key).expect("a peer of the hub").clone();
+    assert_eq!(at_hub.allowed, nets);
+    let plan = directory.plan(NodeId::Device(laptop)).expect("a plan");
+    assert!(plan.peers.get(&key).is_none(), "devices reach it through the hub, as the rest of the block");
+    assert!(plan.zone.names.get(&"cam.home.internal".parse().expect("a name")).is_some());
+    case.world.assert_all_hold_their_plans();
+    case.granted(Edit::RevokeDevice(row.id));
+    assert!(case.world.node(hub).snapshots[&case.tenant].1.peers.get(&key).is_none());
+    case.granted(add("cam", 70));
 }
 
 #[test]

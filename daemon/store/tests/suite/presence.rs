@@ -56,7 +56,8 @@ async fn many_devices_are_saved_at_once(fresh: Fresh) {
         let mut one = device(1);
         one.id = model::DeviceId::from_bytes(bytes(0)[..16].try_into().expect("16 bytes"));
         one.name = format!("d{n}").parse().expect("a label");
-        one.identity = model::IdentityKey::from_bytes(bytes(1));
+        let token = model::TokenId::from_bytes([9; 16]);
+        one.kind = control::Kind::Agent { identity: model::IdentityKey::from_bytes(bytes(1)), token };
         one.wireguard = model::PublicKey::from_bytes(bytes(2));
         one.number = u32::from(n) + 2;
         rows.push(PresenceRow { device: one.id, ..row(1) });

@@ -206,7 +206,7 @@ async fn a_commit_that_breaks_a_uniqueness_leaves_nothing(fresh: Fresh) {
     };
     let collisions = [
         collide(|d| d.name = label("device1")),
-        collide(|d| d.identity = device(1).identity),
+        collide(|d| d.kind = device(1).kind),
         collide(|d| d.wireguard = device(1).wireguard),
         collide(|d| d.number = device(1).number),
     ];

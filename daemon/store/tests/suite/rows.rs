@@ -27,7 +27,9 @@ async fn every_row_survives_the_round_trip(fresh: Fresh) {
     let mut rotating = hub();
     rotating.next = Some(PublicKey::from_bytes([201; 32]));
     rotating.serial = u64::from(u32::MAX) + 1;
-    let devices = vec![pending, revoked, device(3)];
+    let mut no_agent = device(4);
+    (no_agent.kind, no_agent.os) = (control::Kind::Plain, model::wire::Remark::default());
+    let devices = vec![pending, revoked, device(3), no_agent];
     let tokens = vec![token(1, 1), plain];
     let records = vec![
         record("*.apps.tenant1.internal", "CNAME", "www.tenant1.internal"),

@@ -1,7 +1,8 @@
 //! A database per test, and rows to put into it.
 
 use control::{
-    Actor, AuditEntry, Commit, CommitError, CommitId, Device, DnsEntry, Fact, Hub, Tenant, TenantRows, Token,
+    Actor, AuditEntry, Commit, CommitError, CommitId, Device, DnsEntry, Fact, Hub, Kind, Tenant, TenantRows,
+    Token,
 };
 use model::key::TokenSecret;
 use model::wire::Remark;
@@ -132,7 +133,10 @@ pub(crate) fn device(n: u8) -> Device {
     Device {
         id: device_id(n),
         name: label(&format!("device{n}")),
-        identity: IdentitySecret::from_seed([n; 32]).public(),
+        kind: Kind::Agent {
+            identity: IdentitySecret::from_seed([n; 32]).public(),
+            token: TokenId::from_bytes([9; 16]),
+        },
         wireguard: PublicKey::from_bytes([n; 32]),
         number: u32::from(n) + 2,
         standing: Standing::Active,
@@ -140,7 +144,6 @@ pub(crate) fn device(n: u8) -> Device {
         os: Remark::new("Debian 12 \u{2713} \"x'"),
         abilities: Abilities::PATHS,
         enrolled_at: at(10),
-        enrolled_by: TokenId::from_bytes([9; 16]),
         approved_at: Some(at(11)),
         revoked_at: None,
     }

@@ -1,8 +1,8 @@
 //! What administrators read and write under `/api/v1`.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -109,6 +109,9 @@ pub struct Device {
     pub name: Label,
     /// Whose.
     pub tenant: Label,
+    /// `agent`, or `plain`: a WireGuard client without an agent. Such a one is never known to be online or settled.
+    #[serde(default)]
+    pub kind: String,
     /// Its name with the zone.
     pub fqdn: Name,
     /// `pending`, `active` or `revoked`.
@@ -140,6 +143,43 @@ pub struct Device {
     /// What it reports to be wrong.
     #[serde(default)]
     pub problems: Vec<String>,
+}
+
+/// The wish for a plain peer: a WireGuard client without an agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewPlainPeer {
+    /// Its name.
+    pub name: Label,
+    /// Its public key. The other half stays with whoever made it.
+    pub wireguard_key: PublicKey,
+    /// Tags.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<Label>,
+}
+
+/// A plain peer just added, and what its configuration says beside its private key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PlainPeer {
+    /// Itself.
+    #[serde(flatten)]
+    pub device: Device,
+    /// The hub's WireGuard key.
+    pub hub_key: PublicKey,
+    /// Where the hub answers.
+    pub endpoint: Endpoint,
+    /// What is reached through the hub: the mesh.
+    #[schema(value_type = Vec<String>)]
+    pub allowed: Vec<IpNet>,
+    /// The hub's mesh addresses, which answer names.
+    #[schema(value_type = Vec<String>)]
+    pub dns: Vec<IpAddr>,
+    /// The zone in which short names are looked for.
+    pub zone: Name,
+    /// Of the interface, in bytes.
+    pub mtu: u16,
+    /// Seconds between keepalives.
+    pub keepalive_seconds: u16,
 }
 
 /// A change of a device; what is absent stays.

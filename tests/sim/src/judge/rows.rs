@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use control::{Commit, Device, Fact, TenantRows, Token};
+use control::{Commit, Device, Fact, Kind, TenantRows, Token};
 use model::limits::ADDRESS_REST;
 use model::{Mono, Standing};
 
@@ -44,7 +44,8 @@ impl Judge {
         let Some(token) = commit.redeems.and_then(|id| after.tokens.iter().find(|t| t.id == id)) else {
             return;
         };
-        let enrolled = after.devices.iter().filter(|device| device.enrolled_by == token.id).count();
+        let by_it = |device: &&Device| matches!(device.kind, Kind::Agent { token: by, .. } if by == token.id);
+        let enrolled = after.devices.iter().filter(by_it).count();
         let bounded = enrolled <= token.uses_max as usize && token.uses <= token.uses_max;
         let detail = || format!("token {} of {} uses let {enrolled} devices in", token.id, token.uses_max);
         self.expect(bounded, at, "tokens-let-in-no-more-than-their-uses", detail);
@@ -83,7 +84,7 @@ impl Judge {
     fn new_device(&mut self, at: Mono, action: &str, rows: &TenantRows, device: &Device) {
         let enrols = action == "device.enrol" && device.standing != Standing::Revoked;
         self.expect(enrols, at, "edits-touch-what-they-name", || format!("{action} made {}", device.name));
-        let twice = rows.devices.iter().any(|row| row.identity == device.identity);
+        let twice = rows.devices.iter().any(|row| row.identity() == device.identity());
         self.expect(!twice, at, "an-identity-enrols-once", || format!("{} enrolled again", device.name));
         let rest = ADDRESS_REST - SKEW_BETWEEN_SERVERS;
         let soon = rows.devices.iter().find(|row| {

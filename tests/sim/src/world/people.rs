@@ -278,7 +278,7 @@ impl World {
     fn is_revoked(&self, index: usize) -> bool {
         let identity = self.machines[index].identity.public();
         let mut devices = self.store.tenants().flat_map(|(_, stored)| &stored.rows.devices);
-        devices.any(|device| device.identity == identity && !device.is_live())
+        devices.any(|device| device.identity() == Some(&identity) && !device.is_live())
     }
 
     /// Whether the tenant that a machine wants to join is there.

@@ -42,7 +42,8 @@ pub(super) fn look(control: &Control) -> Mesh {
     let live = || control.directories().filter(|directory| directory.tenant().deleted_at.is_none());
     let seen = |directory: &control::Directory| {
         let tenant = directory.tenant().name.clone();
-        let rows = directory.devices().filter(|device| device.is_live());
+        // What has no agent says nothing of itself.
+        let rows = directory.devices().filter(|device| device.is_live() && !device.is_plain());
         rows.map(|device| {
             let presence = control.presence(device.id);
             Seen {

@@ -1,0 +1,120 @@
+//! Edits of one device: a plain peer that comes, approval, name, tags, the end. How agents enrol, `decide` says.
+
+use std::collections::BTreeSet;
+
+use model::wire::Remark;
+use model::{Abilities, Code, DeviceId, Label, PublicKey, Refusal, Standing};
+
+use super::decide::check_tags;
+use super::{Decision, Directory, Grounds, naming, refuse};
+use crate::edit::Answer;
+use crate::rows::{Device, Fact, Kind};
+
+impl Directory {
+    /// A plain peer has nobody who could find it another name, so that it has the one that was asked for or none.
+    pub(super) fn add_plain(
+        &self,
+        name: &Label,
+        wireguard: PublicKey,
+        tags: &BTreeSet<Label>,
+        grounds: &mut Grounds<'_>,
+    ) -> Result<Decision, Refusal> {
+        if self.hub.is_none() {
+            return refuse(
+                Code::HubUnknown,
+                "a plain peer reaches the mesh through the hub, and there was none yet",
+            );
+        }
+        self.check_name_free(name)?;
+        self.check_key_free(&wireguard)?;
+        check_tags(tags)?;
+        Ok(device_becomes(Device {
+            id: DeviceId::new(grounds.now, grounds.dice.bytes()),
+            name: name.clone(),
+            kind: Kind::Plain,
+            wireguard,
+            number: self.free_number(grounds.now)?,
+            standing: Standing::Active,
+            tags: tags.clone(),
+            os: Remark::default(),
+            // It is no peer of devices, which would look for paths to it: the hub forwards.
+            abilities: Abilities::NONE,
+            enrolled_at: grounds.now,
+            approved_at: Some(grounds.now),
+            revoked_at: None,
+        }))
+    }
+
+    pub(super) fn approve(&self, id: DeviceId, grounds: &Grounds<'_>) -> Result<Decision, Refusal> {
+        let device = self.live_device(id)?;
+        if device.standing == Standing::Active {
+            return Ok(Decision::new(Vec::new(), Answer::Device(device.clone())));
+        }
+        let approved =
+            Device { standing: Standing::Active, approved_at: Some(grounds.now), ..device.clone() };
+        Ok(device_becomes(approved))
+    }
+
+    pub(super) fn rename(&self, id: DeviceId, name: &Label) -> Result<Decision, Refusal> {
+        let device = self.live_device(id)?;
+        if device.name == *name {
+            return Ok(Decision::new(Vec::new(), Answer::Device(device.clone())));
+        }
+        self.check_name_free(name)?;
+        Ok(device_becomes(Device { name: name.clone(), ..device.clone() }))
+    }
+
+    pub(super) fn tag(&self, id: DeviceId, tags: &BTreeSet<Label>) -> Result<Decision, Refusal> {
+        let device = self.live_device(id)?;
+        check_tags(tags)?;
+        if device.tags == *tags {
+            return Ok(Decision::new(Vec::new(), Answer::Device(device.clone())));
+        }
+        Ok(device_becomes(Device { tags: tags.clone(), ..device.clone() }))
+    }
+
+    pub(super) fn set_abilities(&self, id: DeviceId, abilities: Abilities) -> Result<Decision, Refusal> {
+        let device = self.live_device(id)?;
+        if device.abilities == abilities {
+            return Ok(Decision::new(Vec::new(), Answer::Device(device.clone())));
+        }
+        Ok(device_becomes(Device { abilities, ..device.clone() }))
+    }
+
+    pub(super) fn revoke(&self, id: DeviceId, grounds: &Grounds<'_>) -> Result<Decision, Refusal> {
+        let Some(device) = self.device(id) else { return not_found(id) };
+        if !device.is_live() {
+            return Ok(Decision::new(Vec::new(), Answer::Device(device.clone())));
+        }
+        let revoked = Device { standing: Standing::Revoked, revoked_at: Some(grounds.now), ..device.clone() };
+        Ok(device_becomes(revoked))
+    }
+
+    fn check_name_free(&self, name: &Label) -> Result<(), Refusal> {
+        if naming::is_reserved(name) {
+            return refuse(Code::NameReserved, format!("{name} is no name for a device"));
+        }
+        if self.is_name_taken(name) {
+            return refuse(Code::NameTaken, format!("{name} is in use"));
+        }
+        Ok(())
+    }
+
+    fn live_device(&self, id: DeviceId) -> Result<&Device, Refusal> {
+        match self.device(id) {
+            None => not_found(id),
+            Some(device) if !device.is_live() => {
+                refuse(Code::DeviceRevoked, format!("device {} is revoked", device.name))
+            }
+            Some(device) => Ok(device),
+        }
+    }
+}
+
+fn device_becomes(device: Device) -> Decision {
+    Decision::new(vec![Fact::Device(device.clone())], Answer::Device(device))
+}
+
+fn not_found<T>(id: DeviceId) -> Result<T, Refusal> {
+    refuse(Code::DeviceNotFound, format!("there is no device {id}"))
+}
