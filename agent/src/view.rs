@@ -86,14 +86,13 @@ async fn filled(profile: &Profile, nothing: Status) -> Result<Status, Refusal> {
     })
 }
 
-/// `down`, `joining`, `pending`, `active` or `revoked`.
+/// `down`, `joining`, `pending`, `active`, `expired`, `closed` or `revoked`.
 pub fn state(report: &Report) -> &'static str {
     let standing = report.node.tenants.first().map(|tenant| tenant.standing);
     match standing {
         Some(Standing::Revoked) => "revoked",
         _ if !report.node.up => "down",
-        Some(Standing::Active) => "active",
-        Some(Standing::Pending) => "pending",
+        Some(standing) => standing.as_str(),
         None if report.node.joining || is_enrolled(report) => "joining",
         None => "down",
     }
@@ -105,6 +104,8 @@ pub fn inactive(report: &Report) -> Refusal {
     let code = match state {
         "pending" => Code::DevicePending,
         "revoked" => Code::DeviceRevoked,
+        "expired" => Code::DeviceExpired,
+        "closed" => Code::TenantClosed,
         "down" if is_enrolled(report) => Code::DeviceDown,
         _ => Code::NotEnrolled,
     };

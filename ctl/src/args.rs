@@ -8,10 +8,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use ipnet::Ipv4Net;
-use model::{Label, TokenId};
+use model::Label;
 
-pub use self::devices::Device;
+pub use self::devices::{Device, Expiry, Tenant, Token};
 pub use self::people::{ApiToken, Audit, Mfa, User};
 pub use self::ssh::{Ca, Role};
 
@@ -270,66 +269,6 @@ pub enum Condition {
     Settled,
     /// A device answers.
     Reachable(String),
-}
-
-/// `warren tenant`.
-#[derive(Debug, Subcommand)]
-pub enum Tenant {
-    /// Make one.
-    Create {
-        /// Its name.
-        name: Label,
-        /// Its IPv4 block; a free /16 of 100.64.0.0/10 if absent.
-        #[arg(long)]
-        block: Option<Ipv4Net>,
-    },
-    /// All of them.
-    List,
-    /// One of them.
-    Show {
-        /// Its name.
-        name: Label,
-    },
-    /// Remove an empty one.
-    Delete {
-        /// Its name.
-        name: Label,
-        /// Do not ask.
-        #[arg(long)]
-        yes: bool,
-    },
-}
-
-/// `warren token`.
-#[derive(Debug, Subcommand)]
-pub enum Token {
-    /// Make one, and print it this once.
-    Create {
-        /// How long it lives.
-        #[arg(long, default_value = "24h", value_parser = duration)]
-        ttl: Duration,
-        /// How many devices may use it.
-        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(model::limits::TOKEN_USES_MAX)))]
-        uses: u32,
-        /// Tag of its devices; may be repeated.
-        #[arg(long = "tag")]
-        tags: Vec<Label>,
-        /// Let its devices wait for an administrator.
-        #[arg(long)]
-        approve: bool,
-    },
-    /// All of them, without their secrets.
-    List,
-    /// One of them.
-    Show {
-        /// Its id.
-        id: TokenId,
-    },
-    /// End one. Devices that used it stay.
-    Revoke {
-        /// Its id.
-        id: TokenId,
-    },
 }
 
 /// `warren dns`.

@@ -1,9 +1,101 @@
-//! `warren device`.
+//! Tenants, the tokens that let devices in, and devices: `warren tenant`, `warren token`, `warren device`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Subcommand;
-use model::Label;
+use ipnet::Ipv4Net;
+use model::{Label, TokenId};
+
+use super::duration;
+
+/// `warren tenant`.
+#[derive(Debug, Subcommand)]
+pub enum Tenant {
+    /// Make one.
+    Create {
+        /// Its name.
+        name: Label,
+        /// Its IPv4 block; a free /16 of 100.64.0.0/10 if absent.
+        #[arg(long)]
+        block: Option<Ipv4Net>,
+    },
+    /// All of them.
+    List,
+    /// One of them.
+    Show {
+        /// Its name.
+        name: Label,
+    },
+    /// Set how many devices one may have.
+    Set {
+        /// Its name.
+        name: Label,
+        /// So many; those that it has stay.
+        #[arg(long, required_unless_present = "no_quota")]
+        quota: Option<u32>,
+        /// As many as there are addresses.
+        #[arg(long, conflicts_with = "quota")]
+        no_quota: bool,
+    },
+    /// Close one at once, and erase it after a grace. One without devices goes at once.
+    Delete {
+        /// Its name.
+        name: Label,
+        /// How long it can be restored, also where it has no device; 7d for one with devices.
+        #[arg(long, value_parser = duration)]
+        grace: Option<Duration>,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Bring back one that is closed, as it was.
+    Restore {
+        /// Its name.
+        name: Label,
+    },
+}
+
+/// `warren token`.
+#[derive(Debug, Subcommand)]
+pub enum Token {
+    /// Make one, and print it this once.
+    Create {
+        /// How long it lives.
+        #[arg(long, default_value = "24h", value_parser = duration)]
+        ttl: Duration,
+        /// How many devices may use it.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(model::limits::TOKEN_USES_MAX)))]
+        uses: u32,
+        /// Tag of its devices; may be repeated.
+        #[arg(long = "tag")]
+        tags: Vec<Label>,
+        /// Let its devices wait for an administrator.
+        #[arg(long)]
+        approve: bool,
+        /// Let its devices expire so long after they enrolled.
+        #[arg(long, value_parser = duration)]
+        expires: Option<Duration>,
+        /// Let its devices go when nobody heard them for a while.
+        #[arg(long)]
+        ephemeral: bool,
+        /// How long an ephemeral device may be silent: 10s to 31d.
+        #[arg(long, requires = "ephemeral", default_value = "10m", value_parser = duration)]
+        idle: Duration,
+    },
+    /// All of them, without their secrets.
+    List,
+    /// One of them.
+    Show {
+        /// Its id.
+        id: TokenId,
+    },
+    /// End one. Devices that used it stay.
+    Revoke {
+        /// Its id.
+        id: TokenId,
+    },
+}
 
 /// `warren device`.
 #[derive(Debug, Subcommand)]
@@ -51,6 +143,22 @@ pub enum Device {
         /// All its tags; none clears them.
         tags: Vec<Label>,
     },
+    /// Set the labels of one, by which roles choose devices.
+    Label {
+        /// Its name or id.
+        device: String,
+        /// All its labels, such as env=prod; none clears them.
+        #[arg(value_name = "KEY=VALUE", value_parser = label)]
+        labels: Vec<(Label, Label)>,
+    },
+    /// Set when one expires. One that has expired is as it was before.
+    Set {
+        /// Its name or id.
+        device: String,
+        /// So long from now, such as 30d; or never.
+        #[arg(long, value_name = "TIME", value_parser = expiry)]
+        expires: Expiry,
+    },
     /// Remove one for good.
     Revoke {
         /// Its name or id.
@@ -59,4 +167,44 @@ pub enum Device {
         #[arg(long)]
         yes: bool,
     },
+}
+
+/// When a device expires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expiry {
+    /// So long from now.
+    After(Duration),
+    /// Never.
+    Never,
+}
+
+fn expiry(text: &str) -> Result<Expiry, String> {
+    if text == "never" {
+        return Ok(Expiry::Never);
+    }
+    humantime::parse_duration(text).map(Expiry::After).map_err(|e| e.to_string())
+}
+
+/// A label on the command line.
+pub(super) fn label(text: &str) -> Result<(Label, Label), String> {
+    let (key, value) = text.split_once('=').ok_or("say KEY=VALUE")?;
+    let part = |text: &str| text.parse::<Label>().map_err(|e| format!("{text:?}: {e}"));
+    Ok((part(key)?, part(value)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_and_ends_are_read_or_refused() {
+        let read = |text: &str| label(text).ok().map(|(key, value)| format!("{key} is {value}"));
+        assert_eq!(read("env=prod").as_deref(), Some("env is prod"));
+        for bad in ["env", "env=", "=prod", "env=a b", "env=a=b"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+        assert_eq!(expiry("never"), Ok(Expiry::Never));
+        assert_eq!(expiry("30d"), Ok(Expiry::After(Duration::from_secs(30 * 24 * 3600))));
+        assert!(expiry("soon").is_err());
+    }
 }

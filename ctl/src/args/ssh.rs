@@ -77,6 +77,9 @@ pub enum Role {
         /// On devices with this tag; may be repeated for those with all of them. On all devices if absent.
         #[arg(long = "tag", value_name = "TAG")]
         tags: Vec<Label>,
+        /// And with this label, such as env=prod; may be repeated.
+        #[arg(long = "label", value_name = "KEY=VALUE", value_parser = super::devices::label)]
+        labels: Vec<(Label, Label)>,
         /// Longest life of a certificate.
         #[arg(long = "max-session-ttl", value_name = "TIME", default_value = "12h", value_parser = duration)]
         session: Duration,

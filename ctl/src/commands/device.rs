@@ -6,7 +6,7 @@ use model::{Name, Standing};
 
 use super::{confirm, plain};
 use crate::admin::Admin;
-use crate::args::Device as Command;
+use crate::args::{Device as Command, Expiry};
 use crate::failure::{Exit, Failure};
 use crate::output::{Output, Row};
 
@@ -55,15 +55,37 @@ pub(super) async fn run(admin: &Admin, command: &Command, output: &Output) -> Re
             done(admin, &approved, &format!("{} is approved", approved.device.name), output);
         }
         Command::Rename { device, name } => {
-            let change = DeviceChange { name: Some(name.clone()), tags: None };
+            let change = DeviceChange { name: Some(name.clone()), ..DeviceChange::default() };
             let changed: ChangedDevice = admin.patch(&path(device, ""), &change).await?;
             done(admin, &changed, &format!("{device} is now {}", changed.device.name), output);
         }
         Command::Tag { device, tags } => {
-            let change = DeviceChange { name: None, tags: Some(tags.clone()) };
+            let change = DeviceChange { tags: Some(tags.clone()), ..DeviceChange::default() };
             let changed: ChangedDevice = admin.patch(&path(device, ""), &change).await?;
             let line = format!("{} has {} tags", changed.device.name, changed.device.tags.len());
             done(admin, &changed, &line, output);
+        }
+        Command::Label { device, labels } => {
+            let labels = Some(labels.iter().cloned().collect());
+            let change = DeviceChange { labels, ..DeviceChange::default() };
+            let changed: ChangedDevice = admin.patch(&path(device, ""), &change).await?;
+            let line = format!("{} has {} labels", changed.device.name, changed.device.labels.len());
+            done(admin, &changed, &line, output);
+        }
+        Command::Set { device, expires } => {
+            let (after, never) = match expires {
+                Expiry::After(after) => (Some(after.as_secs()), false),
+                Expiry::Never => (None, true),
+            };
+            let change = DeviceChange {
+                expires_after_seconds: after,
+                never_expires: never,
+                ..DeviceChange::default()
+            };
+            let changed: ChangedDevice = admin.patch(&path(device, ""), &change).await?;
+            let end = changed.device.expires_at;
+            let end = end.map_or_else(|| "never expires".into(), |at| format!("expires at {at}"));
+            done(admin, &changed, &format!("{} {end}", changed.device.name), output);
         }
         Command::Revoke { device, yes } => {
             confirm(&format!("Revoke {device} for good?"), *yes)?;
@@ -123,6 +145,7 @@ fn show(device: &Device, output: &Output) {
         return output.line(&device.id());
     }
     let tags: Vec<&str> = device.tags.iter().map(model::Label::as_str).collect();
+    let labels: Vec<String> = device.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let mut facts = vec![
         ("device", device.name.to_string()),
         ("id", device.id.to_string()),
@@ -133,12 +156,18 @@ fn show(device: &Device, output: &Output) {
         ("WireGuard key", device.wireguard_key.to_string()),
         ("os", device.os.clone()),
         ("tags", tags.join(", ")),
+        ("labels", labels.join(", ")),
         ("enrolled", device.enrolled_at.to_string()),
+        ("expires", device.expires_at.map_or_else(|| "never".into(), |at| at.to_string())),
         ("online", if device.online { "yes" } else { "no" }.into()),
         ("last seen", device.last_seen_at.map_or_else(|| "never".into(), |at| at.to_string())),
         ("holds", device.holds.clone().unwrap_or_else(|| "nothing yet".into())),
         ("settled", if device.settled { "yes" } else { "no" }.into()),
     ];
+    let silent = |idle| humantime::format_duration(std::time::Duration::from_secs(idle)).to_string();
+    facts.extend(
+        device.idle_seconds.map(|idle| ("ephemeral", format!("gone when silent for {}", silent(idle)))),
+    );
     facts.extend(device.problems.iter().map(|problem| ("problem", problem.clone())));
     output.facts(&facts);
 }

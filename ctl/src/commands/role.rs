@@ -18,7 +18,9 @@ impl Row for Role {
         let who = who.into_iter().chain(role.identities.iter().map(ToString::to_string));
         let logins = role.own_login.then(|| "own".to_owned());
         let logins = logins.into_iter().chain(role.logins.iter().map(ToString::to_string));
-        let tags: Vec<String> = role.tags.iter().map(ToString::to_string).collect();
+        let tags = role.tags.iter().map(ToString::to_string);
+        let labels = role.labels.iter().map(|(key, value)| format!("{key}={value}"));
+        let tags: Vec<String> = tags.chain(labels).collect();
         let hours = humantime::format_duration(std::time::Duration::from_secs(role.max_session_ttl_seconds));
         vec![
             self.name.to_string(),
@@ -41,13 +43,24 @@ pub(super) async fn run(admin: &Admin, command: &Command, output: &Output) -> Re
             let roles = admin.list::<Role>(&admin.of_tenant(PATH)).await?;
             output.list(roles, "no role: nobody is let in by certificate");
         }
-        Command::Set { name, administrators, identities, own_login, logins, tags, session, permits } => {
+        Command::Set {
+            name,
+            administrators,
+            identities,
+            own_login,
+            logins,
+            tags,
+            labels,
+            session,
+            permits,
+        } => {
             let wish = RoleWish {
                 administrators: *administrators,
                 identities: identities.clone(),
                 own_login: *own_login,
                 logins: logins.clone(),
                 tags: tags.clone(),
+                labels: labels.iter().cloned().collect(),
                 max_session_ttl_seconds: session.as_secs(),
                 permits: permits.clone(),
             };

@@ -1,6 +1,8 @@
 //! `warren tenant`.
 
-use model::api::admin::{NewTenant, Tenant};
+use model::api::admin::{NewTenant, Tenant, TenantChange};
+
+use model::Label;
 
 use super::confirm;
 use crate::admin::Admin;
@@ -9,16 +11,16 @@ use crate::failure::{Exit, Failure};
 use crate::output::{Output, Row};
 
 impl Row for Tenant {
-    const HEADS: &'static [&'static str] = &["NAME", "ZONE", "IPV4", "IPV6", "DEVICES", "VERSION"];
+    const HEADS: &'static [&'static str] = &["NAME", "STATE", "ZONE", "IPV4", "DEVICES", "VERSION"];
 
     fn cells(&self) -> Vec<String> {
-        let Self { name, zone, block_v4, block_v6, devices, version, .. } = self;
+        let Self { name, state, zone, block_v4, version, .. } = self;
         vec![
             name.to_string(),
+            state.clone(),
             zone.to_string(),
             block_v4.to_string(),
-            block_v6.to_string(),
-            devices.to_string(),
+            used(self),
             version.clone(),
         ]
     }
@@ -40,13 +42,41 @@ pub(super) async fn run(admin: &Admin, command: &Command, output: &Output) -> Re
             "no tenant yet: `warren tenant create NAME`",
         ),
         Command::Show { name } => show(&admin.get(&format!("/api/v1/tenants/{name}")).await?, output),
-        Command::Delete { name, yes } => {
-            confirm(&format!("Delete tenant {name} with its tokens and records?"), *yes)?;
-            admin.delete(&format!("/api/v1/tenants/{name}")).await?;
-            output.say(format!("tenant {name} is deleted"));
+        Command::Set { name, quota, no_quota } => {
+            let change = TenantChange { quota: *quota, no_quota: *no_quota };
+            show(&admin.patch(&format!("/api/v1/tenants/{name}"), &change).await?, output);
+        }
+        Command::Delete { name, grace, yes } => {
+            confirm(&format!("Delete tenant {name}: its devices reach nothing from now on?"), *yes)?;
+            let query = grace.map(|grace| format!("?grace_seconds={}", grace.as_secs())).unwrap_or_default();
+            admin.delete(&format!("/api/v1/tenants/{name}{query}")).await?;
+            let left = admin.list::<Tenant>("/api/v1/tenants").await?;
+            told(name, left.iter().find(|tenant| tenant.name == *name), output);
+        }
+        Command::Restore { name } => {
+            let tenant: Tenant = admin.post(&format!("/api/v1/tenants/{name}/restore"), &()).await?;
+            if output.json() {
+                output.object(&tenant);
+            }
+            output.say(format!("tenant {name} is as it was"));
         }
     }
     Ok(Exit::Done)
+}
+
+/// What became of a tenant that was to go.
+fn told(name: &Label, left: Option<&Tenant>, output: &Output) {
+    match left.and_then(|tenant| Some((tenant, tenant.erase_at?))) {
+        Some((tenant, _)) if output.json() => output.object(tenant),
+        Some((_, at)) => output.say(format!(
+            "tenant {name} is closed, and erased at {at}; until then `warren tenant restore {name}` brings it back"
+        )),
+        None => output.say(format!("tenant {name} is deleted")),
+    }
+}
+
+fn used(tenant: &Tenant) -> String {
+    tenant.quota.map_or_else(|| tenant.devices.to_string(), |quota| format!("{} of {quota}", tenant.devices))
 }
 
 fn show(tenant: &Tenant, output: &Output) {
@@ -56,14 +86,17 @@ fn show(tenant: &Tenant, output: &Output) {
     if output.quiet() {
         return output.line(&tenant.id());
     }
-    output.facts(&[
+    let mut facts = vec![
         ("tenant", tenant.name.to_string()),
         ("id", tenant.id.to_string()),
         ("zone", tenant.zone.to_string()),
         ("addresses", format!("{} and {}", tenant.block_v4, tenant.block_v6)),
         ("anchor", tenant.anchor.to_string()),
         ("version", tenant.version.clone()),
-        ("devices", tenant.devices.to_string()),
+        ("devices", used(tenant)),
         ("created", tenant.created_at.to_string()),
-    ]);
+        ("state", tenant.state.clone()),
+    ];
+    facts.extend(tenant.erase_at.map(|at| ("erased", at.to_string())));
+    output.facts(&facts);
 }

@@ -1,5 +1,7 @@
 //! `warren token`.
 
+use std::time::Duration;
+
 use model::api::admin::{CreatedToken, NewToken, Token};
 
 use crate::admin::Admin;
@@ -29,9 +31,15 @@ impl Row for Token {
 
 pub(super) async fn run(admin: &Admin, command: &Command, output: &Output) -> Result<Exit, Failure> {
     match command {
-        Command::Create { ttl, uses, tags, approve } => {
-            let wish =
-                NewToken { ttl_seconds: ttl.as_secs(), uses: *uses, approve: *approve, tags: tags.clone() };
+        Command::Create { ttl, uses, tags, approve, expires, ephemeral, idle } => {
+            let wish = NewToken {
+                ttl_seconds: ttl.as_secs(),
+                uses: *uses,
+                approve: *approve,
+                tags: tags.clone(),
+                device_ttl_seconds: expires.map(|expires| expires.as_secs()),
+                device_idle_seconds: ephemeral.then(|| idle.as_secs()),
+            };
             created(&admin.post(&admin.of_tenant("/api/v1/tokens"), &wish).await?, output);
         }
         Command::List => {
@@ -69,7 +77,7 @@ fn show(token: &Token, output: &Output) {
         return output.line(&token.id());
     }
     let tags: Vec<&str> = token.tags.iter().map(model::Label::as_str).collect();
-    output.facts(&[
+    let mut facts = vec![
         ("token", token.id.to_string()),
         ("tenant", token.tenant.to_string()),
         ("state", token.state.clone()),
@@ -82,5 +90,11 @@ fn show(token: &Token, output: &Output) {
         ("tags", tags.join(", ")),
         ("created", format!("{} by {}", token.created_at, token.created_by)),
         ("expires", token.expires_at.to_string()),
-    ]);
+    ];
+    let time = |seconds| humantime::format_duration(Duration::from_secs(seconds)).to_string();
+    facts
+        .extend(token.device_ttl_seconds.map(|life| ("its devices", format!("expire after {}", time(life)))));
+    let silent = |idle| ("ephemeral", format!("gone when silent for {}", time(idle)));
+    facts.extend(token.device_idle_seconds.map(silent));
+    output.facts(&facts);
 }

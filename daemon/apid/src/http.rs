@@ -4,6 +4,7 @@
 mod api_tokens;
 mod audit;
 mod auth;
+mod closed;
 mod description;
 mod devices;
 mod dns;

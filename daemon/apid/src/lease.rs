@@ -63,6 +63,11 @@ impl Lease {
         Self { word: Some(word), clock }
     }
 
+    /// Whether it is held now.
+    pub fn is_held(&self) -> bool {
+        self.word.as_ref().is_none_or(|word| word.borrow().held(self.clock.now()).is_some())
+    }
+
     /// Waits until it is held.
     pub async fn held(&mut self) {
         let clock = self.clock;

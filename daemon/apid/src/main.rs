@@ -12,6 +12,7 @@ mod desk;
 mod first_start;
 mod http;
 mod keys;
+mod lapse;
 mod lease;
 mod limiters;
 mod listen;
@@ -204,7 +205,8 @@ fn keep(
 ) -> JoinSet<()> {
     let mut keeping = sinks::start(sinks, store, desk, &lease);
     let days = settings.audit_retention_days;
-    keeping.spawn(sweeper::prune_daily(store.clone(), keys.clone(), lease, days));
+    keeping.spawn(sweeper::prune_daily(store.clone(), keys.clone(), lease.clone(), days));
+    keeping.spawn(lapse::forever(desk.clone(), store.clone(), lease));
     keeping.spawn(audit::chain(store.clone(), keys.clone()));
     keeping.spawn(sweep::forever(desk.clone(), store.clone()));
     keeping

@@ -9,6 +9,7 @@
 //! compared with what it was. An apply looks at the keys of the rows that changed and at no others.
 
 mod authorities;
+mod closing;
 mod decide;
 mod devices;
 mod founding;
@@ -259,17 +260,6 @@ impl Directory {
         touched
     }
 
-    /// Of a tenant that exists, only the deletion changes a plan; name, suffix, block and anchor are for ever.
-    fn take_tenant(&mut self, tenant: Tenant, touched: &mut Touched) {
-        let deleted = tenant.deleted_at.is_some() && self.tenant.deleted_at.is_none();
-        self.tenant = tenant;
-        if deleted {
-            touched.hub = true;
-            let names: Vec<Name> = self.plans.names().cloned().collect();
-            names.into_iter().for_each(|name| self.sync_name(name, touched));
-        }
-    }
-
     fn take_device(&mut self, device: &Device, touched: &mut Touched) {
         let id = device.id;
         let before = self.devices.insert(id, device.clone());
@@ -277,7 +267,7 @@ impl Directory {
             self.unindex(before);
         }
         self.index(device);
-        let share = |device: &Device| (device.standing, Share::of(device));
+        let share = |device: &Device| (self.standing(device), self.share_of(device));
         if before.as_ref().map(share) != Some(share(device)) {
             touched.shares.insert(id);
             touched.devices.insert(id);

@@ -1,6 +1,6 @@
 //! What can be wished of a directory, and what is answered when the wish is granted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ca::Ground;
@@ -12,7 +12,7 @@ use model::{
 };
 
 use crate::enrolment::VerifiedEnrol;
-use crate::rows::{Device, DnsEntry, Tenant, Token};
+use crate::rows::{Device, DnsEntry, Stay, Tenant, Token};
 use crate::ssh::{Authority, SshRole};
 
 /// A wish to change one directory.
@@ -27,6 +27,17 @@ pub enum Edit {
     },
     /// The tenant goes. Refused while it has a device that is not revoked.
     DeleteTenant,
+    /// How many devices the tenant may have.
+    SetQuota(Option<u32>),
+    /// The tenant is to go: nothing of it takes part in anything from now on, and it is erased after the grace.
+    CloseTenant {
+        /// Up to [`crate::limits::GRACE_MAX`].
+        grace: Duration,
+    },
+    /// A closed tenant is as it was.
+    RestoreTenant,
+    /// A closed tenant whose grace is over goes with all that it has.
+    EraseTenant,
     /// A new onboarding token.
     CreateToken {
         /// How long it lets devices in; a second to [`model::limits::TOKEN_TTL_MAX`].
@@ -37,6 +48,8 @@ pub enum Edit {
         tags: BTreeSet<Label>,
         /// Whether an administrator must approve them.
         needs_approval: bool,
+        /// How long they stay.
+        stay: Stay,
     },
     /// The token lets nobody in any more.
     RevokeToken(TokenId),
@@ -67,6 +80,24 @@ pub enum Edit {
         /// All of its tags.
         tags: BTreeSet<Label>,
     },
+    /// The device gets these labels instead of those it had.
+    LabelDevice {
+        /// Which.
+        device: DeviceId,
+        /// All of its labels.
+        labels: BTreeMap<Label, Label>,
+    },
+    /// The device expires so long from now, or never. One that has expired is as it was before.
+    SetExpiry {
+        /// Which.
+        device: DeviceId,
+        /// Up to [`crate::limits::DEVICE_LIFE_MAX`].
+        after: Option<Duration>,
+    },
+    /// The device's time is over.
+    ExpireDevice(DeviceId),
+    /// The ephemeral device was not heard for as long as it may be silent: it is removed for good, and its name is free.
+    RemoveIdle(DeviceId),
     /// The device runs a program that knows more, or less.
     SetAbilities {
         /// Which.
@@ -148,6 +179,10 @@ impl Edit {
         match self {
             Self::CreateTenant { .. } => "tenant.create",
             Self::DeleteTenant => "tenant.delete",
+            Self::SetQuota(_) => "tenant.quota",
+            Self::CloseTenant { .. } => "tenant.close",
+            Self::RestoreTenant => "tenant.restore",
+            Self::EraseTenant => "tenant.erase",
             Self::CreateToken { .. } => "token.create",
             Self::RevokeToken(_) => "token.revoke",
             Self::Enrol(_) => "device.enrol",
@@ -155,6 +190,10 @@ impl Edit {
             Self::ApproveDevice(_) => "device.approve",
             Self::RenameDevice { .. } => "device.rename",
             Self::TagDevice { .. } => "device.tag",
+            Self::LabelDevice { .. } => "device.label",
+            Self::SetExpiry { .. } => "device.expiry",
+            Self::ExpireDevice(_) => "device.expire",
+            Self::RemoveIdle(_) => "device.idle",
             Self::SetAbilities { .. } => "device.abilities",
             Self::RevokeDevice(_) => "device.revoke",
             Self::AddRecord { .. } => "record.add",
@@ -174,6 +213,28 @@ impl Edit {
         }
     }
 
+    /// Whether it may be done in a closed tenant: what takes away, what keeps the plans true, and what opens it again.
+    pub const fn fits_closed(&self) -> bool {
+        matches!(
+            self,
+            Self::SetQuota(_)
+                | Self::CloseTenant { .. }
+                | Self::RestoreTenant
+                | Self::EraseTenant
+                | Self::RevokeToken(_)
+                | Self::RevokeDevice(_)
+                | Self::ExpireDevice(_)
+                | Self::RemoveIdle(_)
+                | Self::SetAbilities { .. }
+                | Self::SetHub { .. }
+                | Self::FoundAuthorities
+                | Self::RevokeCertificates { .. }
+                | Self::PruneRevocations
+                | Self::SetAdministrators(_)
+                | Self::Renew
+        )
+    }
+
     /// What it is about, as the audit log shows it.
     pub fn target(&self) -> String {
         match self {
@@ -182,12 +243,17 @@ impl Edit {
             Self::Enrol(enrol) => enrol.claim().identity.to_string(),
             Self::ApproveDevice(id)
             | Self::RevokeDevice(id)
+            | Self::ExpireDevice(id)
+            | Self::RemoveIdle(id)
+            | Self::LabelDevice { device: id, .. }
+            | Self::SetExpiry { device: id, .. }
             | Self::RenameDevice { device: id, .. }
             | Self::TagDevice { device: id, .. }
             | Self::SetAbilities { device: id, .. } => id.to_string(),
             Self::AddRecord { name, data, .. } | Self::RemoveRecord { name, data } => {
                 format!("{name} {} {data}", data.kind())
             }
+            Self::SetQuota(quota) => quota.map_or_else(|| "none".into(), |quota| quota.to_string()),
             Self::SetHub { key, .. } => key.to_string(),
             Self::SetSshRole(role) => role.name.to_string(),
             Self::DeleteSshRole(name) => name.to_string(),
@@ -199,6 +265,9 @@ impl Edit {
             Self::FoundAuthorities
             | Self::PruneRevocations
             | Self::DeleteTenant
+            | Self::CloseTenant { .. }
+            | Self::RestoreTenant
+            | Self::EraseTenant
             | Self::CreateToken { .. }
             | Self::Renew => String::new(),
         }
@@ -219,6 +288,8 @@ fn revoked_text(kind: CaKind, what: &BTreeSet<Revoked>) -> String {
 pub enum Answer {
     /// The new tenant.
     TenantCreated(Tenant),
+    /// The tenant as it is now.
+    Tenant(Tenant),
     /// The tenant is gone.
     TenantDeleted,
     /// The new token, and the only time that its secret is shown.

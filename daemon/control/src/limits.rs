@@ -41,6 +41,18 @@ pub const HOLDING_TIME_MAX: Duration = Duration::from_secs(60);
 pub const TOKENS_MAX: usize = 100_000;
 /// Tags of one device or token: people read them in one line.
 pub const TAGS_MAX: usize = 32;
+/// Labels of one device: people read them on a screen.
+pub const LABELS_MAX: usize = 32;
+/// Longest time until a device expires: ten years, beyond which nobody plans.
+pub const DEVICE_LIFE_MAX: Duration = Duration::from_secs(3653 * 24 * 3600);
+/// An ephemeral device may be silent for so long at least: it dials again within seconds when its network was away.
+pub const IDLE_LEAST: Duration = Duration::from_secs(10);
+/// What is silent for longer than a month is not ephemeral.
+pub const IDLE_MOST: Duration = Duration::from_secs(31 * 24 * 3600);
+/// How long a closed tenant can be restored when nobody says: a week has a working day in it.
+pub const GRACE_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The longest grace: a year and a day, as for tokens.
+pub const GRACE_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// TTL of a custom record in seconds: a week, as RFC 8767 section 4 advises for any TTL.
 pub const RECORD_TTL_SECONDS_MAX: u32 = 7 * 24 * 3600;
 /// Problems that one node reports and the server keeps.

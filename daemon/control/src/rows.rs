@@ -1,9 +1,10 @@
 //! The rows of a directory and the facts, commits and refreshes that carry them. Knows no SQL and decides nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::time::Duration;
 
 use model::key::TokenKey;
 use model::wire::Remark;
@@ -31,8 +32,30 @@ pub struct Tenant {
     pub anchor: AnchorKey,
     /// When it was created.
     pub created_at: Timestamp,
+    /// How many devices it may have that are not revoked; none: as many as there are addresses.
+    pub quota: Option<u32>,
+    /// Whether it is to go.
+    pub closing: Option<Closing>,
     /// When it was deleted, if it was.
     pub deleted_at: Option<Timestamp>,
+}
+
+/// A tenant that is to go takes no part in anything, holds its name and block, and can be restored until it is erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closing {
+    /// When it was closed.
+    pub since: Timestamp,
+    /// From then on it is erased.
+    pub erase_at: Timestamp,
+}
+
+/// How long a device stays that a token let in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stay {
+    /// It expires so long after it enrolled.
+    pub expires_after: Option<Duration>,
+    /// It goes when nobody heard it for so long.
+    pub idle_max: Option<Duration>,
 }
 
 /// What a device runs, and how it came.
@@ -76,6 +99,12 @@ pub struct Device {
     pub standing: Standing,
     /// For people and policies.
     pub tags: BTreeSet<Label>,
+    /// The same with a value each.
+    pub labels: BTreeMap<Label, Label>,
+    /// From then on it takes no part; its standing is another as soon as an edit said so.
+    pub expires_at: Option<Timestamp>,
+    /// It is ephemeral: it goes when nobody heard it for so long.
+    pub idle_max: Option<Duration>,
     /// What it said of its operating system.
     pub os: Remark,
     /// What its program knew when it was attached last: what the snapshots of it and of others may tell of it.
@@ -129,6 +158,8 @@ pub struct Token {
     pub needs_approval: bool,
     /// What its devices are tagged with.
     pub tags: BTreeSet<Label>,
+    /// How long they stay.
+    pub stay: Stay,
     /// When it was revoked, if it was.
     pub revoked_at: Option<Timestamp>,
 }

@@ -1,7 +1,7 @@
 //! The rows of a tenant's SSH authorities: their rotations, their public keys, what is revoked. Knows no private key
 //! beyond the moment in which it is made.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ca::limits::ROLE_LIFE_DEFAULT;
@@ -71,6 +71,8 @@ pub struct SshRole {
     pub logins: BTreeSet<Login>,
     /// On hosts with all of these tags; on every host if there are none.
     pub tags: BTreeSet<Label>,
+    /// And with all of these labels.
+    pub labels: BTreeMap<Label, Label>,
     /// How long a certificate of theirs lives at most.
     pub session_max: Duration,
     /// What their certificates permit besides a terminal.
@@ -92,14 +94,15 @@ impl SshRole {
             own_login: true,
             logins: ["root".parse().expect("a login")].into(),
             tags: BTreeSet::new(),
+            labels: BTreeMap::new(),
             session_max: ROLE_LIFE_DEFAULT,
             permits: BTreeSet::new(),
         }
     }
 
-    /// Whether it means a host with these tags.
-    pub fn fits(&self, tags: &BTreeSet<Label>) -> bool {
-        self.tags.is_subset(tags)
+    /// Whether it means a host with these tags and labels.
+    pub fn fits(&self, tags: &BTreeSet<Label>, labels: &BTreeMap<Label, Label>) -> bool {
+        self.tags.is_subset(tags) && self.labels.iter().all(|(key, value)| labels.get(key) == Some(value))
     }
 
     /// Whether it means somebody.

@@ -24,6 +24,7 @@ mod encoded;
 mod error;
 mod fields;
 mod installed;
+mod labels;
 mod lease;
 mod migrate;
 mod news;

@@ -76,6 +76,13 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         needs: 9,
         text: include_str!("migrations/0009_plain_peers.sql"),
     },
+    // A program that passes a closed tenant or an expired device over has other snapshots of the same generation.
+    Migration {
+        version: 10,
+        name: "device-life",
+        needs: 10,
+        text: include_str!("migrations/0010_device_life.sql"),
+    },
 ];
 
 /// There is a second factor, or a person of one tenant: a program that does not know of them would let people in without,

@@ -1,8 +1,10 @@
 //! What was saved of the devices' presence. Not part of any directory: no generation, no change log, no audit.
 
+use std::collections::BTreeMap;
+
 use control::PresenceRow;
 use model::wire::Remark;
-use model::{Epoch, Generation, Held, Version};
+use model::{DeviceId, Epoch, Generation, Held, Timestamp, Version};
 use serde_json::json;
 
 use crate::dialect;
@@ -30,6 +32,20 @@ impl Store {
     /// What was saved of every device.
     pub async fn presence(&self) -> Result<Vec<PresenceRow>, ReadError> {
         all(&mut self.database.read().await?).await
+    }
+}
+
+impl Store {
+    /// When ephemeral devices were heard last, as far as it was saved.
+    pub async fn ephemeral_heard(&self) -> Result<BTreeMap<DeviceId, Timestamp>, ReadError> {
+        let sql = "SELECT device_id, last_seen FROM presence JOIN devices ON id = device_id \
+                   WHERE idle_seconds IS NOT NULL AND standing <> 'revoked' ORDER BY device_id";
+        let rows = self.database.read().await?.all(sql, vec![]).await?;
+        let read = |row: &Row| {
+            let fields = Fields::of_row("presence", "device_id", row);
+            Ok((fields.parsed("device_id")?, fields.time("last_seen")?))
+        };
+        Ok(rows.iter().map(read).collect::<Result<_, Corrupt>>()?)
     }
 }
 

@@ -1,16 +1,21 @@
 //! The rows of a directory as columns, both ways. What the columns mean, `control::rows` says.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use control::{Device, DnsEntry, Fact, Hub, Kind, Tenant, Token};
+use control::{Closing, Device, DnsEntry, Fact, Hub, Kind, Stay, Tenant, Token};
 use model::wire::Remark;
 use model::{Abilities, Block, Label, Name, RecordData, Standing};
 
 use crate::encoded::{Encoded, Table, Write, signed};
 use crate::error::Corrupt;
 use crate::fields::{Columns, Fields};
+use crate::labels::{labels, labels_value};
 use crate::sql::Value;
 use crate::ssh_rows;
+
+/// What the column `lapse` says of a device that has expired.
+const EXPIRED: &str = "expired";
 
 const TENANTS: Table = Table { name: "tenants", key: &["id"], tenant: None, frozen: &[] };
 const DEVICES: Table = Table { name: "devices", key: &["id"], tenant: Some("tenant_id"), frozen: &[] };
@@ -75,6 +80,9 @@ fn tenant_columns(row: &Tenant) -> Columns {
         ("block_v6", row.block.v6().to_string().into()),
         ("anchor", row.anchor.to_string().into()),
         ("created_at", row.created_at.unix_micros().into()),
+        ("quota", row.quota.map(i64::from).into()),
+        ("closed_at", row.closing.map(|closing| closing.since.unix_micros()).into()),
+        ("erase_at", row.closing.map(|closing| closing.erase_at.unix_micros()).into()),
         ("deleted_at", row.deleted_at.map(|t| t.unix_micros()).into()),
     ]
 }
@@ -88,11 +96,31 @@ pub(crate) fn tenant(fields: &Fields<'_>) -> Result<Tenant, Corrupt> {
         block: block.map_err(|e| fields.corrupt("block_v4", e))?,
         anchor: fields.parsed("anchor")?,
         created_at: fields.time("created_at")?,
+        quota: fields.number_or_null("quota")?,
+        closing: closing(fields)?,
         deleted_at: fields.time_or_null("deleted_at")?,
     })
 }
 
+fn closing(fields: &Fields<'_>) -> Result<Option<Closing>, Corrupt> {
+    let Some(since) = fields.time_or_null("closed_at")? else { return Ok(None) };
+    Ok(Some(Closing { since, erase_at: fields.time("erase_at")? }))
+}
+
+fn seconds(duration: Option<Duration>) -> Value {
+    duration.map(|duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)).into()
+}
+
+fn duration(fields: &Fields<'_>, column: &'static str) -> Result<Option<Duration>, Corrupt> {
+    Ok(fields.number_or_null(column)?.map(Duration::from_secs))
+}
+
 fn device_columns(row: &Device) -> Columns {
+    // The column `standing` takes three words. What reads no other sees a device that takes no part.
+    let (standing, lapse) = match row.standing {
+        Standing::Expired => (Standing::Pending, Some(EXPIRED)),
+        standing => (standing, None),
+    };
     // The columns were there before plain peers were: they are never NULL, and the first is unique.
     let (identity, token) = match &row.kind {
         Kind::Agent { identity, token } => (identity.to_string(), token.to_string()),
@@ -105,8 +133,12 @@ fn device_columns(row: &Device) -> Columns {
         ("identity", identity.into()),
         ("wireguard", row.wireguard.to_string().into()),
         ("number", row.number.into()),
-        ("standing", row.standing.as_str().into()),
+        ("standing", standing.as_str().into()),
+        ("lapse", lapse.into()),
         ("tags", tags_value(&row.tags)),
+        ("labels", labels_value(&row.labels)),
+        ("expires_at", row.expires_at.map(|t| t.unix_micros()).into()),
+        ("idle_seconds", seconds(row.idle_max)),
         ("os", row.os.as_str().into()),
         ("abilities", row.abilities.bits().into()),
         ("enrolled_at", row.enrolled_at.unix_micros().into()),
@@ -125,6 +157,9 @@ pub(crate) fn device(fields: &Fields<'_>) -> Result<Device, Corrupt> {
         number: fields.number("number")?,
         standing: standing(fields)?,
         tags: tags(fields)?,
+        labels: labels(fields)?,
+        expires_at: fields.time_or_null("expires_at")?,
+        idle_max: duration(fields, "idle_seconds")?,
         os: Remark::new(&fields.text("os")?),
         // The change log has facts of before.
         abilities: Abilities::from_bits(fields.number_or_null("abilities")?.unwrap_or_default()),
@@ -147,6 +182,11 @@ fn kind(fields: &Fields<'_>) -> Result<Kind, Corrupt> {
 
 fn standing(fields: &Fields<'_>) -> Result<Standing, Corrupt> {
     let text = fields.text("standing")?;
+    match fields.text_or_null("lapse")?.as_deref() {
+        None => {}
+        Some(EXPIRED) => return Ok(Standing::Expired),
+        Some(other) => return Err(fields.corrupt("lapse", format!("{other:?} is unknown"))),
+    }
     let all = [Standing::Pending, Standing::Active, Standing::Revoked];
     let found = all.into_iter().find(|standing| standing.as_str() == text);
     found.ok_or_else(|| fields.corrupt("standing", format!("{text:?} is unknown")))
@@ -163,6 +203,8 @@ fn token_columns(row: &Token) -> Columns {
         ("uses", row.uses.into()),
         ("needs_approval", row.needs_approval.into()),
         ("tags", tags_value(&row.tags)),
+        ("device_seconds", seconds(row.stay.expires_after)),
+        ("idle_seconds", seconds(row.stay.idle_max)),
         ("revoked_at", row.revoked_at.map(|t| t.unix_micros()).into()),
     ]
 }
@@ -178,6 +220,10 @@ pub(crate) fn token(fields: &Fields<'_>) -> Result<Token, Corrupt> {
         uses: fields.number("uses")?,
         needs_approval: fields.bool("needs_approval")?,
         tags: tags(fields)?,
+        stay: Stay {
+            expires_after: duration(fields, "device_seconds")?,
+            idle_max: duration(fields, "idle_seconds")?,
+        },
         revoked_at: fields.time_or_null("revoked_at")?,
     })
 }

@@ -11,6 +11,7 @@ use crate::encoded::{Encoded, Table, Write};
 use crate::error::Corrupt;
 use crate::fields::{Columns, Fields};
 use crate::installed::list;
+use crate::labels::{labels, labels_value};
 
 const AUTHORITIES: Table =
     Table { name: "authorities", key: &["tenant_id", "kind"], tenant: Some("tenant_id"), frozen: &[] };
@@ -103,6 +104,7 @@ fn role_columns(row: &SshRole) -> Columns {
         ("own_login", row.own_login.into()),
         ("logins", texts(&row.logins).into()),
         ("tags", texts(&row.tags).into()),
+        ("labels", labels_value(&row.labels)),
         ("session_seconds", i64::try_from(row.session_max.as_secs()).unwrap_or(i64::MAX).into()),
         ("permits", texts(row.permits.iter().map(|permit| permit.as_str())).into()),
     ]
@@ -116,6 +118,7 @@ pub(crate) fn role(fields: &Fields<'_>) -> Result<SshRole, Corrupt> {
         own_login: fields.bool("own_login")?,
         logins: list(fields, "logins", &fields.text("logins")?)?,
         tags: list(fields, "tags", &fields.text("tags")?)?,
+        labels: labels(fields)?,
         session_max: Duration::from_secs(fields.number("session_seconds")?),
         permits: list(fields, "permits", &fields.text("permits")?)?,
     })

@@ -15,8 +15,10 @@ impl Abilities {
     pub const PATHS: Self = Self(1);
     /// Reads what a snapshot says of SSH.
     pub const SSH: Self = Self(2);
+    /// Tells being expired, or of a closed tenant, from waiting for an approval.
+    pub const STANDINGS: Self = Self(1 << 8);
     /// All that this version knows.
-    pub const KNOWN: Self = Self(Self::PATHS.0 | Self::SSH.0);
+    pub const KNOWN: Self = Self(Self::PATHS.0 | Self::SSH.0 | Self::STANDINGS.0);
 
     /// As they are kept.
     pub const fn bits(self) -> u32 {

@@ -103,6 +103,9 @@ codes! {
     85 ApiTokenNotFound "api-token-not-found" "see `warren api-token list`";
     86 LastAdministrator "last-administrator" "make another super-admin first: `warren user create NAME --role super-admin`";
     87 SessionNeeded "session-needed" "log in as yourself: `warren login URL`";
+    100 DeviceExpired "device-expired" "an administrator gives it more time: `warren device set NAME --expires 30d`";
+    101 TenantClosed "tenant-closed" "until its grace ends, `warren tenant restore NAME` brings it back";
+    102 DeviceQuotaReached "device-quota-reached" "revoke devices that are not needed, or raise it: `warren tenant set NAME --quota N`";
 }
 
 impl<C> Encode<C> for Code {

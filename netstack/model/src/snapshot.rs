@@ -5,6 +5,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use minicbor::{Decode, Encode};
 
+use crate::ability::Abilities;
 use crate::address::{Block, Endpoint, MeshAddresses};
 use crate::buckets::Buckets;
 use crate::hub::HubKeys;
@@ -89,15 +90,35 @@ pub enum Standing {
     /// Removed for good: takes everything down and does not come back.
     #[n(2)]
     Revoked,
+    /// Its time is over, until an administrator gives it more. Told to who knows [`crate::Abilities::STANDINGS`].
+    #[n(3)]
+    Expired,
+    /// Its tenant is closed, until it is restored. Told to the same.
+    #[n(4)]
+    Closed,
 }
 
 impl Standing {
+    /// Every standing there is.
+    pub const ALL: [Self; 5] = [Self::Pending, Self::Active, Self::Revoked, Self::Expired, Self::Closed];
+
+    /// As it is told to a program that may not know them all: whoever does not waits, as for an approval.
+    #[must_use]
+    pub const fn told_to(self, abilities: Abilities) -> Self {
+        match self {
+            Self::Expired | Self::Closed if !abilities.has(Abilities::STANDINGS) => Self::Pending,
+            known => known,
+        }
+    }
+
     /// As people and the API see it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
             Self::Active => "active",
             Self::Revoked => "revoked",
+            Self::Expired => "expired",
+            Self::Closed => "closed",
         }
     }
 }

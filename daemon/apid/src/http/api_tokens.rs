@@ -16,6 +16,7 @@ use store::{ApiToken, PeopleError, User};
 
 use super::App;
 use super::auth::Caller;
+use super::paging::{PageQuery, read_page};
 use super::problem::{Refused, bad_form, of_people, unavailable};
 use super::tenants::tenant_named;
 use super::users::{at_most, gone};
@@ -71,11 +72,13 @@ async fn seen(app: &App, caller: &Caller) -> Result<Vec<(ApiToken, Label)>, Refu
 pub async fn list(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
+    page: PageQuery,
 ) -> Result<Json<Page<Form>>, Refused> {
+    let page = read_page(page)?;
     let names = app.desk.tenant_names().await?;
     let rows = seen(&app, &caller).await?;
     let now = wall();
-    Ok(Json(Page::whole(rows.into_iter().map(|(row, user)| form(row, user, &names, now)).collect())))
+    Ok(Json(page.of(rows, |(row, _)| row.id, |(row, user)| Ok(form(row, user, &names, now)))?))
 }
 
 /// An API token of one's own.

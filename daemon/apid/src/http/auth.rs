@@ -17,6 +17,7 @@ use model::{Code, Digest, Refusal, Role, TenantId};
 use store::User;
 
 use super::App;
+use super::closed::check_open;
 use super::problem::{Refused, unavailable};
 use super::routes::Needs;
 use crate::accounts::entry;
@@ -137,6 +138,9 @@ async fn caller(
         Some(Bearer::ApiToken(token)) => of_api_token(app, &token).await?,
         None => None,
     };
+    if let Some(caller) = &found {
+        check_open(app, caller.tenant).await?;
+    }
     if found.is_none() {
         app.metrics.login_failure("token");
         let from = peer.map_or(Asker::Crowd, |peer| Asker::Address(peer.address()));

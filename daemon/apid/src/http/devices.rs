@@ -1,5 +1,7 @@
 //! `/api/v1/devices`.
 
+use std::time::Duration;
+
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
@@ -30,12 +32,15 @@ pub(super) fn form(
         tenant: tenant.name.clone(),
         kind: row.kind.as_str().into(),
         fqdn,
-        standing: row.standing.as_str().into(),
+        standing: directory.standing(row).as_str().into(),
         address_v4: addresses.v4,
         address_v6: addresses.v6,
         wireguard_key: row.wireguard,
         os: row.os.to_string(),
         tags: row.tags.iter().cloned().collect(),
+        labels: row.labels.clone(),
+        expires_at: row.expires_at,
+        idle_seconds: row.idle_max.map(|idle| idle.as_secs()),
         enrolled_at: row.enrolled_at,
         online: presence.is_some_and(|p| p.link.is_some()),
         last_seen_at: presence.map(|p| p.row.last_seen),
@@ -84,7 +89,7 @@ pub async fn show(
     Ok(Json(shown.await??))
 }
 
-/// Another name, or other tags.
+/// Another name, other tags or labels, another end.
 pub async fn change(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
@@ -100,8 +105,17 @@ pub async fn change(
     }
     if let Some(tags) = wish.tags {
         let tags = tags.into_iter().collect();
-        app.desk.edit(Some(tenant), Edit::TagDevice { device: id, tags }, actor).await?;
+        app.desk.edit(Some(tenant), Edit::TagDevice { device: id, tags }, actor.clone()).await?;
     }
+    if let Some(labels) = wish.labels {
+        app.desk.edit(Some(tenant), Edit::LabelDevice { device: id, labels }, actor.clone()).await?;
+    }
+    let after = match (wish.expires_after_seconds, wish.never_expires) {
+        (Some(_), true) => return Err(Refusal::new(Code::BadRequest, "a time, or never").into()),
+        (None, false) => return now(&app, tenant, id, before).await,
+        (seconds, _) => seconds.map(Duration::from_secs),
+    };
+    app.desk.edit(Some(tenant), Edit::SetExpiry { device: id, after }, actor).await?;
     now(&app, tenant, id, before).await
 }
 

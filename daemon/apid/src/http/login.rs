@@ -16,6 +16,7 @@ use store::{Session, User};
 
 use super::App;
 use super::auth::{Caller, Peer};
+use super::closed::check_open;
 use super::problem::{Refused, bad_form, of_people, unavailable};
 use crate::accounts::{entry, new_user, random, setup_digest};
 use crate::clock::wall;
@@ -81,10 +82,12 @@ pub async fn guess<T>(
         Code::SecondFactorWrong => "second-factor",
         // The right password was given: whoever lacks the code is asked for it, and guesses nothing.
         Code::SecondFactorNeeded => return Err(refusal.into()),
+        // So it was here, and it was no guess.
+        Code::TenantClosed => "tenant-closed",
         _ => "unavailable",
     };
     app.metrics.login_failure(reason);
-    if reason != "unavailable" {
+    if refusal.code != Code::TenantClosed && reason != "unavailable" {
         app.throttle().failed(name, from, app.clock.now().mono);
     }
     let refused = entry(actor, action, name.as_str(), Some(refusal.code));
@@ -101,6 +104,7 @@ async fn admitted(app: &App, password: String, code: Option<String>, name: &Labe
     let wrong = || Refusal::new(Code::Unauthenticated, "name or password is wrong");
     let user = live.filter(|_| right).ok_or_else(wrong)?;
     prove(app, &user, code.as_deref()).await?;
+    check_open(app, user.tenant).await?;
     Ok(user)
 }
 

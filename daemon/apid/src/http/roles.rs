@@ -79,6 +79,7 @@ fn read(name: Label, wish: RoleWish) -> Result<SshRole, Refusal> {
         own_login: wish.own_login,
         logins: wish.logins.into_iter().collect(),
         tags: wish.tags.into_iter().collect(),
+        labels: wish.labels,
         session_max,
         permits: permits.map_err(|error| Refusal::new(Code::BadRequest, error.to_string()))?,
     })
@@ -93,6 +94,7 @@ fn form(role: &SshRole) -> Role {
             own_login: role.own_login,
             logins: role.logins.iter().cloned().collect(),
             tags: role.tags.iter().cloned().collect(),
+            labels: role.labels.clone(),
             max_session_ttl_seconds: role.session_max.as_secs(),
             permits: role.permits.iter().map(|permit| permit.as_str().to_owned()).collect(),
         },

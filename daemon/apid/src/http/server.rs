@@ -24,7 +24,7 @@ pub struct Figures {
     /// Tenants that were not deleted.
     pub tenants: u32,
     /// How many devices have each standing.
-    pub devices: [(Standing, u32); 3],
+    pub devices: [(Standing, u32); Standing::ALL.len()],
     /// Devices that take part: the peers of the hub.
     pub devices_active: u32,
     /// Devices that hold a link.
@@ -63,9 +63,10 @@ pub async fn current(app: &App) -> Result<ServerStatus, Refusal> {
 /// Counts.
 pub fn figures(control: &control::Control) -> Figures {
     let live = || control.directories().filter(|d| d.tenant().deleted_at.is_none());
-    let mut devices = [Standing::Pending, Standing::Active, Standing::Revoked].map(|standing| (standing, 0));
-    for device in live().flat_map(control::Directory::devices) {
-        let counted = devices.iter_mut().find(|(standing, _)| *standing == device.standing);
+    let mut devices = Standing::ALL.map(|standing| (standing, 0));
+    let standings = live().flat_map(|directory| directory.devices().map(|device| directory.standing(device)));
+    for now in standings {
+        let counted = devices.iter_mut().find(|(standing, _)| *standing == now);
         counted.expect("all standings are there").1 += 1;
     }
     let active = devices.iter().find(|(standing, _)| *standing == Standing::Active);

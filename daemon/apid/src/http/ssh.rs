@@ -125,10 +125,12 @@ fn vouched(
     if said.at + VOUCH_LIFE < now || now + VOUCH_LIFE < said.at {
         return Err(unproven("the device's word is old, or its clock is wrong"));
     }
-    match device.standing {
+    match directory.standing(device) {
         Standing::Active => Ok(id),
         Standing::Pending => Err(Code::DevicePending.into()),
         Standing::Revoked => Err(Code::DeviceRevoked.into()),
+        Standing::Expired => Err(Code::DeviceExpired.into()),
+        Standing::Closed => Err(Code::TenantClosed.into()),
     }
 }
 

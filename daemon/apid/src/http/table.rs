@@ -4,7 +4,7 @@ use model::Role;
 use model::api::Page;
 use model::api::admin::{
     ChangedDevice, CreatedToken, Device, DeviceChange, Examination, Health, NewPlainPeer, NewTenant,
-    NewToken, PlainPeer, Record, ServerStatus, SupportBundle, Tenant, Token, Version,
+    NewToken, PlainPeer, Record, ServerStatus, SupportBundle, Tenant, TenantChange, Token, Version,
 };
 use model::api::audit::{AuditEntry, AuditVerdict};
 use model::api::people::{
@@ -70,7 +70,25 @@ fn of_server() -> Vec<Route> {
             .gives::<Tenant>(201),
         get("/api/v1/tenants/{name}", VIEWER, "tenant.show", "One tenant", tenants::show)
             .gives::<Tenant>(200),
-        delete("/api/v1/tenants/{name}", SUPER_ADMIN, "tenant.delete", "A tenant goes", tenants::delete),
+        patch("/api/v1/tenants/{name}", SUPER_ADMIN, "tenant.change", "Another quota", tenants::change)
+            .asks::<TenantChange>()
+            .gives::<Tenant>(200),
+        delete(
+            "/api/v1/tenants/{name}",
+            SUPER_ADMIN,
+            "tenant.delete",
+            "A tenant is closed, and erased after its grace; an empty one at once",
+            tenants::delete,
+        )
+        .query("grace_seconds", "How long it can be restored; a week if it has devices"),
+        post(
+            "/api/v1/tenants/{name}/restore",
+            SUPER_ADMIN,
+            "tenant.restore",
+            "A closed tenant is as it was",
+            tenants::restore,
+        )
+        .gives::<Tenant>(200),
     ]
 }
 
@@ -126,7 +144,9 @@ fn of_logins() -> Vec<Route> {
 
 fn of_users() -> Vec<Route> {
     vec![
-        get("/api/v1/users", TENANT_ADMIN, "user.list", "All users", users::list).gives::<Page<User>>(200),
+        get("/api/v1/users", TENANT_ADMIN, "user.list", "All users", users::list)
+            .paged()
+            .gives::<Page<User>>(200),
         post("/api/v1/users", TENANT_ADMIN, "user.create", "A new user", users::create)
             .asks::<NewUser>()
             .gives::<User>(201),
@@ -155,6 +175,7 @@ fn of_api_tokens() -> Vec<Route> {
             "One's own, and those one administers",
             api_tokens::list,
         )
+        .paged()
         .gives::<Page<ApiToken>>(200),
         post("/api/v1/api-tokens", person, "api-token.create", "An API token of oneself", api_tokens::create)
             .asks::<NewApiToken>()
@@ -224,7 +245,7 @@ fn of_devices() -> Vec<Route> {
             "/api/v1/devices/{device}",
             OPERATOR,
             "device.change",
-            "Another name, other tags",
+            "Another name, other tags or labels, another end",
             devices::change,
         )
         .asks::<DeviceChange>()

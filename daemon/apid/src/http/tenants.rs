@@ -1,12 +1,15 @@
 //! `/api/v1/tenants`, and which tenant a request means.
 
+use std::time::Duration;
+
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
+use control::limits::GRACE_DEFAULT;
 use control::{Actor, Answer, Control, Directory, Edit};
 use model::api::Page;
-use model::api::admin::{NewTenant, Tenant};
+use model::api::admin::{NewTenant, Tenant, TenantChange};
 use model::{Code, Label, Refusal, TenantId};
 use serde::Deserialize;
 
@@ -93,6 +96,9 @@ fn form(directory: &Directory) -> Tenant {
         block_v6: tenant.block.v6(),
         anchor: tenant.anchor.fingerprint(),
         version: directory.version().to_string(),
+        state: if directory.is_closed() { "closed" } else { "open" }.into(),
+        erase_at: tenant.closing.map(|closing| closing.erase_at),
+        quota: tenant.quota,
         devices: u32::try_from(directory.live_count()).unwrap_or(u32::MAX),
         created_at: tenant.created_at,
     }
@@ -132,18 +138,63 @@ pub async fn create(
     let Answer::TenantCreated(tenant) = app.desk.edit(None, edit, caller.actor.clone()).await? else {
         return Err(Code::Internal.into());
     };
-    let id = tenant.id;
-    let made = app.desk.read(move |control| control.directory(id).map(form)).await?;
-    Ok((StatusCode::CREATED, Json(made.ok_or(Code::Internal)?)))
+    Ok((StatusCode::CREATED, now(&app, tenant.id).await?))
 }
 
-/// A tenant goes.
+/// Another quota.
+pub async fn change(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<Label>,
+    wish: Result<Json<TenantChange>, JsonRejection>,
+) -> Result<Json<Tenant>, Refused> {
+    let Json(wish) = wish.map_err(|rejection| bad_form(&rejection))?;
+    let Target { tenant, actor, .. } = target(&app, Meant { tenant: Some(name) }, caller).await?;
+    match (wish.quota, wish.no_quota) {
+        (Some(_), true) => return Err(Refusal::new(Code::BadRequest, "a quota, or none").into()),
+        (None, false) => {}
+        (quota, _) => drop(app.desk.edit(Some(tenant), Edit::SetQuota(quota), actor).await?),
+    }
+    now(&app, tenant).await
+}
+
+/// `?grace_seconds=`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Grace {
+    grace_seconds: Option<u64>,
+}
+
+/// A tenant goes: one without devices at once, unless a grace is asked for; else it is closed and erased after the grace.
 pub async fn delete(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<Label>,
+    grace: Result<Query<Grace>, QueryRejection>,
 ) -> Result<StatusCode, Refused> {
+    let Query(Grace { grace_seconds }) = grace.map_err(|rejection| bad_query(&rejection))?;
     let Target { tenant, actor, .. } = target(&app, Meant { tenant: Some(name) }, caller).await?;
-    app.desk.edit(Some(tenant), Edit::DeleteTenant, actor).await?;
+    let used = app.desk.read(move |control| control.directory(tenant).map_or(0, Directory::live_count));
+    let edit = match grace_seconds {
+        None if used.await? == 0 => Edit::DeleteTenant,
+        None => Edit::CloseTenant { grace: GRACE_DEFAULT },
+        Some(seconds) => Edit::CloseTenant { grace: Duration::from_secs(seconds) },
+    };
+    app.desk.edit(Some(tenant), edit, actor).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// A closed tenant is as it was.
+pub async fn restore(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<Label>,
+) -> Result<Json<Tenant>, Refused> {
+    let Target { tenant, actor, .. } = target(&app, Meant { tenant: Some(name) }, caller).await?;
+    app.desk.edit(Some(tenant), Edit::RestoreTenant, actor).await?;
+    now(&app, tenant).await
+}
+
+async fn now(app: &App, tenant: TenantId) -> Result<Json<Tenant>, Refused> {
+    let shown = app.desk.read(move |control| control.directory(tenant).map(form)).await?;
+    Ok(Json(shown.ok_or(Code::Internal)?))
 }

@@ -6,7 +6,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use control::{Answer, Directory, Edit, Token as Row};
+use control::{Answer, Directory, Edit, Stay, Token as Row};
 use model::api::Page;
 use model::api::admin::{CreatedToken, NewToken, Token};
 use model::{Code, Label, Refusal, Timestamp, TokenId};
@@ -33,6 +33,8 @@ fn form(row: &Row, tenant: &Label, now: Timestamp) -> Token {
         uses_max: row.uses_max,
         approve: row.needs_approval,
         tags: row.tags.iter().cloned().collect(),
+        device_ttl_seconds: row.stay.expires_after.map(|after| after.as_secs()),
+        device_idle_seconds: row.stay.idle_max.map(|idle| idle.as_secs()),
         created_at: row.created_at,
         expires_at: row.expires_at,
         created_by: row.created_by.to_string(),
@@ -88,6 +90,10 @@ pub async fn create(
         uses: wish.uses,
         tags: wish.tags.into_iter().collect(),
         needs_approval: wish.approve,
+        stay: Stay {
+            expires_after: wish.device_ttl_seconds.map(Duration::from_secs),
+            idle_max: wish.device_idle_seconds.map(Duration::from_secs),
+        },
     };
     match app.desk.edit(Some(tenant), edit, actor).await? {
         Answer::TokenCreated { token, secret } => {

@@ -11,6 +11,7 @@ use store::{PeopleError, User};
 
 use super::App;
 use super::auth::Caller;
+use super::paging::{PageQuery, read_page};
 use super::problem::{Refused, bad_form, of_people, unavailable};
 use super::tenants::tenant_named;
 use crate::accounts::{entry, new_user};
@@ -74,10 +75,13 @@ fn whole_server(role: Role, tenant: Option<TenantId>) -> Result<(), Refusal> {
 pub async fn list(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
+    page: PageQuery,
 ) -> Result<Json<Page<Form>>, Refused> {
+    let page = read_page(page)?;
     let users = app.store.users().await.map_err(|e| unavailable(&e))?;
-    let seen = users.into_iter().filter(|user| caller.sees(user.tenant)).collect();
-    Ok(Json(Page::whole(forms(&app, seen).await?)))
+    let seen = users.into_iter().filter(|user| caller.sees(user.tenant));
+    let Page { schema_version, items, next } = page.of(seen, |user| user.id, Ok)?;
+    Ok(Json(Page { schema_version, items: forms(&app, items).await?, next }))
 }
 
 /// One user.

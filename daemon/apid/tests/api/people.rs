@@ -193,3 +193,35 @@ async fn an_api_token_may_do_what_it_was_made_for_until_it_is_revoked() {
     assert_eq!((status, &revoked["state"]), (200, &json!("revoked")));
     assert_eq!(get(&server, "/api/v1/devices", token).await.0, 401);
 }
+
+#[tokio::test]
+async fn lists_of_people_and_their_tokens_come_in_pages() {
+    let (apid, server) = start();
+    let socket = apid.socket();
+    for name in ["ada", "bea", "cleo"] {
+        let wish = json!({"name": name, "role": "viewer", "password": PASSWORD});
+        assert_eq!(post(&socket, "/api/v1/users", None, wish).await.0, 201);
+    }
+    let (_, login) = log_in(&server, "admin", PASSWORD, None).await;
+    let admin = Some(secret(&login));
+    for label in ["one", "two", "three"] {
+        let wish = json!({"label": label, "ttl_seconds": 60});
+        assert_eq!(post(&server, "/api/v1/api-tokens", admin, wish).await.0, 201);
+    }
+    for (list, count) in [("/api/v1/users", 4), ("/api/v1/api-tokens", 3)] {
+        let (mut path, mut seen, mut pages) =
+            (format!("{list}?limit=2"), std::collections::BTreeSet::new(), 0);
+        loop {
+            let (status, page) = get(&server, &path, admin).await;
+            assert_eq!(status, 200, "{page}");
+            let items = page["items"].as_array().expect("a list");
+            assert!(items.len() <= 2, "{page}");
+            seen.extend(items.iter().map(|item| item["id"].as_str().expect("an id").to_owned()));
+            pages += 1;
+            let Some(next) = page["next"].as_str() else { break };
+            path = format!("{list}?limit=2&cursor={next}");
+        }
+        assert_eq!((seen.len(), pages), (count, 2), "{list}");
+        assert_eq!(get(&server, &format!("{list}?cursor=x"), admin).await.0, 400, "{list}");
+    }
+}

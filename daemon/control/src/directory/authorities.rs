@@ -21,7 +21,7 @@ const MISSING_NAMED_MAX: usize = 5;
 #[derive(Default)]
 pub(super) struct Authorities {
     rows: BTreeMap<CaKind, Authority>,
-    keys: BTreeMap<(CaKind, KeyGeneration), AuthorityKey>,
+    pub(super) keys: BTreeMap<(CaKind, KeyGeneration), AuthorityKey>,
     revocations: BTreeMap<(CaKind, Revoked), Revocation>,
     pub(super) roles: BTreeMap<Label, SshRole>,
     /// Who administers the tenant: a role may mean them.

@@ -1,6 +1,6 @@
 //! What an edit makes true, or why it is refused. Pure: changes nothing, asks for no time and no randomness.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::key::TokenSecret;
@@ -12,8 +12,8 @@ use super::{Directory, naming, refuse};
 use crate::dice::Dice;
 use crate::edit::{Answer, Edit};
 use crate::enrolment::VerifiedEnrol;
-use crate::limits::{TAGS_MAX, TOKENS_MAX};
-use crate::rows::{Actor, Device, Fact, Hub, Kind, Token};
+use crate::limits::{DEVICE_LIFE_MAX, IDLE_LEAST, IDLE_MOST, TAGS_MAX, TOKENS_MAX};
+use crate::rows::{Actor, Device, Fact, Hub, Kind, Stay, Token};
 use crate::ssh::NewKey;
 
 /// What a decision rests on besides the directory.
@@ -51,11 +51,19 @@ impl Directory {
         if self.tenant.deleted_at.is_some() {
             return refuse(Code::TenantNotFound, format!("tenant {} is deleted", self.tenant.name));
         }
+        if self.is_closed() && !edit.fits_closed() {
+            return refuse(Code::TenantClosed, format!("tenant {} is closed", self.tenant.name));
+        }
         match edit {
             Edit::CreateTenant { .. } => refuse(Code::BadRequest, "a tenant is not created within another"),
             Edit::DeleteTenant => self.delete_tenant(grounds),
-            Edit::CreateToken { ttl, uses, tags, needs_approval } => {
-                self.create_token(*ttl, *uses, tags, *needs_approval, grounds)
+            Edit::SetQuota(quota) => Ok(self.set_quota(*quota)),
+            Edit::CloseTenant { grace } => self.close(*grace, grounds),
+            Edit::RestoreTenant => Ok(self.restore()),
+            Edit::EraseTenant => self.erase(grounds),
+            Edit::CreateToken { ttl, uses, tags, needs_approval, stay } => {
+                let token = self.new_token(*ttl, *uses, tags, *stay, grounds)?;
+                Ok(token_created(Token { needs_approval: *needs_approval, ..token.0 }, token.1))
             }
             Edit::RevokeToken(id) => self.revoke_token(*id, grounds),
             Edit::Enrol(enrol) => self.enrol(enrol, grounds),
@@ -63,6 +71,10 @@ impl Directory {
             Edit::ApproveDevice(id) => self.approve(*id, grounds),
             Edit::RenameDevice { device, name } => self.rename(*device, name),
             Edit::TagDevice { device, tags } => self.tag(*device, tags),
+            Edit::LabelDevice { device, labels } => self.label(*device, labels),
+            Edit::SetExpiry { device, after } => self.set_expiry(*device, *after, grounds),
+            Edit::ExpireDevice(id) => self.expire(*id, grounds),
+            Edit::RemoveIdle(id) => self.remove_idle(*id, grounds),
             Edit::SetAbilities { device, abilities } => self.set_abilities(*device, *abilities),
             Edit::RevokeDevice(id) => self.revoke(*id, grounds),
             Edit::AddRecord { name, data, ttl } => self.add_record(name, data, *ttl),
@@ -96,14 +108,14 @@ impl Directory {
         Ok(Decision::new(vec![Fact::Tenant(tenant)], Answer::TenantDeleted))
     }
 
-    fn create_token(
+    fn new_token(
         &self,
         ttl: Duration,
         uses: u32,
         tags: &BTreeSet<Label>,
-        needs_approval: bool,
+        stay: Stay,
         grounds: &mut Grounds<'_>,
-    ) -> Result<Decision, Refusal> {
+    ) -> Result<(Token, OnboardingToken), Refusal> {
         if !(Duration::from_secs(1)..=TOKEN_TTL_MAX).contains(&ttl) {
             return refuse(Code::BadRequest, "ttl is between a second and 366 days");
         }
@@ -111,6 +123,7 @@ impl Directory {
             return refuse(Code::BadRequest, format!("uses is between 1 and {TOKEN_USES_MAX}"));
         }
         check_tags(tags)?;
+        check_stay(stay)?;
         if self.tokens.len() >= TOKENS_MAX {
             return refuse(Code::QuotaReached, format!("the tenant has {TOKENS_MAX} tokens"));
         }
@@ -127,14 +140,12 @@ impl Directory {
             expires_at: grounds.now + ttl,
             uses_max: uses,
             uses: 0,
-            needs_approval,
+            needs_approval: false,
             tags: tags.clone(),
+            stay,
             revoked_at: None,
         };
-        Ok(Decision::new(
-            vec![Fact::Token(token.clone())],
-            Answer::TokenCreated { token, secret: Box::new(secret) },
-        ))
+        Ok((token, secret))
     }
 
     fn revoke_token(&self, id: TokenId, grounds: &Grounds<'_>) -> Result<Decision, Refusal> {
@@ -154,6 +165,7 @@ impl Directory {
             return self.enrol_again(known, claim.wireguard, enrol.abilities());
         }
         let token = self.usable_token(claim.token, grounds.now)?;
+        self.check_quota()?;
         self.check_key_free(&claim.wireguard)?;
         let number = self.free_number(grounds.now)?;
         let wish = naming::wish(claim.hostname.as_str(), &claim.identity);
@@ -166,6 +178,9 @@ impl Directory {
             number,
             standing: if approved { Standing::Active } else { Standing::Pending },
             tags: token.tags.clone(),
+            labels: BTreeMap::new(),
+            expires_at: token.stay.expires_after.map(|after| grounds.now + after),
+            idle_max: token.stay.idle_max,
             os: claim.os.clone(),
             abilities: enrol.abilities(),
             enrolled_at: grounds.now,
@@ -193,6 +208,9 @@ impl Directory {
     ) -> Result<Decision, Refusal> {
         if !known.is_live() {
             return refuse(Code::DeviceRevoked, format!("device {} is revoked", known.id));
+        }
+        if known.standing == Standing::Expired {
+            return refuse(Code::DeviceExpired, format!("device {} has expired", known.name));
         }
         let answer = Answer::Enrolled { device: known.id, standing: known.standing };
         if known.wireguard == wireguard && known.abilities == abilities {
@@ -264,6 +282,22 @@ impl Directory {
         self.by_name.contains_key(label)
             || self.origin.child(label).map_or(true, |name| self.records.contains_key(&name))
     }
+}
+
+fn token_created(token: Token, secret: OnboardingToken) -> Decision {
+    let facts = vec![Fact::Token(token.clone())];
+    Decision::new(facts, Answer::TokenCreated { token, secret: Box::new(secret) })
+}
+
+fn check_stay(stay: Stay) -> Result<(), Refusal> {
+    let least = Duration::from_secs(1);
+    if stay.expires_after.is_some_and(|after| !(least..=DEVICE_LIFE_MAX).contains(&after)) {
+        return refuse(Code::BadRequest, "devices expire between a second and ten years after they enrolled");
+    }
+    if stay.idle_max.is_some_and(|idle| !(IDLE_LEAST..=IDLE_MOST).contains(&idle)) {
+        return refuse(Code::BadRequest, "ephemeral devices may be silent for ten seconds to 31 days");
+    }
+    Ok(())
 }
 
 pub(super) fn check_tags(tags: &BTreeSet<Label>) -> Result<(), Refusal> {

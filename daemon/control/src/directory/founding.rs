@@ -44,6 +44,8 @@ pub fn create_tenant<'a>(
         block,
         anchor: anchor.public(),
         created_at: grounds.now,
+        quota: None,
+        closing: None,
         deleted_at: None,
     };
     let (authorities, new_keys) = authorities::found(CaKind::ALL.into_iter(), grounds);

@@ -10,7 +10,7 @@ use model::{
 };
 
 use super::plan::split;
-use super::{Decision, Directory, Share, Touched, refuse};
+use super::{Decision, Directory, Touched, refuse};
 use crate::edit::Answer;
 use crate::limits::SSH_ROLES_MAX;
 use crate::rows::{Device, Fact};
@@ -29,18 +29,18 @@ impl Directory {
             SshFact::Role(role) => {
                 let before = self.authorities.roles.insert(role.name.clone(), role.clone());
                 self.note_hosts(
-                    |device| role.fits(&device.tags) || before.as_ref().is_some_and(|b| b.fits(&device.tags)),
+                    |device| means(role, device) || before.as_ref().is_some_and(|b| means(b, device)),
                     touched,
                 );
             }
             SshFact::RoleGone { name } => {
                 let before = self.authorities.roles.remove(name);
-                self.note_hosts(|device| before.as_ref().is_some_and(|b| b.fits(&device.tags)), touched);
+                self.note_hosts(|device| before.as_ref().is_some_and(|b| means(b, device)), touched);
             }
             SshFact::Administrators(names) => {
                 self.authorities.administrators.clone_from(names);
                 let roles: Vec<_> = self.ssh_roles().filter(|role| role.administrators).cloned().collect();
-                self.note_hosts(|device| roles.iter().any(|role| role.fits(&device.tags)), touched);
+                self.note_hosts(|device| roles.iter().any(|role| means(role, device)), touched);
             }
             SshFact::Authority(_) | SshFact::Key(_) => {}
         }
@@ -71,18 +71,18 @@ impl Directory {
 
     /// Whether other roles mean a host now than meant it before.
     pub(super) fn has_other_logins(&self, before: &Device, now: &Device) -> bool {
-        Share::of(now).reads_ssh()
-            && self.ssh_roles().any(|role| role.fits(&before.tags) != role.fits(&now.tags))
+        self.share_of(now).reads_ssh() && self.ssh_roles().any(|role| means(role, before) != means(role, now))
     }
 
     fn note_hosts(&self, concerns: impl Fn(&Device) -> bool, touched: &mut Touched) {
-        let hosts = self.devices.values().filter(|device| Share::of(device).reads_ssh() && concerns(device));
+        let hosts =
+            self.devices.values().filter(|device| self.share_of(device).reads_ssh() && concerns(device));
         touched.devices.extend(hosts.map(|device| device.id));
     }
 
     /// The plain key of a host is known of active devices alone.
     pub(super) fn sync_host_key(&mut self, id: DeviceId, touched: &mut Touched) {
-        let active = self.device(id).is_some_and(|device| device.standing == Standing::Active);
+        let active = self.device(id).is_some_and(|device| self.standing(device) == Standing::Active);
         let wanted = self.authorities.host_keys.get(&id).filter(|_| active).cloned();
         if self.plans.ssh.hosts.make(id, wanted) {
             touched.hosts.insert(id);
@@ -127,14 +127,14 @@ impl Directory {
 
     pub(super) fn own_ssh(&self, node: NodeId) -> Option<OwnSsh> {
         let NodeId::Device(id) = node else { return None };
-        let device = self.device(id).filter(|device| Share::of(device).reads_ssh())?;
+        let device = self.device(id).filter(|device| self.share_of(device).reads_ssh())?;
         Some(OwnSsh { logins: self.logins_of(device) })
     }
 
     /// All grants of all roles, merged: sshd takes the first line that names an identity.
     fn logins_of(&self, device: &Device) -> Vec<LoginGrants> {
         let mut logins: BTreeMap<Login, BTreeSet<SshIdentity>> = BTreeMap::new();
-        for role in self.ssh_roles().filter(|role| role.fits(&device.tags)) {
+        for role in self.ssh_roles().filter(|role| means(role, device)) {
             for identity in role.members(self.administrators()) {
                 for login in role.logins_of(&identity) {
                     logins.entry(login).or_default().insert(identity.clone());
@@ -149,7 +149,7 @@ impl Directory {
 
     /// What a host's certificate rests on, while it is active.
     pub fn host_profile(&self, id: DeviceId) -> Option<Host> {
-        let device = self.device(id).filter(|device| device.standing == Standing::Active)?;
+        let device = self.device(id).filter(|device| self.standing(device) == Standing::Active)?;
         Some(Host {
             device: id,
             fqdn: self.origin.child(&device.name).ok()?,
@@ -198,4 +198,9 @@ impl Directory {
         };
         Decision::new(facts, Answer::HostKeySet)
     }
+}
+
+/// Whether a role means a host.
+fn means(role: &SshRole, host: &Device) -> bool {
+    role.fits(&host.tags, &host.labels)
 }

@@ -27,19 +27,11 @@ pub enum Share {
     /// the others the hub alone. Each finds itself among its peers and passes itself over: what is the same for all is
     /// kept, signed for and sent once.
     Active(Abilities),
-    /// No peer and no name: a device that is pending or revoked.
+    /// No peer and no name: a device that takes no part.
     Nothing,
 }
 
 impl Share {
-    /// A device's.
-    pub(super) const fn of(device: &Device) -> Self {
-        match device.standing {
-            Standing::Active => Self::Active(device.abilities),
-            Standing::Pending | Standing::Revoked => Self::Nothing,
-        }
-    }
-
     pub(super) const fn reads_ssh(self) -> bool {
         match self {
             Self::Active(abilities) => abilities.has(Abilities::SSH),
@@ -150,7 +142,15 @@ impl Directory {
     pub fn share(&self, node: NodeId) -> Option<Share> {
         match node {
             NodeId::Hub => Some(Share::Hub),
-            NodeId::Device(id) => self.device(id).map(Share::of),
+            NodeId::Device(id) => self.device(id).map(|device| self.share_of(device)),
+        }
+    }
+
+    /// A device's.
+    pub(super) const fn share_of(&self, device: &Device) -> Share {
+        match self.standing(device) {
+            Standing::Active => Share::Active(device.abilities),
+            Standing::Pending | Standing::Revoked | Standing::Expired | Standing::Closed => Share::Nothing,
         }
     }
 
@@ -167,9 +167,9 @@ impl Directory {
             NodeId::Hub => (Standing::Active, naming::hub_label(), Some(tenant.block.hub())),
             NodeId::Device(id) => {
                 let device = self.device(id)?;
-                let active = device.standing == Standing::Active;
-                let addresses = active.then(|| self.addresses(device)).flatten();
-                (device.standing, device.name.clone(), addresses)
+                let standing = self.standing(device);
+                let addresses = (standing == Standing::Active).then(|| self.addresses(device)).flatten();
+                (standing.told_to(device.abilities), device.name.clone(), addresses)
             }
         };
         let (hub_keys, relays) = match self.share(node) {
@@ -273,7 +273,8 @@ impl Directory {
     /// Who has this key, as the hub and as devices see it.
     pub(super) fn sync_peer(&mut self, key: PublicKey, touched: &mut Touched) {
         let device = self.by_wireguard.get(&key).and_then(|id| self.devices.get(id));
-        let wanted = device.filter(|d| d.standing == Standing::Active).and_then(|d| self.device_as_peer(d));
+        let wanted =
+            device.filter(|d| self.standing(d) == Standing::Active).and_then(|d| self.device_as_peer(d));
         let reachable = device.is_some_and(|device| device.abilities.has(Abilities::PATHS));
         let hub = self.hub.as_ref().filter(|hub| hub.key == key);
         let hub = hub.map(|hub| hub_as_peer(hub, &self.tenant.block));
@@ -304,14 +305,14 @@ impl Directory {
     }
 
     fn wanted_records(&self, name: &Name) -> Option<RecordSet> {
-        if self.tenant.deleted_at.is_some() {
+        if self.is_closed() {
             return None;
         }
         if let Some(label) = naming::label_in(name, &self.origin) {
             if label == naming::hub_label() {
                 return Some(RecordSet::of_node(self.tenant.block.hub()));
             }
-            let device = self.device_named(&label).filter(|d| d.standing == Standing::Active);
+            let device = self.device_named(&label).filter(|d| self.standing(d) == Standing::Active);
             if let Some(addresses) = device.and_then(|d| self.addresses(d)) {
                 return Some(RecordSet::of_node(addresses));
             }

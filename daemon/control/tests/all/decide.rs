@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use control::{Answer, Edit};
+use control::limits::{DEVICE_LIFE_MAX, IDLE_LEAST, IDLE_MOST, LABELS_MAX};
+use control::{Answer, Edit, Stay};
 use model::limits::{RECORDS_PER_NAME_MAX, TOKEN_TTL_MAX, TOKEN_USES_MAX};
-use model::{Code, DeviceId, Label, NodeId, PublicKey, RecordData, TenantId, TokenId};
+use model::{Abilities, Code, DeviceId, Label, NodeId, PublicKey, RecordData, Standing, TenantId, TokenId};
 
 use crate::node::{Node, Wish};
 use crate::world::{World, label};
@@ -73,7 +74,14 @@ fn tags(count: usize) -> BTreeSet<Label> {
 #[test]
 fn tokens() {
     let (mut case, _) = Case::new();
-    let create = |ttl, uses, count| Edit::CreateToken { ttl, uses, tags: tags(count), needs_approval: false };
+    let lasting = |ttl, uses, count, stay| Edit::CreateToken {
+        ttl,
+        uses,
+        tags: tags(count),
+        needs_approval: false,
+        stay,
+    };
+    let create = |ttl, uses, count| lasting(ttl, uses, count, Stay::default());
     let hour = Duration::from_secs(3600);
     case.refused(create(Duration::ZERO, 1, 0), Code::BadRequest);
     case.refused(create(TOKEN_TTL_MAX + Duration::from_secs(1), 1, 0), Code::BadRequest);
@@ -81,6 +89,19 @@ fn tokens() {
     case.refused(create(hour, TOKEN_USES_MAX + 1, 0), Code::BadRequest);
     case.refused(create(hour, 1, 33), Code::QuotaReached);
     case.granted(create(TOKEN_TTL_MAX, TOKEN_USES_MAX, 32));
+    let expires = |after| Stay { expires_after: Some(after), idle_max: None };
+    let idle = |idle| Stay { expires_after: None, idle_max: Some(idle) };
+    for bad in
+        [expires(Duration::ZERO), expires(DEVICE_LIFE_MAX * 2), idle(IDLE_LEAST / 2), idle(IDLE_MOST * 2)]
+    {
+        case.refused(lasting(hour, 1, 0, bad), Code::BadRequest);
+    }
+    case.granted(lasting(
+        hour,
+        1,
+        0,
+        Stay { expires_after: Some(DEVICE_LIFE_MAX), idle_max: Some(IDLE_LEAST) },
+    ));
     case.refused(Edit::RevokeToken(TokenId::from_bytes([1; 16])), Code::TokenNotFound);
     let token = case.world.directory(case.tenant).tokens().next().expect("a token").id;
     case.granted(Edit::RevokeToken(token));
@@ -90,8 +111,13 @@ fn tokens() {
 #[test]
 fn a_token_says_who_made_it_and_its_secret_is_not_stored() {
     let (mut case, _) = Case::new();
-    let edit =
-        Edit::CreateToken { ttl: Duration::from_secs(60), uses: 3, tags: tags(1), needs_approval: true };
+    let edit = Edit::CreateToken {
+        ttl: Duration::from_secs(60),
+        uses: 3,
+        tags: tags(1),
+        needs_approval: true,
+        stay: Stay::default(),
+    };
     let Ok(Answer::TokenCreated { token, secret }) = case.edit(edit) else { panic!("a token") };
     assert_eq!((token.key, secret.anchor), (secret.key(), case.world.anchor(case.tenant)));
     assert_eq!(token.created_by, crate::world::admin());
@@ -130,6 +156,90 @@ fn devices() {
     case.refused(rename(nas, "back"), Code::DeviceRevoked);
     case.refused(tag(nas, 1), Code::DeviceRevoked);
     case.granted(rename(laptop, "laptop"));
+}
+
+#[test]
+fn labels_are_bounded_and_replaced_as_a_whole() {
+    let (mut case, [laptop, ..]) = Case::new();
+    let labels = |count: usize| (0..count).map(|n| (label(&format!("key{n}")), label("value"))).collect();
+    let set = |count| Edit::LabelDevice { device: laptop, labels: labels(count) };
+    case.refused(Edit::LabelDevice { device: NOBODY, labels: labels(1) }, Code::DeviceNotFound);
+    case.refused(set(LABELS_MAX + 1), Code::QuotaReached);
+    case.no_change(set(0));
+    case.granted(set(LABELS_MAX));
+    case.granted(set(1));
+    let row = case.world.directory(case.tenant).device(laptop).expect("a device");
+    assert_eq!(row.labels, labels(1));
+}
+
+#[test]
+fn an_expired_device_is_nobodys_peer_until_it_gets_more_time() {
+    let (mut case, [laptop, nas, phone]) = Case::new();
+    let hour = Duration::from_secs(3600);
+    let until = |device, after| Edit::SetExpiry { device, after };
+    case.refused(until(laptop, Some(Duration::ZERO)), Code::BadRequest);
+    case.refused(until(laptop, Some(DEVICE_LIFE_MAX * 2)), Code::BadRequest);
+    case.no_change(until(laptop, None));
+    case.no_change(Edit::ExpireDevice(laptop));
+    case.granted(until(laptop, Some(hour)));
+    case.granted(until(phone, Some(hour)));
+    case.no_change(Edit::ExpireDevice(laptop));
+    case.world.advance(hour);
+    case.granted(Edit::ExpireDevice(laptop));
+    case.no_change(Edit::ExpireDevice(laptop));
+    case.granted(Edit::ExpireDevice(phone));
+    case.refused(Edit::ApproveDevice(phone), Code::DeviceExpired);
+
+    let directory = case.world.directory(case.tenant);
+    let key = directory.device(laptop).expect("a device").wireguard;
+    let plan = |node| directory.plan(NodeId::Device(node)).expect("a plan");
+    assert!(plan(nas).peers.get(&key).is_none(), "its key is nobody's");
+    assert!(plan(nas).zone.names.get(&"laptop.home.internal".parse().expect("a name")).is_none());
+    assert_eq!((plan(laptop).own.standing, plan(laptop).peers.len()), (Standing::Expired, 0));
+    assert_eq!(directory.live_count(), 3, "its name is kept");
+    case.world.assert_all_hold_their_plans();
+
+    case.granted(until(laptop, None));
+    case.granted(until(phone, Some(hour)));
+    let standing = |case: &Case, id| case.world.directory(case.tenant).device(id).map(|row| row.standing);
+    assert_eq!(standing(&case, laptop), Some(Standing::Active));
+    assert_eq!(standing(&case, phone), Some(Standing::Pending), "it was not approved before");
+    case.world.assert_all_hold_their_plans();
+}
+
+#[test]
+fn who_does_not_know_of_expiry_waits_as_for_an_approval() {
+    assert_eq!(Standing::Expired.told_to(Abilities::PATHS), Standing::Pending);
+    assert_eq!(Standing::Closed.told_to(Abilities::NONE), Standing::Pending);
+    for standing in Standing::ALL {
+        assert_eq!(standing.told_to(Abilities::KNOWN), standing);
+    }
+}
+
+#[test]
+fn only_ephemeral_devices_go_when_nobody_hears_them() {
+    let (mut case, [laptop, ..]) = Case::new();
+    let stay = Stay { expires_after: Some(Duration::from_secs(60)), idle_max: Some(IDLE_LEAST) };
+    let edit = Edit::CreateToken {
+        ttl: Duration::from_secs(60),
+        uses: 1,
+        tags: tags(0),
+        needs_approval: false,
+        stay,
+    };
+    let Ok(Answer::TokenCreated { secret, .. }) = case.edit(edit) else { panic!("a token") };
+    let enrolled_at = case.world.now.wall;
+    let link = case.world.enrol(40, &secret);
+    let device = case.world.device(link);
+    let row = case.world.directory(case.tenant).device(device).expect("a device").clone();
+    assert_eq!(
+        (row.idle_max, row.expires_at),
+        (Some(IDLE_LEAST), Some(enrolled_at + Duration::from_secs(60)))
+    );
+    case.refused(Edit::RemoveIdle(laptop), Code::BadRequest);
+    case.granted(Edit::RemoveIdle(device));
+    let plain = Edit::RenameDevice { device: laptop, name: row.name };
+    case.granted(plain);
 }
 
 #[test]

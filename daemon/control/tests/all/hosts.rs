@@ -95,6 +95,7 @@ fn a_role_of_a_tag_reaches_the_hosts_with_it_and_no_others() {
         own_login: false,
         logins: ["www".parse().expect("a login")].into(),
         tags,
+        labels: [].into(),
         ..SshRole::default_role()
     };
     let before = world.control.counters().patches_sent;

@@ -74,6 +74,7 @@ fn token_edit() -> Edit {
         uses: 1,
         tags: BTreeSet::new(),
         needs_approval: false,
+        stay: control::Stay::default(),
     }
 }
 

@@ -1,7 +1,9 @@
 //! Tenants begin and end: blocks, names, anchors, and what the hub is told.
 
+use std::time::Duration;
+
 use control::{Answer, Edit, Fact};
-use model::{Code, Standing};
+use model::{Code, NodeId, PublicKey, Standing};
 
 use crate::node::Node;
 use crate::world::{World, label};
@@ -91,4 +93,103 @@ fn a_new_tenant_stores_its_anchor_once() {
         "no hub is known yet"
     );
     assert_eq!(world.store.audit[0].action, "tenant.create");
+}
+
+#[test]
+fn no_more_devices_than_the_quota_come() {
+    let (mut world, tenant) = World::with_tenant();
+    world.connect(Node::hub(900, 9, 51820));
+    let token = world.token(tenant, 10);
+    let first = world.enrol(1, &token);
+    world.edit(Some(tenant), Edit::SetQuota(Some(2))).expect("set");
+    world.enrol(2, &token);
+    let third = world.enrol(3, &token);
+    assert_eq!(world.node(third).refused.as_ref().map(|r| r.code), Some(Code::DeviceQuotaReached));
+    let plain =
+        Edit::AddPlain { name: label("cam"), wireguard: PublicKey::from_bytes([7; 32]), tags: [].into() };
+    let refusal = world.edit(Some(tenant), plain.clone()).expect_err("no room");
+    assert_eq!(refusal.code, Code::DeviceQuotaReached);
+    let uses = world.directory(tenant).tokens().next().expect("a token").uses;
+    assert_eq!(uses, 2, "who is refused uses nothing up");
+    world.edit(Some(tenant), Edit::RevokeDevice(world.device(first))).expect("revoked");
+    world.edit(Some(tenant), plain).expect("there is room");
+    world.edit(Some(tenant), Edit::SetQuota(Some(1))).expect("those that it has stay");
+    assert_eq!(world.directory(tenant).live_count(), 2);
+    world.edit(Some(tenant), Edit::SetQuota(None)).expect("set");
+    let fourth = world.enrol(4, &token);
+    world.device(fourth);
+}
+
+#[test]
+fn a_closed_tenant_is_nothing_to_anybody_until_it_is_restored_as_it_was() {
+    let (mut world, tenant) = World::with_tenant();
+    let hub = world.connect(Node::hub(900, 9, 51820));
+    let token = world.token(tenant, 3);
+    let (a, b) = (world.enrol(1, &token), world.enrol(2, &token));
+    let (id, key) = (world.device(a), world.node(a).wireguard.public());
+    let data = model::RecordData::parse("A", "10.0.0.1").expect("a record");
+    let add = Edit::AddRecord { name: "git".parse().expect("a name"), data, ttl: None };
+    world.edit(Some(tenant), add.clone()).expect("added");
+    let before =
+        [world.directory(tenant).plan(NodeId::Hub), world.directory(tenant).plan(NodeId::Device(id))];
+
+    let close = Edit::CloseTenant { grace: Duration::from_secs(60) };
+    world.edit(Some(tenant), close).expect("closed");
+    let at_hub = &world.node(hub).snapshots[&tenant].1;
+    assert!(at_hub.peers.is_empty() && at_hub.zone.names.is_empty());
+    assert_eq!(at_hub.own.standing, Standing::Active, "the hub is one: it is other tenants' too");
+    for link in [a, b] {
+        let held = world.node(link).snapshot();
+        assert_eq!((held.own.standing, held.peers.len(), held.zone.names.len()), (Standing::Closed, 0, 0));
+    }
+    assert!(world.admitted.is_empty(), "no packet of theirs is relayed");
+    let late = world.enrol(3, &token);
+    assert_eq!(world.node(late).refused.as_ref().map(|r| r.code), Some(Code::TenantClosed));
+    for refused in [add, Edit::RevokeDevice(id), Edit::EraseTenant] {
+        let result = world.edit(Some(tenant), refused.clone()).map_err(|refusal| refusal.code);
+        match refused {
+            Edit::AddRecord { .. } => assert_eq!(result.err(), Some(Code::TenantClosed)),
+            Edit::EraseTenant => assert_eq!(result.err(), Some(Code::Conflict), "its grace is not over"),
+            _ => assert!(result.is_ok(), "what takes away may be done"),
+        }
+    }
+    assert_eq!(create(&mut world, "home", None), Err(Code::NameTaken), "it holds its name");
+    world.assert_all_hold_their_plans();
+
+    world.edit(Some(tenant), Edit::RestoreTenant).expect("restored");
+    let after = world.directory(tenant).plan(NodeId::Hub).expect("a plan");
+    let mut expect = before[0].clone().expect("a plan");
+    expect.peers.make(key, None);
+    expect.zone.names.make("host1.home.internal".parse().expect("a name"), None);
+    assert_eq!(after, expect, "all but the device that was revoked meanwhile");
+    assert_eq!(world.node(b).snapshot().own.standing, Standing::Active);
+    world.assert_all_hold_their_plans();
+}
+
+#[test]
+fn after_the_grace_nothing_of_a_tenant_is_left_in_use() {
+    let (mut world, tenant) = World::with_tenant();
+    let hub = world.connect(Node::hub(900, 9, 51820));
+    let token = world.token(tenant, 3);
+    let link = world.enrol(1, &token);
+    let data = model::RecordData::parse("A", "10.0.0.1").expect("a record");
+    let add = Edit::AddRecord { name: "git".parse().expect("a name"), data, ttl: None };
+    world.edit(Some(tenant), add).expect("added");
+    let grace = Duration::from_secs(60);
+    let refusal = world.edit(Some(tenant), Edit::EraseTenant).expect_err("it is open");
+    assert_eq!(refusal.code, Code::Conflict);
+    world.edit(Some(tenant), Edit::CloseTenant { grace }).expect("closed");
+    world.advance(grace);
+    world.edit(Some(tenant), Edit::EraseTenant).expect("erased");
+
+    let rows = &world.store.tenants[&tenant].rows;
+    assert!(rows.tenant.deleted_at.is_some() && rows.records.is_empty() && rows.devices_count == 0);
+    assert!(rows.devices.iter().all(|device| !device.is_live()));
+    assert!(rows.tokens.iter().all(|token| token.revoked_at.is_some()));
+    assert!(rows.ssh.keys.iter().all(|key| key.erased_at.is_some()), "no authority signs any more");
+    assert_eq!(world.node(link).snapshot().own.standing, Standing::Revoked);
+    assert_eq!(world.node(hub).snapshots[&tenant].1.own.standing, Standing::Revoked);
+    let refusal = world.edit(Some(tenant), Edit::RestoreTenant).expect_err("it is gone");
+    assert_eq!(refusal.code, Code::TenantNotFound);
+    assert_eq!(create(&mut world, "home", None), Ok("100.64.0.0/16".into()), "name and block are free");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use control::{
     Actor, Answer, Control, ControlConfig, Directory, Edit, Event, Input, InstalledRow, LinkId, Output,
-    PresenceRow, RequestId,
+    PresenceRow, RequestId, Stay,
 };
 use model::token::OnboardingToken;
 use model::wire::{Frame, HubLease, Remark};
@@ -244,7 +244,8 @@ impl World {
 
     pub fn token_with(&mut self, tenant: TenantId, uses: u32, needs_approval: bool) -> OnboardingToken {
         let ttl = Duration::from_secs(3600);
-        let edit = Edit::CreateToken { ttl, uses, tags: BTreeSet::new(), needs_approval };
+        let stay = Stay::default();
+        let edit = Edit::CreateToken { ttl, uses, tags: BTreeSet::new(), needs_approval, stay };
         match self.edit(Some(tenant), edit).expect("a token") {
             Answer::TokenCreated { secret, .. } => *secret,
             other => panic!("{other:?}"),

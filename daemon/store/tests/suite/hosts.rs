@@ -71,6 +71,7 @@ async fn roles_and_hosts_are_read_as_they_were_written(fresh: Fresh) {
     let role = SshRole {
         identities: ["u:bob".parse().expect("an identity")].into(),
         permits: [ca::Permit::PortForwarding].into(),
+        labels: [("env".parse().expect("a label"), "prod".parse().expect("a label"))].into(),
         ..SshRole::default_role()
     };
     let key = CaKey::from_bytes([5; 32]).to_string().parse().expect("a key");

@@ -1,6 +1,8 @@
 //! Every row comes back as it went in, and what does not read is named.
 
-use control::{Fact, Refresh, Since};
+use std::time::Duration;
+
+use control::{Closing, Fact, Refresh, Since, Stay};
 use model::{PublicKey, Standing};
 use store::{Corrupt, ReadError};
 
@@ -24,12 +26,18 @@ async fn every_row_survives_the_round_trip(fresh: Fresh) {
     (revoked.standing, revoked.revoked_at) = (Standing::Revoked, Some(at(-1)));
     let mut plain = token(2, 100_000);
     (plain.needs_approval, plain.revoked_at, plain.created_by) = (false, Some(at(5)), control::Actor::Server);
+    plain.stay =
+        Stay { expires_after: Some(Duration::from_secs(60)), idle_max: Some(Duration::from_secs(10)) };
     let mut rotating = hub();
     rotating.next = Some(PublicKey::from_bytes([201; 32]));
     rotating.serial = u64::from(u32::MAX) + 1;
     let mut no_agent = device(4);
     (no_agent.kind, no_agent.os) = (control::Kind::Plain, model::wire::Remark::default());
-    let devices = vec![pending, revoked, device(3), no_agent];
+    let mut expired = device(5);
+    (expired.standing, expired.expires_at) = (Standing::Expired, Some(at(12)));
+    let mut fleeting = device(6);
+    (fleeting.idle_max, fleeting.labels) = (Some(Duration::from_secs(600)), [].into());
+    let devices = vec![pending, revoked, device(3), no_agent, expired, fleeting];
     let tokens = vec![token(1, 1), plain];
     let records = vec![
         record("*.apps.tenant1.internal", "CNAME", "www.tenant1.internal"),
@@ -86,6 +94,7 @@ async fn rows_change_and_records_go(fresh: Fresh) {
     longer.ttl = 3_600;
     let mut deleted = tenant(1);
     deleted.deleted_at = Some(at(4));
+    (deleted.quota, deleted.closing) = (Some(7), Some(Closing { since: at(2), erase_at: at(3) }));
     let facts = vec![
         Fact::Device(renamed.clone()),
         Fact::Hub(moved.clone()),

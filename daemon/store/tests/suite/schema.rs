@@ -29,6 +29,7 @@ const NAMES: &[&str] = &[
     "audit-chain",
     "hosts",
     "plain-peers",
+    "device-life",
 ];
 const NEWEST: i64 = NAMES.len() as i64;
 
@@ -36,7 +37,9 @@ const NEWEST: i64 = NAMES.len() as i64;
 const BACK_TO_1: &str = "DROP TABLE lease; DROP TABLE ssh_installed; DROP TABLE ssh_host_keys; DROP TABLE ssh_administrators; DROP TABLE ssh_roles; DROP TABLE audit_sinks; DROP TABLE audit_head; DROP INDEX audit_unchained; DROP INDEX audit_sequence; \
                          ALTER TABLE audit DROP COLUMN hash; ALTER TABLE audit DROP COLUMN sequence; DROP TABLE recovery_codes; DROP TABLE second_factors; DROP TABLE authority_secrets; DROP TABLE authority_keys; DROP TABLE authorities; \
                          DROP TABLE revocations; DROP TABLE certificates; DROP TABLE serials; DROP TABLE settings; DROP TABLE setup; DROP TABLE api_tokens; DROP TABLE sessions; \
-                         DROP TABLE users; ALTER TABLE devices DROP COLUMN kind; ALTER TABLE devices DROP COLUMN abilities; DELETE FROM migrations WHERE version >= 2";
+                         DROP TABLE users; ALTER TABLE devices DROP COLUMN kind; ALTER TABLE tenants DROP COLUMN quota; ALTER TABLE tenants DROP COLUMN closed_at; \
+                         ALTER TABLE tenants DROP COLUMN erase_at; ALTER TABLE devices DROP COLUMN labels; ALTER TABLE devices DROP COLUMN expires_at; ALTER TABLE devices DROP COLUMN idle_seconds; \
+                         ALTER TABLE devices DROP COLUMN lapse; ALTER TABLE tokens DROP COLUMN device_seconds; ALTER TABLE tokens DROP COLUMN idle_seconds; ALTER TABLE devices DROP COLUMN abilities; DELETE FROM migrations WHERE version >= 2";
 
 async fn an_empty_database_is_migrated_once(fresh: Fresh) {
     let opened = Store::reach(&fresh.url).await.expect("it answers");

@@ -1,8 +1,8 @@
 //! A database per test, and rows to put into it.
 
 use control::{
-    Actor, AuditEntry, Commit, CommitError, CommitId, Device, DnsEntry, Fact, Hub, Kind, Tenant, TenantRows,
-    Token,
+    Actor, AuditEntry, Commit, CommitError, CommitId, Device, DnsEntry, Fact, Hub, Kind, Stay, Tenant,
+    TenantRows, Token,
 };
 use model::key::TokenSecret;
 use model::wire::Remark;
@@ -125,6 +125,8 @@ pub(crate) fn tenant(n: u8) -> Tenant {
         block: Block::new(net, tenant_id(n)).expect("a block"),
         anchor: AnchorSecret::from_seed([n; 32]).public(),
         created_at: at(0),
+        quota: None,
+        closing: None,
         deleted_at: None,
     }
 }
@@ -141,6 +143,9 @@ pub(crate) fn device(n: u8) -> Device {
         number: u32::from(n) + 2,
         standing: Standing::Active,
         tags: [label("web"), label("a")].into(),
+        labels: [(label("env"), label("prod"))].into(),
+        expires_at: None,
+        idle_max: None,
         os: Remark::new("Debian 12 \u{2713} \"x'"),
         abilities: Abilities::PATHS,
         enrolled_at: at(10),
@@ -160,6 +165,7 @@ pub(crate) fn token(n: u8, uses_max: u32) -> Token {
         uses: 0,
         needs_approval: true,
         tags: [label("new")].into(),
+        stay: Stay::default(),
         revoked_at: None,
     }
 }

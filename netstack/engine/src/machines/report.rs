@@ -100,6 +100,8 @@ fn problem_of(standing: Standing) -> Option<String> {
         Standing::Active => return None,
         Standing::Pending => Code::DevicePending,
         Standing::Revoked => Code::DeviceRevoked,
+        Standing::Expired => Code::DeviceExpired,
+        Standing::Closed => Code::TenantClosed,
     };
     Some(format!("{code}: {}", code.hint()))
 }

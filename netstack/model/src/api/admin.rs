@@ -1,5 +1,6 @@
 //! What administrators read and write under `/api/v1`.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -31,8 +32,17 @@ pub struct Tenant {
     pub anchor: Fingerprint,
     /// Epoch and generation of its directory, such as `0.17`.
     pub version: String,
-    /// Devices that are active or pending.
+    /// `open`, or `closed`: it is to go, and nothing of it takes part in anything.
+    #[serde(default)]
+    pub state: String,
+    /// When a closed one is erased; until then it can be restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erase_at: Option<Timestamp>,
+    /// Devices that are not revoked.
     pub devices: u32,
+    /// How many there may be; as many as there are addresses if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<u32>,
     /// When it was made.
     pub created_at: Timestamp,
 }
@@ -47,6 +57,18 @@ pub struct NewTenant {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub block_v4: Option<Ipv4Net>,
+}
+
+/// A change of a tenant; what is absent stays.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TenantChange {
+    /// How many devices it may have from now on; those that it has stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<u32>,
+    /// As many as there are addresses.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_quota: bool,
 }
 
 /// An onboarding token, without its secret.
@@ -66,6 +88,12 @@ pub struct Token {
     pub approve: bool,
     /// Tags of its devices.
     pub tags: Vec<Label>,
+    /// Its devices expire so many seconds after they enrolled; never if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_ttl_seconds: Option<u64>,
+    /// Its devices are ephemeral: each goes when nobody heard it for so many seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_idle_seconds: Option<u64>,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it ends.
@@ -88,6 +116,12 @@ pub struct NewToken {
     /// Tags of its devices.
     #[serde(default)]
     pub tags: Vec<Label>,
+    /// As in [`Token`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_ttl_seconds: Option<u64>,
+    /// As in [`Token`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_idle_seconds: Option<u64>,
 }
 
 /// A token just made: the only answer that holds the secret.
@@ -114,7 +148,7 @@ pub struct Device {
     pub kind: String,
     /// Its name with the zone.
     pub fqdn: Name,
-    /// `pending`, `active` or `revoked`.
+    /// `pending`, `active`, `expired`, `closed` or `revoked`.
     pub standing: String,
     /// Its mesh address.
     #[schema(value_type = String)]
@@ -128,6 +162,16 @@ pub struct Device {
     pub os: String,
     /// Tags.
     pub tags: Vec<Label>,
+    /// Labels, which administrators set: values by their keys.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, String>)]
+    pub labels: BTreeMap<Label, Label>,
+    /// From then on it takes no part; never if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// It is ephemeral: it goes when nobody heard it for so many seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_seconds: Option<u64>,
     /// When it enrolled.
     pub enrolled_at: Timestamp,
     /// Whether it holds a link now.
@@ -192,6 +236,16 @@ pub struct DeviceChange {
     /// Its new tags, all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tags: Option<Vec<Label>>,
+    /// Its new labels, all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    pub labels: Option<BTreeMap<Label, Label>>,
+    /// It expires so many seconds from now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_after_seconds: Option<u64>,
+    /// It never expires.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub never_expires: bool,
 }
 
 /// A device after a change.
@@ -231,7 +285,7 @@ pub struct ServerStatus {
     /// `ok` or `degraded`.
     pub status: String,
     /// Each check by name: `ok`, or what is wrong.
-    pub checks: std::collections::BTreeMap<String, String>,
+    pub checks: BTreeMap<String, String>,
     /// `sqlite` or `postgres`.
     pub database: String,
     /// The hub, once it attached.
@@ -289,7 +343,7 @@ pub struct SupportBundle {
     /// [`super::SCHEMA_VERSION`].
     pub schema_version: u32,
     /// Text by the name of its file.
-    pub files: std::collections::BTreeMap<String, String>,
+    pub files: BTreeMap<String, String>,
 }
 
 /// `/api/version`.
@@ -309,5 +363,5 @@ pub struct Health {
     /// `ok` or `degraded`.
     pub status: String,
     /// Each check by name: `ok`, or what is wrong.
-    pub checks: std::collections::BTreeMap<String, String>,
+    pub checks: BTreeMap<String, String>,
 }

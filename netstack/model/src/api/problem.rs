@@ -43,6 +43,7 @@ pub const fn status_of(code: Code) -> u16 {
         | Code::OutsideMesh
         | Code::DeviceUnproven
         | Code::PersonUnknown
+        | Code::TenantClosed
         | Code::SessionNeeded => 403,
         Code::DeviceNotFound
         | Code::TenantNotFound
@@ -70,6 +71,8 @@ pub const fn status_of(code: Code) -> u16 {
         | Code::SecondFactorOn
         | Code::SecondFactorOff
         | Code::LastAdministrator
+        | Code::DeviceExpired
+        | Code::DeviceQuotaReached
         | Code::QuotaReached => 409,
         Code::RateLimited => 429,
         Code::ConnectionRefused => 502,

@@ -1,5 +1,7 @@
 //! Forms about SSH: certificates of people, authorities and their rotations.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
@@ -97,6 +99,10 @@ pub struct RoleWish {
     /// On hosts with all of these tags; on every host if there are none.
     #[serde(default)]
     pub tags: Vec<Label>,
+    /// And with all of these labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, String>)]
+    pub labels: BTreeMap<Label, Label>,
     /// How long a certificate of theirs lives at most.
     pub max_session_ttl_seconds: u64,
     /// What their certificates permit besides a terminal: `permit-port-forwarding`, `permit-agent-forwarding`.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use control::{Actor, Answer, Device, Edit, RequestId, TenantRows};
+use control::{Actor, Answer, Device, Edit, RequestId, Stay, TenantRows};
 use engine::Input;
 use model::token::OnboardingToken;
 use model::wire::Remark;
@@ -87,6 +87,7 @@ impl World {
                 uses: [1, 1, 3, 1000][dice.below(4)],
                 tags: BTreeSet::new(),
                 needs_approval: dice.chance(300),
+                stay: Stay::default(),
             },
             25..30 => Edit::RevokeToken(dice.pick(&rows.tokens)?.id),
             30..45 => Edit::ApproveDevice(*dice.pick(&pending)?),
@@ -177,7 +178,8 @@ impl World {
             }
             Answer::Device(device) => all.any(|stored| stored.knows_device(device)),
             Answer::RecordAdded(record) => all.any(|stored| stored.knows_record(record)),
-            Answer::TenantDeleted
+            Answer::Tenant(_)
+            | Answer::TenantDeleted
             | Answer::Enrolled { .. }
             | Answer::RecordRemoved(_)
             | Answer::HubSet
@@ -266,7 +268,10 @@ impl World {
             } else if self.tokens.asked.get(&tenant).is_none_or(|asked| self.at.since(*asked) > ASK_AGAIN) {
                 self.tokens.asked.insert(tenant, self.at);
                 let (ttl, uses, tags) = (Duration::from_secs(24 * 3600), 100_000, BTreeSet::new());
-                self.request(Some(tenant), Edit::CreateToken { ttl, uses, tags, needs_approval: false });
+                self.request(
+                    Some(tenant),
+                    Edit::CreateToken { ttl, uses, tags, needs_approval: false, stay: Stay::default() },
+                );
             }
         }
         if self.tokens.tenants.len() < self.scenario.tenants {

@@ -10,6 +10,8 @@ use model::{CaKind, Label, Standing, Timestamp};
 const STALE_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Somebody waits for an approval; by the next day they should have it.
 const PENDING_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Whoever is responsible for a device reads this once a week.
+const EXPIRING_WITHIN: Duration = Duration::from_secs(7 * 24 * 3600);
 /// A phase of a rotation waits for certificates to end, which takes a week at most.
 const PHASE_MAX: Duration = Duration::from_secs(14 * 24 * 3600);
 /// Of many devices the first few are named.
@@ -20,6 +22,7 @@ pub(super) struct Seen {
     name: String,
     standing: Standing,
     enrolled_at: Timestamp,
+    expires_at: Option<Timestamp>,
     last_seen: Option<Timestamp>,
     cloned: bool,
     problems: usize,
@@ -48,8 +51,9 @@ pub(super) fn look(control: &Control) -> Mesh {
             let presence = control.presence(device.id);
             Seen {
                 name: format!("{}.{tenant}", device.name),
-                standing: device.standing,
+                standing: directory.standing(device),
                 enrolled_at: device.enrolled_at,
+                expires_at: device.expires_at,
                 last_seen: presence.map(|presence| presence.row.last_seen),
                 cloned: presence.is_some_and(|presence| presence.cloned_at.is_some()),
                 problems: presence.map_or(0, |presence| presence.problems.len()),
@@ -100,6 +104,7 @@ pub(super) fn findings(mesh: &Mesh, now: Timestamp) -> Vec<Finding> {
     }
     found.extend(silent(mesh, now));
     found.extend(waiting(mesh, now));
+    found.extend(expiring(mesh, now));
     found.extend(cloned(mesh));
     found.extend(troubled(mesh));
     found.extend(old(mesh));
@@ -139,6 +144,18 @@ fn waiting(mesh: &Mesh, now: Timestamp) -> Option<Finding> {
     Some(
         Finding::bad("pending", &what, "warren device approve NAME, or revoke")
             .meaning("they reach nothing until then"),
+    )
+}
+
+fn expiring(mesh: &Mesh, now: Timestamp) -> Option<Finding> {
+    let soon = |device: &&Seen| {
+        device.standing == Standing::Active && device.expires_at.is_some_and(|at| at < now + EXPIRING_WITHIN)
+    };
+    let names = named(mesh.devices.iter().filter(soon))?;
+    let what = format!("expiring within a week: {names}");
+    Some(
+        Finding::bad("expiring", &what, "warren device set NAME --expires 30d")
+            .meaning("they reach nothing from then on"),
     )
 }
 
@@ -195,6 +212,7 @@ mod tests {
             name: name.into(),
             standing: Standing::Active,
             enrolled_at: now - DAY * 90,
+            expires_at: None,
             last_seen: Some(now),
             cloned: false,
             problems: 0,
@@ -219,6 +237,8 @@ mod tests {
         check(Seen { last_seen: None, ..device("a.home", now) }, "stale");
         check(Seen { last_seen: None, enrolled_at: now - DAY, ..device("a.home", now) }, "");
         check(Seen { standing: Standing::Pending, ..device("a.home", now) }, "pending");
+        check(Seen { expires_at: Some(now + DAY * 6), ..device("a.home", now) }, "expiring");
+        check(Seen { expires_at: Some(now + DAY * 8), ..device("a.home", now) }, "");
         check(Seen { standing: Standing::Pending, enrolled_at: now, ..device("a.home", now) }, "");
         check(Seen { cloned: true, ..device("a.home", now) }, "cloned");
         check(Seen { problems: 1, ..device("a.home", now) }, "problems");
