@@ -2,6 +2,7 @@
 //!
 //! Knows what a person may wish of a device; how a mesh works, the node inside knows.
 
+mod anew;
 mod config;
 mod doctor;
 mod echo;
@@ -88,7 +89,8 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     // Each profile reads them again; here they are refused in time.
     settings.names.forward()?;
     let metrics = shell::metrics::listen(&settings.metrics).await.context("metrics cannot be served")?;
-    let profiles = Arc::new(Profiles::start(Arc::new(settings), store)?);
+    let (restart, mut wished) = anew::restart();
+    let profiles = Arc::new(Profiles::start(Arc::new(settings), store, restart)?);
     let scraped = metrics.map(|listener| tokio::spawn(scraped(listener, Arc::clone(&profiles))));
     let proxying = proxy.map(|proxy| tokio::spawn(proxy.serve(Arc::clone(&profiles))));
     let listener =
@@ -96,12 +98,21 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let serving = tokio::spawn(socket::serve(listener, group, Arc::clone(&profiles)));
     tracing::info!(socket = %path.display(), "serving");
     service::ready("serving");
-    while wishes.next().await == Wish::Reload {
-        tracing::info!(
-            "nothing can be reloaded: restart to change settings; kernel WireGuard loses no packet meanwhile"
-        );
+    let anew = loop {
+        tokio::select! {
+            wish = wishes.next() => match wish {
+                Wish::Stop => break None,
+                Wish::Reload => tracing::info!(
+                    "nothing can be reloaded: restart to change settings; kernel WireGuard loses no packet meanwhile"
+                ),
+            },
+            command = anew::wished(&mut wished) => break Some(command),
+        }
+    };
+    // Who begins anew does not stop, as the service manager sees it.
+    if anew.is_none() {
+        service::stopping();
     }
-    service::stopping();
     serving.abort();
     for task in [proxying, scraped].into_iter().flatten() {
         task.abort();
@@ -109,6 +120,10 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     // The socket is ours; a leftover one would be replaced by the next start.
     let _ = std::fs::remove_file(&path);
     profiles.stop().await;
+    if let Some(command) = anew {
+        tracing::info!(%command, "begins anew, as its server asked");
+        return Err(anew::begin(command)).context("the program cannot be started anew");
+    }
     tracing::info!("stopped");
     Ok(())
 }

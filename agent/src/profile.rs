@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use engine::{NodeConfig, Role};
-use host::drive::{DriveError, Handle, NamesSetup, Report, Setup, channel};
+use host::drive::{DriveError, Handle, NamesSetup, Report, Restart, Setup, channel};
 use host::resolver::{Owner, RESOLV_CONF, ResolverConfig, ResolverMode, detect};
 use host::sshd::{self, SshdSetup};
 use host::wireguard;
@@ -51,7 +51,7 @@ pub struct Profile {
 
 impl Profile {
     /// Starts its node.
-    pub fn start(kept: Kept, settings: Arc<Settings>) -> Self {
+    pub fn start(kept: Kept, settings: Arc<Settings>, restart: Restart) -> Self {
         let server = Arc::new(Mutex::new(kept.record.server.clone()));
         let (stop, stopped) = watch::channel(false);
         let (handle, commands) = channel();
@@ -64,6 +64,7 @@ impl Profile {
             settings: Arc::clone(&settings),
             server: Arc::clone(&server),
             stack: stack.clone(),
+            restart,
         };
         tokio::spawn(runner.run(commands, shown, stopped));
         Self { interface, server, settings, stack, ledger, identity, zone: Mutex::default(), condition, stop }
@@ -209,6 +210,7 @@ struct Runner {
     settings: Arc<Settings>,
     server: Arc<Mutex<ServerAddress>>,
     stack: Option<Stack>,
+    restart: Restart,
 }
 
 impl Runner {
@@ -312,6 +314,7 @@ impl Runner {
                 forward: self.settings.names.forward().map_err(|error| failed(&error))?,
                 sees: Vec::new(),
             },
+            restart: Some(self.restart.clone()),
             seed: random()?,
         })
     }

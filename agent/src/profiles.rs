@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use host::InterfaceName;
-use host::drive::Report;
+use host::drive::{Report, Restart};
 use link::ServerAddress;
 use model::token::OnboardingToken;
 use model::wire::Remark;
@@ -46,17 +46,18 @@ pub struct Profiles {
     settings: Arc<Settings>,
     store: Arc<Store>,
     entries: Mutex<BTreeMap<Label, Entry>>,
+    restart: Restart,
 }
 
 impl Profiles {
     /// Starts every profile that is kept. One that is damaged is reported and does not hinder the others.
-    pub fn start(settings: Arc<Settings>, store: Store) -> Result<Self, StoreError> {
+    pub fn start(settings: Arc<Settings>, store: Store, restart: Restart) -> Result<Self, StoreError> {
         let mut entries = BTreeMap::new();
         for name in store.names()? {
             match store.load(&name) {
                 Ok(None) => {}
                 Ok(Some(kept)) => {
-                    let profile = Profile::start(kept, Arc::clone(&settings));
+                    let profile = Profile::start(kept, Arc::clone(&settings), restart.clone());
                     entries.insert(name, Entry::Running(Arc::new(profile)));
                 }
                 Err(error) => {
@@ -66,7 +67,7 @@ impl Profiles {
                 }
             }
         }
-        Ok(Self { settings, store: Arc::new(store), entries: Mutex::new(entries) })
+        Ok(Self { settings, store: Arc::new(store), entries: Mutex::new(entries), restart })
     }
 
     /// A profile, if there is one of this name.
@@ -203,7 +204,7 @@ impl Profiles {
         let record = Record { server, interface };
         let (store, made) = (Arc::clone(&self.store), name.clone());
         let kept = self.on_disk(move || store.create(&made, record)).await?;
-        Ok(Profile::start(kept, Arc::clone(&self.settings)))
+        Ok(Profile::start(kept, Arc::clone(&self.settings), self.restart.clone()))
     }
 
     /// Uses the server that was asked for, from now on.

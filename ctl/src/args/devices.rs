@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use ipnet::Ipv4Net;
-use model::{Label, TokenId};
+use model::{CommandKind, Label, TokenId};
 
 use super::duration;
 
@@ -158,6 +158,23 @@ pub enum Device {
         /// So long from now, such as 30d; or never.
         #[arg(long, value_name = "TIME", value_parser = expiry)]
         expires: Expiry,
+    },
+    /// Tell one to do something once, or show what it was told.
+    ///
+    /// resync: ask for the whole snapshot and compare the host with it. report: say how it is, now. restart: begin the agent
+    /// anew.
+    Command {
+        /// Its name or id.
+        device: String,
+        /// resync, report or restart.
+        #[arg(required_unless_present = "list")]
+        kind: Option<CommandKind>,
+        /// A device that does not do it within so long need not any more: up to 24h.
+        #[arg(long, default_value = "5m", value_parser = duration)]
+        ttl: Duration,
+        /// What it was told in the last month, and what came of it.
+        #[arg(long, conflicts_with = "kind")]
+        list: bool,
     },
     /// Remove one for good.
     Revoke {

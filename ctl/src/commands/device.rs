@@ -1,6 +1,7 @@
 //! `warren device`.
 
 use model::api::admin::{ChangedDevice, Device, DeviceChange, Record};
+use model::api::commands::{DeviceCommand, NewCommand};
 use model::limits::NAME_TTL_SECONDS;
 use model::{Name, Standing};
 
@@ -29,6 +30,25 @@ impl Row for Device {
             yes_no(self.settled),
             self.last_seen_at.map_or_else(|| "never".into(), |at| at.to_string()),
             self.os.chars().take(20).collect(),
+        ]
+    }
+
+    fn id(&self) -> String {
+        self.id.to_string()
+    }
+}
+
+impl Row for DeviceCommand {
+    const HEADS: &'static [&'static str] = &["ID", "COMMAND", "STATE", "WANTED", "BY", "DETAIL"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.id.to_string(),
+            self.kind.to_string(),
+            self.state.clone(),
+            self.created_at.to_string(),
+            self.created_by.clone(),
+            self.detail.clone(),
         ]
     }
 
@@ -87,6 +107,14 @@ pub(super) async fn run(admin: &Admin, command: &Command, output: &Output) -> Re
             let end = end.map_or_else(|| "never expires".into(), |at| format!("expires at {at}"));
             done(admin, &changed, &format!("{} {end}", changed.device.name), output);
         }
+        Command::Command { device, kind: Some(kind), ttl, .. } => {
+            let wish = NewCommand { kind: *kind, ttl_seconds: Some(ttl.as_secs()) };
+            told(admin, &admin.post(&path(device, "/commands"), &wish).await?, output);
+        }
+        Command::Command { device, kind: None, .. } => {
+            let commands = admin.list::<DeviceCommand>(&path(device, "/commands")).await?;
+            output.list(commands, "it was told nothing");
+        }
         Command::Revoke { device, yes } => {
             confirm(&format!("Revoke {device} for good?"), *yes)?;
             let revoked: ChangedDevice = admin.post(&path(device, "/revoke"), &()).await?;
@@ -94,6 +122,16 @@ pub(super) async fn run(admin: &Admin, command: &Command, output: &Output) -> Re
         }
     }
     Ok(Exit::Done)
+}
+
+fn told(admin: &Admin, queued: &DeviceCommand, output: &Output) {
+    if output.json() {
+        output.object(queued);
+    } else if output.quiet() {
+        output.line(&queued.id());
+    }
+    let list = admin.command(&format!("device command {} --list", queued.device));
+    output.say(format!("{} is queued for {}; what comes of it: `{list}`", queued.kind, queued.device));
 }
 
 fn done(admin: &Admin, changed: &ChangedDevice, line: &str, output: &Output) {

@@ -3,6 +3,7 @@
 //! It turns each output of the machine into one call: a frame into a send, a commit into a transaction. Everything slow
 //! runs in a task of its own and comes back as a message, so that the desk never waits for anything but its inbox.
 
+mod commands;
 mod hosts;
 mod pace;
 
@@ -338,6 +339,7 @@ impl Run {
                 Output::SavePresence(rows) => self.save_presence(rows, open),
                 Output::Certify { link, tenant, device, key } => self.certify(link, tenant, device, &key),
                 Output::SaveInstalled(rows) => self.save_installed(rows),
+                Output::CommandDone { tenant, device, done } => self.command_done(tenant, device, done),
                 Output::Event(event) => {
                     self.metrics.event(&event);
                     report::event(&event);

@@ -5,6 +5,7 @@ mod api_tokens;
 mod audit;
 mod auth;
 mod closed;
+mod commands;
 mod description;
 mod devices;
 mod dns;
@@ -38,6 +39,7 @@ use axum::routing::any;
 use link::ServerAddress;
 use model::Fingerprint;
 use store::Store;
+use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::desk::Desk;
@@ -87,6 +89,8 @@ pub struct App {
     pub policy: Policy,
     /// Who asks how often.
     pub limiters: Limiters,
+    /// Stirred when a device command was queued here.
+    pub commands: Arc<Notify>,
     /// Whose logins failed.
     pub throttle: Arc<Mutex<Throttle>>,
 }

@@ -8,6 +8,7 @@ mod audit;
 mod certificate;
 mod clock;
 mod config;
+mod courier;
 mod desk;
 mod first_start;
 mod http;
@@ -174,14 +175,14 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         keys: keys.clone(),
         policy,
         limiters,
+        commands: Arc::default(),
         throttle: Arc::default(),
     };
+    let mut keeping = keep(sinks, &settings, &app, lease);
     let mut doors = open_doors(&settings, certificate, http::router(app), &desk).await?;
     for door in answers.doors(&metrics) {
         doors.spawn(door.answer());
     }
-    let mut keeping = keep(sinks, &settings, &store, &keys, lease, &desk);
-
     announce(&settings, &site, &metrics, setup);
     service::ready("serving");
     until_told(&mut wishes, running, &mut doors).await?;
@@ -195,19 +196,14 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
 }
 
 /// What is done now and then beside serving.
-fn keep(
-    sinks: Vec<sinks::Sink>,
-    settings: &Settings,
-    store: &Store,
-    keys: &Keys,
-    lease: lease::Lease,
-    desk: &Desk,
-) -> JoinSet<()> {
+fn keep(sinks: Vec<sinks::Sink>, settings: &Settings, app: &App, lease: lease::Lease) -> JoinSet<()> {
+    let (store, desk) = (&app.store, &app.desk);
     let mut keeping = sinks::start(sinks, store, desk, &lease);
     let days = settings.audit_retention_days;
-    keeping.spawn(sweeper::prune_daily(store.clone(), keys.clone(), lease.clone(), days));
-    keeping.spawn(lapse::forever(desk.clone(), store.clone(), lease));
-    keeping.spawn(audit::chain(store.clone(), keys.clone()));
+    keeping.spawn(sweeper::prune_daily(store.clone(), app.keys.clone(), lease.clone(), days));
+    keeping.spawn(lapse::forever(desk.clone(), store.clone(), lease.clone()));
+    keeping.spawn(courier::forever(desk.clone(), store.clone(), lease, Arc::clone(&app.commands)));
+    keeping.spawn(audit::chain(store.clone(), app.keys.clone()));
     keeping.spawn(sweep::forever(desk.clone(), store.clone()));
     keeping
 }

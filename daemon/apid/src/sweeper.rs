@@ -1,4 +1,4 @@
-//! Forgets what is old: audit entries and sessions. One replica does, the one that holds the lease.
+//! Forgets what is old: audit entries, sessions and device commands. One replica does, the one that holds the lease.
 
 use std::time::Duration;
 
@@ -11,6 +11,9 @@ use crate::report;
 
 /// How often old entries are looked for.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+
+/// Device commands that ended are shown for so long.
+const COMMANDS_KEPT: Duration = Duration::from_secs(31 * 24 * 3600);
 
 /// Forgets entries that are older than so many days, once a day, for as long as it is polled.
 /// While another replica holds the lease, that one does.
@@ -26,6 +29,9 @@ pub async fn prune_daily(store: Store, keys: Keys, mut lease: Lease, days: u32) 
             Err(error) => {
                 tracing::warn!(error = %report::chain(&error), "old audit entries stay; tried again tomorrow");
             }
+        }
+        if let Err(error) = store.prune_commands(wall() - COMMANDS_KEPT).await {
+            tracing::warn!(error = error.chain(), "old device commands stay; tried again tomorrow");
         }
         if let Err(error) = store.prune_sessions(wall()).await {
             tracing::warn!(error = error.chain(), "expired sessions stay; tried again tomorrow");

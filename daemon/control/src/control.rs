@@ -1,6 +1,7 @@
 //! The machine that puts the parts together: it routes inputs and keeps time. The parts decide.
 
 mod between;
+mod commands;
 mod edits;
 mod hosts;
 mod lease;
@@ -93,6 +94,7 @@ impl Control {
             Input::Rumoured => self.on_rumour(),
             Input::Lease(word) => self.on_lease(word, now),
             Input::Certified { link, result } => self.on_certified(link, result),
+            Input::Deliver { device, command } => self.deliver(device, command),
             Input::InstalledUnsaved(rows) => self.installed_unsaved(rows, now),
             Input::Drain => self.on_drain(now),
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use model::relay::RelayPlace;
 use model::wire::Remark;
-use model::wire::{Channel, Frame};
+use model::wire::{Channel, Command, CommandDone, Frame};
 use model::{AnchorSecret, DeviceId, Endpoint, EndpointHost, Fingerprint, HostKey, Name, Refusal, TenantId};
 
 use crate::edit::{Answer, Edit};
@@ -118,6 +118,13 @@ pub enum Input {
         /// One line of OpenSSH.
         result: Result<String, Refusal>,
     },
+    /// A device command is to be sent, if the device is attached here and knows of them. Told again until it is answered.
+    Deliver {
+        /// To which device.
+        device: DeviceId,
+        /// What it is to do.
+        command: Command,
+    },
     /// These rows of [`Output::SaveInstalled`] were not saved.
     InstalledUnsaved(Vec<InstalledRow>),
     /// The process is about to end: nodes are sent away, edits refused.
@@ -189,6 +196,15 @@ pub enum Output {
     },
     /// Save what devices installed. [`Input::InstalledUnsaved`] follows only if that fails.
     SaveInstalled(Vec<InstalledRow>),
+    /// A device says what came of a command. Nothing follows: it is sent again until that is kept.
+    CommandDone {
+        /// Whose device.
+        tenant: TenantId,
+        /// Which.
+        device: DeviceId,
+        /// What it said.
+        done: CommandDone,
+    },
     /// Log and count.
     Event(Event),
 }

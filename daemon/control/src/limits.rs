@@ -41,6 +41,8 @@ pub const HOLDING_TIME_MAX: Duration = Duration::from_secs(60);
 pub const TOKENS_MAX: usize = 100_000;
 /// Tags of one device or token: people read them in one line.
 pub const TAGS_MAX: usize = 32;
+/// Device commands of one link that are sent and not answered: twice what the store has waiting for a device.
+pub const COMMANDS_UNANSWERED_MAX: usize = 64;
 /// Labels of one device: people read them on a screen.
 pub const LABELS_MAX: usize = 32;
 /// Longest time until a device expires: ten years, beyond which nobody plans.

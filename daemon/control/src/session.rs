@@ -6,6 +6,9 @@
 //! ```
 //! A link must be attached in [`HANDSHAKE_TIME_MAX`], and then say something every [`LINK_SILENCE_MAX`].
 
+use std::collections::BTreeSet;
+
+use model::id::CommandId;
 use model::limits::{HANDSHAKE_TIME_MAX, HEARTBEAT_INTERVAL, LINK_SILENCE_MAX};
 use model::wire::frame::{Attach, AttachHub, Hello, HubClaim, Welcome};
 use model::wire::{Channel, Remark, Transcript, VERSION};
@@ -50,6 +53,8 @@ pub(crate) struct Session {
     /// The device may send hints, and packets over the relay.
     pub(crate) admitted: bool,
     pub(crate) hints: HintBudget,
+    /// Device commands that were sent over the link and are not answered.
+    pub(crate) commands: BTreeSet<CommandId>,
     /// A certificate for the host is being signed.
     pub(crate) certifying: bool,
     /// When the device is given another pass to relays, if it has one.
@@ -72,6 +77,7 @@ impl Session {
             unwritten: 0,
             admitted: false,
             hints: HintBudget::new(now),
+            commands: BTreeSet::new(),
             certifying: false,
             pass_until: None,
             wake_at: now + HANDSHAKE_TIME_MAX,

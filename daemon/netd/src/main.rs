@@ -154,6 +154,7 @@ fn setup(settings: &Settings, apid: u32, key: PrivateKey, state: &StateDirectory
             forward: settings.forward()?,
             sees: settings.dns_sees.clone(),
         },
+        restart: None,
         seed,
     })
 }

@@ -6,6 +6,7 @@
 //!                                     ├ chain_audit, prune_audit, verify_audit audit_chain.rs
 //!                                     ├ reserve_serials, record_certificate   certificates.rs
 //!                                     ├ save_presence, presence               presence.rs
+//!                                     ├ queue_command, waiting_commands       commands.rs
 //!                                     ├ hold_lease, begin_term                lease.rs
 //!                                     ├ tell_others, news                     news.rs
 //!                                     ├ users, setup, settings                people.rs
@@ -17,6 +18,7 @@ mod audit;
 mod audit_chain;
 mod authorities;
 mod certificates;
+mod commands;
 mod database;
 mod dialect;
 mod directory;
@@ -44,6 +46,7 @@ pub use audit::{AUDIT_PAGE_MAX, AuditCursor, AuditPage, AuditRow, BadCursor};
 pub use audit_chain::{AuditEnds, AuditSeal, AuditVerdict, ChainError};
 pub use authorities::Sealed;
 pub use certificates::{CERTIFICATES_MAX, CertificateRow, CertificatesOf, RecordError};
+pub use commands::{COMMANDS_WAITING_MAX, CommandRow, CommandState, QueueError};
 pub use database::{CONNECTIONS_DEFAULT, PoolFigures};
 pub use directory::GENERATIONS_KEPT;
 pub use error::{Corrupt, DatabaseError, Kind, OpenError, ReadError, RehearsalError};

@@ -83,6 +83,12 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         needs: 10,
         text: include_str!("migrations/0010_device_life.sql"),
     },
+    Migration {
+        version: 11,
+        name: "device-commands",
+        needs: 10,
+        text: include_str!("migrations/0011_device_commands.sql"),
+    },
 ];
 
 /// There is a second factor, or a person of one tenant: a program that does not know of them would let people in without,

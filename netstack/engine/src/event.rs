@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use model::id::CommandId;
 use model::{DeviceId, PublicKey, Refusal, Standing, TenantId, Version};
 
 use crate::change::Change;
@@ -109,6 +110,11 @@ pub enum Event {
         /// The last that was heard of.
         term: u64,
     },
+    /// The server wants the program to begin anew.
+    RestartAsked {
+        /// By which device command; [`crate::Input::Restarted`] ends it.
+        command: CommandId,
+    },
     /// No change is left to make.
     Settled,
 }
@@ -135,6 +141,7 @@ impl Event {
             Self::PersistFailed { .. } => "ledger could not be written",
             Self::Leads { .. } => "is the hub",
             Self::StandsBy { .. } => "stands by",
+            Self::RestartAsked { .. } => "a restart is asked for",
             Self::Settled => "settled",
         }
     }
@@ -150,6 +157,7 @@ impl Event {
             | Self::Drift { .. }
             | Self::Leads { .. }
             | Self::StandsBy { .. }
+            | Self::RestartAsked { .. }
             | Self::Settled => false,
             Self::JoinRefused(_)
             | Self::ServerRefused(_)

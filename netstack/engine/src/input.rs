@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use model::Endpoint;
+use model::id::CommandId;
 use model::token::OnboardingToken;
 use model::wire::{Channel, Frame, Remark};
 
@@ -45,6 +46,11 @@ pub enum Input {
     HostChanged,
     /// Which WireGuard carries the packets, for the server's operator; when it is known, and when it is another.
     Engine(Remark),
+    /// The program began because of this device command, which is thereby done.
+    Restarted {
+        /// Which.
+        command: CommandId,
+    },
     /// Whether that WireGuard can be told which way a peer's packets go; it can unless the shell says otherwise. Where it
     /// cannot, the hub carries what is for other devices.
     Steers(bool),

@@ -6,6 +6,7 @@ mod backoff;
 pub mod change;
 mod changes;
 mod claim;
+mod commands;
 mod config;
 mod desired;
 mod endpoints;

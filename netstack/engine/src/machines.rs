@@ -1,5 +1,6 @@
 //! The machines of a node, and who hears of what. Each arm calls the machine that decides.
 
+mod commands;
 mod host;
 mod lease;
 mod link;
@@ -11,6 +12,7 @@ use model::time::Deadline;
 use model::wire::Remark;
 use model::{Mono, NodeId, Refusal, Standing};
 
+use crate::commands::Commands;
 use crate::config::{NodeConfig, Role};
 use crate::endpoints::Endpoints;
 use crate::event::Event;
@@ -43,6 +45,7 @@ pub(crate) struct Machines {
     /// `None` for a hub, which everybody reaches where it is.
     paths: Option<Paths>,
     ssh: Ssh,
+    commands: Commands,
     /// Whether the host's WireGuard can be told which way a peer's packets go.
     steers: bool,
     /// Relays on other machines, as they were told last.
@@ -78,6 +81,7 @@ impl Machines {
         Self {
             paths,
             ssh: Ssh::default(),
+            commands: Commands::default(),
             steers: true,
             places: Vec::new(),
             saver: Saver::new(durable),
@@ -131,6 +135,7 @@ impl Machines {
             }
             Input::Path(input) => self.path(input, turn),
             Input::Ssh(input) => self.ssh.hear(input),
+            Input::Restarted { command } => drop(self.commands.note(command, None)),
             Input::Steers(steers) => self.set_steers(steers, turn),
             Input::Resolved { endpoint, address } => self.resolved(&endpoint, address, turn),
         }

@@ -96,6 +96,18 @@ impl Pulse {
         }
     }
 
+    /// A heartbeat is due now.
+    pub(crate) fn hurry(&mut self, now: Mono) {
+        if let Some(beating) = &mut self.beating {
+            beating.next_at = now;
+        }
+    }
+
+    /// The server is to be told again what is held of a tenant, though it was.
+    pub(crate) fn forget(&mut self, tenant: TenantId) {
+        self.announced.remove(&tenant);
+    }
+
     /// When a heartbeat of this link was sent, if it is one of the last.
     pub(crate) fn sent_at(&self, sequence: u64) -> Option<Mono> {
         self.sent.iter().find(|(sent, _)| *sent == sequence).map(|(_, at)| *at)

@@ -33,9 +33,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::{Event, Input, Ledger, LedgerError, Node, NodeConfig, Output};
+use model::id::CommandId;
 use model::wire::{Frame, Remark};
 use model::{Endpoint, Refusal};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -46,7 +47,7 @@ use crate::paths::{self, Road, Shell};
 use crate::sshd::{SshdSetup, SshdTask};
 use crate::wireguard::Backend;
 
-use self::begin::{load, watch};
+use self::begin::load;
 use self::carrier::Link;
 use self::clock::Clock;
 use self::endpoint::{RESOLVES_MAX, resolve};
@@ -88,8 +89,19 @@ pub struct Setup {
     pub names: NamesSetup,
     /// Whether and how this machine's sshd is kept.
     pub sshd: SshdSetup,
+    /// Who begins the program anew when the server wants it; nobody on a hub.
+    pub restart: Option<Restart>,
     /// Randomness for the engine and for the table of names, fresh at each start.
     pub seed: [u8; 32],
+}
+
+/// How a device command has the whole program begin anew.
+#[derive(Debug, Clone)]
+pub struct Restart {
+    /// Told which command wants it.
+    pub asked: watch::Sender<Option<CommandId>>,
+    /// The command because of which this program began: it is done.
+    pub done: Option<CommandId>,
 }
 
 /// What the service manager is told (`sd_notify(3)`).
@@ -168,6 +180,7 @@ struct Driver {
     resolving: JoinSet<(Endpoint, Option<SocketAddr>)>,
     counters: Counters,
     join_refused: Option<Refusal>,
+    restart: Option<Restart>,
     publisher: Publisher,
     ready: bool,
     alive_at: Option<Instant>,
@@ -188,7 +201,7 @@ impl Driver {
         let names_port = setup.host.stack.is_none().then_some(setup.names_port);
         let changed = Arc::new(Notify::new());
         // Subscribed before the first look, so that nothing between the two is missed.
-        let events = watch(&setup.host, &changed).await.map_err(DriveError::Events)?;
+        let events = begin::watch(&setup.host, &changed).await.map_err(DriveError::Events)?;
         let (mark, paths) = (setup.host.mark(), begin::paths(&setup).map(Box::new));
         let names = NamesTask::start(names_port, setup.names, &setup.host.resolver.file, &setup.seed)?;
         let road = paths.as_ref().map_or_else(Road::idle, |paths| paths.road());
@@ -211,6 +224,7 @@ impl Driver {
             resolving: JoinSet::new(),
             counters: Counters::default(),
             join_refused: None,
+            restart: setup.restart,
             publisher: commands.publisher(),
             ready: false,
             alive_at: None,
@@ -223,6 +237,9 @@ impl Driver {
         moments: &mut (impl FnMut(Moment) + Send),
     ) -> Result<(), DriveError> {
         self.tell_engine();
+        if let Some(command) = self.restart.as_ref().and_then(|restart| restart.done) {
+            self.tell(Input::Restarted { command });
+        }
         loop {
             self.drain();
             self.publish(moments);
@@ -341,6 +358,9 @@ impl Driver {
             Output::Event(event) => {
                 if let Event::JoinRefused(refusal) = &event {
                     self.join_refused = Some(refusal.clone());
+                }
+                if let (Event::RestartAsked { command }, Some(restart)) = (&event, &self.restart) {
+                    restart.asked.send_replace(Some(*command));
                 }
                 record::record(&event);
                 self.publisher.touch();

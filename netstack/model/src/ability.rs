@@ -17,8 +17,10 @@ impl Abilities {
     pub const SSH: Self = Self(2);
     /// Tells being expired, or of a closed tenant, from waiting for an approval.
     pub const STANDINGS: Self = Self(1 << 8);
+    /// Does what it is told by device commands.
+    pub const COMMANDS: Self = Self(1 << 9);
     /// All that this version knows.
-    pub const KNOWN: Self = Self(Self::PATHS.0 | Self::SSH.0 | Self::STANDINGS.0);
+    pub const KNOWN: Self = Self(Self::PATHS.0 | Self::SSH.0 | Self::STANDINGS.0 | Self::COMMANDS.0);
 
     /// As they are kept.
     pub const fn bits(self) -> u32 {

@@ -68,6 +68,7 @@ id!(TokenId, "token");
 id!(UserId, "user");
 id!(ApiTokenId, "API token");
 id!(AuditId, "audit entry");
+id!(CommandId, "device command");
 
 /// Who a snapshot is for: the hub of the tenant, or one of its devices. Both run the same engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, minicbor::Encode, minicbor::Decode)]

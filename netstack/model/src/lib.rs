@@ -7,6 +7,7 @@ pub mod ability;
 pub mod address;
 pub mod api;
 pub mod buckets;
+pub mod command;
 pub mod host_key;
 pub mod hub;
 pub mod id;
@@ -32,6 +33,7 @@ pub mod zone;
 pub use ability::Abilities;
 pub use address::{Block, Endpoint, EndpointHost, MeshAddresses};
 pub use buckets::Buckets;
+pub use command::CommandKind;
 pub use host_key::HostKey;
 pub use id::{DeviceId, NodeId, TenantId, TokenId};
 pub use key::{

@@ -106,6 +106,7 @@ codes! {
     100 DeviceExpired "device-expired" "an administrator gives it more time: `warren device set NAME --expires 30d`";
     101 TenantClosed "tenant-closed" "until its grace ends, `warren tenant restore NAME` brings it back";
     102 DeviceQuotaReached "device-quota-reached" "revoke devices that are not needed, or raise it: `warren tenant set NAME --quota N`";
+    103 CommandUnsupported "command-unsupported" "upgrade the agent on it: see `warren device show NAME`; a plain peer has none";
 }
 
 impl<C> Encode<C> for Code {

@@ -4,11 +4,13 @@
 //! Unknown fields are skipped and unknown kinds ignored, so that an older agent works with a newer server.
 
 pub mod codec;
+pub mod command;
 pub mod frame;
 pub mod handshake;
 pub mod remark;
 
 pub use codec::{Decoder, FrameError, encode};
+pub use command::{Command, CommandDone};
 pub use frame::*;
 pub use handshake::{Channel, Transcript};
 pub use remark::Remark;

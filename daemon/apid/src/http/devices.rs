@@ -8,7 +8,7 @@ use axum::{Extension, Json};
 use control::{Actor, Control, Directory, Edit};
 use model::api::Page;
 use model::api::admin::{ChangedDevice, Device, DeviceChange};
-use model::{Code, DeviceId, Label, Refusal, TenantId};
+use model::{Code, DeviceId, Label, Refusal, Standing, TenantId};
 
 use super::auth::Caller;
 use super::paging::{PageQuery, read_page};
@@ -51,12 +51,23 @@ pub(super) fn form(
 }
 
 /// A device by its id, or by the name of one that is not revoked.
-fn find<'a>(directory: &'a Directory, text: &str) -> Result<&'a control::Device, Refusal> {
+pub(super) fn find<'a>(directory: &'a Directory, text: &str) -> Result<&'a control::Device, Refusal> {
     let by_id = text.parse::<DeviceId>().ok().and_then(|id| directory.device(id));
     let by_name = || text.parse().ok().and_then(|name| directory.device_named(&name));
     by_id
         .or_else(by_name)
         .ok_or_else(|| Refusal::new(Code::DeviceNotFound, format!("there is no device {text}")))
+}
+
+/// Refuses a device that takes no part, with the reason.
+pub(super) fn takes_part(standing: Standing) -> Result<(), Refusal> {
+    match standing {
+        Standing::Active => Ok(()),
+        Standing::Pending => Err(Code::DevicePending.into()),
+        Standing::Revoked => Err(Code::DeviceRevoked.into()),
+        Standing::Expired => Err(Code::DeviceExpired.into()),
+        Standing::Closed => Err(Code::TenantClosed.into()),
+    }
 }
 
 /// All devices of a tenant.

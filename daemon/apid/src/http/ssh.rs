@@ -21,6 +21,7 @@ use store::CertificatesOf;
 
 use super::App;
 use super::auth::Caller;
+use super::devices::takes_part;
 use super::problem::{Refused, bad_form, unavailable};
 use super::tenants::{Meant, MeantQuery, Target, meant, read_query, target};
 use crate::clock::wall;
@@ -125,13 +126,8 @@ fn vouched(
     if said.at + VOUCH_LIFE < now || now + VOUCH_LIFE < said.at {
         return Err(unproven("the device's word is old, or its clock is wrong"));
     }
-    match directory.standing(device) {
-        Standing::Active => Ok(id),
-        Standing::Pending => Err(Code::DevicePending.into()),
-        Standing::Revoked => Err(Code::DeviceRevoked.into()),
-        Standing::Expired => Err(Code::DeviceExpired.into()),
-        Standing::Closed => Err(Code::TenantClosed.into()),
-    }
+    takes_part(directory.standing(device))?;
+    Ok(id)
 }
 
 /// Both authorities.

@@ -7,6 +7,7 @@ use model::api::admin::{
     NewToken, PlainPeer, Record, ServerStatus, SupportBundle, Tenant, TenantChange, Token, Version,
 };
 use model::api::audit::{AuditEntry, AuditVerdict};
+use model::api::commands::{DeviceCommand, NewCommand};
 use model::api::people::{
     ApiToken, CreatedApiToken, FactorCode, LoggedIn, Login, NewApiToken, NewUser, OfferedFactor,
     PasswordChange, RecoveryCodes, Setup, User, UserChange,
@@ -18,16 +19,26 @@ use model::api::ssh::{
 
 use super::routes::{Needs, Route, delete, get, patch, post, put};
 use super::{
-    api_tokens, audit, devices, dns, doctor, health, login, me, plain, roles, server, ssh, support, tenants,
-    tokens, users,
+    api_tokens, audit, commands, devices, dns, doctor, health, login, me, plain, roles, server, ssh, support,
+    tenants, tokens, users,
 };
 
 /// All routes of the API, with what each needs. There is no other way to add one.
 pub fn routes() -> Vec<Route> {
-    [of_server(), of_logins(), of_users(), of_api_tokens(), of_audit(), of_devices(), of_names(), of_ssh()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        of_server(),
+        of_logins(),
+        of_users(),
+        of_api_tokens(),
+        of_audit(),
+        of_tokens(),
+        of_devices(),
+        of_names(),
+        of_ssh(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 const VIEWER: Needs = Needs::Role(Role::Viewer);
@@ -215,7 +226,7 @@ fn of_audit() -> Vec<Route> {
     ]
 }
 
-fn of_devices() -> Vec<Route> {
+fn of_tokens() -> Vec<Route> {
     let routes = [
         get("/api/v1/tokens", VIEWER, "token.list", "All onboarding tokens", tokens::list)
             .paged()
@@ -233,6 +244,12 @@ fn of_devices() -> Vec<Route> {
             tokens::revoke,
         )
         .gives::<Token>(200),
+    ];
+    routes.into_iter().map(Route::of_tenant).collect()
+}
+
+fn of_devices() -> Vec<Route> {
+    let routes = [
         get("/api/v1/devices", VIEWER, "device.list", "All devices", devices::list)
             .paged()
             .gives::<Page<Device>>(200),
@@ -266,6 +283,24 @@ fn of_devices() -> Vec<Route> {
             devices::revoke,
         )
         .gives::<ChangedDevice>(200),
+        get(
+            "/api/v1/devices/{device}/commands",
+            VIEWER,
+            "device.commands",
+            "What a device was told to do once",
+            commands::list,
+        )
+        .paged()
+        .gives::<Page<DeviceCommand>>(200),
+        post(
+            "/api/v1/devices/{device}/commands",
+            OPERATOR,
+            "device.command",
+            "A device is to do something once",
+            commands::queue,
+        )
+        .asks::<NewCommand>()
+        .gives::<DeviceCommand>(201),
     ];
     routes.into_iter().map(Route::of_tenant).collect()
 }

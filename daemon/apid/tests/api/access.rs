@@ -148,6 +148,7 @@ fn wish_for(id: &str) -> Value {
         "token.create" => json!({"ttl_seconds": 60, "uses": 1}),
         "dns.add" | "dns.remove" => json!({"name": "www", "type": "A", "value": "100.64.0.9"}),
         "device.add-plain" => json!({"name": "phone", "wireguard_key": PublicKey::from_bytes([8; 32])}),
+        "device.command" => json!({"kind": "report"}),
         "tenant.change" => json!({"quota": 5}),
         "device.change" => json!({"name": "mine"}),
         "ca.revoke" => json!({"kind": "user", "what": ["serial:1"]}),

@@ -3,6 +3,7 @@
 mod abilities;
 mod authorities;
 mod between;
+mod commands;
 mod decide;
 mod handshake;
 mod hosts;

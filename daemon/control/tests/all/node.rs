@@ -25,6 +25,7 @@ pub enum Wish {
 }
 
 pub struct Node {
+    pub commands: Vec<model::id::CommandId>,
     pub link: LinkId,
     pub origin: Origin,
     pub channel: Channel,
@@ -83,6 +84,7 @@ impl Node {
             wireguard: PrivateKey::from_bytes([seed.wrapping_add(100); 32]),
             instance: Nonce::from_bytes([seed; 32]),
             abilities: Abilities::KNOWN,
+            commands: Vec::new(),
             wish,
             pins: BTreeMap::new(),
             anchor: None,
@@ -183,6 +185,10 @@ impl Node {
                 Vec::new()
             }
             Frame::HostCertified(_) => Vec::new(),
+            Frame::Command(command) => {
+                self.commands.push(command.id);
+                Vec::new()
+            }
             Frame::Hinted(Hinted { from, sealed }) => {
                 self.hints.push((from, sealed));
                 Vec::new()

@@ -7,6 +7,7 @@ use control::{
     Actor, Answer, Control, ControlConfig, Directory, Edit, Event, Input, InstalledRow, LinkId, Output,
     PresenceRow, RequestId, Stay,
 };
+use model::id::CommandId;
 use model::token::OnboardingToken;
 use model::wire::{Frame, HubLease, Remark};
 use model::{
@@ -25,6 +26,7 @@ pub struct World {
     pub saved: Vec<PresenceRow>,
     pub certify: Vec<(LinkId, DeviceId, HostKey)>,
     pub installed: Vec<InstalledRow>,
+    pub done: Vec<(DeviceId, CommandId)>,
     pub answers: BTreeMap<RequestId, Result<Answer, Refusal>>,
     pub audits: Vec<control::AuditEntry>,
     /// Links whose carrier is stuck: frames stay in the shell's queue.
@@ -80,6 +82,7 @@ impl World {
             saved: Vec::new(),
             certify: Vec::new(),
             installed: Vec::new(),
+            done: Vec::new(),
             answers: BTreeMap::new(),
             audits: Vec::new(),
             stuck: BTreeSet::new(),
@@ -169,6 +172,7 @@ impl World {
             }
             Output::Audit(entry) => self.audits.push(entry),
             Output::Certify { link, device, key, .. } => self.certify.push((link, device, key)),
+            Output::CommandDone { device, done, .. } => self.done.push((device, done.id)),
             Output::SaveInstalled(rows) => self.installed.extend(rows),
             Output::SavePresence(rows) => self.saved.extend(rows),
             Output::Event(event) => self.events.push(event),

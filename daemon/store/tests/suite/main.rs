@@ -3,6 +3,7 @@
 mod audit;
 mod authorities;
 mod certificates;
+mod commands;
 mod directory;
 mod hosts;
 mod lease;

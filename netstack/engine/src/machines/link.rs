@@ -84,6 +84,9 @@ impl Machines {
             Frame::Patched(Patched { stamp, tenant, from, patch }) => {
                 self.take_offer(Offer::Patch { tenant, stamp, from, patch }, turn);
             }
+            Frame::Command(command) if self.session.is_attached() && self.aim() == Aim::Attach => {
+                self.command(&command, turn);
+            }
             Frame::Hinted(hinted) => self.hinted(hinted, turn),
             Frame::HostCertified(answer) if self.session.is_attached() => {
                 let output = self.ssh.certified(answer);
@@ -94,7 +97,7 @@ impl Machines {
                 self.take_pass(services.pass, turn);
             }
             Frame::Heard(heard) => self.heard(&heard, turn),
-            Frame::Services(_) | Frame::HostCertified(_) | Frame::Unknown(_) => {}
+            Frame::Services(_) | Frame::HostCertified(_) | Frame::Command(_) | Frame::Unknown(_) => {}
             Frame::Hello(_)
             | Frame::Enrol(_)
             | Frame::Attach(_)
@@ -105,6 +108,7 @@ impl Machines {
             | Frame::Hint(_)
             | Frame::CertifyHost(_)
             | Frame::SshInstalled(_)
+            | Frame::CommandDone(_)
             | Frame::Heartbeat(_) => self.distrust("a frame that only nodes send", turn),
         }
     }

@@ -6,6 +6,7 @@
 //!                                                Disk (what was persisted last)
 //! ```
 
+mod commands;
 mod enrolment;
 mod host;
 mod hub;

@@ -52,6 +52,7 @@ pub(crate) fn record(event: &Event) {
         Event::PersistFailed { reason } => line!(event, "persist-failed", reason),
         Event::Leads { term } => line!(event, "hub-leads", term),
         Event::StandsBy { term } => line!(event, "hub-stands-by", term),
+        Event::RestartAsked { command } => line!(event, "restart-asked", %command),
         Event::Settled => line!(event, "settled"),
     }
 }

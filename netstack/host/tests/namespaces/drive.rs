@@ -40,6 +40,7 @@ fn setup(directory: &Path, role: Role) -> Setup {
         maps_ports: true,
         sshd: host::sshd::SshdSetup::none(),
         names: NamesSetup::default(),
+        restart: None,
         seed: [4; 32],
     }
 }

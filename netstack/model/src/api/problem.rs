@@ -73,6 +73,7 @@ pub const fn status_of(code: Code) -> u16 {
         | Code::LastAdministrator
         | Code::DeviceExpired
         | Code::DeviceQuotaReached
+        | Code::CommandUnsupported
         | Code::QuotaReached => 409,
         Code::RateLimited => 429,
         Code::ConnectionRefused => 502,

@@ -15,6 +15,7 @@ use crate::snapshot::{Stamp, Standing};
 use crate::ssh::CaKey;
 use crate::time::Timestamp;
 use crate::version::Held;
+use crate::wire::command::{Command, CommandDone};
 use crate::wire::remark::Remark;
 
 macro_rules! frames {
@@ -83,6 +84,8 @@ frames! {
     24 CertifyHost,
     25 HostCertified,
     26 SshInstalled,
+    40 Command,
+    41 CommandDone,
 }
 
 /// Node to server, first: which versions it speaks, whom it expects.

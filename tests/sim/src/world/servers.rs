@@ -157,6 +157,7 @@ impl World {
             Output::Answer { request, result } => self.answered(index, request, result),
             Output::Audit(_)
             | Output::SavePresence(_)
+            | Output::CommandDone { .. }
             | Output::SaveInstalled(_)
             | Output::Certify { .. }
             | Output::Admit { .. }

@@ -1,0 +1,55 @@
+//! Device commands: queued for a device, done there, answered.
+//!
+//! ```text
+//!   alpha ── r-alpha ─┐
+//!   beta  ── r-beta  ─┴─ inet ── server (apid, netd)
+//! ```
+
+use lab::{Mesh, SOON, wait_for};
+use serde_json::Value;
+
+fn tell(mesh: &Mesh, device: &str, rest: &[&str]) -> String {
+    let told = mesh.on("server").json(&[&["warren", "device", "command", device], rest].concat());
+    told["id"].as_str().expect("a command has an id").to_owned()
+}
+
+fn state(mesh: &Mesh, device: &str, id: &str) -> Value {
+    let list = mesh.on("server").json(&["warren", "device", "command", device, "--list"]);
+    let items = list["items"].as_array().cloned().unwrap_or_default();
+    items.into_iter().find(|command| command["id"] == id).expect("it is listed")["state"].clone()
+}
+
+#[test]
+fn a_device_does_what_it_is_told_and_its_tunnels_stay() {
+    let mesh = Mesh::new(&["alpha", "beta"]);
+    let [alpha, _beta] = mesh.enrol(["alpha", "beta"]);
+    mesh.on("beta").reaches("alpha", SOON);
+    // Whoever asks for the whole has refused what it was sent, as far as its server knows.
+    mesh.announce("apid", "node refused a snapshot");
+    for kind in ["report", "resync"] {
+        let id = tell(&mesh, "alpha", &[kind]);
+        wait_for(&format!("{kind} is done"), SOON, || state(&mesh, "alpha", &id) == "done");
+    }
+    let before = mesh.device_field("alpha", "wireguard_key");
+    let id = tell(&mesh, "alpha", &["restart"]);
+    wait_for("it began anew", SOON, || state(&mesh, "alpha", &id) == "done");
+    assert!(alpha.ended().is_none(), "it is the same process: nobody had to start it");
+    mesh.ready("alpha", SOON);
+    // Its engine began anew, too: beta would go on with the session of before for up to 15 s (WireGuard paper, section 6.5).
+    mesh.on("alpha").reaches("beta", SOON);
+    mesh.on("beta").reaches("alpha", SOON);
+    assert_eq!(mesh.device_field("alpha", "wireguard_key"), before);
+}
+
+#[test]
+fn a_device_that_is_away_does_it_when_it_is_back_or_not_at_all() {
+    let mesh = Mesh::new(&["alpha"]);
+    let [agent] = mesh.enrol(["alpha"]);
+    agent.kill();
+    let (late, short) = (tell(&mesh, "alpha", &["report"]), tell(&mesh, "alpha", &["resync", "--ttl", "1s"]));
+    wait_for("its time is over", SOON, || state(&mesh, "alpha", &short) == "expired");
+    assert_ne!(state(&mesh, "alpha", &late), "done");
+    mesh.agent("alpha");
+    wait_for("it is back and does it", SOON, || state(&mesh, "alpha", &late) == "done");
+    assert_eq!(state(&mesh, "alpha", &short), "expired");
+}
