@@ -113,7 +113,7 @@ impl Profiles {
             Some(token) => {
                 let hostname = wish.hostname.unwrap_or_else(machine::hostname);
                 handle.up().await.map_err(gone)?;
-                let os = Remark::new(&machine::operating_system());
+                let os = Remark::new(&host::facts::operating_system());
                 handle.join(token, Remark::new(&hostname), os).await.map_err(gone)?;
             }
             None if report.node.joining => handle.up().await.map_err(gone)?,

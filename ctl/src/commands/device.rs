@@ -206,8 +206,35 @@ fn show(device: &Device, output: &Output) {
     facts.extend(
         device.idle_seconds.map(|idle| ("ephemeral", format!("gone when silent for {}", silent(idle)))),
     );
+    facts.extend(machine(device));
     facts.extend(device.problems.iter().map(|problem| ("problem", problem.clone())));
     output.facts(&facts);
+}
+
+/// What the device says of itself and its machine.
+fn machine(device: &Device) -> Vec<(&'static str, String)> {
+    let mut said = Vec::new();
+    said.extend(device.agent.clone().map(|agent| ("agent", agent)));
+    said.extend(device.calls_from.map(|address| ("calls from", address.to_string())));
+    let Some(facts) = &device.facts else { return said };
+    // Days and hours, for people.
+    let hours = std::time::Duration::from_secs(facts.uptime_seconds / 60 * 60);
+    let load = (facts.load_hundredths / 100, facts.load_hundredths % 100);
+    said.extend([
+        ("runs", facts.os.to_string()),
+        ("kernel", facts.kernel.to_string()),
+        ("up for", humantime::format_duration(hours).to_string()),
+        ("load", format!("{}.{:02}", load.0, load.1)),
+        (
+            "memory",
+            format!("{} free of {}", mebibytes(facts.memory_available_bytes), mebibytes(facts.memory_bytes)),
+        ),
+    ]);
+    said
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
 }
 
 /// A path segment of what a person typed (RFC 3986, section 2.1).
@@ -255,6 +282,32 @@ mod tests {
         assert_eq!(quoted("a'; reboot"), r"'a'\''; reboot'");
         let gone = ["dns remove www.home.internal CNAME laptop.home.internal"];
         check("www.home.internal", "CNAME", "laptop.home.internal", 60, None, &gone);
+    }
+
+    #[test]
+    fn what_a_machine_says_of_itself_is_for_people() {
+        let text = format!(
+            r#"{{"id": "{id}", "name": "desk", "tenant": "home", "fqdn": "desk.home.internal",
+                "standing": "active", "address_v4": "100.64.0.2", "address_v6": "fd00::2",
+                "wireguard_key": "{key}", "os": "linux", "tags": [], "enrolled_at": "2026-11-22T10:00:00Z",
+                "online": true, "settled": true, "agent": "warren-agent 0.1.0", "facts": {{"os": "Debian",
+                "kernel": "6.1.0", "uptime_seconds": 93784, "load_hundredths": 105, "memory_bytes": 8589934592,
+                "memory_available_bytes": 1048576}}}}"#,
+            id = model::DeviceId::from_bytes([7; 16]),
+            key = model::PublicKey::from_bytes([9; 32]),
+        );
+        let device = serde_json::from_str(&text).expect("a device");
+        let lines: Vec<String> =
+            machine(&device).iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        let expect = [
+            "agent: warren-agent 0.1.0",
+            "runs: Debian",
+            "kernel: 6.1.0",
+            "up for: 1day 2h 3m",
+            "load: 1.05",
+            "memory: 1 MiB free of 8192 MiB",
+        ];
+        assert_eq!(lines, expect);
     }
 
     #[test]

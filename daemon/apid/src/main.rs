@@ -204,6 +204,7 @@ fn keep(sinks: Vec<sinks::Sink>, settings: &Settings, app: &App, lease: lease::L
     keeping.spawn(lapse::forever(desk.clone(), store.clone(), lease.clone()));
     keeping.spawn(courier::forever(desk.clone(), store.clone(), lease, Arc::clone(&app.commands)));
     keeping.spawn(audit::chain(store.clone(), app.keys.clone()));
+    keeping.spawn(news::hear(store.clone(), desk.clone()));
     keeping.spawn(sweep::forever(desk.clone(), store.clone()));
     keeping
 }

@@ -4,12 +4,38 @@
 use std::time::Duration;
 
 use control::Input;
-use store::Store;
+use store::{Engine, Store};
 
+use crate::clock::wall;
 use crate::desk::Desk;
+use crate::report;
 
 /// After the connection broke. The desk polls meanwhile.
 const LISTEN_RETRY_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What other replicas heard of devices is looked at this often: they save it no more often.
+const HEARD_INTERVAL: Duration = control::limits::PRESENCE_SAVE_INTERVAL;
+
+/// Tells the desk what other replicas heard of devices, for as long as it is polled; ends where there are none.
+pub async fn hear(store: Store, desk: Desk) {
+    if store.engine() == Engine::Sqlite {
+        return;
+    }
+    let mut ticks = tokio::time::interval(HEARD_INTERVAL);
+    loop {
+        ticks.tick().await;
+        match store.presence_after(wall() - control::limits::ATTACHED_MAX * 2).await {
+            Ok(rows) => {
+                if !desk.tell(Input::Heard(rows)).await {
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::debug!(error = report::chain(&error), "what others heard is looked at later");
+            }
+        }
+    }
+}
 
 /// Listens for as long as it is polled; ends where there is nobody to be heard.
 pub async fn listen(store: Store, desk: Desk) {

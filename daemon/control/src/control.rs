@@ -94,6 +94,7 @@ impl Control {
             Input::Rumoured => self.on_rumour(),
             Input::Lease(word) => self.on_lease(word, now),
             Input::Certified { link, result } => self.on_certified(link, result),
+            Input::Heard(rows) => self.presences.heard_elsewhere(rows),
             Input::Deliver { device, command } => self.deliver(device, command),
             Input::InstalledUnsaved(rows) => self.installed_unsaved(rows, now),
             Input::Drain => self.on_drain(now),

@@ -63,6 +63,9 @@ pub const PROBLEMS_MAX: usize = 16;
 pub const INSTANCES_REMEMBERED: usize = 4;
 /// Presence is saved this often: what a crash forgets of it, the next heartbeats tell again.
 pub const PRESENCE_SAVE_INTERVAL: Duration = Duration::from_secs(30);
+/// A device that another replica heard so long ago is not attached there any more, whatever was saved: a link is given up
+/// before, and saved so late.
+pub const ATTACHED_MAX: Duration = model::limits::LINK_SILENCE_MAX.saturating_add(PRESENCE_SAVE_INTERVAL);
 /// Rows of presence in one save: one short transaction.
 pub const PRESENCE_ROWS_MAX: usize = 1000;
 /// How often a replica looks for what others wrote: the other half of "well under a second".

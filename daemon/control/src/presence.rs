@@ -7,7 +7,7 @@ use model::wire::Remark;
 use model::wire::frame::{Heartbeat, Holding};
 use model::{DeviceId, Held, Nonce, PublicKey, TenantId, Timestamp};
 
-use crate::limits::{INSTANCES_REMEMBERED, PRESENCE_ROWS_MAX, PROBLEMS_MAX};
+use crate::limits::{ATTACHED_MAX, INSTANCES_REMEMBERED, PRESENCE_ROWS_MAX, PROBLEMS_MAX};
 use crate::link::LinkId;
 use crate::rows::PresenceRow;
 
@@ -95,10 +95,21 @@ pub(crate) struct Arrival {
 }
 
 impl Presences {
-    /// What was saved before the process began.
-    pub(crate) fn load(&mut self, rows: Vec<PresenceRow>) {
-        for row in rows {
+    /// What was saved before the process began. Who was attached then is only where others may hold the link.
+    pub(crate) fn load(&mut self, rows: Vec<PresenceRow>, shared: bool) {
+        for mut row in rows {
+            row.attached &= shared;
             self.devices.entry(row.device).or_insert_with(|| Presence::new(row));
+        }
+    }
+
+    /// What others saved and is newer.
+    pub(crate) fn heard_elsewhere(&mut self, rows: Vec<PresenceRow>) {
+        for row in rows {
+            let presence = self.devices.entry(row.device).or_insert_with(|| Presence::new(row.clone()));
+            if presence.link.is_none() && presence.row.last_seen <= row.last_seen {
+                presence.row = row;
+            }
         }
     }
 
@@ -117,6 +128,8 @@ impl Presences {
             settled: false,
             software: arrival.software,
             address: arrival.address,
+            attached: true,
+            facts: self.of(arrival.device).and_then(|before| before.row.facts.clone()),
         };
         self.unsaved.insert(arrival.device);
         let presence = self.devices.entry(arrival.device).or_insert_with(|| Presence::new(row.clone()));
@@ -135,6 +148,8 @@ impl Presences {
             && presence.link == Some(link)
         {
             presence.link = None;
+            presence.row.attached = false;
+            self.unsaved.insert(device);
         }
     }
 
@@ -152,6 +167,9 @@ impl Presences {
             presence.row.last_seen = now;
             presence.drift_total = heartbeat.drift_total;
             presence.problems = some_of(&heartbeat.problems);
+            if heartbeat.facts.is_some() {
+                presence.row.facts.clone_from(&heartbeat.facts);
+            }
             self.unsaved.insert(device);
         }
     }
@@ -179,6 +197,11 @@ impl Presence {
             instance: None,
             displaced: VecDeque::new(),
         }
+    }
+
+    /// Whether it holds a link, here or to another replica that heard it not long ago.
+    pub fn is_online(&self, now: Timestamp) -> bool {
+        self.link.is_some() || (self.row.attached && now < self.row.last_seen + ATTACHED_MAX)
     }
 
     /// Whether the instance is one that another had displaced.
@@ -240,6 +263,32 @@ mod tests {
         for (link, instance) in [(1, 1), (2, 2), (3, 1)] {
             assert_eq!(presences.attach(arrival(link, instance), at(0)), Attachment::default());
             presences.detach(device, LinkId(link));
+        }
+    }
+
+    #[test]
+    fn what_others_heard_counts_where_it_is_newer_and_no_link_is_here() {
+        let mut presences = Presences::default();
+        let device = DeviceId::from_bytes([2; 16]);
+        presences.attach(arrival(1, 1), at(5));
+        let here = presences.of(device).expect("known").row.clone();
+        assert!(here.attached);
+        let there = PresenceRow { last_seen: at(50), settled: true, ..here };
+        presences.heard_elsewhere(vec![there.clone()]);
+        assert_eq!(presences.of(device).expect("known").row.last_seen, at(5), "it is attached here");
+        presences.detach(device, LinkId(1));
+        assert!(!presences.of(device).expect("known").is_online(at(6)));
+        presences.heard_elsewhere(vec![there.clone()]);
+        let presence = presences.of(device).expect("known");
+        assert_eq!(presence.row, there);
+        assert!(presence.is_online(at(51)) && !presence.is_online(at(50) + ATTACHED_MAX));
+        presences.heard_elsewhere(vec![PresenceRow { last_seen: at(40), ..there.clone() }]);
+        assert_eq!(presences.of(device).expect("known").row, there, "older words change nothing");
+
+        for (shared, online) in [(true, true), (false, false)] {
+            let mut fresh = Presences::default();
+            fresh.load(vec![there.clone()], shared);
+            assert_eq!(fresh.of(device).expect("known").is_online(at(51)), online, "shared: {shared}");
         }
     }
 

@@ -218,23 +218,26 @@ impl Publisher {
         }
     }
 
-    /// The node refused what it was sent; the whole follows. False if it refused too often.
+    /// The node refused what it was sent, for that reason, or was told to ask for it; the whole follows. False if it refused
+    /// too often.
     pub(crate) fn resync(
         &mut self,
         link: LinkId,
         tenant: TenantId,
         held: Option<Held>,
-        reason: Remark,
+        reason: Option<Remark>,
         out: &mut Outbox,
     ) -> bool {
         let Some(feed) = self.feeds.get_mut(&link) else { return true };
         let Some(outlet) = feed.outlets.get_mut(&tenant) else { return true };
-        out.counters.resyncs += 1;
-        out.event(Event::ResyncAsked { tenant, node: feed.node, reason });
+        if let Some(reason) = reason {
+            out.counters.resyncs += 1;
+            out.event(Event::ResyncAsked { tenant, node: feed.node, reason });
+            feed.resyncs += 1;
+        }
         let (active, resynced_at) = (outlet.active, outlet.resynced_at);
         *outlet = Outlet { held, active, refused: true, resynced_at, ..Outlet::default() };
         feed.dirty.insert(tenant);
-        feed.resyncs += 1;
         feed.resyncs <= RESYNCS_MAX
     }
 

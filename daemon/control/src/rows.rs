@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use model::key::TokenKey;
-use model::wire::Remark;
+use model::wire::{Facts, Remark};
 use model::{
     Abilities, AnchorKey, AnchorSecret, Block, Code, DeviceId, Endpoint, Epoch, Generation, Held,
     IdentityKey, Label, Name, PublicKey, RecordData, Standing, TenantId, Timestamp, TokenId, Version,
@@ -334,6 +334,10 @@ pub struct PresenceRow {
     pub software: Remark,
     /// Where it called from.
     pub address: Option<IpAddr>,
+    /// Whether it held a link then, to whichever replica.
+    pub attached: bool,
+    /// What its machine is like, once it said so.
+    pub facts: Option<Facts>,
 }
 
 /// Who wanted something. Prints as `user:alice`, reads back.

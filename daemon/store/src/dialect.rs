@@ -59,26 +59,29 @@ pub(crate) const HOLD_LEASE: Sql = Sql {
 /// Presence as one JSON array, so that a batch is one round trip. A device that is not there is passed over; a later
 /// word of another replica stays.
 pub(crate) const SAVE_PRESENCE: Sql = Sql {
-    sqlite: "INSERT INTO presence (device_id, last_seen, held_epoch, held_generation, held_digest, settled, software, address) \
+    sqlite: "INSERT INTO presence (device_id, last_seen, held_epoch, held_generation, held_digest, settled, software, address, attached, facts) \
              SELECT d.id, j.value ->> 'last_seen', j.value ->> 'held_epoch', j.value ->> 'held_generation', \
-                    j.value ->> 'held_digest', j.value ->> 'settled', j.value ->> 'software', j.value ->> 'address' \
+                    j.value ->> 'held_digest', j.value ->> 'settled', j.value ->> 'software', j.value ->> 'address', \
+                    j.value ->> 'attached', j.value ->> 'facts' \
              FROM json_each($1) AS j \
              JOIN devices AS d ON d.id = j.value ->> 'device_id' AND d.tenant_id = j.value ->> 'tenant_id' \
              WHERE TRUE \
              ON CONFLICT (device_id) DO UPDATE SET \
                  last_seen = excluded.last_seen, held_epoch = excluded.held_epoch, \
                  held_generation = excluded.held_generation, held_digest = excluded.held_digest, \
-                 settled = excluded.settled, software = excluded.software, address = excluded.address \
+                 settled = excluded.settled, software = excluded.software, address = excluded.address, \
+                 attached = excluded.attached, facts = excluded.facts \
              WHERE excluded.last_seen >= presence.last_seen",
-    postgres: "INSERT INTO presence (device_id, last_seen, held_epoch, held_generation, held_digest, settled, software, address) \
-               SELECT d.id, j.last_seen, j.held_epoch, j.held_generation, j.held_digest, j.settled, j.software, j.address \
+    postgres: "INSERT INTO presence (device_id, last_seen, held_epoch, held_generation, held_digest, settled, software, address, attached, facts) \
+               SELECT d.id, j.last_seen, j.held_epoch, j.held_generation, j.held_digest, j.settled, j.software, j.address, j.attached, j.facts \
                FROM jsonb_to_recordset($1::jsonb) AS j (tenant_id TEXT, device_id TEXT, last_seen BIGINT, \
-                   held_epoch BIGINT, held_generation BIGINT, held_digest TEXT, settled BOOLEAN, software TEXT, address TEXT) \
+                   held_epoch BIGINT, held_generation BIGINT, held_digest TEXT, settled BOOLEAN, software TEXT, address TEXT, attached BOOLEAN, facts TEXT) \
                JOIN devices AS d ON d.id = j.device_id AND d.tenant_id = j.tenant_id \
                ON CONFLICT (device_id) DO UPDATE SET \
                    last_seen = excluded.last_seen, held_epoch = excluded.held_epoch, \
                    held_generation = excluded.held_generation, held_digest = excluded.held_digest, \
-                   settled = excluded.settled, software = excluded.software, address = excluded.address \
+                   settled = excluded.settled, software = excluded.software, address = excluded.address, \
+                 attached = excluded.attached, facts = excluded.facts \
                WHERE excluded.last_seen >= presence.last_seen",
 };
 

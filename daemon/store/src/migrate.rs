@@ -89,6 +89,12 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         needs: 10,
         text: include_str!("migrations/0011_device_commands.sql"),
     },
+    Migration {
+        version: 12,
+        name: "presence-facts",
+        needs: 10,
+        text: include_str!("migrations/0012_presence_facts.sql"),
+    },
 ];
 
 /// There is a second factor, or a person of one tenant: a program that does not know of them would let people in without,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use control::PresenceRow;
-use model::wire::Remark;
+use model::wire::{Facts, Remark};
 use model::{DeviceId, Epoch, Generation, Held, Timestamp, Version};
 use serde_json::json;
 
@@ -36,6 +36,14 @@ impl Store {
 }
 
 impl Store {
+    /// What was saved of devices that were heard after, by whichever replica.
+    pub async fn presence_after(&self, after: Timestamp) -> Result<Vec<PresenceRow>, ReadError> {
+        let sql = "SELECT presence.*, tenant_id FROM presence JOIN devices ON id = device_id \
+                   WHERE last_seen > $1 ORDER BY device_id";
+        let rows = self.database.read().await?.all(sql, values![after.unix_micros()]).await?;
+        Ok(rows.iter().map(from_row).collect::<Result<_, Corrupt>>()?)
+    }
+
     /// When ephemeral devices were heard last, as far as it was saved.
     pub async fn ephemeral_heard(&self) -> Result<BTreeMap<DeviceId, Timestamp>, ReadError> {
         let sql = "SELECT device_id, last_seen FROM presence JOIN devices ON id = device_id \
@@ -60,6 +68,8 @@ fn to_json(row: &PresenceRow) -> serde_json::Value {
         "settled": row.settled,
         "software": row.software.as_str(),
         "address": row.address.map(|address| address.to_string()),
+        "attached": row.attached,
+        "facts": row.facts.as_ref().map(|facts| json!(facts).to_string()),
     })
 }
 
@@ -67,6 +77,11 @@ pub(crate) async fn all(transaction: &mut Transaction) -> Result<Vec<PresenceRow
     let sql = "SELECT presence.*, tenant_id FROM presence JOIN devices ON id = device_id ORDER BY device_id";
     let rows = transaction.all(sql, vec![]).await?;
     Ok(rows.iter().map(from_row).collect::<Result<_, _>>()?)
+}
+
+fn facts(fields: &Fields<'_>) -> Result<Option<Facts>, Corrupt> {
+    let text = fields.text_or_null("facts")?;
+    text.map(|text| serde_json::from_str(&text).map_err(|e| fields.corrupt("facts", e))).transpose()
 }
 
 fn from_row(row: &Row) -> Result<PresenceRow, Corrupt> {
@@ -89,5 +104,7 @@ fn from_row(row: &Row) -> Result<PresenceRow, Corrupt> {
         settled: fields.bool("settled")?,
         software: Remark::new(&fields.text("software")?),
         address: fields.parsed_or_null("address")?,
+        attached: fields.bool("attached")?,
+        facts: facts(&fields)?,
     })
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use model::Endpoint;
 use model::id::CommandId;
 use model::token::OnboardingToken;
-use model::wire::{Channel, Frame, Remark};
+use model::wire::{Channel, Facts, Frame, Remark};
 
 use crate::change::Change;
 use crate::observed::Observed;
@@ -46,6 +46,8 @@ pub enum Input {
     HostChanged,
     /// Which WireGuard carries the packets, for the server's operator; when it is known, and when it is another.
     Engine(Remark),
+    /// What the machine is like, for the server's operator; now and then.
+    Facts(Facts),
     /// The program began because of this device command, which is thereby done.
     Restarted {
         /// Which.

@@ -9,7 +9,7 @@ mod report;
 
 use model::relay::RelayPlace;
 use model::time::Deadline;
-use model::wire::Remark;
+use model::wire::{Facts, Remark};
 use model::{Mono, NodeId, Refusal, Standing};
 
 use crate::commands::Commands;
@@ -60,6 +60,8 @@ pub(crate) struct Machines {
     link_error: Option<String>,
     /// Which WireGuard carries the packets.
     engine: Option<Remark>,
+    /// What the machine is like.
+    facts: Option<Facts>,
 }
 
 /// What a node wants of its server.
@@ -97,6 +99,7 @@ impl Machines {
             last_refusal: None,
             link_error: None,
             engine: None,
+            facts: None,
             config,
             ledger,
         }
@@ -129,6 +132,7 @@ impl Machines {
             Input::Persisted(result) => self.persisted(result, turn),
             Input::HostChanged => self.reconciler.look_soon(turn.mono()),
             Input::Engine(engine) => self.engine = Some(engine),
+            Input::Facts(facts) => self.facts = Some(facts),
             Input::Observed(result) => self.observed(result, turn),
             Input::Applied { change, result } => {
                 self.reconciler.take_applied(self.merge.desired(), &change, result, turn);

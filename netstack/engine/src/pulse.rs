@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use model::limits::HEARTBEAT_INTERVAL;
 use model::time::Deadline;
-use model::wire::{Heartbeat, Holding, Remark};
+use model::wire::{Facts, Heartbeat, Holding, Remark};
 use model::{Held, Mono, TenantId};
 
 use crate::backoff::fraction;
@@ -15,6 +15,8 @@ use crate::turn::Turn;
 const NEWS_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// What a server may ask for: neither a flood nor silence.
 const INTERVAL_SECONDS: std::ops::RangeInclusive<u16> = 2..=60;
+/// What the machine is like is said this often: with each heartbeat it would be a sixth of what an idle device may cost.
+const FACTS_INTERVAL: Duration = Duration::from_secs(300);
 /// Heartbeats whose answer is waited for: a server that is so many behind counts as silent.
 const UNHEARD_MAX: usize = 8;
 
@@ -34,6 +36,8 @@ struct Beating {
     interval: Duration,
     next_at: Mono,
     sent_at: Option<Mono>,
+    /// When the server was told what the machine is like; not yet on this link if never.
+    facts_at: Option<Mono>,
     news: News,
 }
 
@@ -56,7 +60,8 @@ impl Pulse {
         };
         self.announced.clear();
         self.sent.clear();
-        self.beating = Some(Beating { interval, next_at: now, sent_at: None, news: News::default() });
+        self.beating =
+            Some(Beating { interval, next_at: now, sent_at: None, facts_at: None, news: News::default() });
     }
 
     pub(crate) fn end(&mut self) {
@@ -75,7 +80,14 @@ impl Pulse {
     }
 
     /// The heartbeat that is due.
-    pub(crate) fn beat(&mut self, holding: Vec<Holding>, news: News, turn: &mut Turn<'_>) -> Heartbeat {
+    pub(crate) fn beat(
+        &mut self,
+        holding: Vec<Holding>,
+        news: News,
+        facts: Option<&Facts>,
+        turn: &mut Turn<'_>,
+    ) -> Heartbeat {
+        let mut facts = facts.cloned();
         self.sequence += 1;
         self.sent.truncate(UNHEARD_MAX - 1);
         self.sent.push_front((self.sequence, turn.mono()));
@@ -84,6 +96,10 @@ impl Pulse {
             let jitter = fraction(beating.interval / 10, turn.rng);
             beating.next_at = turn.mono() + beating.interval + jitter;
             beating.sent_at = Some(turn.mono());
+            facts.take_if(|_| beating.facts_at.is_some_and(|at| turn.mono().since(at) < FACTS_INTERVAL));
+            if facts.is_some() {
+                beating.facts_at = Some(turn.mono());
+            }
             beating.news = news.clone();
         }
         Heartbeat {
@@ -93,13 +109,15 @@ impl Pulse {
             problems: news.problems,
             wall: turn.now.wall,
             engine: news.engine,
+            facts,
         }
     }
 
-    /// A heartbeat is due now.
+    /// A heartbeat with all that there is to say is due now.
     pub(crate) fn hurry(&mut self, now: Mono) {
         if let Some(beating) = &mut self.beating {
             beating.next_at = now;
+            beating.facts_at = None;
         }
     }
 

@@ -22,6 +22,7 @@ mod names;
 mod obey;
 mod record;
 mod report;
+mod restart;
 mod sees;
 mod settings;
 
@@ -33,13 +34,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::{Event, Input, Ledger, LedgerError, Node, NodeConfig, Output};
-use model::id::CommandId;
 use model::wire::{Frame, Remark};
 use model::{Endpoint, Refusal};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::facts;
 use crate::files::{self, FileError, SECRET};
 use crate::hands::{Answer, Hands, HandsError, Task};
 use crate::host::{HostConfig, HostReport};
@@ -59,6 +60,7 @@ pub use self::forward::{BadForwardMode, ForwardMode, ForwardSetup};
 pub use self::handle::{Commands, Gone, Handle, channel};
 pub use self::names::{NamesSetup, Sees};
 pub use self::report::{Counters, LinkReport, NamesReport, PathCounters, PathsReport, RelayReport, Report};
+pub use self::restart::Restart;
 pub use self::settings::{BadForward, NamesSettings};
 pub use dns::forward::Rule;
 pub use dns::serve::Options as NamesOptions;
@@ -93,15 +95,6 @@ pub struct Setup {
     pub restart: Option<Restart>,
     /// Randomness for the engine and for the table of names, fresh at each start.
     pub seed: [u8; 32],
-}
-
-/// How a device command has the whole program begin anew.
-#[derive(Debug, Clone)]
-pub struct Restart {
-    /// Told which command wants it.
-    pub asked: watch::Sender<Option<CommandId>>,
-    /// The command because of which this program began: it is done.
-    pub done: Option<CommandId>,
 }
 
 /// What the service manager is told (`sd_notify(3)`).
@@ -184,6 +177,7 @@ struct Driver {
     publisher: Publisher,
     ready: bool,
     alive_at: Option<Instant>,
+    facts_at: Option<Instant>,
 }
 
 impl Driver {
@@ -228,6 +222,7 @@ impl Driver {
             publisher: commands.publisher(),
             ready: false,
             alive_at: None,
+            facts_at: None,
         })
     }
 
@@ -241,6 +236,7 @@ impl Driver {
             self.tell(Input::Restarted { command });
         }
         loop {
+            self.tell_facts();
             self.drain();
             self.publish(moments);
             self.show_alive(moments);
@@ -359,8 +355,8 @@ impl Driver {
                 if let Event::JoinRefused(refusal) = &event {
                     self.join_refused = Some(refusal.clone());
                 }
-                if let (Event::RestartAsked { command }, Some(restart)) = (&event, &self.restart) {
-                    restart.asked.send_replace(Some(*command));
+                if let Some(restart) = &self.restart {
+                    restart.hear(&event);
                 }
                 record::record(&event);
                 self.publisher.touch();
@@ -379,6 +375,14 @@ impl Driver {
         }
         if before.resolver != self.host.resolver {
             self.names.set_owner(self.host.resolver);
+        }
+    }
+
+    /// Once in a while; the files are a few hundred bytes of the kernel's memory.
+    fn tell_facts(&mut self) {
+        if self.facts_at.is_none_or(|at| at.elapsed() >= facts::INTERVAL) {
+            self.facts_at = Some(Instant::now());
+            self.tell(Input::Facts(facts::look()));
         }
     }
 

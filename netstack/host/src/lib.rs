@@ -6,6 +6,7 @@ mod chain;
 pub mod drive;
 mod endpoints;
 mod events;
+pub mod facts;
 pub mod files;
 mod firewall;
 mod forwarding;

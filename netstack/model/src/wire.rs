@@ -5,12 +5,14 @@
 
 pub mod codec;
 pub mod command;
+pub mod facts;
 pub mod frame;
 pub mod handshake;
 pub mod remark;
 
 pub use codec::{Decoder, FrameError, encode};
 pub use command::{Command, CommandDone};
+pub use facts::Facts;
 pub use frame::*;
 pub use handshake::{Channel, Transcript};
 pub use remark::Remark;

@@ -24,12 +24,13 @@ fn a_device_does_what_it_is_told_and_its_tunnels_stay() {
     let mesh = Mesh::new(&["alpha", "beta"]);
     let [alpha, _beta] = mesh.enrol(["alpha", "beta"]);
     mesh.on("beta").reaches("alpha", SOON);
-    // Whoever asks for the whole has refused what it was sent, as far as its server knows.
-    mesh.announce("apid", "node refused a snapshot");
     for kind in ["report", "resync"] {
         let id = tell(&mesh, "alpha", &[kind]);
         wait_for(&format!("{kind} is done"), SOON, || state(&mesh, "alpha", &id) == "done");
     }
+    let shown = mesh.on("server").json(&["warren", "device", "show", "alpha"]);
+    assert!(shown["facts"]["uptime_seconds"].as_u64() > Some(0), "{shown}");
+    assert!(shown["agent"].as_str().is_some_and(|agent| agent.starts_with("warren-agent")), "{shown}");
     let before = mesh.device_field("alpha", "wireguard_key");
     let id = tell(&mesh, "alpha", &["restart"]);
     wait_for("it began anew", SOON, || state(&mesh, "alpha", &id) == "done");

@@ -15,6 +15,7 @@ use super::paging::{PageQuery, read_page};
 use super::problem::{Refused, bad_form};
 use super::tenants::{Meant, MeantQuery, meant, read_query};
 use super::{App, dns, ssh};
+use crate::clock::wall;
 
 pub(super) fn form(
     control: &Control,
@@ -42,7 +43,10 @@ pub(super) fn form(
         expires_at: row.expires_at,
         idle_seconds: row.idle_max.map(|idle| idle.as_secs()),
         enrolled_at: row.enrolled_at,
-        online: presence.is_some_and(|p| p.link.is_some()),
+        online: presence.is_some_and(|p| p.is_online(wall())),
+        agent: presence.map(|p| p.row.software.to_string()).filter(|software| !software.is_empty()),
+        calls_from: presence.and_then(|p| p.row.address),
+        facts: presence.and_then(|p| p.row.facts.clone()),
         last_seen_at: presence.map(|p| p.row.last_seen),
         holds: presence.and_then(|p| p.row.held).map(|held| held.version.to_string()),
         settled: presence.is_some_and(|p| p.row.settled),

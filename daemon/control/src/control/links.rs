@@ -276,6 +276,8 @@ impl Control {
             }
             Frame::Resync(resync) if foreign(resync.tenant) => Err(out_of_place("another tenant")),
             Frame::Resync(Resync { tenant, held, reason }) => {
+                let was_told = self.sessions.get(&link).is_some_and(|session| !session.commands.is_empty());
+                let reason = (!was_told).then_some(reason);
                 if self.publisher.resync(link, tenant, held, reason, &mut self.out) {
                     self.flush(link, now);
                 } else {

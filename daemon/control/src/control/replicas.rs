@@ -65,7 +65,7 @@ impl Control {
             let anchor = anchors.remove(&rows.tenant.id);
             self.take_rows(rows, anchor, now);
         }
-        self.presences.load(loaded.presence);
+        self.presences.load(loaded.presence, self.config.shared);
         if self.config.shared {
             self.store.poll_by(now.mono + POLL_INTERVAL);
         }

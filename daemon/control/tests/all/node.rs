@@ -25,6 +25,7 @@ pub enum Wish {
 }
 
 pub struct Node {
+    pub facts: model::wire::Facts,
     pub commands: Vec<model::id::CommandId>,
     pub link: LinkId,
     pub origin: Origin,
@@ -85,6 +86,7 @@ impl Node {
             instance: Nonce::from_bytes([seed; 32]),
             abilities: Abilities::KNOWN,
             commands: Vec::new(),
+            facts: model::wire::Facts { uptime_seconds: 77, ..model::wire::Facts::default() },
             wish,
             pins: BTreeMap::new(),
             anchor: None,
@@ -219,6 +221,7 @@ impl Node {
             problems: vec![Remark::new("the disk is full")],
             wall: Timestamp::from_unix_micros(0),
             engine: Some(Remark::new("userspace, avx512")),
+            facts: Some(self.facts.clone()),
         }
         .into()
     }

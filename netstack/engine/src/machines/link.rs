@@ -172,7 +172,7 @@ impl Machines {
         };
         if self.pulse.is_due(&news, turn.mono()) {
             let holding = self.saver.durable().keys().filter_map(|tenant| self.holding(*tenant)).collect();
-            let heartbeat = self.pulse.beat(holding, news, turn);
+            let heartbeat = self.pulse.beat(holding, news, self.facts.as_ref(), turn);
             turn.push(Output::Send(heartbeat.into()));
         }
     }

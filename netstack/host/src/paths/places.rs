@@ -334,6 +334,7 @@ fn heartbeat(sequence: u64) -> Frame {
         problems: Vec::new(),
         wall: Timestamp::from_unix_micros(0),
         engine: None,
+        facts: None,
     }
     .into()
 }

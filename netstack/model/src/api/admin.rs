@@ -12,6 +12,7 @@ use crate::id::{DeviceId, TenantId, TokenId};
 use crate::key::{Fingerprint, PublicKey};
 use crate::name::{Label, Name};
 use crate::time::Timestamp;
+use crate::wire::Facts;
 
 /// A tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -176,6 +177,16 @@ pub struct Device {
     pub enrolled_at: Timestamp,
     /// Whether it holds a link now.
     pub online: bool,
+    /// Program and version, as it said last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// Where it called from last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub calls_from: Option<IpAddr>,
+    /// What it says of its machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts: Option<Facts>,
     /// When it was heard last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_seen_at: Option<Timestamp>,

@@ -16,6 +16,7 @@ use crate::ssh::CaKey;
 use crate::time::Timestamp;
 use crate::version::Held;
 use crate::wire::command::{Command, CommandDone};
+use crate::wire::facts::Facts;
 use crate::wire::remark::Remark;
 
 macro_rules! frames {
@@ -347,6 +348,9 @@ pub struct Heartbeat {
     /// Which WireGuard carries its packets, for the operator: `kernel`, or `userspace` and more.
     #[n(5)]
     pub engine: Option<Remark>,
+    /// What its machine is like, in the first heartbeat of a link and now and then.
+    #[n(6)]
+    pub facts: Option<Facts>,
 }
 
 /// Server to node: the heartbeat arrived.

@@ -24,6 +24,15 @@ impl Remark {
     }
 }
 
+impl std::str::FromStr for Remark {
+    type Err = std::convert::Infallible;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self::new(text))
+    }
+}
+
+crate::text::serde_as_text!(Remark);
+
 impl std::fmt::Display for Remark {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)

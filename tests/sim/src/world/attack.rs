@@ -69,6 +69,7 @@ impl World {
             problems: vec![Remark::new("x"); 100],
             wall: Timestamp::from_unix_micros(i64::MIN),
             engine: None,
+            facts: None,
         };
         let recorded = dice.pick(&self.records).cloned();
         let says = match (dice.below(5), recorded) {
