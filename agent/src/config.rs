@@ -8,7 +8,7 @@ use clap::{Parser, ValueEnum};
 use host::InterfaceName;
 use host::drive::{NamesSettings, Server};
 use host::resolver::ResolverMode;
-use host::sshd::{SSHD_CONFIG, SshMode};
+use host::sshd::{SSHD_CONFIG, SshLog, SshMode};
 use host::wireguard::{Crypto, Tuning};
 use link::{PreferCarrier, ServerAddress, Trust};
 use model::Name;
@@ -84,6 +84,9 @@ pub struct Settings {
     /// The configuration of that sshd.
     #[arg(long, env = "WARREN_SSHD_CONFIG", default_value = SSHD_CONFIG)]
     pub sshd_config: PathBuf,
+    /// Where that sshd says whom it let in, which the server notes: auto, journal, off, or the path of a file.
+    #[arg(long, env = "WARREN_SSHD_LOG", default_value = "auto")]
+    pub sshd_log: SshLog,
     /// Take away what was installed for this machine's sshd, and end.
     #[arg(long)]
     pub restore_sshd: bool,

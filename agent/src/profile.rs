@@ -272,7 +272,8 @@ impl Runner {
         if !is_first || self.stack.is_some() {
             return SshdSetup::none();
         }
-        SshdSetup { mode: self.settings.ssh, config: self.settings.sshd_config.clone() }
+        let Settings { ssh, sshd_config, sshd_log, .. } = &*self.settings;
+        SshdSetup { mode: *ssh, config: sshd_config.clone(), log: sshd_log.clone() }
     }
 
     fn setup(&self) -> Result<Setup, Refusal> {

@@ -86,6 +86,10 @@ async fn answer(profiles: &Profiles, request: Request) -> Result<Answer, Refusal
             let lines = ssh::known_hosts(&*profiles.running(&profile).await?, &host).await?;
             Ok(Answer::Known { lines })
         }
+        Request::SshTrusted { profile } => {
+            let keys = ssh::trusted(&*profiles.running(&profile).await?).await?;
+            Ok(Answer::Trusted { keys })
+        }
         Request::SshVouch { profile, public_key } => {
             let vouch = profiles.running(&profile).await?.vouch(&public_key, wall()).await?;
             Ok(Answer::Vouched { vouch })

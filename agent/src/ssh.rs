@@ -2,7 +2,7 @@
 
 use engine::status::PeerStatus;
 use model::api::local::Finding;
-use model::{CaKind, Code, Label, NodeId, Refusal};
+use model::{CaKey, CaKind, Code, Label, NodeId, Refusal};
 
 use crate::doctor::inactive;
 use crate::profile::Profile;
@@ -33,6 +33,13 @@ pub async fn known_hosts(profile: &Profile, asked: &str) -> Result<Vec<String>, 
     let authorities = trusted.map(|key| format!("@cert-authority {asked} {}", key.key));
     let plain = peer.and_then(|peer| peer.host_key.as_ref()).map(|key| format!("{asked} {key}"));
     Ok(authorities.chain(plain).collect())
+}
+
+/// Whose certificates of people the mesh's hosts take.
+pub async fn trusted(profile: &Profile) -> Result<Vec<CaKey>, Refusal> {
+    let report = profile.report().await?;
+    let Some(tenant) = view::active(&report) else { return Err(view::inactive(&report)) };
+    Ok(tenant.ssh_keys.iter().filter(|key| key.kind == CaKind::User).map(|key| key.key).collect())
 }
 
 /// How this machine's sshd is.

@@ -17,6 +17,12 @@ pub enum Ca {
         /// user or host.
         #[arg(long = "type", value_name = "TYPE")]
         kind: CaKind,
+        /// The key is in the wrong hands: trust nothing but a new one, at once. What the former signed opens nothing more.
+        #[arg(long)]
+        emergency: bool,
+        /// Do not ask.
+        #[arg(long, requires = "emergency")]
+        yes: bool,
     },
     /// Take the next step of a rotation. Refused while it would lock somebody out.
     Advance {

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use model::CaKind;
-use model::api::ssh::{Advance, Authority, NewRevocation, RevocationList, Revocations};
+use model::api::ssh::{Advance, Authority, NewRevocation, RevocationList, Revocations, Rotate};
 
 use crate::admin::Admin;
 use crate::args::Ca as Command;
@@ -40,7 +40,13 @@ pub(super) async fn run(admin: &Admin, command: &Command, output: &Output) -> Re
             output.list(authorities, "no authority yet: see `warren server status`");
             notes.iter().for_each(|note| output.say(note));
         }
-        Command::Rotate { kind } => stepped(&step(admin, *kind, "rotate", &()).await?, output),
+        Command::Rotate { kind, emergency, yes } => {
+            if *emergency {
+                let ends = "Every certificate of its former keys opens nothing more";
+                super::confirm(&format!("Replace the key of the {kind} authority? {ends}."), *yes)?;
+            }
+            stepped(&step(admin, *kind, "rotate", &Rotate { emergency: *emergency }).await?, output);
+        }
         Command::Advance { kind, except } => {
             let form = Advance { except: except.clone() };
             stepped(&step(admin, *kind, "advance", &form).await?, output);
@@ -101,7 +107,9 @@ fn notes(authorities: &[Authority]) -> Vec<String> {
     for authority in authorities {
         let kind = authority.kind;
         let key = |key: &model::api::ssh::AuthorityKey| {
-            format!("{kind} key {}  {}", key.generation, key.public_key)
+            let due = format!("  to be replaced by {}: warren ca rotate --type {kind}", key.due_at);
+            let due = if key.is_due { due } else { String::new() };
+            format!("{kind} key {}  {}{due}", key.generation, key.public_key)
         };
         lines.extend(authority.keys.iter().map(key));
         lines.extend(authority.missing.iter().map(|missing| format!("{kind} waits: {missing}")));

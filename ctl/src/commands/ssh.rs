@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model::api::local::{Answer, Request};
 use model::api::ssh::{IssuedCertificate, NewCertificate};
-use model::{Label, Timestamp};
+use model::{CaKey, Label, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::admin::{Admin, config_dir};
@@ -41,6 +41,9 @@ struct Held {
     valid_until: Timestamp,
     profile: Label,
     tenant: Option<Label>,
+    /// The key that signed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    signer: Option<CaKey>,
 }
 
 /// The person's own directory for SSH.
@@ -58,15 +61,15 @@ impl Place {
         self.0.join(name)
     }
 
-    /// Whether the certificate at hand is the one that is meant, and lives long enough.
-    fn holds(&self, wanted: &Held) -> bool {
+    /// The certificate at hand, if it is the one that is meant and lives long enough.
+    fn held(&self, wanted: &Held) -> Option<Held> {
         let held =
             fs::read(self.file(HELD)).ok().and_then(|bytes| serde_json::from_slice::<Held>(&bytes).ok());
         let fits = |held: &Held| {
             held.valid_until > wall() + LEFT_MIN
                 && (&held.profile, &held.tenant) == (&wanted.profile, &wanted.tenant)
         };
-        held.as_ref().is_some_and(fits) && self.file(CERTIFICATE).exists() && self.file(KEY).exists()
+        held.filter(fits).filter(|_| self.file(CERTIFICATE).exists() && self.file(KEY).exists())
     }
 
     /// Puts a file in place, whole or not at all.
@@ -122,8 +125,13 @@ pub(super) async fn run(args: &Args, asked: &Asked<'_>, output: &Output) -> Resu
         valid_until: Timestamp::default(),
         profile: asked.profile.clone(),
         tenant: args.tenant.clone(),
+        signer: None,
     };
-    if asked.life.is_some() || !place.holds(&wanted) {
+    let serves = match place.held(&wanted).filter(|_| asked.life.is_none()) {
+        Some(held) => is_trusted(args, asked.profile, held.signer).await,
+        None => false,
+    };
+    if !serves {
         login(args, &place, asked).await?;
     }
     let mut ssh = Command::new("ssh");
@@ -132,6 +140,15 @@ pub(super) async fn run(args: &Args, asked: &Asked<'_>, output: &Output) -> Resu
     ssh.arg("-o").arg(format!("CertificateFile={}", place.file(CERTIFICATE).display()));
     ssh.arg(asked.host).args(asked.rest);
     Err(no_openssh("ssh", &ssh.exec()))
+}
+
+/// Whether hosts still take certificates of this signer: its key may have been replaced. If nobody knows, they do.
+async fn is_trusted(args: &Args, profile: &Label, signer: Option<CaKey>) -> bool {
+    let request = Request::SshTrusted { profile: profile.clone() };
+    match (signer, ask_once(&args.agent_socket, &request, Duration::ZERO).await) {
+        (Some(signer), Ok(Answer::Trusted { keys })) => keys.contains(&signer),
+        _ => true,
+    }
 }
 
 /// Gets a certificate and puts it where ssh finds it.
@@ -146,8 +163,12 @@ async fn login(args: &Args, place: &Place, asked: &Asked<'_>) -> Result<IssuedCe
     let form = NewCertificate { public_key, vouch, life_seconds };
     let issued: IssuedCertificate = admin.post(&admin.of_tenant("/api/v1/ssh/certificates"), &form).await?;
     place.write(CERTIFICATE, format!("{}\n", issued.certificate).as_bytes())?;
-    let held =
-        Held { valid_until: issued.valid_until, profile: asked.profile.clone(), tenant: args.tenant.clone() };
+    let held = Held {
+        valid_until: issued.valid_until,
+        profile: asked.profile.clone(),
+        tenant: args.tenant.clone(),
+        signer: Some(issued.signer),
+    };
     place.write(CONFIG, config(args, asked.profile, place)?.as_bytes())?;
     place.write(HELD, &serde_json::to_vec(&held).map_err(|e| Failure::bug(e.to_string()))?)?;
     hand_to_agent(place, issued.valid_until);

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Parser;
 use ipnet::{IpNet, Ipv4Net};
@@ -114,6 +115,10 @@ pub struct Settings {
     /// agents behind them say --proxied.
     #[arg(long, env = "WARREN_TRUSTED_PROXY", value_delimiter = ',')]
     pub trusted_proxy: Vec<IpNet>,
+    /// How long a key of an SSH authority signs until it is due to be replaced: people are told 90, 30 and 7 days before. It
+    /// goes on signing.
+    #[arg(long, env = "WARREN_SSH_CA_KEY_LIFE", value_name = "TIME", default_value = "730d", value_parser = humantime::parse_duration)]
+    pub ssh_ca_key_life: Duration,
     #[command(flatten)]
     pub capacities: Capacities,
     /// Run as root all the same. The process needs no privilege.

@@ -5,6 +5,7 @@
 
 mod commands;
 mod hosts;
+mod looks;
 mod pace;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use control::{Actor, Answer, Control, Edit, Input, LinkId, Origin, Output, RequestId};
 use link::Sender;
 use model::wire::{Channel, Frame, Retry};
-use model::{Code, Label, Refusal, TenantId};
+use model::{Code, Refusal, TenantId};
 use store::Store;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -97,11 +98,23 @@ impl Desk {
             links: Arc::default(),
             loaded: is_loaded,
             switchboard: works.switchboard.clone(),
-            limiters,
+            limiters: limiters.clone(),
         };
         let audit = AuditWriter::start(works.store.clone(), works.metrics.audit_lost.clone());
         let Works { store, keys, signing, clock, metrics, switchboard } = works;
-        let run = Run { control, store, keys, signing, clock, metrics, audit, inbox, loaded, switchboard };
+        let run = Run {
+            control,
+            store,
+            keys,
+            signing,
+            clock,
+            metrics,
+            audit,
+            inbox,
+            loaded,
+            switchboard,
+            limiters,
+        };
         let running = tokio::spawn(run.until_stopped(messages));
         (desk, running)
     }
@@ -111,35 +124,6 @@ impl Desk {
         let (reply, answer) = oneshot::channel();
         self.inbox.send(Message::Edit { tenant, edit, actor, reply }).await.map_err(|_| Code::Draining)?;
         answer.await.map_err(|_| Code::Draining)?
-    }
-
-    /// Reads what the machine knows. `look` must be short: everybody waits for it.
-    pub async fn read<T: Send + 'static>(
-        &self,
-        look: impl FnOnce(&Control) -> T + Send + 'static,
-    ) -> Result<T, Refusal> {
-        let (reply, answer) = oneshot::channel();
-        // The asker may have gone; then nobody misses the answer.
-        let look = move |control: &Control| drop(reply.send(look(control)));
-        self.inbox.send(Message::Read(Box::new(look))).await.map_err(|_| Code::Draining)?;
-        answer.await.map_err(|_| Code::Draining.into())
-    }
-
-    /// As [`Self::read`], once the store was read.
-    pub async fn read_loaded<T: Send + 'static>(
-        &self,
-        look: impl FnOnce(&Control) -> T + Send + 'static,
-    ) -> Result<T, Refusal> {
-        self.loaded.clone().wait_for(|loaded| *loaded).await.map_err(|_| Code::Draining)?;
-        self.read(look).await
-    }
-
-    /// The names of tenants, deleted ones too.
-    pub async fn tenant_names(&self) -> Result<BTreeMap<TenantId, Label>, Refusal> {
-        let tenants = |control: &Control| {
-            control.directories().map(|d| (d.tenant().id, d.tenant().name.clone())).collect()
-        };
-        self.read(tenants).await
     }
 
     /// Serves a link until it ends.
@@ -221,6 +205,7 @@ struct Run {
     inbox: mpsc::Sender<Message>,
     loaded: watch::Sender<bool>,
     switchboard: Switchboard,
+    limiters: Limiters,
 }
 
 /// What the desk has under way.
@@ -338,6 +323,9 @@ impl Run {
                 Output::Audit(entry) => self.audit.write(entry),
                 Output::SavePresence(rows) => self.save_presence(rows, open),
                 Output::Certify { link, tenant, device, key } => self.certify(link, tenant, device, &key),
+                Output::NoteLogins { link, tenant, device, logins } => {
+                    self.note_logins(link, tenant, device, logins);
+                }
                 Output::SaveInstalled(rows) => self.save_installed(rows),
                 Output::CommandDone { tenant, device, done } => self.command_done(tenant, device, done),
                 Output::Event(event) => {

@@ -84,6 +84,8 @@ pub struct Metrics {
     pub db_commit_durations: Histogram,
     /// When the certificate of HTTPS ends, in seconds since 1970.
     pub certificate_expiry: Gauge,
+    /// When the first key of an SSH authority is due to be replaced, in seconds since 1970.
+    pub ssh_key_due: Gauge,
 }
 
 macro_rules! labels {
@@ -197,6 +199,7 @@ impl Metrics {
             commit_conflicts: add(r, "commit_conflicts", "Edits decided again: another replica was faster"),
             audit_lost: add(r, "audit_entries_lost", "Audit entries that could not be written"),
             certificate_expiry: add(r, "tls_certificate_expiry_timestamp_seconds", "End of the certificate"),
+            ssh_key_due: add(r, "ssh_ca_key_due_timestamp_seconds", "When a key of an SSH authority is due"),
             relay: Counters {
                 sessions: add(r, "relay_sessions", "Devices that may be relayed to"),
                 datagrams: add(r, "relay_datagrams", "Datagrams relayed"),

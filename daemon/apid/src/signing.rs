@@ -57,6 +57,11 @@ impl SigningKey {
             trusted: directory.trusted_keys(kind).map(|key| key.generation).collect(),
         })
     }
+
+    /// Its public half.
+    pub const fn public(&self) -> CaKey {
+        self.public
+    }
 }
 
 /// A certificate that somebody may have.

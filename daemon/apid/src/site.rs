@@ -1,6 +1,7 @@
 //! What the server stands on: its settings and its machine, as they were at the start. Decides nothing.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use link::ServerAddress;
 use link::tls::Certificate;
@@ -26,6 +27,8 @@ pub struct Site {
     pub relays: Vec<RelayPlace>,
     /// Ports at which STUN is answered; `None` if nobody wanted that.
     pub stun: Option<Vec<u16>>,
+    /// How long a key of an SSH authority signs until it is due to be replaced.
+    pub ssh_ca_key_life: Duration,
     /// When the process started.
     pub started_at: Timestamp,
     /// All settings in force, secrets masked.
@@ -52,6 +55,7 @@ impl Site {
             certificate_end: certificate::end(certificate.own())?,
             relays: settings.relays()?,
             stun: (settings.stun_listen != StunListen::Off).then(|| answers.ports()),
+            ssh_ca_key_life: settings.ssh_ca_key_life,
             started_at: clock::wall() - clock.uptime(),
             settings: settings.printed.clone(),
             redactor: Redactor::new(settings.secrets()),

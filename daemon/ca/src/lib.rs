@@ -8,6 +8,7 @@
 //! ```
 
 mod certificate;
+pub mod due;
 pub mod krl;
 pub mod limits;
 pub mod order;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// A certificate begins so much earlier than now: clocks of hosts are behind by minutes.
-pub const BACKDATED: Duration = Duration::from_secs(5 * 60);
+/// A certificate begins so much earlier than now: clocks of hosts are behind by ten minutes where nobody keeps them.
+pub const BACKDATED: Duration = Duration::from_secs(15 * 60);
 /// Life of a user certificate when nobody says otherwise: a working day.
 pub const USER_LIFE_DEFAULT: Duration = Duration::from_secs(8 * 3600);
 /// What a role allows when it does not say: a long working day.
@@ -14,6 +14,12 @@ pub const USER_LIFE_MAX: Duration = Duration::from_secs(24 * 3600);
 pub const USER_LIFE_MIN: Duration = Duration::from_secs(60);
 /// Life of a host certificate: it is renewed at half of it, so that a server may be away for three days.
 pub const HOST_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Before a key is due to be replaced people are told three times: to plan it, to do it, and that it is late.
+pub const KEY_NOTICES: [Duration; 3] = [
+    Duration::from_secs(90 * 24 * 3600),
+    Duration::from_secs(30 * 24 * 3600),
+    Duration::from_secs(7 * 24 * 3600),
+];
 /// Names of one host certificate: its own two, and aliases. OpenSSH reads 256 (`SSHKEY_CERT_MAX_PRINCIPALS`).
 pub const NAMES_MAX: usize = 64;
 /// Bits of an RSA key, where a tenant allows any: NIST SP 800-57 for use beyond 2030.

@@ -9,6 +9,8 @@
 //! Two rules hold in every phase, whoever is offline:
 //! - a key signs only while everybody who checks its certificates trusts it;
 //! - a key leaves the trusted ones only when no certificate lives that needs it.
+//!
+//! A key that somebody stole is the exception: [`Rotation::replace`] trusts nothing but a new one, at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -251,6 +253,16 @@ impl Rotation {
                 Ok(())
             }
         }
+    }
+
+    /// Trusts a new key and nothing else, whoever has not heard of it: a former one is in the wrong hands. Returns those that
+    /// are forgotten.
+    pub fn replace(&mut self, next: KeyGeneration, now: Timestamp) -> BTreeSet<KeyGeneration> {
+        let forgotten = self.trusted();
+        self.enter(Phase::Standby, now);
+        (self.active, self.next) = (next, None);
+        self.exempt.clear();
+        forgotten
     }
 
     fn enter(&mut self, phase: Phase, now: Timestamp) {

@@ -96,6 +96,7 @@ impl Control {
             Input::Certified { link, result } => self.on_certified(link, result),
             Input::Heard(rows) => self.presences.heard_elsewhere(rows),
             Input::Deliver { device, command } => self.deliver(device, command),
+            Input::LoginsNoted { link, through } => self.on_logins_noted(link, through),
             Input::InstalledUnsaved(rows) => self.installed_unsaved(rows, now),
             Input::Drain => self.on_drain(now),
         }

@@ -145,6 +145,8 @@ pub enum Edit {
     },
     /// The former key signs again.
     RollBackAuthority(CaKind),
+    /// A new key at once, and nothing else is trusted: a former one is in the wrong hands.
+    ReplaceAuthority(CaKind),
     /// Certificates are taken back.
     RevokeCertificates {
         /// Of which authority.
@@ -203,6 +205,7 @@ impl Edit {
             Self::RotateAuthority(_) => "ca.rotate",
             Self::AdvanceAuthority { .. } => "ca.advance",
             Self::RollBackAuthority(_) => "ca.rollback",
+            Self::ReplaceAuthority(_) => "ca.replace",
             Self::RevokeCertificates { .. } => "certificate.revoke",
             Self::SetSshRole(_) => "role.set",
             Self::DeleteSshRole(_) => "role.delete",
@@ -259,8 +262,10 @@ impl Edit {
             Self::DeleteSshRole(name) => name.to_string(),
             Self::SetHostKey { device, .. } => device.to_string(),
             Self::SetAdministrators(names) => names.iter().map(Label::as_str).collect::<Vec<_>>().join(","),
-            Self::RotateAuthority(kind) | Self::RollBackAuthority(kind) => kind.to_string(),
-            Self::AdvanceAuthority { kind, .. } => kind.to_string(),
+            Self::RotateAuthority(kind)
+            | Self::RollBackAuthority(kind)
+            | Self::ReplaceAuthority(kind)
+            | Self::AdvanceAuthority { kind, .. } => kind.to_string(),
             Self::RevokeCertificates { kind, what, .. } => revoked_text(*kind, what),
             Self::FoundAuthorities
             | Self::PruneRevocations

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use model::relay::RelayPlace;
-use model::wire::Remark;
-use model::wire::{Channel, Command, CommandDone, Frame};
+use model::wire::{Channel, Command, CommandDone, Frame, Remark, SshLogin};
 use model::{AnchorSecret, DeviceId, Endpoint, EndpointHost, Fingerprint, HostKey, Name, Refusal, TenantId};
 
 use crate::edit::{Answer, Edit};
@@ -127,6 +126,13 @@ pub enum Input {
         /// What it is to do.
         command: Command,
     },
+    /// What [`Output::NoteLogins`] asked for is in the audit log, up to this number; `None`: it is not, and may come again.
+    LoginsNoted {
+        /// Who said so.
+        link: LinkId,
+        /// The last one's.
+        through: Option<u64>,
+    },
     /// These rows of [`Output::SaveInstalled`] were not saved.
     InstalledUnsaved(Vec<InstalledRow>),
     /// The process is about to end: nodes are sent away, edits refused.
@@ -195,6 +201,17 @@ pub enum Output {
         device: DeviceId,
         /// Its key.
         key: HostKey,
+    },
+    /// Write to the audit log whom a host's sshd let in; [`Input::LoginsNoted`] follows.
+    NoteLogins {
+        /// Who says so.
+        link: LinkId,
+        /// Whose host.
+        tenant: TenantId,
+        /// Which.
+        device: DeviceId,
+        /// At most [`model::limits::SSH_LOGINS_MAX`].
+        logins: Vec<SshLogin>,
     },
     /// Save what devices installed. [`Input::InstalledUnsaved`] follows only if that fails.
     SaveInstalled(Vec<InstalledRow>),

@@ -57,6 +57,8 @@ pub(crate) struct Session {
     pub(crate) commands: BTreeSet<CommandId>,
     /// A certificate for the host is being signed.
     pub(crate) certifying: bool,
+    /// Logins of its sshd are being noted.
+    pub(crate) noting: bool,
     /// When the device is given another pass to relays, if it has one.
     pub(crate) pass_until: Option<Mono>,
     /// When the machine looks at the link again.
@@ -79,6 +81,7 @@ impl Session {
             hints: HintBudget::new(now),
             commands: BTreeSet::new(),
             certifying: false,
+            noting: false,
             pass_until: None,
             wake_at: now + HANDSHAKE_TIME_MAX,
             channel,

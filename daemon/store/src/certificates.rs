@@ -140,6 +140,19 @@ impl Store {
         Ok(rows.iter().map(read).collect::<Result<_, Corrupt>>()?)
     }
 
+    /// The certificate of this number.
+    pub async fn certificate(
+        &self,
+        tenant: TenantId,
+        kind: CaKind,
+        serial: SshSerial,
+    ) -> Result<Option<CertificateRow>, ReadError> {
+        let sql = "SELECT * FROM certificates WHERE tenant_id = $1 AND kind = $2 AND serial = $3";
+        let arguments = values![tenant.to_string(), kind.as_str(), signed(serial.number())];
+        let row = self.database.read().await?.optional(sql, arguments).await?;
+        Ok(row.as_ref().map(read).transpose()?)
+    }
+
     /// Certificates that live at this time and were not revoked, the newest first; at most [`CERTIFICATES_MAX`].
     pub async fn living_certificates(
         &self,

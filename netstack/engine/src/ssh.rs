@@ -1,10 +1,19 @@
 //! What a device's own sshd and ssh are told of the mesh, and what the server is told of them. Installs nothing: the shell
 //! does, and says what it read back.
 
-use model::wire::{CertifyHost, Frame, HostCertified, SshInstalled};
-use model::{
-    Block, CaKey, CaKind, HostKey, Label, MeshAddresses, Name, OwnSsh, Snapshot, SshTrust, Standing, Version,
+use std::collections::VecDeque;
+
+use model::limits::SSH_LOGINS_MAX;
+use model::wire::{
+    CertifyHost, Frame, HostCertified, Remark, SshInstalled, SshLogin, SshLogins, SshLoginsNoted,
 };
+use model::{
+    Block, CaKey, CaKind, HostKey, Label, MeshAddresses, Name, OwnSsh, Snapshot, SshSerial, SshTrust,
+    Standing, Version,
+};
+
+/// Logins that wait to be noted; of more the oldest are dropped, as sshd's own log has them.
+const LOGINS_MAX: usize = 256;
 
 /// What a snapshot says to sshd and ssh of a device that takes part.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +65,17 @@ pub enum SshInput {
         /// What is wrong, for people.
         problem: Option<String>,
     },
+    /// sshd let somebody in by a certificate of the mesh.
+    Login {
+        /// Of the certificate.
+        serial: SshSerial,
+        /// What the certificate is called.
+        id: Remark,
+        /// As whom.
+        login: Remark,
+        /// From which address.
+        from: Remark,
+    },
 }
 
 /// What the shell is told of SSH.
@@ -78,6 +98,12 @@ pub(crate) struct Ssh {
     told: Option<SshInstalled>,
     /// Whether a snapshot speaks of SSH: only then is anything said of it.
     speaks: bool,
+    /// Who was let in, and is not noted yet.
+    logins: VecDeque<SshLogin>,
+    /// Logins so far.
+    counted: u64,
+    /// Some of them were said on this link, and are not noted yet.
+    logins_said: bool,
 }
 
 impl Ssh {
@@ -97,6 +123,13 @@ impl Ssh {
                 (self.installed.people, self.installed.presents) = (people, presents);
                 self.problem = problem;
             }
+            SshInput::Login { serial, id, login, from } => {
+                self.counted += 1;
+                if self.logins.len() == LOGINS_MAX {
+                    self.logins.pop_front();
+                }
+                self.logins.push_back(SshLogin { number: self.counted, serial, id, login, from });
+            }
         }
     }
 
@@ -105,9 +138,15 @@ impl Ssh {
         SshOutput::Certified(answer)
     }
 
+    /// The server has them in its log: the next may follow.
+    pub(crate) fn noted(&mut self, noted: &SshLoginsNoted) {
+        self.logins.retain(|login| login.number > noted.through);
+        self.logins_said = false;
+    }
+
     /// The next server was told nothing yet.
     pub(crate) fn link_down(&mut self) {
-        (self.told, self.asked) = (None, false);
+        (self.told, self.asked, self.logins_said) = (None, false, false);
     }
 
     /// What the attached server has not heard yet.
@@ -123,6 +162,11 @@ impl Ssh {
         if let Some(asks) = self.asks.as_ref().filter(|_| !self.asked) {
             self.asked = true;
             frames.push(asks.clone().into());
+        }
+        if !self.logins_said && !self.logins.is_empty() {
+            self.logins_said = true;
+            let logins = self.logins.iter().take(SSH_LOGINS_MAX).cloned().collect();
+            frames.push(SshLogins { logins }.into());
         }
         frames
     }

@@ -9,6 +9,7 @@
 mod conf;
 mod files;
 mod install;
+mod logins;
 mod programs;
 mod renewal;
 mod task;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use model::{CaKey, Timestamp};
 
+pub use logins::SshLog;
 pub use task::SshdTask;
 
 /// Where OpenSSH has its configuration.
@@ -41,12 +43,14 @@ pub struct SshdSetup {
     pub mode: SshMode,
     /// Its configuration.
     pub config: PathBuf,
+    /// Where it writes whom it let in.
+    pub log: SshLog,
 }
 
 impl SshdSetup {
     /// No sshd of this machine is touched or looked at.
     pub fn none() -> Self {
-        Self { mode: SshMode::Off, config: PathBuf::new() }
+        Self { mode: SshMode::Off, config: PathBuf::new(), log: SshLog::Off }
     }
 }
 

@@ -56,3 +56,5 @@ pub const MTU_DEFAULT: u16 = 1420;
 pub const NAME_TTL_SECONDS: u32 = 30;
 /// TTL of a negative answer in seconds: a new device must not be hidden for long.
 pub const NEGATIVE_TTL_SECONDS: u32 = 10;
+/// Logins that a device says at once.
+pub const SSH_LOGINS_MAX: usize = 16;

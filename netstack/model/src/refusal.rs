@@ -94,6 +94,7 @@ codes! {
     67 DeviceUnproven "device-unproven" "ask on a device of the mesh: `warren ssh login` there";
     68 PersonUnknown "person-unknown" "log in as a user of the server: `warren login URL`";
     69 RoleNotFound "role-not-found" "see `warren role list`";
+    71 CertificateUnknown "certificate-unknown" "somebody may have the authority's key: `warren ca rotate --type user --emergency`, and look at the host";
     70 RoleKept "role-kept" "change what it allows: see `warren role set --help`";
     80 SecondFactorNeeded "second-factor-needed" "give the six digits of your authenticator, or a recovery code";
     81 SecondFactorWrong "second-factor-wrong" "wait for the next code and check the clock, or use a recovery code";

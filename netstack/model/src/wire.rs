@@ -9,6 +9,7 @@ pub mod facts;
 pub mod frame;
 pub mod handshake;
 pub mod remark;
+pub mod ssh;
 
 pub use codec::{Decoder, FrameError, encode};
 pub use command::{Command, CommandDone};
@@ -16,6 +17,7 @@ pub use facts::Facts;
 pub use frame::*;
 pub use handshake::{Channel, Transcript};
 pub use remark::Remark;
+pub use ssh::*;
 
 /// The only version so far. A hello offers a range; the server picks the highest that both speak.
 pub const VERSION: u16 = 1;

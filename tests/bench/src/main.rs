@@ -2,12 +2,14 @@
 //! a figure belongs to one machine and one hour, so no test runs this. Started by `scripts/bench`.
 
 mod agent;
+mod certificates;
 mod dns;
 mod echo;
 mod edit;
 mod enrolment;
 mod hub;
 mod idle;
+mod paths;
 mod peer;
 mod report;
 mod series;
@@ -48,8 +50,18 @@ enum What {
     },
     /// What WireGuard engines do beside each other, and whether ours is as fast as it must be.
     Tunnel(tunnel::Args),
+    /// What SSH certificates cost: to sign, to take back, to get, to use.
+    Ca(certificates::Args),
     /// What a name server answers, costs and holds beside those of others, and whether ours is as good as it must be.
     Dns(dns::Args),
+    /// How soon devices talk and how soon directly, what a change of path loses, what a relay carries, costs and holds.
+    Paths(paths::Args),
+    /// A plain forwarder of datagrams, beside which a relay is measured.
+    #[command(hide = true)]
+    PathsForwarder {
+        /// Where it listens.
+        listen: std::net::SocketAddr,
+    },
     /// One of the processes of the above.
     #[command(hide = true, subcommand)]
     DnsProcess(dns::Process),
@@ -94,6 +106,13 @@ fn main() -> ExitCode {
     let (figures, check, results, revision) = match Args::parse().what {
         What::Mesh { figures, check, results, revision } => (figures, check, results, revision),
         What::Tunnel(args) => return if tunnel::run(&args) { ExitCode::SUCCESS } else { ExitCode::FAILURE },
+        What::Paths(args) => return if paths::run(&args) { ExitCode::SUCCESS } else { ExitCode::FAILURE },
+        What::PathsForwarder { listen } => {
+            return if paths::forward(listen).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        }
+        What::Ca(args) => {
+            return if certificates::run(&args) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        }
         What::Dns(args) => return if dns::run(&args) { ExitCode::SUCCESS } else { ExitCode::FAILURE },
         What::DnsProcess(process) => {
             process.run();

@@ -9,6 +9,8 @@ pub enum Unit {
     Milliseconds,
     /// Binary megabytes (1024 × 1024 bytes).
     Megabytes,
+    /// 10⁶ bits in a second.
+    MegabitsPerSecond,
     /// Bytes.
     Bytes,
     /// A plain count.
@@ -20,6 +22,7 @@ impl fmt::Display for Unit {
         f.pad(match self {
             Self::Milliseconds => "ms",
             Self::Megabytes => "MB",
+            Self::MegabitsPerSecond => "Mbit/s",
             Self::Bytes => "B",
             Self::Count => "",
         })

@@ -90,7 +90,8 @@ impl Drop for Apid {
     }
 }
 
-fn program() -> PathBuf {
+/// The server's program.
+pub fn program() -> PathBuf {
     let folder = std::env::var_os("WARREN_BIN_DIR").expect("scripts/bench says where the programs are");
     PathBuf::from(folder).join("warren-apid")
 }

@@ -17,6 +17,7 @@ mod pinging;
 mod places;
 mod postgres;
 mod process;
+pub mod sshd;
 mod wait;
 pub mod wg;
 mod world;

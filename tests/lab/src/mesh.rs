@@ -63,7 +63,12 @@ impl Mesh {
 
     /// Starts a device's agent, or starts it again.
     pub fn agent(&self, device: &str) -> Rc<Process> {
-        let agent = self.daemon(device, "agent", &[]);
+        self.agent_with(device, &[])
+    }
+
+    /// As [`Self::agent`], with flags.
+    pub fn agent_with(&self, device: &str, flags: &[&str]) -> Rc<Process> {
+        let agent = self.daemon(device, "agent", flags);
         let live = ["warren", "status", "--check", "live"];
         self.on(device).wait("the agent answers", SOON, &live, |done| done.code == 0);
         agent

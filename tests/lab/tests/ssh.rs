@@ -11,10 +11,10 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use lab::{Done, Mesh, Process, SERVER_URL, SOON, TENANT_ZONE, World, wait_for};
+use lab::sshd::{self, LOG, SSHD};
+use lab::{Done, Mesh, Process, SOON, TENANT_ZONE, World, wait_for};
 use serde_json::Value;
 
-const SSHD: &str = "/usr/sbin/sshd";
 const PASSWORD: &str = "violet tram 9 opens";
 /// What is revoked is refused on connected hosts within this time.
 const REVOKED_WITHIN: Duration = Duration::from_secs(5);
@@ -33,13 +33,25 @@ struct Sshd {
 
 impl Sshd {
     fn start<const N: usize>(hosts: [&str; N]) -> Self {
-        assert!(fs::exists(SSHD).is_ok_and(|there| there), "apt-get install openssh-server");
+        Self::start_at(hosts.map(|host| (host, "+0m")))
+    }
+
+    /// With clocks that are so far off.
+    fn start_at<const N: usize>(clocks: [(&str, &str); N]) -> Self {
+        let hosts = clocks.map(|(host, _)| host);
         let world = World::new(&["alpha", "beta", "gamma"]);
-        hosts.iter().for_each(|host| install(&world, host));
+        hosts.iter().for_each(|host| sshd::install(&world, host));
         let mesh = Mesh::in_world(world, &["--admin-password", PASSWORD]);
-        let daemon = |host: &&str| ((*host).to_owned(), mesh.plain("sshd", host, &[SSHD, "-D", "-e"]));
-        let daemons = hosts.iter().map(daemon).collect();
-        let agents = mesh.enrol(["alpha", "beta", "gamma"]);
+        let daemon = |(host, clock): &(&str, &str)| {
+            let sshd = [&off(clock)[..], &[SSHD, "-D", "-E", LOG]].concat();
+            ((*host).to_owned(), mesh.plain("sshd", host, &sshd))
+        };
+        let daemons = clocks.iter().map(daemon).collect();
+        let agents = ["alpha", "beta", "gamma"].map(|device| {
+            let agent = mesh.agent_with(device, &["--sshd-log", LOG]);
+            mesh.join(device, &mesh.token(&[]));
+            agent
+        });
         let sshd = Self { mesh, daemons, agents };
         hosts.iter().for_each(|host| sshd.is_certified(host));
         sshd
@@ -59,13 +71,11 @@ impl Sshd {
     }
 
     fn home(&self, device: &str) -> PathBuf {
-        self.mesh.file(device, "lib").join("home")
+        sshd::home(&self.mesh, device)
     }
 
-    /// Runs something on a device as a person with a home of her own.
     fn person(&self, device: &str, args: &[&str]) -> Done {
-        let home = format!("HOME={}", self.home(device).display());
-        self.mesh.on(device).run(&[&["env", &home], args].concat())
+        sshd::person(&self.mesh, device, args)
     }
 
     fn warren(&self, device: &str, args: &[&str]) -> Done {
@@ -73,16 +83,11 @@ impl Sshd {
     }
 
     fn log_in(&self, device: &str) {
-        let home = self.home(device);
-        fs::create_dir_all(&home).expect("a home");
-        let password = home.join("password");
-        fs::write(&password, PASSWORD).expect("written");
-        let printed = self.mesh.apid.output();
-        let print = printed.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let print = print.filter_map(|line| line["fingerprint"].as_str().map(str::to_owned)).next_back();
-        let (print, password) = (print.expect("said at the start"), password.display().to_string());
-        let login = ["login", SERVER_URL, "--user", "admin", "--password-file", &password];
-        self.warren(device, &[&login[..], &["--fingerprint", &print]].concat()).ok();
+        self.log_in_as(device, "admin");
+    }
+
+    fn log_in_as(&self, device: &str, user: &str) {
+        sshd::log_in(&self.mesh, device, user, PASSWORD);
     }
 
     /// `warren ssh TARGET echo hello`, with a host key that must be known already and nobody to ask.
@@ -116,7 +121,18 @@ impl Sshd {
     }
 
     fn said(&self) -> String {
-        self.daemons.iter().map(|(host, daemon)| format!("{host}:\n{}", daemon.output())).collect()
+        let log = |host: &str| fs::read_to_string(self.etc(host).join("log")).unwrap_or_default();
+        self.daemons.iter().map(|(host, _)| format!("{host}:\n{}", log(host))).collect()
+    }
+
+    /// A new certificate, and the number of it.
+    fn renew(&self, device: &str) -> String {
+        let held = self.warren(device, &["ssh", "login", "--json"]).ok_json();
+        format!("serial:{}", held["serial"].as_str().expect("text"))
+    }
+
+    fn revoke(&self, what: &str) {
+        self.mesh.on("server").ok(&["warren", "ca", "revoke", "--type", "user", what, "--yes"]);
     }
 
     fn step(&self, verb: &str, kind: &str) -> Done {
@@ -144,21 +160,9 @@ impl Sshd {
     }
 }
 
-/// What the package of OpenSSH and the machine's administrator make.
-fn install(world: &World, host: &str) {
-    let etc = world.file(host, "ssh");
-    fs::create_dir_all(etc.join("sshd_config.d")).expect("a directory");
-    let config = "Include /etc/ssh/sshd_config.d/*.conf\nPidFile /run/sshd.pid\nUsePAM no\nLogLevel VERBOSE\n\
-                  PermitRootLogin prohibit-password\nKbdInteractiveAuthentication no\n\
-                  AuthorizedKeysFile /etc/ssh/administrator.pub\n";
-    fs::write(etc.join("sshd_config"), config).expect("written");
-    let key = |name: &str| {
-        let path = format!("/etc/ssh/{name}");
-        world.on(host).ok(&["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", &path]);
-    };
-    key("ssh_host_ed25519_key");
-    key("administrator");
-    world.on(host).ok(&["mkdir", "-p", "/run/sshd"]);
+/// What runs a program by another clock.
+fn off(clock: &str) -> [&str; 3] {
+    ["faketime", "-f", clock]
 }
 
 #[test]
@@ -172,6 +176,19 @@ fn a_person_is_let_in_by_name_and_a_stolen_key_is_not() {
     let said = sshd.said();
     assert!(said.contains("ID u:admin@home (serial "), "the log joins issue and use: {said}");
     assert!(!sshd.enters("alpha", "daemon@beta"), "a login that nobody has");
+    let server = sshd.mesh.on("server");
+    let noted = ["warren", "audit", "list", "--json"];
+    server.wait("the server notes whom the host let in", SOON, &noted, |done| {
+        let list: Value = serde_json::from_str(&done.out).unwrap_or_default();
+        let items = list["items"].as_array().cloned().unwrap_or_default();
+        items.iter().any(|entry| {
+            let detail = entry["detail"].as_str().unwrap_or_default();
+            entry["action"] == "ssh.login"
+                && entry["target"] == "u:admin@home"
+                && entry["outcome"] == "done"
+                && detail.starts_with("as root from 100.64.")
+        })
+    });
 
     // Plain ssh, once one line of its configuration names ours.
     sshd.warren("alpha", &["ssh", "login", "--include"]).ok();
@@ -195,9 +212,7 @@ fn what_is_revoked_is_refused_within_seconds_and_others_are_not() {
     sshd.log_in("gamma");
     assert!(sshd.enters("alpha", "root@beta") && sshd.enters("gamma", "root@beta"), "{}", sshd.said());
     let server = sshd.mesh.on("server");
-    let held = sshd.warren("alpha", &["ssh", "login", "--json"]).ok_json();
-    let serial = format!("serial:{}", held["serial"].as_str().expect("text"));
-    server.ok(&["warren", "ca", "revoke", "--type", "user", &serial, "--yes"]);
+    sshd.revoke(&sshd.renew("alpha"));
     wait_for("that certificate opens nothing", REVOKED_WITHIN, || !sshd.enters("alpha", "root@beta"));
     assert!(sshd.enters("gamma", "root@beta"), "another of the same person");
     sshd.warren("alpha", &["ssh", "login"]).ok();
@@ -274,6 +289,143 @@ fn a_rotation_waits_for_hosts_that_are_away_and_shuts_nobody_out() {
 }
 
 #[test]
+fn a_rotation_of_the_authority_for_people_ends_and_is_undone_at_every_phase() {
+    let sshd = Sshd::start(["beta"]);
+    sshd.log_in("alpha");
+    let enters = |why: &str| assert!(sshd.enters("alpha", "root@beta"), "{why}: {}", sshd.said());
+    let phase = || sshd.authority("user")["phase"].clone();
+    let mut living = vec![sshd.renew("alpha")];
+    enters("at first");
+    for advances in 0..3 {
+        living.push(sshd.renew("alpha"));
+        sshd.step("rotate", "user").ok();
+        let mut of_next = Vec::new();
+        for step in 0..advances {
+            sshd.advance("user");
+            enters("by a certificate of the former key, or of the next");
+            if step == 0 {
+                of_next.push(sshd.renew("alpha"));
+                // Whoever has one of the former key goes on until it ends, or is taken back.
+                living.drain(..).for_each(|serial| sshd.revoke(&serial));
+            }
+            enters("by the next key");
+        }
+        sshd.step("rollback", "user").ok();
+        enters("by what there is");
+        living.push(sshd.renew("alpha"));
+        of_next.iter().for_each(|serial| sshd.revoke(serial));
+        enters("by the former key");
+        sshd.advance("user");
+        assert_eq!(phase(), "standby", "undone after {advances} steps");
+        enters("by the former key, alone");
+    }
+    living.push(sshd.renew("alpha"));
+    sshd.step("rotate", "user").ok();
+    sshd.advance("user");
+    sshd.renew("alpha");
+    enters("by the next key");
+    let blocked = sshd.step("advance", "user");
+    assert!(blocked.code == 3 && blocked.err.contains("live until"), "{}", blocked.tell());
+    living.iter().for_each(|serial| sshd.revoke(serial));
+    sshd.advance("user");
+    enters("hosts are as people");
+    sshd.advance("user");
+    assert_eq!(phase(), "standby");
+    assert_eq!(sshd.authority("user")["keys"].as_array().map(Vec::len), Some(1));
+    enters("by the next key, alone");
+}
+
+#[test]
+fn a_stolen_key_opens_nothing_more_and_people_get_a_new_certificate_unasked() {
+    let sshd = Sshd::start(["beta"]);
+    sshd.log_in("alpha");
+    assert!(sshd.enters("alpha", "root@beta"), "{}", sshd.said());
+    let (home, stolen) = (sshd.home("alpha"), sshd.mesh.file("alpha", "lib").join("stolen"));
+    sshd.mesh.on("alpha").ok(&["cp", "-a", &home.display().to_string(), &stolen.display().to_string()]);
+    let thief = |file: &str| stolen.join(".config/warren/ssh").join(file).display().to_string();
+    let key = [
+        format!("IdentityFile={}", thief("id_ed25519")),
+        format!("CertificateFile={}", thief("id_ed25519-cert.pub")),
+    ];
+    let options = [
+        "-F",
+        "none",
+        "-o",
+        "BatchMode=yes",
+        "-o",
+        "StrictHostKeyChecking=no",
+        "-o",
+        "UserKnownHostsFile=/dev/null",
+    ];
+    let ssh =
+        [&["ssh"], &options[..], &["-o", &key[0], "-o", &key[1], "root@beta", "echo", "hello"]].concat();
+    let thief = || sshd.mesh.on("alpha").run(&ssh).out == "hello\n";
+    assert!(thief(), "{}", sshd.said());
+    let replace = ["warren", "ca", "rotate", "--type", "user", "--emergency", "--yes"];
+    sshd.mesh.on("server").ok(&replace);
+    wait_for("what the former key signed opens nothing", REVOKED_WITHIN, || !thief());
+    assert!(sshd.enters("alpha", "root@beta"), "warren ssh gets another: {}", sshd.said());
+}
+
+#[test]
+fn clocks_that_are_ten_minutes_off_keep_nobody_out() {
+    let sshd = Sshd::start_at([("beta", "-10m"), ("gamma", "+10m")]);
+    sshd.log_in("alpha");
+    for target in ["root@beta", "root@gamma"] {
+        assert!(sshd.enters("alpha", target), "{target}: {}", sshd.said());
+        for clock in ["-10m", "+10m"] {
+            let strict = ["-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"];
+            let files = ["-o", "UserKnownHostsFile=/dev/null", "-o", "GlobalKnownHostsFile=/dev/null"];
+            let ssh =
+                [&["warren", "ssh", target, "--"], &strict[..], &files[..], &["echo", "hello"]].concat();
+            let done = sshd.person("alpha", &[&off(clock)[..], &ssh].concat());
+            assert_eq!(done.out, "hello\n", "{target} from {clock}: {}\n{}", done.tell(), sshd.said());
+        }
+    }
+}
+
+#[test]
+fn another_client_gets_in_by_the_same_certificate_and_authority() {
+    let sshd = Sshd::start(["beta"]);
+    sshd.log_in("alpha");
+    sshd.renew("alpha");
+    let ours = sshd.home("alpha").join(".config/warren/ssh");
+    let file = |name: &str| ours.join(name).display().to_string();
+    let (key, ppk, certificate) = (file("id_ed25519"), file("key.ppk"), file("id_ed25519-cert.pub"));
+    sshd.mesh.on("alpha").ok(&["puttygen", &key, "-O", "private", "-o", &ppk]);
+    let authority = sshd.authority("host")["keys"][0]["public_key"].clone();
+    let blob = authority.as_str().and_then(|line| line.split(' ').nth(1)).expect("a key").to_owned();
+    let authorities = sshd.home("alpha").join(".putty/sshhostcas");
+    fs::create_dir_all(&authorities).expect("a directory");
+    let trust = format!("PublicKey={blob}\nValidity=*.{TENANT_ZONE}\nPermitRSASHA1=0\n");
+    fs::write(authorities.join("mesh"), trust).expect("written");
+    let plink = |host: &str| {
+        let at = format!("root@{host}");
+        let args = ["plink", "-batch", "-ssh", "-i", &ppk, "-cert", &certificate, &at, "echo", "hello"];
+        sshd.person("alpha", &args)
+    };
+    let done = plink(&format!("beta.{TENANT_ZONE}"));
+    assert_eq!(done.out, "hello\n", "{}\n{}", done.tell(), sshd.said());
+    assert_ne!(plink("beta").out, "hello\n", "a name that its authority is not trusted for");
+}
+
+#[test]
+fn who_administers_one_tenant_alone_is_root_there_until_moved() {
+    let sshd = Sshd::start(["beta"]);
+    let server = sshd.mesh.on("server");
+    let password = sshd.mesh.file("server", "lib").join("password");
+    fs::write(&password, PASSWORD).expect("written");
+    let of = ["--password-file", password.to_str().expect("text")];
+    let create = ["warren", "user", "create", "bob", "--role", "tenant-admin", "--only-tenant", "home"];
+    server.ok(&[&create[..], &of].concat());
+    sshd.log_in_as("alpha", "bob");
+    sshd.enters_soon("alpha", "root@beta");
+    server.ok(&["warren", "tenant", "create", "other"]);
+    server.ok(&["warren", "user", "set", "bob", "--only-tenant", "other"]);
+    wait_for("he is of another tenant", REVOKED_WITHIN, || !sshd.enters("alpha", "root@beta"));
+}
+
+#[test]
 fn a_rotation_of_the_authority_for_hosts_goes_through_all_phases_without_a_question() {
     let sshd = Sshd::start(["beta"]);
     sshd.log_in("alpha");
@@ -331,7 +483,7 @@ fn a_device_that_leaves_has_its_sshd_as_it_was() {
 #[test]
 fn what_an_administrator_has_set_for_the_mesh_is_left_and_said() {
     let world = World::new(&["alpha"]);
-    install(&world, "alpha");
+    sshd::install(&world, "alpha");
     let etc = world.file("alpha", "ssh");
     let own = "Match LocalAddress 100.64.0.0/10\n    TrustedUserCAKeys /etc/ssh/own_ca\n";
     fs::write(etc.join("sshd_config.d/10-own.conf"), own).expect("written");

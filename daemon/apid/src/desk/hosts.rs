@@ -2,11 +2,13 @@
 
 use ca::profile::{self, Host};
 use control::{Actor, AuditEntry, Control, Input, InstalledRow, LinkId};
+use model::wire::SshLogin;
 use model::{CaKind, Code, DeviceId, HostKey, Refusal, TenantId};
 use store::Store;
 
 use super::{Message, Run};
 use crate::clock::wall;
+use crate::limiters::{Asker, Limit};
 use crate::report;
 use crate::signing::{Signing, SigningKey, Wish};
 
@@ -23,6 +25,31 @@ impl Run {
                 note_refusal(&store, tenant, device, refusal).await;
             }
             Input::Certified { link, result }
+        });
+    }
+
+    pub(super) fn note_logins(
+        &self,
+        link: LinkId,
+        tenant: TenantId,
+        device: DeviceId,
+        logins: Vec<SshLogin>,
+    ) {
+        let (store, limiters) = (self.store.clone(), self.limiters.clone());
+        self.elsewhere(async move {
+            let mut through = None;
+            for login in logins {
+                // Whoever says too much waits for its answer, and says no more meanwhile.
+                while let Err(wait) = limiters.take(Limit::Heartbeat, Asker::Link(link.0)) {
+                    tokio::time::sleep(wait).await;
+                }
+                if let Err(error) = note_login(&store, tenant, device, &login).await {
+                    tracing::info!(%error, "whom a host let in is noted when it says so again");
+                    break;
+                }
+                through = Some(login.number);
+            }
+            Input::LoginsNoted { link, through }
         });
     }
 
@@ -81,4 +108,25 @@ async fn note_refusal(store: &Store, tenant: TenantId, device: DeviceId, refusal
     if let Err(error) = store.append_audit(&entry).await {
         tracing::error!(error = %report::chain(&error), "an audit entry is lost");
     }
+}
+
+/// Joins the use of a certificate to its issue.
+async fn note_login(
+    store: &Store,
+    tenant: TenantId,
+    device: DeviceId,
+    login: &SshLogin,
+) -> anyhow::Result<()> {
+    let issued = store.certificate(tenant, CaKind::User, login.serial).await?;
+    let issued = issued.filter(|row| row.id.to_string() == login.id.as_str());
+    let entry = AuditEntry {
+        at: wall(),
+        tenant: Some(tenant),
+        actor: Actor::Device(device),
+        action: "ssh.login".into(),
+        target: login.id.to_string(),
+        refused: issued.is_none().then_some(Code::CertificateUnknown),
+        detail: format!("as {} from {}, certificate {}", login.login, login.from, login.serial),
+    };
+    Ok(store.append_audit(&entry).await?)
 }

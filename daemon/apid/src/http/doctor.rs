@@ -28,6 +28,7 @@ pub async fn show(State(app): State<App>) -> Result<Json<Examination>, Refused> 
 /// Everything that was looked at, in a fixed order.
 pub async fn examine(app: &App) -> Vec<Finding> {
     let (site, now) = (&app.site, wall());
+    let key_life = site.ssh_ca_key_life;
     let checks = app.readiness.checks().await;
     let mut findings: Vec<Finding> = checks.iter().map(|(name, found)| machine::check(name, found)).collect();
     findings.push(machine::migrations(app.store.schema().await));
@@ -38,7 +39,7 @@ pub async fn examine(app: &App) -> Vec<Finding> {
     findings.push(machine::clock(site.started_at, app.clock.uptime(), now));
     findings.push(machine::stun(site.stun.as_deref()));
     findings.extend(machine::relays(&site.relays).await);
-    match app.desk.read(mesh::look).await {
+    match app.desk.read(move |control| mesh::look(control, key_life)).await {
         Ok(seen) => findings.extend(mesh::findings(&seen, now)),
         Err(refusal) => findings.push(
             Finding::bad("mesh", refusal.to_string(), "journalctl -u warren-apid")

@@ -7,13 +7,14 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
+use ca::due::Notice;
 use ca::profile::{self, Person};
 use ca::{Ground, Phase, Subject, Verifier, limits};
 use control::{Actor, Answer, AuditEntry, Control, Directory, Edit, InstalledRow};
 use model::api::Page;
 use model::api::ssh::{
     Advance, Authority, AuthorityKey, IssuedCertificate, NewCertificate, NewRevocation, RevocationList,
-    Revocations,
+    Revocations, Rotate,
 };
 use model::vouch::{SignedVouch, key_digest};
 use model::{CaKey, CaKind, Code, DeviceId, Refusal, SshIdentity, Standing, TenantId, Timestamp};
@@ -97,6 +98,7 @@ async fn issued(
         life_max,
         permits,
     };
+    let signer = key.public();
     let wish = Wish { key, tenant, subject, user: Some(user.id), device, actor };
     let issued = app.signing.issue(wish, |basis| profile::user(basis, person, wall())).await?;
     Ok(IssuedCertificate {
@@ -104,6 +106,7 @@ async fn issued(
         serial: issued.row.serial,
         principal: identity.to_string(),
         valid_until: issued.row.valid_until,
+        signer,
     })
 }
 
@@ -150,8 +153,14 @@ pub async fn rotate(
     Extension(caller): Extension<Caller>,
     Path(kind): Path<CaKind>,
     query: MeantQuery,
+    form: Result<Option<Json<Rotate>>, JsonRejection>,
 ) -> Result<Json<Authority>, Refused> {
-    stepped(&app, caller, query, kind, Edit::RotateAuthority(kind)).await
+    let form = form.map_err(|rejection| bad_form(&rejection))?.map(|Json(form)| form);
+    let edit = match form.unwrap_or_default().emergency {
+        true => Edit::ReplaceAuthority(kind),
+        false => Edit::RotateAuthority(kind),
+    };
+    stepped(&app, caller, query, kind, edit).await
 }
 
 /// The former key signs again.
@@ -290,14 +299,21 @@ async fn authority(app: &App, tenant: TenantId, kind: CaKind) -> Result<Option<A
     let ground = ground(app, tenant, kind).await?;
     let of = CertificatesOf::Kind(kind);
     let living = app.store.living_certificates(tenant, of, wall()).await.map_err(|e| unavailable(&e))?.len();
+    let life = app.site.ssh_ca_key_life;
     let form = app.desk.read(move |control| {
         let directory = whole(control, tenant)?;
-        Ok::<_, Refusal>(form(directory, kind, &ground, living))
+        Ok::<_, Refusal>(form(directory, kind, &ground, living, life))
     });
     form.await?
 }
 
-fn form(directory: &Directory, kind: CaKind, ground: &Ground, living: usize) -> Option<Authority> {
+fn form(
+    directory: &Directory,
+    kind: CaKind,
+    ground: &Ground,
+    living: usize,
+    life: Duration,
+) -> Option<Authority> {
     let rotation = &directory.authority(kind)?.rotation;
     let signs = rotation.signs();
     let key = |key: &control::AuthorityKey| AuthorityKey {
@@ -305,6 +321,8 @@ fn form(directory: &Directory, kind: CaKind, ground: &Ground, living: usize) -> 
         public_key: key.public,
         signs: key.generation == signs,
         created_at: key.created_at,
+        due_at: key.created_at + life,
+        is_due: key.generation == signs && Notice::of(key.created_at + life, wall()).is_some(),
     };
     let missing = rotation.missing(ground, wall());
     Some(Authority {

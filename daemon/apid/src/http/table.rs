@@ -14,7 +14,7 @@ use model::api::people::{
 };
 use model::api::ssh::{
     Advance, Authority, IssuedCertificate, NewCertificate, NewRevocation, RevocationList, Revocations,
-    Role as SshRole, RoleWish,
+    Role as SshRole, RoleWish, Rotate,
 };
 
 use super::routes::{Needs, Route, delete, get, patch, post, put};
@@ -336,6 +336,7 @@ fn of_ssh() -> Vec<Route> {
             "A rotation begins",
             ssh::rotate,
         )
+        .asks::<Rotate>()
         .gives::<Authority>(200),
         post(
             "/api/v1/ssh/authorities/{kind}/advance",

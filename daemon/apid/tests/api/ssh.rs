@@ -196,7 +196,7 @@ async fn a_rotation_waits_for_certificates_and_a_removed_device_takes_its_own_al
 
     let step = async |verb: &str| {
         let path = format!("/api/v1/ssh/authorities/user/{verb}");
-        let body = if verb == "advance" { json!({}) } else { Value::Null };
+        let body = if verb == "rollback" { Value::Null } else { json!({}) };
         let (_, answer) = post(&socket, &path, None, body).await;
         answer.get("code").or(answer.get("phase")).and_then(Value::as_str).unwrap_or_default().to_owned()
     };
@@ -228,4 +228,35 @@ async fn a_rotation_waits_for_certificates_and_a_removed_device_takes_its_own_al
     assert_eq!(after["keys"], done["keys"]);
     let (_, health) = get(&again.socket(), "/healthz", None).await;
     assert_eq!(health["checks"]["ssh_ca"], json!("ok"), "{health}");
+}
+
+#[tokio::test]
+async fn a_stolen_key_is_replaced_at_once_and_an_old_one_is_said_to_be_due() {
+    let (apid, tenant) = with_devices().await;
+    let token = log_in(&apid).await;
+    let key = public_key(&apid, "ed25519");
+    let word = vouch(tenant, 1, &key, wall()).sign(&identity(1));
+    assert_eq!(code(&apid, &token, form(&key, &word)).await.0, 201);
+    let socket = apid.socket();
+    let replace = json!({"emergency": true});
+    let (status, after) = post(&socket, "/api/v1/ssh/authorities/user/rotate", None, replace).await;
+    assert_eq!((status, &after["phase"]), (200, &json!("standby")), "{after}");
+    assert_eq!(
+        (after["keys"].as_array().map(Vec::len), &after["keys"][0]["generation"]),
+        (Some(1), &json!(2))
+    );
+    assert_eq!(code(&apid, &token, form(&key, &word)).await.0, 201, "the new one signs");
+    assert_eq!(after["keys"][0]["is_due"], json!(false));
+    let (_, doctor) = get(&socket, "/api/v1/doctor", None).await;
+    assert!(!doctor.to_string().contains("due to be replaced"), "{doctor}");
+
+    let settings = [("WARREN_ADMIN_PASSWORD", PASSWORD), ("WARREN_SSH_CA_KEY_LIFE", "29d")];
+    let again = Apid::start(apid.stop(), &settings);
+    let (_, authorities) = get(&again.socket(), "/api/v1/ssh/authorities", None).await;
+    assert_eq!(authorities["items"][1]["keys"][0]["is_due"], json!(true), "{authorities}");
+    let (_, doctor) = get(&again.socket(), "/api/v1/doctor", None).await;
+    assert!(
+        doctor.to_string().contains("the key of home's user authority is due to be replaced at"),
+        "{doctor}"
+    );
 }

@@ -209,3 +209,25 @@ fn a_rollback_waits_for_what_the_next_key_signed() {
     assert_eq!(world.rotation.advance(&world.ground, world.now), Ok(Some(KeyGeneration(2))));
     assert_eq!(world.rotation.rollback(world.now), Err(StepRefused::Idle));
 }
+
+#[test]
+fn a_stolen_key_is_replaced_in_every_phase_at_once() {
+    let phases: [&[Step]; 5] = [
+        &[],
+        &[Step::Rotate],
+        &[Step::Rotate, Step::Advance],
+        &[Step::Rotate, Step::Advance, Step::Advance],
+        &[Step::Rotate, Step::Rollback],
+    ];
+    for steps in phases {
+        let mut world = World::new(CaKind::User);
+        steps.iter().for_each(|step| world.take(step));
+        world.take(&Step::Issue(60));
+        let (before, stolen) = (world.rotation.clone(), world.rotation.trusted());
+        assert_eq!(world.rotation.replace(KeyGeneration(9), world.now), stolen, "{before:?}");
+        let (phase, signs) = (world.rotation.phase, world.rotation.signs());
+        assert_eq!((phase, signs), (Phase::Standby, KeyGeneration(9)), "{before:?}");
+        assert_eq!(world.rotation.trusted(), [KeyGeneration(9)].into(), "{before:?}");
+        assert_eq!(world.rotation.rotate(KeyGeneration(10), world.now), Ok(()), "the next one is as ever");
+    }
+}

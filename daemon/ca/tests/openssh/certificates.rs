@@ -23,7 +23,7 @@ fn a_person_gets_one_name_one_device_and_a_working_day() {
             &ca,
             "Key ID: \"u:ada@home\"",
             "Serial: 140737488355333",
-            "Valid: from 2026-11-22T13:55:00 to 2026-11-22T22:00:00",
+            "Valid: from 2026-11-22T13:45:00 to 2026-11-22T22:00:00",
             "Principals:",
             "u:ada",
             "Critical Options:",
@@ -57,7 +57,7 @@ fn a_host_gets_every_name_that_people_type_and_no_wildcard() {
     let has = |line: &str| assert!(shown.iter().any(|l| l == line), "{line}: {shown:#?}");
     has("Type: ssh-ed25519-cert-v01@openssh.com host certificate");
     has("Key ID: \"h:03030303-0303-0303-0303-030303030303@home\"");
-    has("Valid: from 2026-11-22T13:55:00 to 2026-11-29T14:00:00");
+    has("Valid: from 2026-11-22T13:45:00 to 2026-11-29T14:00:00");
 }
 
 #[test]

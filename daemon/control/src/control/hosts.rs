@@ -1,6 +1,7 @@
 //! What devices say of their sshd, and what they ask for it. Signs nothing: the shell does.
 
-use model::wire::{CertifyHost, HostCertified, SshInstalled};
+use model::limits::SSH_LOGINS_MAX;
+use model::wire::{CertifyHost, HostCertified, SshInstalled, SshLogins, SshLoginsNoted};
 use model::{Code, DeviceId, NodeId, Now, Refusal, TenantId};
 
 use super::Control;
@@ -73,6 +74,33 @@ impl Control {
         self.installed.insert(device, row);
         self.save_installed_at.get_or_insert(now.mono + INSTALLED_SAVE_INTERVAL);
         Ok(())
+    }
+
+    /// A host says whom it let in. One frame at a time: what comes meanwhile is said again.
+    pub(super) fn on_logins(
+        &mut self,
+        link: LinkId,
+        tenant: Option<TenantId>,
+        node: NodeId,
+        said: SshLogins,
+    ) -> Result<(), Refusal> {
+        let (tenant, device) = owner(tenant, node)?;
+        if said.logins.len() > SSH_LOGINS_MAX {
+            return Err(out_of_place("so many logins"));
+        }
+        let Some(session) = self.sessions.get_mut(&link) else { return Ok(()) };
+        if !std::mem::replace(&mut session.noting, true) {
+            self.out.push(Output::NoteLogins { link, tenant, device, logins: said.logins });
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_logins_noted(&mut self, link: LinkId, through: Option<u64>) {
+        let Some(session) = self.sessions.get_mut(&link) else { return };
+        session.noting = false;
+        if let Some(through) = through {
+            self.send(link, SshLoginsNoted { through });
+        }
     }
 
     pub(super) fn save_installed(&mut self) {

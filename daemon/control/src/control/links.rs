@@ -295,6 +295,7 @@ impl Control {
             Frame::CertifyHost(wish) => self.on_certify(link, own, node, wish, now),
             Frame::SshInstalled(said) => self.on_installed(own, node, said, now),
             Frame::CommandDone(done) => self.on_command_done(link, own, node, done),
+            Frame::SshLogins(said) => self.on_logins(link, own, node, said),
             Frame::Hint(hint) => self.on_hint(link, own, node, hint, now),
             other => Err(out_of_place(other.name())),
         }

@@ -148,6 +148,23 @@ impl Directory {
         Ok(Decision::new(facts, Answer::Authority(authority)))
     }
 
+    pub(super) fn replace_authority(
+        &self,
+        kind: CaKind,
+        grounds: &mut Grounds<'_>,
+    ) -> Result<Decision, Refusal> {
+        let mut authority = self.founded(kind)?.clone();
+        let generation = KeyGeneration(authority.keys_made + 1);
+        let forgotten = authority.rotation.replace(generation, grounds.now);
+        authority.keys_made = generation.0;
+        let (key, secret) = new_key(kind, generation, grounds);
+        let erased = forgotten.into_iter().filter_map(|former| self.authorities.keys.get(&(kind, former)));
+        let erased = erased.map(|key| AuthorityKey { erased_at: Some(grounds.now), ..key.clone() });
+        let keys = erased.chain([key]).map(SshFact::Key);
+        let facts = keys.chain([SshFact::Authority(authority.clone())]).map(ssh).collect();
+        Ok(Decision { new_keys: vec![secret], ..Decision::new(facts, Answer::Authority(authority)) })
+    }
+
     pub(super) fn revoke_certificates(
         &self,
         kind: CaKind,

@@ -90,6 +90,7 @@ impl Directory {
                 self.advance_authority(*kind, except, ground, grounds.now)
             }
             Edit::RollBackAuthority(kind) => self.roll_back_authority(*kind, grounds.now),
+            Edit::ReplaceAuthority(kind) => self.replace_authority(*kind, grounds),
             Edit::RevokeCertificates { kind, what, until } => {
                 self.revoke_certificates(*kind, what, *until, grounds.now)
             }

@@ -109,6 +109,20 @@ fn a_rollback_erases_the_next_key_and_its_number_is_not_used_again() {
 }
 
 #[test]
+fn a_stolen_key_is_replaced_whoever_is_away() {
+    let (mut world, tenant) = World::with_tenant();
+    let kind = CaKind::User;
+    world.edit(Some(tenant), Edit::RotateAuthority(kind)).expect("begins");
+    assert_eq!(phase_of(world.edit(Some(tenant), Edit::ReplaceAuthority(kind))), Ok(Phase::Standby));
+    let directory = world.directory(tenant);
+    let trusted: Vec<u32> = directory.trusted_keys(kind).map(|key| key.generation.0).collect();
+    assert_eq!(trusted, [3]);
+    assert_eq!(directory.signing_key(kind).map(|key| key.generation), Some(KeyGeneration(3)));
+    let erased = key_facts(&world, tenant).into_iter().filter(|key| key.erased_at.is_some());
+    assert_eq!(erased.map(|key| (key.kind, key.generation.0)).collect::<Vec<_>>(), [(kind, 1), (kind, 2)]);
+}
+
+#[test]
 fn every_new_key_comes_with_the_half_that_is_sealed() {
     let (world, tenant) = World::with_tenant();
     let directory = world.directory(tenant);

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use control::{Answer, Edit, Input, LinkId, SshRole};
-use model::wire::{CertifyHost, Frame, SshInstalled};
+use model::limits::SSH_LOGINS_MAX;
+use model::wire::{CertifyHost, Frame, Remark, SshInstalled, SshLogin, SshLogins};
 use model::{Abilities, CaKey, CaKind, Code, HostKey, Revoked, SshSerial, TenantId, Timestamp};
 
 use crate::node::{Node, Wish};
@@ -154,4 +155,28 @@ fn what_is_installed_is_kept_soon_and_kept_again_if_the_store_was_gone() {
     world.input(Input::InstalledUnsaved(rows));
     world.advance(Duration::from_secs(5));
     assert_eq!(world.installed.len(), 1);
+}
+
+#[test]
+fn logins_are_noted_one_frame_after_the_other() {
+    let (mut world, _, links) = mesh(1);
+    let login = |number| SshLogin {
+        number,
+        serial: SshSerial::from_number(7).expect("a serial"),
+        id: Remark::new("u:ada@home"),
+        login: Remark::new("root"),
+        from: Remark::new("100.64.0.3"),
+    };
+    let said = |numbers: std::ops::Range<u64>| SshLogins { logins: numbers.map(login).collect() };
+    world.say(links[0], said(1..3).into());
+    world.say(links[0], said(1..3).into());
+    assert_eq!(world.logins, [vec![1, 2]], "while some are being noted no others are taken");
+    world.input(Input::LoginsNoted { link: links[0], through: None });
+    world.say(links[0], said(1..3).into());
+    world.input(Input::LoginsNoted { link: links[0], through: Some(2) });
+    world.say(links[0], said(3..4).into());
+    assert_eq!(world.logins, [vec![1, 2], vec![1, 2], vec![3]]);
+    let many = SSH_LOGINS_MAX as u64 + 2;
+    world.say(links[0], said(1..many).into());
+    assert!(world.node(links[0]).closed, "no device says so many at once");
 }

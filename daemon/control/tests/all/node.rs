@@ -186,7 +186,7 @@ impl Node {
                 self.lease = heard.lease;
                 Vec::new()
             }
-            Frame::HostCertified(_) => Vec::new(),
+            Frame::HostCertified(_) | Frame::SshLoginsNoted(_) => Vec::new(),
             Frame::Command(command) => {
                 self.commands.push(command.id);
                 Vec::new()

@@ -27,6 +27,7 @@ pub struct World {
     pub certify: Vec<(LinkId, DeviceId, HostKey)>,
     pub installed: Vec<InstalledRow>,
     pub done: Vec<(DeviceId, CommandId)>,
+    pub logins: Vec<Vec<u64>>,
     pub answers: BTreeMap<RequestId, Result<Answer, Refusal>>,
     pub audits: Vec<control::AuditEntry>,
     /// Links whose carrier is stuck: frames stay in the shell's queue.
@@ -83,6 +84,7 @@ impl World {
             certify: Vec::new(),
             installed: Vec::new(),
             done: Vec::new(),
+            logins: Vec::new(),
             answers: BTreeMap::new(),
             audits: Vec::new(),
             stuck: BTreeSet::new(),
@@ -173,6 +175,9 @@ impl World {
             Output::Audit(entry) => self.audits.push(entry),
             Output::Certify { link, device, key, .. } => self.certify.push((link, device, key)),
             Output::CommandDone { device, done, .. } => self.done.push((device, done.id)),
+            Output::NoteLogins { logins, .. } => {
+                self.logins.push(logins.iter().map(|login| login.number).collect());
+            }
             Output::SaveInstalled(rows) => self.installed.extend(rows),
             Output::SavePresence(rows) => self.saved.extend(rows),
             Output::Event(event) => self.events.push(event),

@@ -92,12 +92,17 @@ impl Machines {
                 let output = self.ssh.certified(answer);
                 turn.push(Output::Ssh(output));
             }
+            Frame::SshLoginsNoted(noted) if self.session.is_attached() => self.ssh.noted(&noted),
             Frame::Services(services) if self.session.is_attached() => {
                 turn.push(Output::Path(PathOutput::StunAt(services.stun)));
                 self.take_pass(services.pass, turn);
             }
             Frame::Heard(heard) => self.heard(&heard, turn),
-            Frame::Services(_) | Frame::HostCertified(_) | Frame::Command(_) | Frame::Unknown(_) => {}
+            Frame::Services(_)
+            | Frame::HostCertified(_)
+            | Frame::SshLoginsNoted(_)
+            | Frame::Command(_)
+            | Frame::Unknown(_) => {}
             Frame::Hello(_)
             | Frame::Enrol(_)
             | Frame::Attach(_)
@@ -109,6 +114,7 @@ impl Machines {
             | Frame::CertifyHost(_)
             | Frame::SshInstalled(_)
             | Frame::CommandDone(_)
+            | Frame::SshLogins(_)
             | Frame::Heartbeat(_) => self.distrust("a frame that only nodes send", turn),
         }
     }

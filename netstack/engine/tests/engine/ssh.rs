@@ -1,8 +1,8 @@
 //! What a device's sshd is told of a snapshot, and what the server is told of sshd.
 
 use engine::{Input, SshInput, SshOutput, SshState};
-use model::wire::{Frame, HostCertified, SshInstalled};
-use model::{CaKey, CaKind, HostKey, SshTrust, TrustedKey};
+use model::wire::{Frame, HostCertified, Remark, SshInstalled, SshLoginsNoted};
+use model::{CaKey, CaKind, HostKey, SshSerial, SshTrust, TrustedKey};
 
 use crate::session;
 use crate::world::World;
@@ -98,6 +98,41 @@ fn a_certificate_is_asked_for_until_there_is_an_answer() {
     world.cut();
     world.seconds(60);
     assert_eq!(world.server.count("CertifyHost"), 2);
+}
+
+#[test]
+fn logins_are_said_until_they_are_noted_a_few_at_a_time() {
+    let mut world = session::device();
+    let login = |n: u64| SshInput::Login {
+        serial: SshSerial::from_number(n).expect("a serial"),
+        id: Remark::new("u:ada@home"),
+        login: Remark::new("root"),
+        from: Remark::new("100.64.0.3"),
+    };
+    fn said(world: &World) -> Vec<Vec<u64>> {
+        let logins = world.server.received.iter().filter_map(|frame| match frame {
+            Frame::SshLogins(said) => Some(said.logins.iter().map(|login| login.number).collect()),
+            _ => None,
+        });
+        logins.collect()
+    }
+    world.handle(Input::Ssh(login(1)));
+    assert!(said(&world).is_empty(), "a server that says nothing of SSH hears nothing");
+    trust(&mut world, 1);
+    assert_eq!(said(&world), [vec![1]]);
+    (2..=300).for_each(|n| world.handle(Input::Ssh(login(n))));
+    assert_eq!(said(&world).len(), 1, "one after the other");
+    world.cut();
+    world.seconds(60);
+    // The oldest are dropped where too many wait.
+    assert_eq!(said(&world).last(), Some(&(45..=60).collect()), "again, as nobody noted them");
+    world.push([SshLoginsNoted { through: 60 }.into()]);
+    assert_eq!(said(&world).last(), Some(&(61..=76).collect()));
+    world.push([SshLoginsNoted { through: 300 }.into()]);
+    let frames = said(&world).len();
+    world.cut();
+    world.seconds(60);
+    assert_eq!(said(&world).len(), frames, "all are noted");
 }
 
 #[test]

@@ -11,9 +11,10 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep};
 
 use super::install::{self, InstallError, Installed};
+use super::logins::follow;
 use super::programs::Programs;
 use super::renewal::wanted_at;
-use super::{SshMode, SshdReport, SshdSetup};
+use super::{SshLog, SshMode, SshdReport, SshdSetup};
 use crate::chain::chain;
 
 /// What somebody else changed is mended within this time.
@@ -35,7 +36,7 @@ pub struct SshdTask {
     answers: mpsc::Sender<HostCertified>,
     said: mpsc::Receiver<SshInput>,
     reports: watch::Receiver<SshdReport>,
-    task: JoinHandle<()>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 impl SshdTask {
@@ -46,9 +47,10 @@ impl SshdTask {
         let (says, said) = mpsc::channel(WAITING_MAX);
         let (published, reports) = watch::channel(SshdReport::default());
         let jitter = f64::from(seed[0]) / f64::from(u8::MAX);
+        let logins = tokio::spawn(follow_when_kept(setup.log.clone(), says.clone(), reports.clone()));
         let keeper = Keeper { setup, jitter, fresh: None, asked_at: None, last: None, says, published };
-        let task = tokio::spawn(keeper.run(told, answered));
-        Self { states, answers, said, reports, task }
+        let keeping = tokio::spawn(keeper.run(told, answered));
+        Self { states, answers, said, reports, tasks: [keeping, logins] }
     }
 
     /// Hands over what the engine says. Of states the last one counts.
@@ -76,7 +78,18 @@ impl SshdTask {
 
 impl Drop for SshdTask {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Whom sshd lets in is of interest once it takes certificates of the mesh.
+async fn follow_when_kept(
+    log: SshLog,
+    says: mpsc::Sender<SshInput>,
+    mut reports: watch::Receiver<SshdReport>,
+) {
+    if reports.wait_for(|report| report.kept).await.is_ok() {
+        follow(log, says).await;
     }
 }
 

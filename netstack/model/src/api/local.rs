@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::DeviceId;
 use crate::key::PublicKey;
 use crate::name::{Label, Name};
+use crate::ssh::CaKey;
 use crate::time::Timestamp;
 use crate::vouch::SignedVouch;
 
@@ -113,6 +114,11 @@ pub enum Request {
         /// Which profile.
         profile: Label,
     },
+    /// Whose certificates of people the mesh's hosts take.
+    SshTrusted {
+        /// Which profile.
+        profile: Label,
+    },
     /// Whose certificates make a host known, if it is a device of the mesh.
     SshKnown {
         /// Which profile.
@@ -162,6 +168,11 @@ pub enum Answer {
     Known {
         /// For `known_hosts`.
         lines: Vec<String>,
+    },
+    /// To `SshTrusted`.
+    Trusted {
+        /// Authorities' keys.
+        keys: Vec<CaKey>,
     },
     /// To `SshVouch`.
     Vouched {

@@ -37,6 +37,8 @@ pub struct IssuedCertificate {
     pub principal: String,
     /// Until when it is valid.
     pub valid_until: Timestamp,
+    /// The key that signed it.
+    pub signer: CaKey,
 }
 
 /// An authority of a tenant.
@@ -69,6 +71,20 @@ pub struct AuthorityKey {
     pub signs: bool,
     /// When it was made.
     pub created_at: Timestamp,
+    /// When it is due to be replaced. It goes on signing: only a rotation ends that.
+    pub due_at: Timestamp,
+    /// Whether people are to think of that: 90 days before and from then on, while it signs.
+    pub is_due: bool,
+}
+
+/// A rotation is to begin.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rotate {
+    /// The key is in the wrong hands: nothing but the new one is trusted from now on. Certificates of the former open nothing
+    /// more, and nobody is waited for.
+    #[serde(default)]
+    pub emergency: bool,
 }
 
 /// A rotation is to go on.

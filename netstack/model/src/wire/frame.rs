@@ -4,7 +4,6 @@ use minicbor::{Decode, Encode};
 
 use crate::ability::Abilities;
 use crate::address::Endpoint;
-use crate::host_key::HostKey;
 use crate::id::{DeviceId, TenantId, TokenId};
 use crate::key::{AnchorKey, Fingerprint, IdentityKey, Nonce, Proof, PublicKey, Signature};
 use crate::patch::Patch;
@@ -12,12 +11,12 @@ use crate::refusal::Refusal;
 use crate::relay::RelayPass;
 use crate::signed::Signed;
 use crate::snapshot::{Stamp, Standing};
-use crate::ssh::CaKey;
 use crate::time::Timestamp;
 use crate::version::Held;
 use crate::wire::command::{Command, CommandDone};
 use crate::wire::facts::Facts;
 use crate::wire::remark::Remark;
+use crate::wire::ssh::{CertifyHost, HostCertified, SshInstalled, SshLogins, SshLoginsNoted};
 
 macro_rules! frames {
     ($($kind:literal $variant:ident,)*) => {
@@ -85,6 +84,8 @@ frames! {
     24 CertifyHost,
     25 HostCertified,
     26 SshInstalled,
+    32 SshLogins,
+    33 SshLoginsNoted,
     40 Command,
     41 CommandDone,
 }
@@ -433,42 +434,6 @@ pub struct AttachRelay {
     /// Signed the pass. The relay knows its fingerprint.
     #[n(3)]
     pub anchor: AnchorKey,
-}
-
-/// Device to server: its host key is to be certified. What is in the certificate, the server knows by itself.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct CertifyHost {
-    /// The key that sshd serves.
-    #[n(0)]
-    pub key: HostKey,
-}
-
-/// Server to device: the certificate, or why there is none.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct HostCertified {
-    /// One line of OpenSSH.
-    #[n(0)]
-    pub certificate: Option<String>,
-    /// Why there is none.
-    #[n(1)]
-    pub refusal: Option<Refusal>,
-}
-
-/// Device to server, when it changed and once attached: what is installed and was read back, not what was received.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
-#[cbor(map)]
-pub struct SshInstalled {
-    /// Whose certificates its sshd takes. `None`: sshd there is not ours to keep, or fails; it lets nobody in by ours.
-    #[n(0)]
-    pub people: Option<Vec<CaKey>>,
-    /// Whose hosts its own people trust.
-    #[n(1)]
-    pub hosts: Vec<CaKey>,
-    /// The key that signed the host certificate that it shows.
-    #[n(2)]
-    pub presents: Option<CaKey>,
 }
 
 /// Either way, last: why the link ends. Changes nothing that is held: only a snapshot does.

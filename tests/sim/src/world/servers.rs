@@ -160,6 +160,7 @@ impl World {
             | Output::CommandDone { .. }
             | Output::SaveInstalled(_)
             | Output::Certify { .. }
+            | Output::NoteLogins { .. }
             | Output::Admit { .. }
             | Output::Dismiss { .. } => {}
             Output::Event(event) => self.server_says(index, &event),

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use ca::due::Notice;
 use control::Control;
 use model::api::local::Finding;
 use model::{CaKind, Label, Standing, Timestamp};
+
+use crate::due;
 
 /// A device that was silent so long is lost, or was put away.
 const STALE_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -37,11 +40,13 @@ pub(super) struct Mesh {
     /// Whether the hub is attached, and as its snapshots say.
     hub: Option<bool>,
     rotations: Vec<(Label, CaKind, Timestamp)>,
+    /// When keys of authorities are due to be replaced.
+    due: Vec<(Label, CaKind, Timestamp)>,
     tenants: usize,
 }
 
 /// A short look, as everybody waits for it.
-pub(super) fn look(control: &Control) -> Mesh {
+pub(super) fn look(control: &Control, key_life: Duration) -> Mesh {
     let live = || control.directories().filter(|directory| directory.tenant().deleted_at.is_none());
     let seen = |directory: &control::Directory| {
         let tenant = directory.tenant().name.clone();
@@ -75,6 +80,7 @@ pub(super) fn look(control: &Control) -> Mesh {
         devices: live().flat_map(seen).collect(),
         hub,
         rotations: rotations.collect(),
+        due: due::all(control, key_life),
         tenants: live().count(),
     }
 }
@@ -108,6 +114,18 @@ pub(super) fn findings(mesh: &Mesh, now: Timestamp) -> Vec<Finding> {
     found.extend(cloned(mesh));
     found.extend(troubled(mesh));
     found.extend(old(mesh));
+    for (tenant, kind, due_at) in &mesh.due {
+        if Notice::of(*due_at, now).is_some_and(|notice| notice >= Notice::Soon) {
+            found.push(
+                Finding::bad(
+                    "rotation",
+                    format!("the key of {tenant}'s {kind} authority is due to be replaced at {due_at}"),
+                    format!("warren --tenant {tenant} ca rotate --type {kind}"),
+                )
+                .meaning("the longer a key lives, the more people had a chance to copy it"),
+            );
+        }
+    }
     for (tenant, kind, since) in &mesh.rotations {
         if *since + PHASE_MAX < now {
             found.push(
@@ -256,11 +274,15 @@ mod tests {
             devices: (0..7).map(lost).collect(),
             hub: Some(false),
             rotations: vec![since(1), since(20)],
+            due: vec![
+                (home.clone(), CaKind::User, now + DAY * 80),
+                (home.clone(), CaKind::Host, now + DAY * 20),
+            ],
             tenants: 1,
         };
         let found = findings(&mesh, now);
         let of = |about: &str| found.iter().filter(|finding| finding.about == about).count();
-        assert_eq!((of("hub"), of("rotation"), of("stale")), (1, 1, 1));
+        assert_eq!((of("hub"), of("rotation"), of("stale")), (1, 2, 1));
         assert!(found.iter().any(|finding| finding.what.ends_with("d4.home and 2 more")), "{found:?}");
     }
 }

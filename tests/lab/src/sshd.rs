@@ -1,0 +1,61 @@
+//! Stock sshd on devices, and people who log in: for stories and for measurements.
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::mesh::{Mesh, SERVER_URL};
+use crate::node::Done;
+use crate::world::World;
+
+/// The program.
+pub const SSHD: &str = "/usr/sbin/sshd";
+/// Where sshd of each host writes whom it lets in, if it is started with `-E`.
+pub const LOG: &str = "/etc/ssh/log";
+
+/// What the package of OpenSSH and the machine's administrator make.
+pub fn install(world: &World, host: &str) {
+    assert!(fs::exists(SSHD).is_ok_and(|there| there), "apt-get install openssh-server");
+    let etc = world.file(host, "ssh");
+    fs::create_dir_all(etc.join("sshd_config.d")).expect("a directory");
+    let config = "Include /etc/ssh/sshd_config.d/*.conf\nPidFile /run/sshd.pid\nUsePAM no\nLogLevel VERBOSE\n\
+                  PermitRootLogin prohibit-password\nKbdInteractiveAuthentication no\n\
+                  AuthorizedKeysFile /etc/ssh/administrator.pub\n";
+    fs::write(etc.join("sshd_config"), config).expect("written");
+    let key = |name: &str| {
+        let path = format!("/etc/ssh/{name}");
+        world.on(host).ok(&["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", &path]);
+    };
+    key("ssh_host_ed25519_key");
+    key("administrator");
+    world.on(host).ok(&["mkdir", "-p", "/run/sshd"]);
+}
+
+/// Where a person on a device is at home.
+pub fn home(mesh: &Mesh, device: &str) -> PathBuf {
+    mesh.file(device, "lib").join("home")
+}
+
+/// Runs something on a device as a person with a home of her own.
+pub fn person(mesh: &Mesh, device: &str, args: &[&str]) -> Done {
+    let home = format!("HOME={}", home(mesh, device).display());
+    mesh.on(device).run(&[&["env", &home], args].concat())
+}
+
+/// `warren login` of a person on a device.
+///
+/// # Panics
+/// If the server does not know user and password.
+pub fn log_in(mesh: &Mesh, device: &str, user: &str, password: &str) {
+    let home = home(mesh, device);
+    fs::create_dir_all(&home).expect("a home");
+    let file = home.join("password");
+    fs::write(&file, password).expect("written");
+    let printed = mesh.apid.output();
+    let print = printed.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let print = print.filter_map(|line| line["fingerprint"].as_str().map(str::to_owned)).next_back();
+    let (print, file) = (print.expect("said at the start"), file.display().to_string());
+    let login = ["warren", "login", SERVER_URL, "--user", user, "--password-file", &file];
+    person(mesh, device, &[&login[..], &["--fingerprint", &print]].concat()).ok();
+}
