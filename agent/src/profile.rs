@@ -310,6 +310,7 @@ impl Runner {
             names_port: self.settings.names.dns_port,
             maps_ports: self.settings.port_mapping,
             sshd: self.sshd(),
+            seals: None,
             names: NamesSetup {
                 options: self.settings.names.options(),
                 forward: self.settings.names.forward().map_err(|error| failed(&error))?,

@@ -113,7 +113,10 @@ pub fn inactive(report: &Report) -> Refusal {
 }
 
 fn link(report: &Report) -> String {
-    let error = report.node.link_error.as_deref();
+    // What the server said says more than how the link ended afterwards.
+    let refused = report.node.last_refusal.as_ref();
+    let refused = refused.map(|refusal| format!("refused, {refusal}: {}", refusal.hint()));
+    let error = refused.as_deref().or(report.node.link_error.as_deref());
     match (report.node.link, &report.link) {
         (LinkState::Attached, Some(link)) => format!("connected by {}", link.carrier),
         (LinkState::Idle, _) => {

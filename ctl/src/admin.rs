@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use link::ServerAddress;
-use link::https::{self, Bounds, HttpsError, Method, Request, Server, header};
+use link::https::{self, Bounds, Bytes, HttpsError, Method, Request, Response, Server, StatusCode, header};
 use link::tls::HttpsTrust;
 use model::Label;
 use model::api::{Page, Problem};
@@ -17,6 +17,8 @@ use crate::failure::{Exit, Failure};
 
 /// An edit is answered when it is in the database, which may have to be waited for.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(35);
+/// A backup is written on the server's disk before it comes.
+const DOWNLOAD_TIME_MAX: Duration = Duration::from_secs(2 * 3600);
 /// A page of a list is far below.
 const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
 
@@ -164,12 +166,29 @@ impl Admin {
         self.ask::<(), serde_json::Value>(Method::DELETE, path, None).await.map(drop)
     }
 
-    async fn ask<B: Serialize, T: DeserializeOwned>(
+    /// Has something made that is no form; what succeeds is given to `take` piece by piece.
+    pub async fn download<B: Serialize>(
+        &self,
+        path: &str,
+        body: &B,
+        take: impl FnMut(&[u8]) -> std::io::Result<()>,
+    ) -> Result<Response<()>, Failure> {
+        let request = self.request(Method::POST, path, Some(body))?;
+        let answer = https::download(&self.server, request, DOWNLOAD_TIME_MAX, take).await;
+        let (head, body) = answer.map_err(|e| unanswered(&e))?.into_parts();
+        if head.status.is_success() {
+            Ok(Response::from_parts(head, ()))
+        } else {
+            Err(refused(head.status, &body))
+        }
+    }
+
+    fn request<B: Serialize>(
         &self,
         method: Method,
         path: &str,
         body: Option<&B>,
-    ) -> Result<T, Failure> {
+    ) -> Result<Request<Bytes>, Failure> {
         let mut request =
             Request::builder().method(method).uri(path).header(header::ACCEPT, "application/json");
         if let Some(bearer) = &self.bearer {
@@ -182,7 +201,16 @@ impl Admin {
             }
             None => Vec::new(),
         };
-        let request = request.body(bytes.into()).map_err(|e| Failure::bug(e.to_string()))?;
+        request.body(bytes.into()).map_err(|e| Failure::bug(e.to_string()))
+    }
+
+    async fn ask<B: Serialize, T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<T, Failure> {
+        let request = self.request(method, path, body)?;
         let bounds = Bounds { time_max: ANSWER_TIME_MAX, body_bytes_max: ANSWER_BYTES_MAX };
         let response = https::request(&self.server, request, bounds).await.map_err(|e| unanswered(&e))?;
         let (head, body) = response.into_parts();
@@ -191,15 +219,20 @@ impl Admin {
             return serde_json::from_slice(body)
                 .map_err(|e| Failure::bug(format!("the server's answer cannot be read: {e}")));
         }
-        match serde_json::from_slice::<Problem>(&body) {
-            Ok(problem) => Err(problem.into()),
-            Err(_) => Err(Failure::new(
-                Exit::Unreachable,
-                "no-warren",
-                format!("the answer is {} and no Warren's", head.status),
-                "check the URL, and the proxy if there is one",
-            )),
-        }
+        Err(refused(head.status, &body))
+    }
+}
+
+/// What a server said that did not do it.
+fn refused(status: StatusCode, body: &[u8]) -> Failure {
+    match serde_json::from_slice::<Problem>(body) {
+        Ok(problem) => problem.into(),
+        Err(_) => Failure::new(
+            Exit::Unreachable,
+            "no-warren",
+            format!("the answer is {status} and no Warren's"),
+            "check the URL, and the proxy if there is one",
+        ),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The command line as CLI.md promises it.
 
+mod backup;
 mod devices;
 mod people;
 mod ssh;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use model::Label;
 
+pub use self::backup::{Backup, Opened, Part};
 pub use self::devices::{Device, Expiry, Tenant, Token};
 pub use self::people::{ApiToken, Audit, Mfa, User};
 pub use self::ssh::{Ca, Role};
@@ -221,6 +223,9 @@ pub enum Command {
     /// Who may be whom on which devices by an SSH certificate.
     #[command(subcommand)]
     Role(Role),
+    /// Copies of the server, sealed.
+    #[command(subcommand)]
+    Backup(Backup),
     /// The server itself.
     #[command(subcommand)]
     Server(Server),

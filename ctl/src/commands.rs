@@ -2,6 +2,7 @@
 
 mod api_token;
 mod audit;
+mod backup;
 mod ca;
 mod device;
 mod dns;
@@ -65,6 +66,7 @@ pub async fn run(args: &Args, output: &Output) -> Result<Exit, Failure> {
         }
         Command::Ca(command) => ca::run(&Admin::new(args)?, command, output).await,
         Command::Audit(command) => audit::run(&Admin::new(args)?, command, output).await,
+        Command::Backup(command) => backup::run(args, command, output).await,
         Command::Server(command) => server::run(&Admin::new(args)?, command, output).await,
         Command::Completions { shell } => {
             clap_complete::generate(*shell, &mut Args::command(), "warren", &mut std::io::stdout());

@@ -64,6 +64,11 @@ impl Failure {
         Self::new(Exit::Usage, "usage", detail, hint)
     }
 
+    /// What a program of this machine says of a file: it refused, whatever a server would answer with that.
+    pub const fn of_offline(problem: Problem) -> Self {
+        Self { exit: Exit::Refused, problem }
+    }
+
     /// What happened.
     pub fn detail(&self) -> &str {
         &self.problem.detail

@@ -20,9 +20,15 @@ use crate::limiters::Capacities;
 #[derive(Debug, Parser)]
 #[command(name = "warren-apid", version, max_term_width = 100)]
 pub struct Settings {
-    /// Instead of serving: `migrate` brings the database to the newest schema and ends. Serving does so too.
+    /// Instead of serving: `migrate` brings the database to the newest schema and ends, which serving does too; `verify` and
+    /// `restore` are what `warren backup` runs.
     #[arg(value_enum)]
     pub task: Option<Task>,
+    /// Of verify and restore: the file of the backup.
+    #[arg(requires = "task")]
+    pub file: Option<PathBuf>,
+    #[command(flatten)]
+    pub backup: BackupSettings,
     /// With migrate: try it, read every row as a server would, and take it all back. Nobody else writes meanwhile; use a
     /// copy where that matters.
     #[arg(long, requires = "task")]
@@ -157,6 +163,30 @@ pub struct Settings {
 pub enum Task {
     /// Bring the database to the newest schema.
     Migrate,
+    /// Restore a backup into a scratch directory, look whether it holds, and say so in JSON.
+    Verify,
+    /// Restore a backup.
+    Restore,
+}
+
+/// What a backup is opened with, and where it is restored.
+#[derive(Debug, clap::Args)]
+pub struct BackupSettings {
+    /// Of verify and restore: file with the key that opens the backup, as `warren backup key` and age-keygen(1) write it.
+    #[arg(long)]
+    pub backup_key: Option<PathBuf>,
+    /// Of verify and restore: file with the passphrase that opens it.
+    #[arg(long, conflicts_with = "backup_key")]
+    pub backup_passphrase_file: Option<PathBuf>,
+    /// Of verify and restore: that passphrase.
+    #[arg(long, env = "WARREN_BACKUP_PASSPHRASE", hide_env_values = true)]
+    pub backup_passphrase: Option<String>,
+    /// Of restore: give what is there another name beside, instead of refusing.
+    #[arg(long)]
+    pub force: bool,
+    /// Of restore: where warren-netd keeps the hub's WireGuard key.
+    #[arg(long, env = "WARREN_NETD_STATE_DIR", default_value = "/var/lib/warren/netd")]
+    pub netd_state_dir: PathBuf,
 }
 
 /// What the lease is kept in.
@@ -260,7 +290,8 @@ impl Settings {
         let file = self.ca_passphrase_file.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
         let url = self.database.as_ref().and_then(|url| Some(url.split_once("://")?.1.rsplit_once('@')?.0));
         let url = url.and_then(|user| user.split_once(':')).map(|(_, password)| password.to_owned());
-        let all = [self.ca_passphrase.clone(), self.admin_password.clone(), file, url];
+        let backup = self.backup.backup_passphrase.clone();
+        let all = [self.ca_passphrase.clone(), self.admin_password.clone(), backup, file, url];
         all.into_iter().flatten().map(|secret| Zeroizing::new(secret.trim().to_owned())).collect()
     }
 
@@ -324,11 +355,12 @@ mod tests {
             "warren-apid",
             "--ca-passphrase=harbour plum",
             "--admin-password=quartz",
+            "--backup-passphrase=seven tins",
             "--database=postgres://warren:p:w@d@db.example.org/warren",
         ];
         let secrets = Settings::parse_from(flags).secrets();
         let secrets: Vec<&str> = secrets.iter().map(|secret| secret.as_str()).collect();
-        assert_eq!(secrets, ["harbour plum", "quartz", "p:w@d"]);
+        assert_eq!(secrets, ["harbour plum", "quartz", "seven tins", "p:w@d"]);
         let none = Settings::parse_from(["warren-apid", "--database=sqlite:/a@b:c"]).secrets();
         assert!(none.is_empty(), "a path is no secret");
     }

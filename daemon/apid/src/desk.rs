@@ -5,6 +5,7 @@
 
 mod commands;
 mod hosts;
+mod hub_key;
 mod looks;
 mod pace;
 
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use control::{Actor, Answer, Control, Edit, Input, LinkId, Origin, Output, RequestId};
 use link::Sender;
-use model::wire::{Channel, Frame, Retry};
+use model::wire::{Channel, Frame, Remark, Retry};
 use model::{Code, Refusal, TenantId};
 use store::Store;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -56,6 +57,10 @@ enum Message {
         edit: Edit,
         actor: Actor,
         reply: oneshot::Sender<Result<Answer, Refusal>>,
+    },
+    SealHubKey {
+        recipient: Remark,
+        reply: hub_key::Reply,
     },
     Read(Box<dyn FnOnce(&Control) + Send>),
     Stop(oneshot::Sender<()>),
@@ -214,6 +219,7 @@ struct Open {
     writers: BTreeMap<LinkId, Writer>,
     requests: BTreeMap<RequestId, Waiting>,
     requests_made: u64,
+    hub_key: hub_key::Waiting,
     /// Links that are writing their last frames.
     closing: JoinSet<()>,
     /// Presence on its way to the store.
@@ -269,6 +275,7 @@ impl Run {
                     .insert(request, Waiting { action: edit.action(), since: Instant::now(), reply });
                 self.control.handle(Input::Edit { request, tenant, edit, actor }, now);
             }
+            Message::SealHubKey { recipient, reply } => self.ask_hub_key(recipient, reply, &mut open.hub_key),
             Message::Read(look) => look(&self.control),
             // Taken by the loop.
             Message::Stop(_) => {}
@@ -326,6 +333,7 @@ impl Run {
                 Output::NoteLogins { link, tenant, device, logins } => {
                     self.note_logins(link, tenant, device, logins);
                 }
+                Output::HubKey(sealed) => hub_key::answer(&mut open.hub_key, sealed),
                 Output::SaveInstalled(rows) => self.save_installed(rows),
                 Output::CommandDone { tenant, device, done } => self.command_done(tenant, device, done),
                 Output::Event(event) => {

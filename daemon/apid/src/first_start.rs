@@ -1,18 +1,29 @@
 //! What a server needs before it can serve, and makes by itself the first time: certificate, sealing key, administrator,
 //! tenant.
 
+use std::fs::File;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
 use anyhow::Context as _;
+use backup::SealedBy;
 use control::{Actor, Answer, Edit};
 use link::ServerAddress;
 use link::tls::Certificate;
 use model::{Code, Label};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use store::{Role, Store};
+use zeroize::Zeroizing;
 
 use crate::config::Settings;
 use crate::desk::Desk;
 use crate::people::Policy;
 use crate::seal::Sealer;
 use crate::{accounts, certificate, clock, people};
+
+/// What the state directory is held by.
+const LOCK_FILE: &str = "lock";
 
 /// The database, brought to the newest schema.
 pub async fn store(settings: &Settings) -> anyhow::Result<Store> {
@@ -29,8 +40,41 @@ pub async fn certificate(settings: &Settings, public: &ServerAddress) -> anyhow:
     Ok(Certificate::from_pem(own.chain_pem.as_bytes(), own.key_pem.as_bytes())?)
 }
 
-/// The master key of everything sealed.
-pub fn sealer(settings: &Settings) -> anyhow::Result<Sealer> {
+/// Takes the state directory, for as long as the value lives: servers with each other, who restores alone (flock(2)).
+/// `None`: others have it.
+pub fn hold(state_dir: &Path, alone: bool) -> std::io::Result<Option<Flock<File>>> {
+    let path = state_dir.join(LOCK_FILE);
+    let file = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+    if nix::unistd::Uid::effective().is_root() {
+        let owner = std::fs::metadata(state_dir)?;
+        std::os::unix::fs::chown(&path, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    let how = if alone { FlockArg::LockExclusiveNonblock } else { FlockArg::LockSharedNonblock };
+    match Flock::lock(file, how) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, error)) => Err(error.into()),
+    }
+}
+
+/// Takes the state directory to serve from it.
+pub fn serving(state_dir: &Path) -> anyhow::Result<Flock<File>> {
+    let held = hold(state_dir, false);
+    let held = held.with_context(|| format!("{} cannot be used", state_dir.display()))?;
+    held.context("a backup is being restored into the state directory")
+}
+
+/// What opens the keys in the database.
+pub const fn sealed_by(settings: &Settings) -> SealedBy {
+    if settings.ca_passphrase.is_some() || settings.ca_passphrase_file.is_some() {
+        SealedBy::Passphrase
+    } else {
+        SealedBy::KeyFile
+    }
+}
+
+/// The passphrase of the keys in the database, if there is one.
+pub fn passphrase(settings: &Settings) -> anyhow::Result<Option<Zeroizing<String>>> {
     let from_file = settings.ca_passphrase_file.as_ref().map(|path| {
         std::fs::read_to_string(path)
             .with_context(|| format!("passphrase file {} cannot be read", path.display()))
@@ -38,6 +82,14 @@ pub fn sealer(settings: &Settings) -> anyhow::Result<Sealer> {
     let passphrase = from_file.transpose()?.or_else(|| settings.ca_passphrase.clone());
     match passphrase.as_deref().map(|text| text.trim_end_matches(['\r', '\n'])) {
         Some("") => anyhow::bail!("the passphrase is empty"),
+        Some(passphrase) => Ok(Some(Zeroizing::new(passphrase.to_owned()))),
+        None => Ok(None),
+    }
+}
+
+/// The master key of everything sealed.
+pub fn sealer(settings: &Settings) -> anyhow::Result<Sealer> {
+    match passphrase(settings)?.as_deref() {
         Some(passphrase) => Ok(Sealer::from_passphrase(passphrase, &settings.state_dir)?),
         None => {
             tracing::info!(

@@ -4,6 +4,7 @@
 mod api_tokens;
 mod audit;
 mod auth;
+mod backup;
 mod closed;
 mod commands;
 mod description;
@@ -41,6 +42,7 @@ use model::Fingerprint;
 use store::Store;
 use tokio::sync::Notify;
 
+use crate::backup::Backups;
 use crate::clock::Clock;
 use crate::desk::Desk;
 use crate::keys::Keys;
@@ -63,6 +65,8 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 /// What handlers use. Clones share it.
 #[derive(Clone)]
 pub struct App {
+    /// Backups.
+    pub backups: Backups,
     /// Edits and looks.
     pub desk: Desk,
     /// People and tokens.

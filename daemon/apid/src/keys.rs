@@ -29,10 +29,10 @@ impl Keys {
     /// Seals what a commit makes.
     pub fn seal(&self, commit: &Commit) -> Result<Sealed, SealError> {
         let anchor = commit.new_anchor.as_ref();
-        let anchor = anchor.map(|anchor| self.sealer.seal(&of_anchor(commit.tenant), &*anchor.expose_seed()));
+        let anchor = anchor.map(|anchor| self.seal_anchor(commit.tenant, anchor));
         let key = |NewKey { kind, generation, secret }: &NewKey| {
             let key = KeyName { tenant: commit.tenant, kind: *kind, generation: *generation };
-            self.sealer.seal(&of_authority(key), &*secret.expose_seed())
+            self.seal_authority(key, secret)
         };
         Ok(Sealed {
             anchor: anchor.transpose()?,
@@ -55,6 +55,16 @@ impl Keys {
             self.open_anchor(id, &rows.sealed_anchor).map(|anchor| (id, anchor))
         };
         loaded.tenants.iter().filter_map(one).collect()
+    }
+
+    /// Seals an anchor anew.
+    pub fn seal_anchor(&self, tenant: TenantId, anchor: &AnchorSecret) -> Result<Vec<u8>, SealError> {
+        self.sealer.seal(&of_anchor(tenant), &*anchor.expose_seed())
+    }
+
+    /// Seals the key of an SSH authority anew.
+    pub fn seal_authority(&self, key: KeyName, secret: &CaSecret) -> Result<Vec<u8>, SealError> {
+        self.sealer.seal(&of_authority(key), &*secret.expose_seed())
     }
 
     /// Opens the key of an SSH authority.

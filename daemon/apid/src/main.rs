@@ -5,6 +5,7 @@
 
 mod accounts;
 mod audit;
+mod backup;
 mod certificate;
 mod clock;
 mod config;
@@ -27,6 +28,7 @@ mod redact;
 mod relay;
 mod relay_alone;
 mod report;
+mod restore;
 mod room;
 mod seal;
 mod second_factor;
@@ -73,6 +75,10 @@ fn main() -> ExitCode {
         Ok(settings) => settings,
         Err(exit) => return exit,
     };
+    // Offline, and root's: the files of two users are put in place.
+    if let Some(task @ (Task::Verify | Task::Restore)) = settings.task {
+        return restore::run(&settings, task);
+    }
     if nix::unistd::Uid::effective().is_root() && !settings.allow_root {
         return service::refuse(
             "warren-apid needs no privilege: run it as its own user, or add --allow-root",
@@ -101,7 +107,7 @@ fn raise_open_files() -> nix::Result<()> {
 async fn restored(settings: Settings) -> anyhow::Result<()> {
     let store = Store::open(&settings.database_url()).await.context("the database cannot be used")?;
     let entry = accounts::entry(control::Actor::Server, "server.restored", "", None);
-    let epoch = store.raise_epoch(&entry).await?;
+    let epoch = store.raise_epoch(&restore::after(model::Epoch::default()), &entry).await?;
     store.close().await;
     tracing::info!(
         epoch = epoch.0,
@@ -135,8 +141,9 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let probes = bind(settings.metrics_listen).await?;
     tokio::spawn(listen::probes(probes, http::probes(readiness.clone(), metrics.clone())));
 
+    let _held = first_start::serving(&settings.state_dir)?;
     let certificate = first_start::certificate(&settings, &public).await?;
-    let sealer = first_start::sealer(&settings)?;
+    let keys = Keys::new(first_start::sealer(&settings)?);
     let store = first_start::store(&settings).await?;
     let policy = first_start::policy(&settings)?;
     let sinks = sinks::of(&settings)?;
@@ -144,8 +151,6 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
 
     let answers = stun::Doors::open(settings.stun_listen);
     let control = Control::new(control_config(&settings, &public, &store, &answers)?, seed()?);
-    let switchboard = Switchboard::new(metrics.relay());
-    let keys = Keys::new(sealer);
     let signing = Signing::start(&settings.state_dir, store.clone(), keys.clone(), clock, metrics.clone())?;
     let limiters = Limiters::new(&settings.capacities, &metrics);
     let works = Works {
@@ -154,7 +159,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         signing: signing.clone(),
         clock,
         metrics: metrics.clone(),
-        switchboard,
+        switchboard: Switchboard::new(metrics.relay()),
     };
     let (desk, running) = Desk::start(control, works, limiters.clone());
     first_start::tenant(&desk, &settings).await?;
@@ -163,6 +168,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
 
     let site = Arc::new(Site::of(&settings, &certificate, clock, &answers)?);
     let app = App {
+        backups: backup::Backups::new(store.clone(), desk.clone(), Arc::clone(&site)),
         desk: desk.clone(),
         store: store.clone(),
         metrics: metrics.clone(),

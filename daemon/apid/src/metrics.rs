@@ -82,6 +82,8 @@ pub struct Metrics {
     pub lease_term: Gauge,
     /// Time of a commit of an edit, with what it waited for.
     pub db_commit_durations: Histogram,
+    /// When the last backup of everything was made, in seconds since 1970; 0 before the first.
+    pub last_backup: Gauge,
     /// When the certificate of HTTPS ends, in seconds since 1970.
     pub certificate_expiry: Gauge,
     /// When the first key of an SSH authority is due to be replaced, in seconds since 1970.
@@ -198,6 +200,7 @@ impl Metrics {
             store_failures: add(r, "store_failures", "Times that the database did not do what it was asked"),
             commit_conflicts: add(r, "commit_conflicts", "Edits decided again: another replica was faster"),
             audit_lost: add(r, "audit_entries_lost", "Audit entries that could not be written"),
+            last_backup: add(r, "last_backup_timestamp_seconds", "When the last backup was made"),
             certificate_expiry: add(r, "tls_certificate_expiry_timestamp_seconds", "End of the certificate"),
             ssh_key_due: add(r, "ssh_ca_key_due_timestamp_seconds", "When a key of an SSH authority is due"),
             relay: Counters {

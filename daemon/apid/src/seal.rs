@@ -45,13 +45,17 @@ pub struct Sealer {
 impl Sealer {
     /// From a passphrase and the salt in the state directory, which is made if it is not there.
     pub fn from_passphrase(passphrase: &str, state_dir: &Path) -> Result<Self, SealError> {
-        let salt = file_of_random(&state_dir.join(SALT_FILE))?;
+        Self::of_passphrase(passphrase, &*file_of_random(&state_dir.join(SALT_FILE))?)
+    }
+
+    /// From a passphrase and a salt.
+    pub fn of_passphrase(passphrase: &str, salt: &[u8]) -> Result<Self, SealError> {
         let parameters =
             argon2::Params::new(64 * 1024, 3, 1, Some(32)).map_err(|e| SealError::Derive(e.to_string()))?;
         let argon2 = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, parameters);
         let mut master = Zeroizing::new([0; 32]);
         argon2
-            .hash_password_into(passphrase.as_bytes(), &*salt, &mut *master)
+            .hash_password_into(passphrase.as_bytes(), salt, &mut *master)
             .map_err(|e| SealError::Derive(e.to_string()))?;
         Ok(Self { master })
     }
@@ -59,6 +63,12 @@ impl Sealer {
     /// From the key file in the state directory, which is made if it is not there.
     pub fn from_key_file(state_dir: &Path) -> Result<Self, SealError> {
         Ok(Self { master: file_of_random(&state_dir.join(KEY_FILE))? })
+    }
+
+    /// From the bytes of a key file.
+    pub fn of_key(bytes: &[u8]) -> Result<Self, SealError> {
+        let master = bytes.try_into().map_err(|_| SealError::Damaged(KEY_FILE.into()))?;
+        Ok(Self { master: Zeroizing::new(master) })
     }
 
     /// Seals a secret for a purpose, such as `anchor <tenant id>`.
@@ -91,6 +101,23 @@ impl Sealer {
     }
 }
 
+/// Written beside, synced, then linked: link(2) refuses a name that is taken, and a crash leaves no half of a key.
+fn make(path: &Path, key: &[u8]) -> std::io::Result<()> {
+    let mut half = path.as_os_str().to_owned();
+    half.push(format!(".{}", std::process::id()));
+    let half = std::path::PathBuf::from(half);
+    let open = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&half);
+    open.and_then(|mut file| file.write_all(key).and_then(|()| file.sync_all()))?;
+    let linked = std::fs::hard_link(&half, path);
+    std::fs::remove_file(&half)?;
+    match linked {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    std::fs::File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+}
+
 /// 32 random bytes in a file of mode 0600 that is made, once, if it is not there.
 fn file_of_random(path: &Path) -> Result<Zeroizing<[u8; 32]>, SealError> {
     let failed = |source| SealError::File { path: path.display().to_string(), source };
@@ -104,14 +131,11 @@ fn file_of_random(path: &Path) -> Result<Zeroizing<[u8; 32]>, SealError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let mut key = Zeroizing::new([0; 32]);
             getrandom::fill(&mut *key).map_err(|e| SealError::Derive(e.to_string()))?;
-            let mut file = std::fs::OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(path)
-                .map_err(failed)?;
-            file.write_all(&*key).and_then(|()| file.sync_all()).map_err(failed)?;
-            Ok(key)
+            make(path, &*key).map_err(failed)?;
+            // Somebody else may have been quicker: what the file says is the key.
+            let bytes = std::fs::read(path).map(Zeroizing::new).map_err(failed)?;
+            let there = bytes.as_slice().try_into();
+            there.map(Zeroizing::new).map_err(|_| SealError::Damaged(path.display().to_string()))
         }
         Err(error) => Err(failed(error)),
     }

@@ -61,6 +61,18 @@ pub enum BadList {
 }
 
 impl RevocationList {
+    /// All that either revokes, under the version of this one.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        for (key, revoked) in other.authorities {
+            let of = self.authorities.entry(key).or_default();
+            of.serials.extend(revoked.serials);
+            of.key_ids.extend(revoked.key_ids);
+        }
+        self.keys.extend(other.keys);
+        self
+    }
+
     /// Whether nothing is revoked.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()

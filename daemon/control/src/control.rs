@@ -4,6 +4,7 @@ mod between;
 mod commands;
 mod edits;
 mod hosts;
+mod hub_key;
 mod lease;
 mod links;
 mod replicas;
@@ -98,6 +99,7 @@ impl Control {
             Input::Deliver { device, command } => self.deliver(device, command),
             Input::LoginsNoted { link, through } => self.on_logins_noted(link, through),
             Input::InstalledUnsaved(rows) => self.installed_unsaved(rows, now),
+            Input::SealHubKey { recipient } => self.seal_hub_key(recipient),
             Input::Drain => self.on_drain(now),
         }
         if self.presences.has_unsaved() && self.save_presence_at.is_none() {

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use model::relay::RelayPlace;
 use model::wire::{Channel, Command, CommandDone, Frame, Remark, SshLogin};
-use model::{AnchorSecret, DeviceId, Endpoint, EndpointHost, Fingerprint, HostKey, Name, Refusal, TenantId};
+use model::{
+    AnchorSecret, DeviceId, Endpoint, EndpointHost, Fingerprint, HostKey, Name, PublicKey, Refusal, TenantId,
+};
 
 use crate::edit::{Answer, Edit};
 use crate::event::Event;
@@ -18,6 +20,15 @@ use crate::ssh::InstalledRow;
 /// One request for an edit, named by the shell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
+
+/// The hub's WireGuard key as the hub sealed it. Nobody here can read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedHubKey {
+    /// Its public half.
+    pub public: PublicKey,
+    /// As the hub gave it.
+    pub sealed: Vec<u8>,
+}
 
 /// What the server is.
 #[derive(Debug, Clone)]
@@ -135,6 +146,11 @@ pub enum Input {
     },
     /// These rows of [`Output::SaveInstalled`] were not saved.
     InstalledUnsaved(Vec<InstalledRow>),
+    /// The hub's WireGuard key is wanted for a backup; [`Output::HubKey`] follows, unless the hub says nothing.
+    SealHubKey {
+        /// Who alone may open it: a recipient of age.
+        recipient: Remark,
+    },
     /// The process is about to end: nodes are sent away, edits refused.
     Drain,
 }
@@ -213,6 +229,8 @@ pub enum Output {
         /// At most [`model::limits::SSH_LOGINS_MAX`].
         logins: Vec<SshLogin>,
     },
+    /// The hub's WireGuard key, sealed for who asked last. `None`: no hub is attached that seals it.
+    HubKey(Option<SealedHubKey>),
     /// Save what devices installed. [`Input::InstalledUnsaved`] follows only if that fails.
     SaveInstalled(Vec<InstalledRow>),
     /// A device says what came of a command. Nothing follows: it is sent again until that is kept.

@@ -28,7 +28,7 @@ pub use directory::Directory;
 pub use edit::{Answer, Edit};
 pub use enrolment::VerifiedEnrol;
 pub use event::Event;
-pub use io::{ControlConfig, Input, Output, RequestId};
+pub use io::{ControlConfig, Input, Output, RequestId, SealedHubKey};
 pub use lease::{LeaseWord, Term};
 pub use link::{LinkId, Origin};
 pub use outbox::Counters;

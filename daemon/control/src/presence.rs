@@ -50,6 +50,8 @@ pub struct HubPresence {
     pub problems: Vec<Remark>,
     /// Which WireGuard carries its packets, once it said so.
     pub engine: Option<Remark>,
+    /// Whether it seals its WireGuard key for backups.
+    pub seals: bool,
 }
 
 impl HubPresence {

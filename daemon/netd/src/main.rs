@@ -122,6 +122,14 @@ async fn obey(mut wishes: Wishes, handle: Handle) {
     handle.stop();
 }
 
+/// For a backup: who keeps the file reads it there, and nobody on the way.
+fn sealed_for(key: &PrivateKey, recipient: &str) -> Option<Vec<u8>> {
+    let recipient: backup::Recipient = recipient.parse().ok()?;
+    let file = keyfile::to_file(&key.expose());
+    tracing::info!(%recipient, "the WireGuard key was sealed for a backup");
+    Some(backup::seal_bytes(&recipient, file.as_bytes()))
+}
+
 fn setup(settings: &Settings, apid: u32, key: PrivateKey, state: &StateDirectory) -> anyhow::Result<Setup> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).context("the kernel has no random bytes")?;
@@ -149,6 +157,7 @@ fn setup(settings: &Settings, apid: u32, key: PrivateKey, state: &StateDirectory
         // A hub is where its endpoint says.
         maps_ports: false,
         sshd: host::sshd::SshdSetup::none(),
+        seals: Some(sealed_for),
         names: NamesSetup {
             options: settings.names.options(),
             forward: settings.forward()?,

@@ -1,10 +1,11 @@
 //! What a commit does to authorities beyond their rows: private keys come and go, certificates are marked as revoked.
 //! Opens no seal.
 
-use ca::KeyGeneration;
-use control::{Commit, NewKey, SshFact};
+use ca::{KeyGeneration, KeyName};
+use control::{AuditEntry, Commit, NewKey, SshFact};
 use model::{CaKind, Revoked, TenantId};
 
+use crate::audit::{self, AuditId};
 use crate::encoded::signed;
 use crate::error::{DatabaseError, ReadError};
 use crate::fields::Fields;
@@ -34,6 +35,34 @@ impl Store {
         let row = self.database.read().await?.optional(sql, arguments).await?;
         let bytes = row.map(|row| Fields::of_row("authority_secrets", "kind", &row).bytes("sealed"));
         Ok(bytes.transpose()?)
+    }
+}
+
+/// Keys that a server has back, sealed anew.
+#[derive(Debug, Default)]
+pub struct SealedBack {
+    /// Anchors.
+    pub anchors: Vec<(TenantId, Vec<u8>)>,
+    /// Keys of SSH authorities.
+    pub keys: Vec<(KeyName, Vec<u8>)>,
+}
+
+impl Store {
+    /// Puts sealed keys in the place of what does not open.
+    pub async fn put_back(&self, back: &SealedBack, entry: &AuditEntry) -> Result<(), DatabaseError> {
+        let mut transaction = self.database.write().await?;
+        for (tenant, sealed) in &back.anchors {
+            let sql = "UPDATE directories SET sealed_anchor = $1 WHERE tenant_id = $2";
+            transaction.execute(sql, values![&sealed[..], tenant.to_string()]).await?;
+        }
+        for (key, sealed) in &back.keys {
+            let sql = "INSERT INTO authority_secrets (tenant_id, kind, generation, sealed) VALUES ($1, $2, $3, $4) \
+                       ON CONFLICT (tenant_id, kind, generation) DO UPDATE SET sealed = excluded.sealed";
+            let row = values![key.tenant.to_string(), key.kind.as_str(), key.generation.0, &sealed[..]];
+            transaction.execute(sql, row).await?;
+        }
+        audit::append(&mut transaction, AuditId::new(entry.at), entry).await?;
+        transaction.commit().await
     }
 }
 

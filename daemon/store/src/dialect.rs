@@ -24,6 +24,28 @@ pub(crate) const MIGRATIONS_TABLE: Sql = Sql {
                WHERE table_schema = current_schema() AND table_name = 'migrations'",
 };
 
+/// The columns of a table, in order: `name` and `type`. No row: there is no such table.
+pub(crate) const COLUMNS: Sql = Sql {
+    sqlite: "SELECT name, type FROM pragma_table_info($1) ORDER BY cid",
+    postgres: "SELECT column_name::text AS name, data_type::text AS type FROM information_schema.columns \
+               WHERE table_schema = current_schema() AND table_name = $1 ORDER BY ordinal_position",
+};
+
+/// Every table.
+pub(crate) const TABLES: Sql = Sql {
+    sqlite: "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name",
+    postgres: "SELECT table_name::text AS name FROM information_schema.tables \
+               WHERE table_schema = current_schema() AND table_type = 'BASE TABLE' ORDER BY table_name",
+};
+
+/// How many other programs of ours have the database open: each says its name when it connects.
+pub(crate) const OTHERS: Sql = Sql {
+    sqlite: "SELECT 0 AS count",
+    postgres: "SELECT count(*) AS count FROM pg_stat_activity WHERE application_name = 'warren' \
+               AND datname = current_database() AND state IS NOT NULL \
+               AND backend_type = 'client backend' AND pid <> pg_backend_pid()",
+};
+
 /// One tenant is created at a time, so that two new blocks cannot overlap. SQLite has one writer anyway.
 pub(crate) const LOCK_SERVER: Sql = Sql {
     sqlite: "SELECT epoch FROM server WHERE id = 1",

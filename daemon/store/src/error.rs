@@ -171,6 +171,37 @@ pub enum RehearsalError {
     Read(#[from] ReadError),
 }
 
+/// Why a database could not be filled. Nothing of it stayed.
+#[derive(Debug, thiserror::Error)]
+pub enum RefillError {
+    /// The database, or a step of its schema.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// What was to be read of it.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Something of ours is in it.
+    #[error("the database is not empty")]
+    NotEmpty,
+    /// The rows are of a schema that this program does not know.
+    #[error("the rows are of schema {found}, this program knows {known}")]
+    Newer {
+        /// Of the rows.
+        found: u32,
+        /// The newest that is known.
+        known: u32,
+    },
+    /// The rows do not read.
+    #[error("{0}")]
+    Page(String),
+}
+
+impl From<DatabaseError> for RefillError {
+    fn from(error: DatabaseError) -> Self {
+        Self::Read(error.into())
+    }
+}
+
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {

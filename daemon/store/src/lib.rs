@@ -10,7 +10,8 @@
 //!                                     ├ hold_lease, begin_term                lease.rs
 //!                                     ├ tell_others, news                     news.rs
 //!                                     ├ users, setup, settings                people.rs
-//!                                     └ sessions, api_tokens, second_factor   each its own file
+//!                                     ├ sessions, api_tokens, second_factor   each its own file
+//!        └ refill (from a backup)     └ dump (for a backup)                   dump.rs, refill.rs, portable.rs
 //! ```
 
 mod api_tokens;
@@ -22,6 +23,7 @@ mod commands;
 mod database;
 mod dialect;
 mod directory;
+mod dump;
 mod encoded;
 mod error;
 mod fields;
@@ -31,7 +33,9 @@ mod lease;
 mod migrate;
 mod news;
 mod people;
+mod portable;
 mod presence;
+mod refill;
 mod rehearsal;
 mod restore;
 mod rows;
@@ -44,16 +48,19 @@ mod store;
 pub use api_tokens::ApiToken;
 pub use audit::{AUDIT_PAGE_MAX, AuditCursor, AuditPage, AuditRow, BadCursor};
 pub use audit_chain::{AuditEnds, AuditSeal, AuditVerdict, ChainError};
-pub use authorities::Sealed;
+pub use authorities::{Sealed, SealedBack};
 pub use certificates::{CERTIFICATES_MAX, CertificateRow, CertificatesOf, RecordError};
 pub use commands::{COMMANDS_WAITING_MAX, CommandRow, CommandState, QueueError};
 pub use database::{CONNECTIONS_DEFAULT, PoolFigures};
 pub use directory::GENERATIONS_KEPT;
-pub use error::{Corrupt, DatabaseError, Kind, OpenError, ReadError, RehearsalError};
+pub use dump::{Dump, DumpOf, Page};
+pub use error::{Corrupt, DatabaseError, Kind, OpenError, ReadError, RefillError, RehearsalError};
 pub use lease::{Claim, Holding};
 pub use model::Role;
 pub use news::News;
 pub use people::{PeopleError, User};
+pub use refill::Refill;
+pub use restore::After;
 pub use second_factor::SecondFactor;
 pub use sessions::Session;
 pub use sql::Engine;

@@ -149,8 +149,8 @@ async fn step(database: &Database, known: &'static [Migration]) -> Result<(), Op
     transaction.commit().await.map_err(failed)
 }
 
-/// Takes every step that the database lacks in one transaction, which the caller drops: nothing of it stays. Gives what
-/// was taken.
+/// Takes every step that the database lacks in one transaction. The caller drops it and nothing of it stays, or goes on in
+/// it. Gives what was taken.
 pub(crate) async fn rehearse(
     transaction: &mut Transaction,
     known: &'static [Migration],
@@ -182,7 +182,7 @@ async fn apply(transaction: &mut Transaction, step: &Migration) -> Result<(), Da
 }
 
 /// The newest step that the database has; refuses a schema that this program is too old for.
-async fn applied(transaction: &mut Transaction, known: &[Migration]) -> Result<u32, OpenError> {
+pub(crate) async fn applied(transaction: &mut Transaction, known: &[Migration]) -> Result<u32, OpenError> {
     if transaction.optional(dialect::MIGRATIONS_TABLE, vec![]).await?.is_none() {
         return Ok(0);
     }

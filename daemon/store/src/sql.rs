@@ -188,6 +188,19 @@ impl Transaction {
         })
     }
 
+    /// The same for a statement that was put together from constants and from what the database said of itself.
+    pub(crate) async fn all_built(
+        &mut self,
+        text: String,
+        values: Vec<Value>,
+    ) -> Result<Vec<Row>, DatabaseError> {
+        let text = AssertSqlSafe(text);
+        on!(self, driver => {
+            let rows = bound!(text, values).fetch_all(&mut **driver).await?;
+            Ok(rows.into_iter().map(Row::from).collect())
+        })
+    }
+
     /// The first row of one statement's answer, if there is one.
     pub(crate) async fn optional(
         &mut self,

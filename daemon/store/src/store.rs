@@ -19,6 +19,11 @@ impl Opened {
         Ok(pending.iter().map(|m| m.name).collect())
     }
 
+    /// Closes every connection.
+    pub async fn close(self) {
+        self.database.close().await;
+    }
+
     /// Makes them, or waits until another replica has.
     pub async fn migrate(self) -> Result<Store, OpenError> {
         migrate::run(&self.database, MIGRATIONS).await?;

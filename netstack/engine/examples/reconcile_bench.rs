@@ -101,6 +101,7 @@ impl Bench {
             | Output::Names(_)
             | Output::Path(_)
             | Output::Ssh(_)
+            | Output::Seal { .. }
             | Output::Resolve(_)
             | Output::Event(_) => {}
         }

@@ -69,6 +69,8 @@ pub enum Input {
     Path(PathInput),
     /// Something about the device's own sshd and ssh.
     Ssh(SshInput),
+    /// The answer to [`crate::Output::Seal`]; `None`: that is no recipient.
+    Sealed(Option<Vec<u8>>),
     /// The answer to [`crate::Output::Resolve`].
     Resolved {
         /// What was asked for.

@@ -140,6 +140,7 @@ impl Machines {
             Input::Path(input) => self.path(input, turn),
             Input::Ssh(input) => self.ssh.hear(input),
             Input::Restarted { command } => drop(self.commands.note(command, None)),
+            Input::Sealed(sealed) => self.sealed(sealed, turn),
             Input::Steers(steers) => self.set_steers(steers, turn),
             Input::Resolved { endpoint, address } => self.resolved(&endpoint, address, turn),
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use model::patch::ZonePatch;
-use model::wire::Frame;
+use model::wire::{Frame, Remark};
 use model::{Endpoint, Generation, MeshAddresses, TenantId, Zone};
 
 use crate::change::Change;
@@ -11,7 +11,7 @@ use crate::event::Event;
 use crate::paths::PathOutput;
 use crate::ssh::SshOutput;
 
-/// What a node wants of its shell. `Dial`, `Persist`, `Observe`, `Apply` and `Resolve` are answered by one input
+/// What a node wants of its shell. `Dial`, `Persist`, `Observe`, `Apply`, `Seal` and `Resolve` are answered by one input
 /// each; changes are done in the order given.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Output {
@@ -34,6 +34,11 @@ pub enum Output {
     Path(PathOutput),
     /// Something about the device's own sshd and ssh. A hub has none of either.
     Ssh(SshOutput),
+    /// Seal the node's WireGuard key for a recipient of age. Of a hub only.
+    Seal {
+        /// `age1…`, as the server says.
+        recipient: Remark,
+    },
     /// Ask the machine's own resolver, as it is without Warren. Only for endpoints with a name.
     Resolve(Endpoint),
     /// Log and count this.
@@ -82,6 +87,7 @@ impl fmt::Debug for Output {
             Self::Names(update) => f.debug_tuple("Names").field(update).finish(),
             Self::Ssh(output) => f.debug_tuple("Ssh").field(output).finish(),
             Self::Path(output) => f.debug_tuple("Path").field(output).finish(),
+            Self::Seal { recipient } => f.debug_struct("Seal").field("recipient", recipient).finish(),
             Self::Resolve(endpoint) => write!(f, "Resolve({endpoint})"),
             Self::Event(event) => f.debug_tuple("Event").field(event).finish(),
         }

@@ -18,11 +18,13 @@ mod endpoint;
 mod forward;
 mod handle;
 pub mod lookup;
+mod moment;
 mod names;
 mod obey;
 mod record;
 mod report;
 mod restart;
+mod seal;
 mod sees;
 mod settings;
 
@@ -35,7 +37,7 @@ use std::time::Duration;
 
 use engine::{Event, Input, Ledger, LedgerError, Node, NodeConfig, Output};
 use model::wire::{Frame, Remark};
-use model::{Endpoint, Refusal};
+use model::{Endpoint, PrivateKey, Refusal};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -58,9 +60,11 @@ use self::report::Publisher;
 pub use self::carrier::Server;
 pub use self::forward::{BadForwardMode, ForwardMode, ForwardSetup};
 pub use self::handle::{Commands, Gone, Handle, channel};
+pub use self::moment::Moment;
 pub use self::names::{NamesSetup, Sees};
 pub use self::report::{Counters, LinkReport, NamesReport, PathCounters, PathsReport, RelayReport, Report};
 pub use self::restart::Restart;
+pub use self::seal::Seal;
 pub use self::settings::{BadForward, NamesSettings};
 pub use dns::forward::Rule;
 pub use dns::serve::Options as NamesOptions;
@@ -93,21 +97,10 @@ pub struct Setup {
     pub sshd: SshdSetup,
     /// Who begins the program anew when the server wants it; nobody on a hub.
     pub restart: Option<Restart>,
+    /// Seals a WireGuard key for a recipient of age, where the node's server may ask for that: on a hub.
+    pub seals: Option<Seal>,
     /// Randomness for the engine and for the table of names, fresh at each start.
     pub seed: [u8; 32],
-}
-
-/// What the service manager is told (`sd_notify(3)`).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Moment {
-    /// The host was read for the first time.
-    Ready,
-    /// The loop turns; at least once in five seconds.
-    Alive,
-    /// One line for people.
-    Status(String),
-    /// The node is leaving.
-    Stopping,
 }
 
 /// Why a node did not start, or ended without being told to.
@@ -165,6 +158,7 @@ struct Driver {
     paths: Option<Box<Shell>>,
     names: NamesTask,
     sshd: SshdTask,
+    seals: Option<(Seal, PrivateKey)>,
     changed: Arc<Notify>,
     events: JoinHandle<io::Error>,
     ledger: PathBuf,
@@ -201,7 +195,9 @@ impl Driver {
         let road = paths.as_ref().map_or_else(Road::idle, |paths| paths.road());
         let (hands, host) = Hands::start(setup.host, road).await?;
         names.set_owner(host.resolver);
+        let seals = setup.seals.map(|seal| (seal, setup.node.wireguard.clone()));
         Ok(Self {
+            seals,
             clock: Clock::new(),
             node: Box::new(Node::new(setup.node, ledger, setup.seed)),
             hands,
@@ -350,6 +346,7 @@ impl Driver {
                 }
             }
             Output::Ssh(output) => self.sshd.give(output),
+            Output::Seal { recipient } => self.tell(Input::Sealed(self.sealed_for(recipient.as_str()))),
             Output::Resolve(endpoint) => drop(self.resolving.spawn(resolve(endpoint))),
             Output::Event(event) => {
                 if let Event::JoinRefused(refusal) = &event {

@@ -88,12 +88,18 @@ pub fn load(path: &Path) -> Result<Option<Zeroizing<[u8; 32]>>, KeyFileError> {
     Ok(Some(key))
 }
 
+/// What the file of a key says.
+pub fn to_file(key: &[u8; 32]) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(STANDARD.encode(key));
+    text.push('\n');
+    text
+}
+
 /// Written beside, synced, then linked: link(2) refuses a name that is taken, and a crash leaves no half of a key.
 fn create(path: &Path) -> Result<(), KeyFileError> {
     let mut key = Zeroizing::new([0; 32]);
     getrandom::fill(&mut *key).map_err(KeyFileError::Random)?;
-    let mut text = Zeroizing::new(STANDARD.encode(*key));
-    text.push('\n');
+    let text = to_file(&key);
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
     let beside = PathBuf::from(beside);

@@ -5,8 +5,9 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytes::Bytes;
+pub use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper::header::{HOST, HeaderValue};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -85,6 +86,9 @@ pub enum HttpsError {
         /// Why.
         source: hyper::Error,
     },
+    /// What came could not be kept.
+    #[error("what came cannot be kept")]
+    Kept(#[source] io::Error),
     /// The answer is longer than [`Bounds::body_bytes_max`].
     #[error("the answer is longer than {0} bytes")]
     TooLong(usize),
@@ -113,14 +117,61 @@ pub async fn request(
         match server {
             Server::Https { address, trust } => {
                 let stream = connect(server, address, trust).await?;
-                talk(server, stream, &address.authority(), request, body_bytes_max).await
+                let (answer, _connection) = begin(server, stream, &address.authority(), request).await?;
+                whole(server, answer, body_bytes_max).await
             }
             Server::Unix(path) => {
                 let stream = UnixStream::connect(path).await.map_err(unreachable_by(server))?;
-                talk(server, stream, "localhost", request, body_bytes_max).await
+                let (answer, _connection) = begin(server, stream, "localhost", request).await?;
+                whole(server, answer, body_bytes_max).await
             }
         }
     };
+    within(server, time_max, exchange).await
+}
+
+/// Sends one request. The body of an answer that says that it was done goes to `take`, piece by piece; of another answer
+/// the beginning is given back.
+///
+/// # Errors
+/// See [`HttpsError`]; [`HttpsError::Kept`] if `take` fails. What was taken until an error is not all of it.
+pub async fn download(
+    server: &Server,
+    request: Request<Bytes>,
+    time_max: Duration,
+    mut take: impl FnMut(&[u8]) -> io::Result<()>,
+) -> Result<Response<Bytes>, HttpsError> {
+    let exchange = async {
+        let (answer, _connection) = match server {
+            Server::Https { address, trust } => {
+                let stream = connect(server, address, trust).await?;
+                begin(server, stream, &address.authority(), request).await?
+            }
+            Server::Unix(path) => {
+                let stream = UnixStream::connect(path).await.map_err(unreachable_by(server))?;
+                begin(server, stream, "localhost", request).await?
+            }
+        };
+        if !answer.status().is_success() {
+            return whole(server, answer, RESPONSE_BYTES_DEFAULT).await;
+        }
+        let (head, mut body) = answer.into_parts();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|source| HttpsError::Broken { server: server.text(), source })?;
+            if let Some(piece) = frame.data_ref() {
+                take(piece).map_err(HttpsError::Kept)?;
+            }
+        }
+        Ok(Response::from_parts(head, Bytes::new()))
+    };
+    within(server, time_max, exchange).await
+}
+
+async fn within<T>(
+    server: &Server,
+    time_max: Duration,
+    exchange: impl Future<Output = Result<T, HttpsError>>,
+) -> Result<T, HttpsError> {
     timeout(time_max, Box::pin(exchange))
         .await
         .unwrap_or_else(|_| Err(HttpsError::TimedOut { server: server.text(), time_max }))
@@ -144,13 +195,13 @@ async fn connect(
     })
 }
 
-async fn talk(
+/// Asks, up to the head of the answer. The set keeps the connection, and ends it when it is dropped.
+async fn begin(
     server: &Server,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     host: &str,
     request: Request<Bytes>,
-    body_bytes_max: usize,
-) -> Result<Response<Bytes>, HttpsError> {
+) -> Result<(Response<Incoming>, JoinSet<Result<(), hyper::Error>>), HttpsError> {
     let broken = |source| HttpsError::Broken { server: server.text(), source };
     let mut request = request.map(Full::new);
     if let Ok(host) = HeaderValue::from_str(host) {
@@ -158,10 +209,18 @@ async fn talk(
     }
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    // The set ends the task when the exchange is over or given up.
     let mut tasks = JoinSet::new();
     tasks.spawn(connection);
-    let (head, body) = sender.send_request(request).await.map_err(broken)?.into_parts();
+    Ok((sender.send_request(request).await.map_err(broken)?, tasks))
+}
+
+async fn whole(
+    server: &Server,
+    answer: Response<Incoming>,
+    body_bytes_max: usize,
+) -> Result<Response<Bytes>, HttpsError> {
+    let broken = |source| HttpsError::Broken { server: server.text(), source };
+    let (head, body) = answer.into_parts();
     let body = Limited::new(body, body_bytes_max).collect().await;
     let body = body.map_err(|error| match error.downcast::<hyper::Error>() {
         Ok(error) => broken(*error),

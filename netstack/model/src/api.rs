@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod audit;
+pub mod backup;
 pub mod commands;
 pub mod local;
 pub mod people;

@@ -108,6 +108,16 @@ codes! {
     101 TenantClosed "tenant-closed" "until its grace ends, `warren tenant restore NAME` brings it back";
     102 DeviceQuotaReached "device-quota-reached" "revoke devices that are not needed, or raise it: `warren tenant set NAME --quota N`";
     103 CommandUnsupported "command-unsupported" "upgrade the agent on it: see `warren device show NAME`; a plain peer has none";
+    120 BackupUnreadable "backup-unreadable" "check the path, its permissions and the disk";
+    121 BackupNotOne "backup-not-one" "name a file that `warren backup create` made";
+    122 BackupKeyWrong "backup-key-wrong" "open it with what it was made for: --key FILE, or --passphrase-file FILE";
+    123 BackupDamaged "backup-damaged" "take another copy of the file, or the backup before it";
+    124 BackupNewer "backup-newer" "install the Warren that made it, or a newer one";
+    125 BackupUnderWay "backup-under-way" "wait until the other backup is made";
+    126 BackupPartial "backup-partial" "there is no server to put its keys into: restore a backup of everything first";
+    127 ServerRunning "server-running" "stop it, on every replica: systemctl stop warren-apid warren-netd";
+    128 TargetNotEmpty "target-not-empty" "add --force: what is there is moved aside, not removed";
+    129 BackupNotUsable "backup-not-usable" "nothing was changed: take the backup before it, or see `warren backup verify FILE`";
 }
 
 impl<C> Encode<C> for Code {

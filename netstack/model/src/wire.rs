@@ -8,6 +8,7 @@ pub mod command;
 pub mod facts;
 pub mod frame;
 pub mod handshake;
+pub mod hub_key;
 pub mod remark;
 pub mod ssh;
 

@@ -153,7 +153,7 @@ impl Agent {
             Output::Names(update) => self.serve(update),
             Output::Resolve(endpoint) => self.tell(Input::Resolved { endpoint, address: None }),
             // It has no data plane: the server's work is measured.
-            Output::Path(_) | Output::Ssh(_) | Output::Event(_) => {}
+            Output::Path(_) | Output::Ssh(_) | Output::Seal { .. } | Output::Event(_) => {}
         }
     }
 

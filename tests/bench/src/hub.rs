@@ -134,9 +134,12 @@ impl Hub {
             Output::Observe => vec![Input::Observed(Ok(self.host.clone()))],
             Output::Hangup => panic!("the node distrusts its server: {:?}", self.node.status().link_error),
             Output::Resolve(endpoint) => vec![Input::Resolved { endpoint, address: None }],
-            Output::Apply(_) | Output::Names(_) | Output::Path(_) | Output::Ssh(_) | Output::Event(_) => {
-                Vec::new()
-            }
+            Output::Apply(_)
+            | Output::Names(_)
+            | Output::Path(_)
+            | Output::Ssh(_)
+            | Output::Seal { .. }
+            | Output::Event(_) => Vec::new(),
         };
         for input in inputs {
             self.now.mono = self.now.mono + STEP;

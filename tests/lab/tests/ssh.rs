@@ -229,6 +229,49 @@ fn what_is_revoked_is_refused_within_seconds_and_others_are_not() {
 }
 
 #[test]
+fn a_restored_server_knows_its_certificates_and_hosts_what_it_forgot_to_revoke() {
+    let mut sshd = Sshd::start(["beta"]);
+    sshd.log_in("alpha");
+    sshd.log_in("gamma");
+    assert!(sshd.enters("alpha", "root@beta") && sshd.enters("gamma", "root@beta"), "{}", sshd.said());
+    let file = sshd.mesh.file("gamma", "lib").join("server.backup");
+    let file = file.to_str().expect("text");
+    let passphrase = "WARREN_BACKUP_PASSPHRASE=seven tins of plums";
+    let backup = |sshd: &Sshd, args: &[&str]| {
+        sshd.mesh.on("server").ok(&[&["env", passphrase, "warren", "backup"], args].concat())
+    };
+    backup(&sshd, &["create", "--to", file]);
+
+    let held = sshd.warren("gamma", &["ssh", "login", "--json"]).ok_json();
+    let serial = format!("serial:{}", held["serial"].as_str().expect("text"));
+    sshd.mesh.on("server").ok(&["warren", "ca", "revoke", "--type", "user", &serial, "--yes"]);
+    wait_for("that certificate opens nothing", REVOKED_WITHIN, || !sshd.enters("gamma", "root@beta"));
+
+    for part in ["server", "link"] {
+        sshd.mesh.announce("agent", part);
+        sshd.mesh.announce("netd", part);
+    }
+    sshd.mesh.apid.stop();
+    backup(&sshd, &["restore", file, "--force", "--yes"]);
+    sshd.mesh.apid = sshd.mesh.daemon("server", "apid", &[]);
+    sshd.mesh.server_is_ready(SOON);
+    let list = || sshd.mesh.on("server").ok(&["warren", "ca", "krl", "--type", "user", "--json"]);
+    assert!(list().contains("\"entries\": 0"), "the server has forgotten: {}", list());
+    wait_for("beta holds what the restored server says", SOON, || {
+        sshd.mesh.status("beta")["holds"].as_str().is_some_and(|version| !version.starts_with("1."))
+    });
+    sshd.is_certified("beta");
+    assert!(sshd.enters("alpha", "root@beta"), "signed before the backup: {}", sshd.said());
+    assert!(!sshd.enters("gamma", "root@beta"), "revoked after it: {}", sshd.said());
+
+    let after = sshd.warren("gamma", &["ssh", "login"]);
+    assert!(after.code == 3 && after.err.contains("log"), "sessions of before are void: {}", after.tell());
+    sshd.log_in("gamma");
+    sshd.warren("gamma", &["ssh", "login"]).ok();
+    assert!(sshd.enters("gamma", "root@beta"), "a new one: {}", sshd.said());
+}
+
+#[test]
 fn whatever_becomes_of_our_files_the_administrator_gets_in_as_ever() {
     let sshd = Sshd::start(["beta"]);
     sshd.log_in("alpha");

@@ -44,6 +44,9 @@ fn operation(route: &Route) -> Value {
     if let Some(form) = form {
         gives["content"] = body(form);
     }
+    if route.bytes {
+        gives["content"] = json!({"application/octet-stream": {}});
+    }
     let problem = json!({
         "description": "Refused (RFC 9457)",
         "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},

@@ -5,12 +5,14 @@ mod mesh;
 
 use axum::Json;
 use axum::extract::State;
+use model::Timestamp;
 use model::api::SCHEMA_VERSION;
 use model::api::admin::Examination;
 use model::api::local::Finding;
 
 use super::App;
 use super::problem::Refused;
+use crate::backup;
 use crate::clock::wall;
 
 /// What may be wrong with the server.
@@ -38,6 +40,7 @@ pub async fn examine(app: &App) -> Vec<Finding> {
     findings.push(machine::certificate(site.certificate_end, now));
     findings.push(machine::clock(site.started_at, app.clock.uptime(), now));
     findings.push(machine::stun(site.stun.as_deref()));
+    findings.push(machine::backup(backup::last(&app.store).await, first_tenant(app).await, now));
     findings.extend(machine::relays(&site.relays).await);
     match app.desk.read(move |control| mesh::look(control, key_life)).await {
         Ok(seen) => findings.extend(mesh::findings(&seen, now)),
@@ -47,4 +50,12 @@ pub async fn examine(app: &App) -> Vec<Finding> {
         ),
     }
     findings
+}
+
+/// When the server was set up, as far as its tenants tell.
+async fn first_tenant(app: &App) -> Option<Timestamp> {
+    let first = |control: &control::Control| {
+        control.directories().map(|directory| directory.tenant().created_at).min()
+    };
+    app.desk.read(first).await.ok().flatten()
 }

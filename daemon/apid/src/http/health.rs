@@ -69,6 +69,10 @@ impl Readiness {
         }
         let Some((store, desk, _)) = self.subject.get() else { return };
         let figures = store.figures();
+        // What cannot be read stays as it was read last.
+        if let Ok(Some(last)) = crate::backup::last(store).await {
+            metrics.last_backup.set(last.at.unix_micros() / 1_000_000);
+        }
         metrics.db_max.set(figures.max.into());
         metrics.db_open.set(figures.open.into());
         metrics.db_in_use.set(figures.in_use.into());

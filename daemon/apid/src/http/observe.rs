@@ -14,10 +14,14 @@ use super::App;
 use super::auth::Peer;
 use super::health::Readiness;
 use super::problem::{Refused, Told, with_request_id};
+use super::table::BACKUP;
 use crate::metrics::{CONTENT_TYPE, Metrics};
 
 /// From head to answer: an edit waits for the database, a slow client is cut.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// A backup is written to disk before its head is sent: some hundred gigabytes.
+const BACKUP_TIME_MAX: Duration = Duration::from_secs(3600);
 
 /// Asked every few seconds by machines: their answers are lines at level debug.
 const OF_PROBES: [&str; 3] = ["/healthz", "/readyz", "/api/version"];
@@ -30,7 +34,8 @@ pub async fn request(State(metrics): State<Metrics>, request: Request, next: Nex
     let method = known(request.method());
     let route =
         request.extensions().get::<MatchedPath>().map_or_else(|| "none".into(), |p| p.as_str().to_owned());
-    let mut response = match tokio::time::timeout(REQUEST_TIME_MAX, next.run(request)).await {
+    let time_max = if route == BACKUP { BACKUP_TIME_MAX } else { REQUEST_TIME_MAX };
+    let mut response = match tokio::time::timeout(time_max, next.run(request)).await {
         Ok(response) => response,
         Err(_) => Refused::from(Refusal::new(Code::BadRequest, "the request was not complete in time"))
             .into_response(),

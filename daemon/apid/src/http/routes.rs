@@ -60,6 +60,8 @@ pub struct Route {
     pub query: Vec<(&'static str, &'static str)>,
     /// Its body.
     pub asks: Option<Form>,
+    /// Whether its answer is bytes.
+    pub bytes: bool,
     /// Its answer, with the status.
     pub gives: (u16, Option<Form>),
     handler: MethodRouter<App>,
@@ -81,6 +83,7 @@ macro_rules! methods {
                 needs,
                 query: Vec::new(),
                 asks: None,
+                bytes: false,
                 gives: (204, None),
                 handler: on(MethodFilter::$method, handler),
             }
@@ -106,6 +109,13 @@ impl Route {
     /// It answers with this form.
     pub fn gives<T: ToSchema>(mut self, status: u16) -> Self {
         self.gives = (status, Some(Form::of::<T>()));
+        self
+    }
+
+    /// It answers with bytes, which no form describes.
+    pub fn gives_bytes(mut self, status: u16) -> Self {
+        self.gives = (status, None);
+        self.bytes = true;
         self
     }
 

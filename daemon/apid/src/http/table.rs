@@ -7,6 +7,7 @@ use model::api::admin::{
     NewToken, PlainPeer, Record, ServerStatus, SupportBundle, Tenant, TenantChange, Token, Version,
 };
 use model::api::audit::{AuditEntry, AuditVerdict};
+use model::api::backup::NewBackup;
 use model::api::commands::{DeviceCommand, NewCommand};
 use model::api::people::{
     ApiToken, CreatedApiToken, FactorCode, LoggedIn, Login, NewApiToken, NewUser, OfferedFactor,
@@ -19,8 +20,8 @@ use model::api::ssh::{
 
 use super::routes::{Needs, Route, delete, get, patch, post, put};
 use super::{
-    api_tokens, audit, commands, devices, dns, doctor, health, login, me, plain, roles, server, ssh, support,
-    tenants, tokens, users,
+    api_tokens, audit, backup, commands, devices, dns, doctor, health, login, me, plain, roles, server, ssh,
+    support, tenants, tokens, users,
 };
 
 /// All routes of the API, with what each needs. There is no other way to add one.
@@ -46,6 +47,9 @@ const OPERATOR: Needs = Needs::Role(Role::Operator);
 const TENANT_ADMIN: Needs = Needs::Role(Role::TenantAdmin);
 const EVERYWHERE: Needs = Needs::Everywhere(Role::Viewer);
 const SUPER_ADMIN: Needs = Needs::Everywhere(Role::SuperAdmin);
+
+/// The one route that may take long.
+pub const BACKUP: &str = "/api/v1/backup";
 
 fn of_server() -> Vec<Route> {
     vec![
@@ -73,6 +77,15 @@ fn of_server() -> Vec<Route> {
             support::bundle,
         )
         .gives::<SupportBundle>(200),
+        post(
+            BACKUP,
+            SUPER_ADMIN,
+            "backup.create",
+            "All that the server is, sealed for a recipient",
+            backup::create,
+        )
+        .asks::<NewBackup>()
+        .gives_bytes(200),
         get("/api/v1/tenants", VIEWER, "tenant.list", "All tenants", tenants::list)
             .paged()
             .gives::<Page<Tenant>>(200),

@@ -3,6 +3,7 @@
 mod access;
 mod apid;
 mod audit;
+mod backup;
 mod lapse;
 mod limits;
 mod observe;

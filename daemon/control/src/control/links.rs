@@ -197,6 +197,7 @@ impl Control {
         greeted: &Greeted,
         now: Now,
     ) -> Result<(), Refusal> {
+        let seals = attach.seals;
         let claim = greeted.verify_hub(attach)?;
         let Some(software) = self.attached(link, None, NodeId::Hub) else { return Ok(()) };
         let presence = HubPresence {
@@ -209,6 +210,7 @@ impl Control {
             drift_total: 0,
             problems: Vec::new(),
             engine: None,
+            seals,
         };
         if let Some(before) = self.hub.replace(presence) {
             self.displace(before.link, false);
@@ -293,6 +295,7 @@ impl Control {
                 Ok(())
             }
             Frame::CertifyHost(wish) => self.on_certify(link, own, node, wish, now),
+            Frame::KeySealed(answer) => self.on_key_sealed(link, node, answer),
             Frame::SshInstalled(said) => self.on_installed(own, node, said, now),
             Frame::CommandDone(done) => self.on_command_done(link, own, node, done),
             Frame::SshLogins(said) => self.on_logins(link, own, node, said),

@@ -7,6 +7,7 @@ mod commands;
 mod decide;
 mod handshake;
 mod hosts;
+mod hub_key;
 mod node;
 mod plans;
 mod publishing;

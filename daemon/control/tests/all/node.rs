@@ -8,7 +8,7 @@ use model::relay::RelayPass;
 use model::token::OnboardingToken;
 use model::wire::frame::{
     Attach, AttachClaim, AttachHub, Attached, Enrol, EnrolClaim, Enrolled, Heartbeat, Hello, Hinted, Holding,
-    HubClaim, Refused, Resync, Retry, Services, Welcome, Whole,
+    HubClaim, KeySealed, Refused, Resync, Retry, Services, Welcome, Whole,
 };
 use model::wire::{Channel, Frame, HubLease, Remark, Transcript};
 use model::{
@@ -33,6 +33,8 @@ pub struct Node {
     pub identity: IdentitySecret,
     pub wireguard: PrivateKey,
     pub instance: Nonce,
+    /// Of a hub: whether it seals its key for backups.
+    pub seals: bool,
     /// What it says that it knows, and is strict about.
     pub abilities: Abilities,
     pub wish: Wish,
@@ -84,6 +86,7 @@ impl Node {
             identity: IdentitySecret::from_seed([seed; 32]),
             wireguard: PrivateKey::from_bytes([seed.wrapping_add(100); 32]),
             instance: Nonce::from_bytes([seed; 32]),
+            seals: true,
             abilities: Abilities::KNOWN,
             commands: Vec::new(),
             facts: model::wire::Facts { uptime_seconds: 77, ..model::wire::Facts::default() },
@@ -191,6 +194,8 @@ impl Node {
                 self.commands.push(command.id);
                 Vec::new()
             }
+            // What it seals is whom it was sealed for.
+            Frame::SealKey(wish) => vec![KeySealed { sealed: Some(wish.recipient.as_str().into()) }.into()],
             Frame::Hinted(Hinted { from, sealed }) => {
                 self.hints.push((from, sealed));
                 Vec::new()
@@ -288,7 +293,7 @@ impl Node {
                 let held = self.snapshots.iter().map(|(tenant, (held, _))| (*tenant, *held)).collect();
                 let claim = HubClaim { wireguard: self.wireguard.public(), listen_port: port, held };
                 let proof = transcript.prove_hub(&claim, &self.wireguard, &welcome.ephemeral);
-                AttachHub { claim, wireguard_proof: proof.expect("a good key") }.into()
+                AttachHub { claim, wireguard_proof: proof.expect("a good key"), seals: self.seals }.into()
             }
         }
     }

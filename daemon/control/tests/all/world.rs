@@ -28,6 +28,7 @@ pub struct World {
     pub installed: Vec<InstalledRow>,
     pub done: Vec<(DeviceId, CommandId)>,
     pub logins: Vec<Vec<u64>>,
+    pub hub_keys: Vec<Option<control::SealedHubKey>>,
     pub answers: BTreeMap<RequestId, Result<Answer, Refusal>>,
     pub audits: Vec<control::AuditEntry>,
     /// Links whose carrier is stuck: frames stay in the shell's queue.
@@ -85,6 +86,7 @@ impl World {
             installed: Vec::new(),
             done: Vec::new(),
             logins: Vec::new(),
+            hub_keys: Vec::new(),
             answers: BTreeMap::new(),
             audits: Vec::new(),
             stuck: BTreeSet::new(),
@@ -179,6 +181,7 @@ impl World {
                 self.logins.push(logins.iter().map(|login| login.number).collect());
             }
             Output::SaveInstalled(rows) => self.installed.extend(rows),
+            Output::HubKey(sealed) => self.hub_keys.push(sealed),
             Output::SavePresence(rows) => self.saved.extend(rows),
             Output::Event(event) => self.events.push(event),
             Output::Admit { link, realm, device } => {

@@ -6,7 +6,7 @@ use ca::KeyGeneration;
 use control::{Authority, Fact, Revocation, SshFact};
 use model::id::UserId;
 use model::{CaKind, Epoch, SshSerial, Standing, Timestamp, Version};
-use store::{CertificateRow, CertificatesOf, RecordError, Role, Store, User};
+use store::{After, CertificateRow, CertificatesOf, RecordError, Role, Store, User};
 
 use crate::authorities::{authority, key};
 use crate::support::{
@@ -74,7 +74,8 @@ async fn serials_are_never_given_twice(fresh: Fresh) {
         range.for_each(|counter| assert!(seen.insert(counter), "{counter} was given twice"));
     }
     assert_eq!((seen.len(), seen.first()), (210, Some(&1)));
-    let restored = stores[0].raise_epoch(&entry("server.restored", None)).await.expect("raised");
+    let restored =
+        stores[0].raise_epoch(&After::default(), &entry("server.restored", None)).await.expect("raised");
     let (epoch, _) = stores[1].reserve_serials(1).await.expect("reserved");
     assert_eq!((epoch, restored), (Epoch(2), Epoch(2)));
 }

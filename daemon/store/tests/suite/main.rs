@@ -5,6 +5,7 @@ mod authorities;
 mod certificates;
 mod commands;
 mod directory;
+mod dumps;
 mod hosts;
 mod lease;
 mod people;

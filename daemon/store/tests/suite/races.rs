@@ -287,7 +287,10 @@ async fn a_restored_database_has_another_epoch(fresh: Fresh) {
     let store = fresh.open().await;
     let version = make_tenant(&store, 1).await;
     let version = put(&store, tenant_id(1), version, vec![Fact::Token(token(1, 5))]).await.expect("commits");
-    let epoch = store.raise_epoch(&crate::support::entry("server.restore", None)).await.expect("raised");
+    let epoch = store
+        .raise_epoch(&store::After::default(), &crate::support::entry("server.restore", None))
+        .await
+        .expect("raised");
     assert!(epoch > version.epoch);
     let rows = rows_of(&store, 1).await;
     assert_eq!(rows.version, Version { epoch, ..version });

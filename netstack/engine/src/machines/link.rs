@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use model::snapshot::Stamp;
-use model::wire::{Attached, Channel, Enrolled, Frame, Holding, Patched, Resync, Whole};
+use model::wire::{Attached, Channel, Enrolled, Frame, Holding, KeySealed, Patched, Resync, SealKey, Whole};
 use model::{Code, Refusal, Signed, Standing, TenantId};
 
 use crate::claim::Ground;
@@ -93,6 +93,11 @@ impl Machines {
                 turn.push(Output::Ssh(output));
             }
             Frame::SshLoginsNoted(noted) if self.session.is_attached() => self.ssh.noted(&noted),
+            Frame::SealKey(SealKey { recipient })
+                if self.session.is_attached() && self.aim() == Aim::AttachHub =>
+            {
+                turn.push(Output::Seal { recipient });
+            }
             Frame::Services(services) if self.session.is_attached() => {
                 turn.push(Output::Path(PathOutput::StunAt(services.stun)));
                 self.take_pass(services.pass, turn);
@@ -101,6 +106,7 @@ impl Machines {
             Frame::Services(_)
             | Frame::HostCertified(_)
             | Frame::SshLoginsNoted(_)
+            | Frame::SealKey(_)
             | Frame::Command(_)
             | Frame::Unknown(_) => {}
             Frame::Hello(_)
@@ -115,7 +121,15 @@ impl Machines {
             | Frame::SshInstalled(_)
             | Frame::CommandDone(_)
             | Frame::SshLogins(_)
+            | Frame::KeySealed(_)
             | Frame::Heartbeat(_) => self.distrust("a frame that only nodes send", turn),
+        }
+    }
+
+    /// The server may have gone meanwhile: the next one asks anew.
+    pub(super) fn sealed(&mut self, sealed: Option<Vec<u8>>, turn: &mut Turn<'_>) {
+        if self.session.is_attached() {
+            turn.push(Output::Send(KeySealed { sealed }.into()));
         }
     }
 

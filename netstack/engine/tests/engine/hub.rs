@@ -1,6 +1,7 @@
 //! A hub: many tenants on one interface, apart from each other, within its own limits.
 
 use engine::{Change, Event, Input, Ledger, NamesUpdate};
+use model::wire::{Remark, SealKey};
 use model::{Name, NodeId, PublicKey, TenantId};
 
 use crate::server::{Server, Tenant};
@@ -33,6 +34,21 @@ fn all_tenants_share_one_interface_and_nothing_else() {
     assert!(world.host.state.forwarding && world.host.state.resolver.is_none());
     assert_eq!(world.names.len(), 3);
     assert_eq!(world.node.status().tenants.len(), 3);
+}
+
+#[test]
+fn a_hub_seals_its_key_when_its_server_asks_and_a_device_does_not() {
+    let asked = SealKey { recipient: Remark::new("age1x") };
+    let mut world = hub(1);
+    world.push([asked.clone().into()]);
+    world.seconds(1);
+    assert_eq!(world.server.count("KeySealed"), 1);
+
+    let mut device = crate::session::device();
+    device.push([asked.into()]);
+    device.seconds(1);
+    assert_eq!(device.server.count("KeySealed"), 0);
+    assert!(device.node.status().settled);
 }
 
 #[test]

@@ -187,6 +187,10 @@ impl World {
     fn perform(&mut self, output: Output) {
         match output {
             Output::Ssh(output) => self.ssh.push(output),
+            Output::Seal { recipient } => {
+                let sealed = Some(recipient.as_str().into());
+                self.node.handle(Input::Sealed(sealed), self.now);
+            }
             Output::Dial => {
                 self.dials += 1;
                 self.linked = !self.unreachable;

@@ -15,6 +15,7 @@ use crate::time::Timestamp;
 use crate::version::Held;
 use crate::wire::command::{Command, CommandDone};
 use crate::wire::facts::Facts;
+pub use crate::wire::hub_key::{KeySealed, SealKey};
 use crate::wire::remark::Remark;
 use crate::wire::ssh::{CertifyHost, HostCertified, SshInstalled, SshLogins, SshLoginsNoted};
 
@@ -84,6 +85,8 @@ frames! {
     24 CertifyHost,
     25 HostCertified,
     26 SshInstalled,
+    30 SealKey,
+    31 KeySealed,
     32 SshLogins,
     33 SshLoginsNoted,
     40 Command,
@@ -226,6 +229,9 @@ pub struct AttachHub {
     /// Of the WireGuard key over the transcript.
     #[n(1)]
     pub wireguard_proof: Proof,
+    /// It answers [`SealKey`].
+    #[cbor(n(2), default)]
+    pub seals: bool,
 }
 
 /// The claims of an [`AttachHub`].

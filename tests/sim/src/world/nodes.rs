@@ -186,7 +186,7 @@ impl World {
                 self.soon(delay, Happening::Synced { machine: index, life, ok });
             }
             // Nobody talks here: paths have a world of their own, `mesh`.
-            Output::Path(_) | Output::Ssh(_) => {}
+            Output::Path(_) | Output::Ssh(_) | Output::Seal { .. } => {}
             Output::Observe => {
                 let at = self.host_at(index);
                 self.queue.at(at, Happening::Observe { machine: index, life });

@@ -159,6 +159,7 @@ impl World {
             | Output::SavePresence(_)
             | Output::CommandDone { .. }
             | Output::SaveInstalled(_)
+            | Output::HubKey(_)
             | Output::Certify { .. }
             | Output::NoteLogins { .. }
             | Output::Admit { .. }

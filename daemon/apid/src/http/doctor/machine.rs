@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::backup::LastBackup;
 use crate::http::health::OK;
 use crate::room::Room;
 
@@ -19,6 +20,8 @@ use crate::room::Room;
 const FREE_PERCENT_LEAST: u64 = 10;
 /// Whoever renews certificates does it a month before their end; half of it gone is time to look.
 const CERTIFICATE_NOTICE: Duration = Duration::from_secs(14 * 24 * 3600);
+/// A backup is made every day; a week of silence is a timer that fails.
+const BACKUP_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Tokens, sessions and SSH certificates bear a minute.
 const CLOCK_JUMP_MAX: Duration = Duration::from_secs(60);
 /// A relay that does not take a connection by then takes none.
@@ -80,6 +83,33 @@ pub(super) fn migrations(schema: Result<(u32, u32), impl Display>) -> Finding {
         .meaning("a migration is not done"),
         Err(error) => Finding::unchecked("migrations", error),
     }
+}
+
+/// How old the last backup is; before the first one, how old the server is.
+pub(super) fn backup(
+    last: Result<Option<LastBackup>, impl Display>,
+    set_up: Option<Timestamp>,
+    now: Timestamp,
+) -> Finding {
+    let last = match last {
+        Ok(last) => last,
+        Err(error) => return Finding::unchecked("backup", error),
+    };
+    let what = match &last {
+        Some(last) if last.has_hub_key => format!("the last backup was made {}", last.at),
+        Some(last) => format!("the last backup was made {}, without the hub's WireGuard key", last.at),
+        None => "no backup was ever made".to_owned(),
+    };
+    let since = last.map(|last| last.at).or(set_up).unwrap_or(now);
+    if since + BACKUP_AGE_MAX > now {
+        return Finding::good("backup", what);
+    }
+    Finding::bad(
+        "backup",
+        what,
+        "warren backup create --to FILE --recipient AGE1…; systemctl enable --now warren-backup.timer",
+    )
+    .meaning("what was done since is lost with this machine's disk")
 }
 
 /// Whether anybody can log in.
@@ -241,6 +271,12 @@ mod tests {
         check(migrations(Ok::<_, String>((4, 4))), true, "schema 4");
         check(migrations(Ok::<_, String>((5, 4))), false, "knows 4");
         check(migrations(Ok::<_, String>((3, 4))), false, "3 of 4");
+        let made = |at, has_hub_key| Ok::<_, String>(Some(LastBackup { at, bytes: 1, has_hub_key }));
+        check(backup(made(now - DAY * 6, true), None, now), true, "the last backup was made 2027");
+        check(backup(made(now - DAY, false), None, now), true, "without the hub");
+        check(backup(made(now - DAY * 8, true), Some(now - DAY), now), false, "2027");
+        check(backup(Ok::<_, String>(None), Some(now - DAY * 6), now), true, "no backup was ever made");
+        check(backup(Ok::<_, String>(None), Some(now - DAY * 8), now), false, "no backup was ever made");
         check(people(Ok::<_, String>(0)), false, "no administrator");
         check(people(Ok::<_, String>(1)), true, "1 user");
         check(disk(state, room(9, 100)), false, "9216 MiB of 100 GiB");
