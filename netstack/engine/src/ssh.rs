@@ -1,7 +1,7 @@
 //! What a device's own sshd and ssh are told of the mesh, and what the server is told of them. Installs nothing: the shell
 //! does, and says what it read back.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use model::limits::SSH_LOGINS_MAX;
 use model::wire::{
@@ -24,6 +24,8 @@ pub struct SshState {
     pub name: Label,
     /// The tenant's zone.
     pub zone: Name,
+    /// Other names that lead to it.
+    pub aliases: BTreeSet<Name>,
     /// The device's addresses.
     pub addresses: MeshAddresses,
     /// The tenant's addresses: only connections to those are ours.
@@ -43,6 +45,12 @@ impl SshState {
             version,
             name: own.name.clone(),
             zone: snapshot.zone.origin.clone(),
+            aliases: snapshot
+                .zone
+                .origin
+                .child(&own.name)
+                .map(|name| snapshot.zone.aliases_of(&name))
+                .unwrap_or_default(),
             addresses,
             block: own.block,
             own: own.ssh.clone().unwrap_or_default(),

@@ -58,3 +58,5 @@ pub const NAME_TTL_SECONDS: u32 = 30;
 pub const NEGATIVE_TTL_SECONDS: u32 = 10;
 /// Logins that a device says at once.
 pub const SSH_LOGINS_MAX: usize = 16;
+/// Aliases in one host certificate: OpenSSH reads 256 names, and hosts with more than some have them for other things.
+pub const SSH_ALIASES_MAX: usize = 32;

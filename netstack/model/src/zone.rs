@@ -2,12 +2,14 @@
 
 mod data;
 
+use std::collections::BTreeSet;
+
 use minicbor::{Decode, Encode};
 
 use crate::address::{Block, MeshAddresses};
 use crate::buckets::Buckets;
 use crate::key::Digest;
-use crate::limits::NAME_TTL_SECONDS;
+use crate::limits::{NAME_TTL_SECONDS, SSH_ALIASES_MAX};
 use crate::name::Name;
 
 pub use data::{BadRecord, BadText, Later, RecordData, Text, quoted};
@@ -25,6 +27,16 @@ pub struct Zone {
     /// Records by owner. An owner may be a wildcard (RFC 4592).
     #[n(2)]
     pub names: Buckets<Name, RecordSet>,
+}
+
+impl Zone {
+    /// Owners whose CNAME leads to this name, in order; at most [`crate::limits::SSH_ALIASES_MAX`], and no wildcard.
+    pub fn aliases_of(&self, name: &Name) -> BTreeSet<Name> {
+        let leads = |set: &RecordSet| matches!(&set.records[..], [Record { data: RecordData::Cname(to), .. }] if to == name);
+        let aliases = self.names.iter().filter(|(owner, set)| !owner.is_wildcard() && leads(set));
+        let aliases: BTreeSet<Name> = aliases.map(|(owner, _)| owner.clone()).collect();
+        aliases.into_iter().take(SSH_ALIASES_MAX).collect()
+    }
 }
 
 /// All records of one owner.

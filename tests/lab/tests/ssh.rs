@@ -170,6 +170,12 @@ fn a_person_is_let_in_by_name_and_a_stolen_key_is_not() {
     let sshd = Sshd::start(["beta"]);
     sshd.log_in("alpha");
     let address = sshd.mesh.device_field("beta", "address_v4");
+    sshd.mesh.on("server").ok(&["warren", "dns", "add", "files", "CNAME", "beta"]);
+    let shown = ["ssh-keygen", "-L", "-f", "/etc/ssh/warren/host_key-cert.pub"];
+    let alias = format!("files.{TENANT_ZONE}");
+    let beta = sshd.mesh.on("beta");
+    beta.wait("its certificate has the alias", CERTIFIED_WITHIN, &shown, |done| done.out.contains(&alias));
+    sshd.enters_soon("alpha", &format!("root@{alias}"));
     for target in [format!("root@beta.{TENANT_ZONE}"), "root@beta".into(), format!("root@{address}")] {
         assert!(sshd.enters("alpha", &target), "{target}: {}", sshd.said());
     }

@@ -150,11 +150,12 @@ impl Directory {
     /// What a host's certificate rests on, while it is active.
     pub fn host_profile(&self, id: DeviceId) -> Option<Host> {
         let device = self.device(id).filter(|device| self.standing(device) == Standing::Active)?;
+        let fqdn = self.origin.child(&device.name).ok()?;
         Some(Host {
             device: id,
-            fqdn: self.origin.child(&device.name).ok()?,
+            aliases: self.aliases_of(&fqdn),
+            fqdn,
             name: device.name.clone(),
-            aliases: BTreeSet::new(),
             addresses: self.addresses(device)?,
         })
     }

@@ -1,8 +1,8 @@
 //! Which custom records a zone takes. Answers no question of DNS.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use model::limits::{CUSTOM_NAMES_MAX, NAME_TTL_SECONDS, RECORDS_PER_NAME_MAX};
+use model::limits::{CUSTOM_NAMES_MAX, NAME_TTL_SECONDS, RECORDS_PER_NAME_MAX, SSH_ALIASES_MAX};
 use model::{Code, Label, Name, RecordData, Refusal};
 
 use super::{Decision, Directory, naming, refuse};
@@ -24,6 +24,13 @@ impl Directory {
             found.extend(there.map(|(data, &ttl)| DnsEntry { name: owner.clone(), data: data.clone(), ttl }));
         }
         found
+    }
+
+    /// As [`model::Zone::aliases_of`], which a device asks of what it holds.
+    pub(super) fn aliases_of(&self, name: &Name) -> BTreeSet<Name> {
+        let leads = |set: &BTreeMap<RecordData, u32>| set.contains_key(&RecordData::Cname(name.clone()));
+        let aliases = self.records.iter().filter(|(owner, set)| !owner.is_wildcard() && leads(set));
+        aliases.map(|(owner, _)| owner.clone()).take(SSH_ALIASES_MAX).collect()
     }
 
     pub(super) fn add_record(

@@ -33,7 +33,8 @@ pub(super) fn wanted_at(
 fn names(state: &SshState) -> Vec<String> {
     let fqdn = state.zone.child(&state.name).map(|name| name.to_string());
     let addresses = state.addresses.both().map(|address| address.to_string());
-    fqdn.into_iter().chain([state.name.to_string()]).chain(addresses).collect()
+    let aliases = state.aliases.iter().map(ToString::to_string);
+    fqdn.into_iter().chain([state.name.to_string()]).chain(aliases).chain(addresses).collect()
 }
 
 #[cfg(test)]
@@ -49,6 +50,7 @@ mod tests {
             version: Version::default(),
             name: "beta".parse().unwrap(),
             zone: "home.internal".parse().unwrap(),
+            aliases: ["www.home.internal".parse().unwrap()].into(),
             addresses: block.host(2).unwrap(),
             block,
             own: OwnSsh::default(),
