@@ -22,7 +22,7 @@ pub fn due_at(directory: &Directory, kind: CaKind, life: Duration) -> Option<Tim
 
 /// Every authority's.
 pub fn all(control: &Control, life: Duration) -> Vec<(Label, CaKind, Timestamp)> {
-    let live = control.directories().filter(|directory| directory.tenant().deleted_at.is_none());
+    let live = control.directories().filter(|directory| !directory.is_closed());
     let each = live.flat_map(|directory| {
         let tenant = directory.tenant().name.clone();
         CaKind::ALL

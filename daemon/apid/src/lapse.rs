@@ -50,7 +50,12 @@ async fn once(desk: &Desk, store: &Store, since: Timestamp, now: Timestamp) -> R
     for (tenant, edit) in ends {
         let action = edit.action();
         tracing::info!(%tenant, action, target = edit.target(), "what ends by itself");
-        desk.edit(Some(tenant), edit, Actor::Server).await?;
+        match desk.edit(Some(tenant), edit, Actor::Server).await {
+            Err(refusal) if refusal.code == Code::Draining => return Err(refusal),
+            // What one tenant refuses keeps no other waiting.
+            Err(refusal) => tracing::warn!(%tenant, action, %refusal, "what ends is refused; tried again"),
+            Ok(_) => {}
+        }
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use control::{Actor, Edit};
-use model::{CaKind, Label, Refusal, Revoked, TenantId, Timestamp};
+use model::{CaKind, Code, Label, Refusal, Revoked, TenantId, Timestamp};
 use store::{Role, Store, User};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -30,8 +30,7 @@ pub async fn forever(desk: Desk, store: Store) {
 }
 
 async fn once(desk: &Desk, store: &Store, prunes: bool) -> Result<(), Refusal> {
-    let unavailable =
-        |error: store::ReadError| Refusal::new(model::Code::StoreUnavailable, error.to_string());
+    let unavailable = |error: store::ReadError| Refusal::new(Code::StoreUnavailable, error.to_string());
     let users = store.users().await.map_err(unavailable)?;
     let now = wall();
     let owed = desk.read_loaded(move |control| {
@@ -49,10 +48,10 @@ async fn once(desk: &Desk, store: &Store, prunes: bool) -> Result<(), Refusal> {
     });
     for Owed { tenant, administrators, pruning } in owed.await? {
         if let Some(names) = administrators {
-            desk.edit(Some(tenant), Edit::SetAdministrators(names), Actor::Server).await?;
+            edit(desk, tenant, Edit::SetAdministrators(names)).await?;
         }
         if pruning {
-            desk.edit(Some(tenant), Edit::PruneRevocations, Actor::Server).await?;
+            edit(desk, tenant, Edit::PruneRevocations).await?;
         }
     }
     let orphans = store.orphaned_certificates(now).await.map_err(unavailable)?;
@@ -63,9 +62,22 @@ async fn once(desk: &Desk, store: &Store, prunes: bool) -> Result<(), Refusal> {
         *until = row.valid_until.max(*until);
     }
     for ((tenant, kind), (what, until)) in by_authority {
-        desk.edit(Some(tenant), Edit::RevokeCertificates { kind, what, until }, Actor::Server).await?;
+        edit(desk, tenant, Edit::RevokeCertificates { kind, what, until }).await?;
     }
     Ok(())
+}
+
+/// What one tenant refuses keeps no other waiting.
+async fn edit(desk: &Desk, tenant: TenantId, edit: Edit) -> Result<(), Refusal> {
+    let action = edit.action();
+    match desk.edit(Some(tenant), edit, Actor::Server).await {
+        Err(refusal) if refusal.code == Code::Draining => Err(refusal),
+        Err(refusal) => {
+            tracing::warn!(%tenant, action, %refusal, "what follows by itself is refused; tried again");
+            Ok(())
+        }
+        Ok(_) => Ok(()),
+    }
 }
 
 /// Who administers the tenant: people of it and of all tenants.

@@ -137,12 +137,12 @@ pub enum Input {
         /// What it is to do.
         command: Command,
     },
-    /// What [`Output::NoteLogins`] asked for is in the audit log, up to this number; `None`: it is not, and may come again.
+    /// What [`Output::NoteLogins`] asked for is in the audit log, up to this number. The host says the others again.
     LoginsNoted {
         /// Who said so.
         link: LinkId,
         /// The last one's.
-        through: Option<u64>,
+        through: u64,
     },
     /// These rows of [`Output::SaveInstalled`] were not saved.
     InstalledUnsaved(Vec<InstalledRow>),

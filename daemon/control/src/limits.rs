@@ -93,3 +93,5 @@ pub const INSTALLED_SAVE_INTERVAL: Duration = Duration::from_millis(500);
 pub const REVOCATIONS_MAX: usize = 100_000;
 /// A device whose abilities the database did not take is noted again with a heartbeat, so long after.
 pub const ABILITIES_INTERVAL: Duration = Duration::from_secs(60);
+/// Lines of who may be whom that all roles of a tenant may add to one host: some hundred kilobytes of its snapshot.
+pub const SSH_GRANTS_MAX: usize = 4_096;

@@ -100,6 +100,11 @@ impl SshRole {
         }
     }
 
+    /// What it may add to a host: each identity as each login, and whoever administers counted as one.
+    pub fn grants(&self) -> usize {
+        (self.identities.len() + 1) * (self.logins.len() + 1) + self.tags.len() + self.labels.len()
+    }
+
     /// Whether it means a host with these tags and labels.
     pub fn fits(&self, tags: &BTreeSet<Label>, labels: &BTreeMap<Label, Label>) -> bool {
         self.tags.is_subset(tags) && self.labels.iter().all(|(key, value)| labels.get(key) == Some(value))

@@ -49,6 +49,7 @@ impl Store {
     /// another tenant alone.
     pub async fn orphaned_certificates(&self, now: Timestamp) -> Result<Vec<CertificateRow>, ReadError> {
         let sql = "SELECT certificates.* FROM certificates JOIN devices ON devices.id = device_id \
+                   JOIN tenants ON tenants.id = certificates.tenant_id AND tenants.deleted_at IS NULL \
                    LEFT JOIN users ON users.id = user_id \
                    WHERE valid_until > $1 AND certificates.revoked_at IS NULL AND (devices.revoked_at IS NOT NULL \
                    OR (certificates.kind = 'user' AND (users.id IS NULL OR users.disabled_at IS NOT NULL \

@@ -4,12 +4,13 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use model::limits::SSH_LOGINS_MAX;
+use model::patch::ZonePatch;
 use model::wire::{
     CertifyHost, Frame, HostCertified, Remark, SshInstalled, SshLogin, SshLogins, SshLoginsNoted,
 };
 use model::{
-    Block, CaKey, CaKind, HostKey, Label, MeshAddresses, Name, OwnSsh, Snapshot, SshSerial, SshTrust,
-    Standing, Version,
+    Block, CaKey, CaKind, HostKey, Label, MeshAddresses, Name, OwnSsh, Record, RecordData, Snapshot,
+    SshSerial, SshTrust, Standing, Version,
 };
 
 /// Logins that wait to be noted; of more the oldest are dropped, as sshd's own log has them.
@@ -106,6 +107,8 @@ pub(crate) struct Ssh {
     told: Option<SshInstalled>,
     /// Whether a snapshot speaks of SSH: only then is anything said of it.
     speaks: bool,
+    /// Names that lead to the device, as they were said last.
+    aliases: BTreeSet<Name>,
     /// Who was let in, and is not noted yet.
     logins: VecDeque<SshLogin>,
     /// Logins so far.
@@ -119,9 +122,20 @@ impl Ssh {
     pub(crate) fn take(&mut self, snapshot: Option<(&Snapshot, Version)>) -> SshOutput {
         let state = snapshot.and_then(|(snapshot, version)| SshState::of(snapshot, version));
         self.speaks = state.is_some();
+        self.aliases = state.iter().flat_map(|state| state.aliases.clone()).collect();
         let trusted = state.iter().flat_map(|state| state.trust.trusted(CaKind::Host));
         self.installed.hosts = trusted.map(|key| key.key).collect();
         SshOutput::State(state.map(Box::new))
+    }
+
+    /// Whether a name that changed may lead to the device, or did.
+    pub(crate) fn minds(&self, changed: &ZonePatch) -> bool {
+        let leads = |record: &Record| matches!(record.data, RecordData::Cname(_));
+        let mut set = changed.set.iter();
+        let gone = |name| self.aliases.contains(name);
+        self.speaks
+            && (changed.gone.iter().any(gone)
+                || set.any(|(name, records)| gone(name) || records.records.iter().any(leads)))
     }
 
     pub(crate) fn hear(&mut self, input: SshInput) {

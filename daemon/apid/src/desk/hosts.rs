@@ -1,5 +1,7 @@
 //! Certificates of hosts, and what devices say that they installed: what the desk has done elsewhere.
 
+use std::time::Duration;
+
 use ca::profile::{self, Host};
 use control::{Actor, AuditEntry, Control, Input, InstalledRow, LinkId};
 use model::wire::SshLogin;
@@ -12,6 +14,9 @@ use crate::limiters::{Asker, Limit};
 use crate::report;
 use crate::signing::{Signing, SigningKey, Wish};
 
+/// A host that is told that nothing was noted says it again at once: not before the database had time to come back.
+const NOTE_RETRY: Duration = Duration::from_secs(10);
+
 impl Run {
     pub(super) fn certify(&self, link: LinkId, tenant: TenantId, device: DeviceId, key: &HostKey) {
         let wish = HostWish::of(&self.control, tenant, device, key);
@@ -21,7 +26,10 @@ impl Run {
                 Ok(wish) => wish.sign(&signing).await,
                 Err(refusal) => Err(refusal),
             };
-            if let Err(refusal) = &result {
+            // Who asks too often fills no log.
+            if let Err(refusal) = &result
+                && refusal.code != Code::RateLimited
+            {
                 note_refusal(&store, tenant, device, refusal).await;
             }
             Input::Certified { link, result }
@@ -37,17 +45,18 @@ impl Run {
     ) {
         let (store, limiters) = (self.store.clone(), self.limiters.clone());
         self.elsewhere(async move {
-            let mut through = None;
+            let mut through = 0;
             for login in logins {
                 // Whoever says too much waits for its answer, and says no more meanwhile.
-                while let Err(wait) = limiters.take(Limit::Heartbeat, Asker::Link(link.0)) {
+                while let Err(wait) = limiters.take(Limit::Api, Asker::Link(link.0)) {
                     tokio::time::sleep(wait).await;
                 }
                 if let Err(error) = note_login(&store, tenant, device, &login).await {
                     tracing::info!(%error, "whom a host let in is noted when it says so again");
+                    tokio::time::sleep(NOTE_RETRY).await;
                     break;
                 }
-                through = Some(login.number);
+                through = login.number;
             }
             Input::LoginsNoted { link, through }
         });

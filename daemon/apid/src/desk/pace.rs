@@ -32,6 +32,11 @@ impl Desk {
                 Ok(()) => Pace::Well,
                 Err(_) => Pace::Dropped,
             },
+            // It is asked for again within a minute.
+            Frame::CertifyHost(_) => match self.limiters.take(Limit::Signing, Asker::Link(link.0)) {
+                Ok(()) => Pace::Well,
+                Err(_) => Pace::Dropped,
+            },
             _ => Pace::Well,
         }
     }

@@ -114,6 +114,9 @@ pub async fn change(
 ) -> Result<Json<ChangedDevice>, Refused> {
     let query = read_query(query)?;
     let Json(wish) = wish.map_err(|rejection| bad_form(&rejection))?;
+    if wish.never_expires && wish.expires_after_seconds.is_some() {
+        return Err(Refusal::new(Code::BadRequest, "a time, or never").into());
+    }
     let Located { tenant, id, name: before, actor } = locate(&app, query, caller, device).await?;
     if let Some(name) = wish.name {
         app.desk.edit(Some(tenant), Edit::RenameDevice { device: id, name }, actor.clone()).await?;
@@ -125,12 +128,10 @@ pub async fn change(
     if let Some(labels) = wish.labels {
         app.desk.edit(Some(tenant), Edit::LabelDevice { device: id, labels }, actor.clone()).await?;
     }
-    let after = match (wish.expires_after_seconds, wish.never_expires) {
-        (Some(_), true) => return Err(Refusal::new(Code::BadRequest, "a time, or never").into()),
-        (None, false) => return now(&app, tenant, id, before).await,
-        (seconds, _) => seconds.map(Duration::from_secs),
-    };
-    app.desk.edit(Some(tenant), Edit::SetExpiry { device: id, after }, actor).await?;
+    let after = wish.expires_after_seconds.map(Duration::from_secs);
+    if after.is_some() || wish.never_expires {
+        app.desk.edit(Some(tenant), Edit::SetExpiry { device: id, after }, actor).await?;
+    }
     now(&app, tenant, id, before).await
 }
 

@@ -173,9 +173,10 @@ pub async fn delete(
 ) -> Result<StatusCode, Refused> {
     let Query(Grace { grace_seconds }) = grace.map_err(|rejection| bad_query(&rejection))?;
     let Target { tenant, actor, .. } = target(&app, Meant { tenant: Some(name) }, caller).await?;
-    let used = app.desk.read(move |control| control.directory(tenant).map_or(0, Directory::live_count));
+    let is_bare = |directory: &Directory| directory.live_count() == 0 && !directory.is_closed();
+    let bare = app.desk.read(move |control| control.directory(tenant).is_some_and(is_bare));
     let edit = match grace_seconds {
-        None if used.await? == 0 => Edit::DeleteTenant,
+        None if bare.await? => Edit::DeleteTenant,
         None => Edit::CloseTenant { grace: GRACE_DEFAULT },
         Some(seconds) => Edit::CloseTenant { grace: Duration::from_secs(seconds) },
     };

@@ -95,12 +95,10 @@ impl Control {
         Ok(())
     }
 
-    pub(super) fn on_logins_noted(&mut self, link: LinkId, through: Option<u64>) {
+    pub(super) fn on_logins_noted(&mut self, link: LinkId, through: u64) {
         let Some(session) = self.sessions.get_mut(&link) else { return };
         session.noting = false;
-        if let Some(through) = through {
-            self.send(link, SshLoginsNoted { through });
-        }
+        self.send(link, SshLoginsNoted { through });
     }
 
     pub(super) fn save_installed(&mut self) {

@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use model::{Code, Name, PublicKey, Refusal, Standing};
+use model::{Code, Name, PublicKey, Refusal, Standing, Timestamp};
 
 use super::{Decision, Directory, Grounds, Touched, naming, refuse};
 use crate::edit::Answer;
@@ -60,7 +60,7 @@ impl Directory {
         self.tenant_becomes(Tenant { closing: None, ..self.tenant.clone() })
     }
 
-    /// Devices and tokens are revoked, records go, and no authority signs any more. Rows that say who was there stay.
+    /// After its grace.
     pub(super) fn erase(&self, grounds: &Grounds<'_>) -> Result<Decision, Refusal> {
         let now = grounds.now;
         match self.tenant.closing {
@@ -71,6 +71,11 @@ impl Directory {
             }
             None => return refuse(Code::Conflict, format!("tenant {} is open", self.tenant.name)),
         }
+        Ok(self.ended(now))
+    }
+
+    /// Devices and tokens are revoked, records go, and no authority signs any more. Rows that say who was there stay.
+    pub(super) fn ended(&self, now: Timestamp) -> Decision {
         let revoked = |device: &Device| {
             let (standing, revoked_at) = (Standing::Revoked, Some(now));
             Fact::Device(Device { standing, revoked_at, ..device.clone() })
@@ -85,7 +90,7 @@ impl Directory {
         let keys = self.authorities.keys.values().filter(|key| key.erased_at.is_none()).map(erased);
         let tenant = Fact::Tenant(Tenant { deleted_at: Some(now), ..self.tenant.clone() });
         let facts = std::iter::once(tenant).chain(devices).chain(tokens).chain(records).chain(keys);
-        Ok(Decision::new(facts.collect(), Answer::TenantDeleted))
+        Decision::new(facts.collect(), Answer::TenantDeleted)
     }
 
     fn tenant_becomes(&self, tenant: Tenant) -> Decision {

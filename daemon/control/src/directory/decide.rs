@@ -104,9 +104,7 @@ impl Directory {
         if live > 0 {
             return refuse(Code::TenantNotEmpty, format!("tenant {} has {live} devices", self.tenant.name));
         }
-        let mut tenant = self.tenant.clone();
-        tenant.deleted_at = Some(grounds.now);
-        Ok(Decision::new(vec![Fact::Tenant(tenant)], Answer::TenantDeleted))
+        Ok(self.ended(grounds.now))
     }
 
     fn new_token(

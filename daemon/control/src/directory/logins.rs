@@ -12,7 +12,7 @@ use model::{
 use super::plan::split;
 use super::{Decision, Directory, Touched, refuse};
 use crate::edit::Answer;
-use crate::limits::SSH_ROLES_MAX;
+use crate::limits::{SSH_GRANTS_MAX, SSH_ROLES_MAX};
 use crate::rows::{Device, Fact};
 use crate::ssh::{SshFact, SshRole};
 
@@ -166,6 +166,12 @@ impl Directory {
         }
         if self.authorities.roles.len() >= SSH_ROLES_MAX && !self.authorities.roles.contains_key(&role.name) {
             return refuse(Code::QuotaReached, format!("there are {SSH_ROLES_MAX} roles"));
+        }
+        let others = self.authorities.roles.values().filter(|other| other.name != role.name);
+        let grants: usize = others.chain([role]).map(SshRole::grants).sum();
+        if grants > SSH_GRANTS_MAX {
+            let detail = format!("the roles name {grants} identities and logins of at most {SSH_GRANTS_MAX}");
+            return refuse(Code::QuotaReached, detail);
         }
         let fact = Fact::Ssh(SshFact::Role(role.clone()));
         Ok(Decision::new(vec![fact], Answer::SshRole(role.clone())))

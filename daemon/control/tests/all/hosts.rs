@@ -171,9 +171,9 @@ fn logins_are_noted_one_frame_after_the_other() {
     world.say(links[0], said(1..3).into());
     world.say(links[0], said(1..3).into());
     assert_eq!(world.logins, [vec![1, 2]], "while some are being noted no others are taken");
-    world.input(Input::LoginsNoted { link: links[0], through: None });
+    world.input(Input::LoginsNoted { link: links[0], through: 0 });
     world.say(links[0], said(1..3).into());
-    world.input(Input::LoginsNoted { link: links[0], through: Some(2) });
+    world.input(Input::LoginsNoted { link: links[0], through: 2 });
     world.say(links[0], said(3..4).into());
     assert_eq!(world.logins, [vec![1, 2], vec![1, 2], vec![3]]);
     let many = SSH_LOGINS_MAX as u64 + 2;

@@ -28,9 +28,10 @@ impl Machines {
                     self.touched(&touched, turn);
                 }
                 self.want_endpoints(turn);
+                let aliases = self.ssh.minds(&zone);
                 let update = self.names.patch(tenant, held, zone);
                 turn.out.extend(update.map(Output::Names));
-                if ssh {
+                if ssh || aliases {
                     self.tell_ssh(tenant, turn);
                 }
             }

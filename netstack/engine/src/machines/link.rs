@@ -89,8 +89,7 @@ impl Machines {
             }
             Frame::Hinted(hinted) => self.hinted(hinted, turn),
             Frame::HostCertified(answer) if self.session.is_attached() => {
-                let output = self.ssh.certified(answer);
-                turn.push(Output::Ssh(output));
+                turn.push(Output::Ssh(self.ssh.certified(answer)));
             }
             Frame::SshLoginsNoted(noted) if self.session.is_attached() => self.ssh.noted(&noted),
             Frame::SealKey(SealKey { recipient })

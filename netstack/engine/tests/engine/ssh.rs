@@ -126,6 +126,8 @@ fn logins_are_said_until_they_are_noted_a_few_at_a_time() {
     world.seconds(60);
     // The oldest are dropped where too many wait.
     assert_eq!(said(&world).last(), Some(&(45..=60).collect()), "again, as nobody noted them");
+    world.push([SshLoginsNoted { through: 0 }.into()]);
+    assert_eq!(said(&world).last(), Some(&(45..=60).collect()), "the server could not note them");
     world.push([SshLoginsNoted { through: 60 }.into()]);
     assert_eq!(said(&world).last(), Some(&(61..=76).collect()));
     world.push([SshLoginsNoted { through: 300 }.into()]);

@@ -291,6 +291,7 @@ mod tests {
             version: Version { epoch: Epoch(epoch), generation: Generation(generation) },
             name: "alpha".parse().expect("a label"),
             zone: "home.internal".parse().expect("a name"),
+            aliases: BTreeSet::new(),
             addresses,
             block,
             own: OwnSsh::default(),

@@ -101,12 +101,21 @@ pub(super) fn remove(programs: &Programs) -> Result<(), InstallError> {
     if !programs.places.are_there() {
         return Ok(());
     }
-    if programs.places.drop_in.exists() {
-        files::remove(&programs.places.drop_in)?;
-        programs.check()?;
-        programs.reload(&programs.elsewhere()?).map_err(InstallError::Reload)?;
+    let drop_in = &programs.places.drop_in;
+    if let Some(text) = files::read(drop_in)? {
+        files::remove(drop_in)?;
+        if let Err(error) = tell_without(programs) {
+            // A running sshd still names the files: without them it would let nobody in by the mesh.
+            files::replace(drop_in, &text, PUBLIC)?;
+            return Err(error);
+        }
     }
     Ok(programs.places.remove_data()?)
+}
+
+fn tell_without(programs: &Programs) -> Result<(), InstallError> {
+    programs.check()?;
+    programs.reload(&programs.elsewhere()?).map_err(InstallError::Reload)
 }
 
 /// A drop-in that is to be in force.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use engine::SshInput;
 use model::SshSerial;
 use model::wire::Remark;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -25,6 +25,8 @@ const JOURNAL: &str = "/run/systemd/journal";
 const FILES: [&str; 2] = ["/var/log/auth.log", "/var/log/secure"];
 /// Ends what syslog puts before a line (RFC 3164, section 4.1.3).
 const TAG_END: &str = "]: ";
+/// A line of syslog is shorter (RFC 5424, section 6.1); more of one is read as another.
+const LINE_BYTES_MAX: u64 = 8 * 1024;
 /// What follows the log is started again so late after it ended.
 const RETRY_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -91,13 +93,21 @@ pub(super) async fn follow(log: SshLog, says: mpsc::Sender<SshInput>) {
         match command.spawn() {
             Ok(mut child) => {
                 if let Some(out) = child.stdout.take() {
-                    let mut lines = BufReader::new(out).lines();
-                    while let Ok(Some(line)) = lines.next_line().await {
-                        if let Some(login) = login(&line)
+                    let mut out = BufReader::new(out);
+                    let mut line = Vec::new();
+                    // Anybody may write to a log what is no text, and lines without an end.
+                    while (&mut out)
+                        .take(LINE_BYTES_MAX)
+                        .read_until(b'\n', &mut line)
+                        .await
+                        .is_ok_and(|n| n > 0)
+                    {
+                        if let Some(login) = login(String::from_utf8_lossy(&line).trim_end())
                             && says.send(login).await.is_err()
                         {
                             return;
                         }
+                        line.clear();
                     }
                 }
             }
@@ -178,7 +188,7 @@ mod tests {
         let line = LINE.replace("140737488355329", &n.to_string());
         loop {
             let mut file = std::fs::File::options().append(true).create(true).open(path).unwrap();
-            std::io::Write::write_all(&mut file, format!("{line}\n").as_bytes()).unwrap();
+            std::io::Write::write_all(&mut file, &[b"\xff\xfe\n", line.as_bytes(), b"\n"].concat()).unwrap();
             let next = tokio::time::timeout(Duration::from_millis(200), said.recv()).await;
             if let Ok(Some(SshInput::Login { serial, .. })) = next
                 && serial.number() == n
