@@ -103,7 +103,7 @@ impl Judge {
             }
             "device.rename" => allowed.name = device.name.clone(),
             "device.tag" => allowed.tags.clone_from(&device.tags),
-            "device.revoke" => {
+            "device.revoke" | "tenant.erase" => {
                 (allowed.standing, allowed.revoked_at) = (Standing::Revoked, device.revoked_at);
             }
             "device.enrol" => {
@@ -153,7 +153,7 @@ impl Judge {
         let mut allowed = row.clone();
         match action {
             "device.enrol" => allowed.uses += 1,
-            "token.revoke" => allowed.revoked_at = token.revoked_at,
+            "token.revoke" | "tenant.delete" | "tenant.erase" => allowed.revoked_at = token.revoked_at,
             _ => {}
         }
         let detail = || format!("{action} turned {row:?} into {token:?}");
