@@ -74,6 +74,7 @@ fn a_revoked_device_loses_tunnel_and_name_within_two_seconds() {
 fn a_device_that_must_be_approved_waits_without_peer_or_name() {
     let mesh = Mesh::new(&["alpha", "beta"]);
     mesh.enrol(["alpha"]);
+    wait_for("the hub has alpha", SOON, || mesh.wg_peers("server", "wg0").len() == 1);
     mesh.agent("beta");
     let token = mesh.token(&["--approve"]);
     mesh.on("beta").run(&["warren", "up", "--server", lab::SERVER_URL, "--token", &token, "--timeout", "1s"]);
