@@ -7,13 +7,14 @@ use std::time::Duration;
 use engine::{NodeConfig, Role};
 use host::drive::{DriveError, Handle, NamesSetup, Report, Restart, Setup, channel};
 use host::resolver::{Owner, RESOLV_CONF, ResolverConfig, ResolverMode, detect};
+use host::sshd::revoked::{self, RevokedFile};
 use host::sshd::{self, SshdSetup};
 use host::wireguard;
 use host::{HostConfig, InterfaceName};
 use link::ServerAddress;
 use model::vouch::{SignedVouch, Vouch, key_digest};
 use model::wire::Remark;
-use model::{Code, IdentitySecret, Nonce, Refusal, Standing, Timestamp, Version, Zone};
+use model::{Code, IdentitySecret, Label, Nonce, Refusal, SshTrust, Standing, Timestamp, Version, Zone};
 use stack::Stack;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -23,6 +24,8 @@ use crate::store::Kept;
 
 /// Where `wg` looks for the socket of a userspace device.
 const UAPI_DIRECTORY: &str = "/var/run/wireguard";
+/// What ssh is to refuse, for one profile each.
+const REVOKED_HOSTS: &str = "revoked_hosts";
 /// A node that failed is started again after so long, and after twice as long each time it fails again.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// Whatever keeps failing is tried twice a minute.
@@ -45,6 +48,8 @@ pub struct Profile {
     identity: IdentitySecret,
     /// What names meant at the version that is held.
     zone: Mutex<Option<(Version, Arc<Zone>)>>,
+    /// The version of which the file for ssh says what is revoked of hosts.
+    revoked: tokio::sync::Mutex<Option<Version>>,
     condition: watch::Receiver<Condition>,
     stop: watch::Sender<bool>,
 }
@@ -67,7 +72,8 @@ impl Profile {
             restart,
         };
         tokio::spawn(runner.run(commands, shown, stopped));
-        Self { interface, server, settings, stack, ledger, identity, zone: Mutex::default(), condition, stop }
+        let (zone, revoked) = Default::default();
+        Self { interface, server, settings, stack, ledger, identity, zone, revoked, condition, stop }
     }
 
     /// The way to its node.
@@ -146,6 +152,30 @@ impl Profile {
         let zone = zone.ok_or_else(|| Refusal::new(Code::NotEnrolled, "this device holds no names yet"))?;
         *self.zone.lock().unwrap_or_else(PoisonError::into_inner) = Some((version, Arc::clone(&zone)));
         Ok(zone)
+    }
+
+    /// Brings the file that tells ssh which hosts to refuse to the version that is held. It is beside the socket: whoever may
+    /// ask finds it, and it is there whenever somebody was answered.
+    pub async fn revoked_hosts(
+        &self,
+        name: &Label,
+        held: Version,
+        now: Timestamp,
+    ) -> Result<PathBuf, Refusal> {
+        let folder = self.settings.socket.parent().unwrap_or(Path::new("/"));
+        let path = folder.join(format!("{REVOKED_HOSTS}.{name}"));
+        let mut written = self.revoked.lock().await;
+        if *written == Some(held) && path.exists() {
+            return Ok(path);
+        }
+        let trust = self.handle()?.ssh_trust().await.map_err(|gone| failed(&gone))?;
+        let (version, trust) = trust.unwrap_or((held, SshTrust::default()));
+        let file = RevokedFile(path.clone());
+        let write = move || file.write(revoked::hosts(&trust, version), now, |_| Ok(()));
+        let done = tokio::task::spawn_blocking(write).await.map_err(|error| failed(&error))?;
+        done.map_err(|error| failed(&error))?;
+        *written = Some(version);
+        Ok(path)
     }
 
     /// Where its server is.

@@ -83,12 +83,14 @@ async fn answer(profiles: &Profiles, request: Request) -> Result<Answer, Refusal
             Ok(Answer::Findings { findings })
         }
         Request::SshKnown { profile, host } => {
-            let lines = ssh::known_hosts(&*profiles.running(&profile).await?, &host).await?;
+            let lines =
+                ssh::known_hosts(&*profiles.running(&profile).await?, &profile, &host, wall()).await?;
             Ok(Answer::Known { lines })
         }
         Request::SshTrusted { profile } => {
-            let keys = ssh::trusted(&*profiles.running(&profile).await?).await?;
-            Ok(Answer::Trusted { keys })
+            let (keys, revoked_hosts) =
+                ssh::trusted(&*profiles.running(&profile).await?, &profile, wall()).await?;
+            Ok(Answer::Trusted { keys, revoked_hosts: Some(revoked_hosts) })
         }
         Request::SshVouch { profile, public_key } => {
             let vouch = profiles.running(&profile).await?.vouch(&public_key, wall()).await?;

@@ -1,16 +1,24 @@
 //! What this device's people need of SSH: whose hosts they may trust, and how this machine's own sshd is. Runs no ssh.
 
+use std::path::PathBuf;
+
 use engine::status::PeerStatus;
 use model::api::local::Finding;
-use model::{CaKey, CaKind, Code, Label, NodeId, Refusal};
+use model::{CaKey, CaKind, Code, Label, NodeId, Refusal, Timestamp};
 
 use crate::doctor::inactive;
 use crate::profile::Profile;
 use crate::{lookup, view};
 
 /// Lines of `known_hosts` for a host that is a device of the mesh: every authority that is trusted, for exactly the name that
-/// was asked for, and its plain key, which serves when its certificate does not.
-pub async fn known_hosts(profile: &Profile, asked: &str) -> Result<Vec<String>, Refusal> {
+/// was asked for, and its plain key, which serves when its certificate does not. ssh asks before it looks into the file of
+/// revoked hosts: that is brought up to date here.
+pub async fn known_hosts(
+    profile: &Profile,
+    name: &Label,
+    asked: &str,
+    now: Timestamp,
+) -> Result<Vec<String>, Refusal> {
     // As ssh writes a host at another port (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT).
     let host = asked.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or(asked, |(host, _)| host);
     let printable = asked.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b));
@@ -29,17 +37,23 @@ pub async fn known_hosts(profile: &Profile, asked: &str) -> Result<Vec<String>, 
     if peer.is_none() && !is_self {
         return Err(Refusal::new(Code::DeviceNotFound, format!("{host} is no device of the mesh")));
     }
+    profile.revoked_hosts(name, tenant.held.version, now).await?;
     let trusted = tenant.ssh_keys.iter().filter(|key| key.kind == CaKind::Host);
     let authorities = trusted.map(|key| format!("@cert-authority {asked} {}", key.key));
     let plain = peer.and_then(|peer| peer.host_key.as_ref()).map(|key| format!("{asked} {key}"));
     Ok(authorities.chain(plain).collect())
 }
 
-/// Whose certificates of people the mesh's hosts take.
-pub async fn trusted(profile: &Profile) -> Result<Vec<CaKey>, Refusal> {
+/// Whose certificates of people the mesh's hosts take, and the file of hosts that are to be refused.
+pub async fn trusted(
+    profile: &Profile,
+    name: &Label,
+    now: Timestamp,
+) -> Result<(Vec<CaKey>, PathBuf), Refusal> {
     let report = profile.report().await?;
     let Some(tenant) = view::active(&report) else { return Err(view::inactive(&report)) };
-    Ok(tenant.ssh_keys.iter().filter(|key| key.kind == CaKind::User).map(|key| key.key).collect())
+    let keys = tenant.ssh_keys.iter().filter(|key| key.kind == CaKind::User).map(|key| key.key).collect();
+    Ok((keys, profile.revoked_hosts(name, tenant.held.version, now).await?))
 }
 
 /// How this machine's sshd is.
@@ -55,7 +69,7 @@ pub async fn doctor(profile: &Profile, name: &Label) -> Result<Vec<Finding>, Ref
         findings.push(Finding::bad(
             "sshd",
             problem,
-            "mend what it says; it is tried again every ten seconds",
+            "mend what it says; it is tried again within five minutes, or at once when the agent starts",
         ));
     } else if sshd.kept {
         let keys = sshd.people.len();

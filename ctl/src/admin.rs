@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use link::ServerAddress;
+use link::https::header::HeaderValue;
 use link::https::{self, Bounds, Bytes, HttpsError, Method, Request, Response, Server, StatusCode, header};
 use link::tls::HttpsTrust;
 use model::Label;
+use model::api::admin::Version;
 use model::api::{Page, Problem};
 use model::token::Bearer;
 use serde::de::DeserializeOwned;
@@ -21,6 +23,10 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(35);
 const DOWNLOAD_TIME_MAX: Duration = Duration::from_secs(2 * 3600);
 /// A page of a list is far below.
 const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+const BOUNDS: Bounds = Bounds { time_max: ANSWER_TIME_MAX, body_bytes_max: ANSWER_BYTES_MAX };
+/// By what a server knows a request that it did.
+const KEY: &str = "idempotency-key";
 
 /// What `warren login` remembers.
 #[derive(Serialize, Deserialize)]
@@ -146,8 +152,22 @@ impl Admin {
         }
     }
 
-    /// Makes or does something.
+    /// Makes or does something: once, even if the connection breaks before the answer is there and it is sent again.
     pub async fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T, Failure> {
+        let key = new_key()?;
+        let request = || self.keyed_request(path, body, &key);
+        match https::request(&self.server, request()?, BOUNDS).await {
+            Err(HttpsError::Broken { .. }) if self.remembers_keys().await => self.exchange(request()?).await,
+            answer => read(answer),
+        }
+    }
+
+    /// Has something made of which a second one does no harm, such as a certificate.
+    pub async fn post_again<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<T, Failure> {
         self.ask(Method::POST, path, Some(body)).await
     }
 
@@ -210,17 +230,48 @@ impl Admin {
         path: &str,
         body: Option<&B>,
     ) -> Result<T, Failure> {
-        let request = self.request(method, path, body)?;
-        let bounds = Bounds { time_max: ANSWER_TIME_MAX, body_bytes_max: ANSWER_BYTES_MAX };
-        let response = https::request(&self.server, request, bounds).await.map_err(|e| unanswered(&e))?;
-        let (head, body) = response.into_parts();
-        if head.status.is_success() {
-            let body: &[u8] = if body.is_empty() { b"null" } else { &body };
-            return serde_json::from_slice(body)
-                .map_err(|e| Failure::bug(format!("the server's answer cannot be read: {e}")));
-        }
-        Err(refused(head.status, &body))
+        self.exchange(self.request(method, path, body)?).await
     }
+
+    fn keyed_request<B: Serialize>(
+        &self,
+        path: &str,
+        body: &B,
+        key: &HeaderValue,
+    ) -> Result<Request<Bytes>, Failure> {
+        let mut request = self.request(Method::POST, path, Some(body))?;
+        request.headers_mut().insert(KEY, key.clone());
+        Ok(request)
+    }
+
+    /// Whether the server knows a request that it did. One of before would do it twice.
+    async fn remembers_keys(&self) -> bool {
+        let version = self.get::<Version>("/api/version").await;
+        version.is_ok_and(|version| version.idempotency_keys)
+    }
+
+    async fn exchange<T: DeserializeOwned>(&self, request: Request<Bytes>) -> Result<T, Failure> {
+        read(https::request(&self.server, request, BOUNDS).await)
+    }
+}
+
+/// A form, or why there is none.
+fn read<T: DeserializeOwned>(answer: Result<Response<Bytes>, HttpsError>) -> Result<T, Failure> {
+    let (head, body) = answer.map_err(|e| unanswered(&e))?.into_parts();
+    if head.status.is_success() {
+        let body: &[u8] = if body.is_empty() { b"null" } else { &body };
+        return serde_json::from_slice(body)
+            .map_err(|e| Failure::bug(format!("the server's answer cannot be read: {e}")));
+    }
+    Err(refused(head.status, &body))
+}
+
+/// A key that no other request has.
+fn new_key() -> Result<HeaderValue, Failure> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|e| Failure::bug(format!("the system has no random bytes: {e}")))?;
+    HeaderValue::from_str(&format!("\"{:032x}\"", u128::from_be_bytes(random)))
+        .map_err(|e| Failure::bug(e.to_string()))
 }
 
 /// What a server said that did not do it.
@@ -284,5 +335,88 @@ fn remembered() -> Result<Option<Remembered>, Failure> {
             Failure::usage(format!("{} is damaged", path.display()), "`warren login URL` writes it anew")
         }),
         Err(_) => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+    use tokio::net::{UnixListener, UnixStream};
+
+    use super::*;
+
+    /// The request's line, and its key if it has one.
+    async fn asked(stream: &mut BufReader<UnixStream>) -> (String, Option<String>) {
+        let (mut first, mut key, mut length) = (String::new(), None, 0);
+        stream.read_line(&mut first).await.expect("a request");
+        loop {
+            let mut line = String::new();
+            stream.read_line(&mut line).await.expect("a header");
+            match line.trim().split_once(": ") {
+                Some(("idempotency-key", value)) => key = Some(value.to_owned()),
+                Some(("content-length", value)) => length = value.parse().expect("a number"),
+                Some(_) => {}
+                None => break,
+            }
+        }
+        stream.read_exact(&mut vec![0; length]).await.expect("a body");
+        (first.trim().to_owned(), key)
+    }
+
+    async fn answer(stream: &mut BufReader<UnixStream>, body: &Value) {
+        let body = body.to_string();
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+        stream.write_all(format!("{head}{body}").as_bytes()).await.expect("written");
+    }
+
+    /// What came of a request whose first connection breaks, and the keys with which it was sent.
+    async fn broken_once(version: Value) -> (Result<Value, Failure>, Vec<Option<String>>) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("socket");
+        let listener = UnixListener::bind(&path).expect("a socket");
+        let serve = async move {
+            let mut keys = Vec::new();
+            loop {
+                let (stream, _) = listener.accept().await.expect("a connection");
+                let mut stream = BufReader::new(stream);
+                let (first, key) = asked(&mut stream).await;
+                if first.starts_with("GET /api/version ") {
+                    answer(&mut stream, &version).await;
+                    continue;
+                }
+                keys.push(key);
+                if keys.len() < 2 {
+                    // Whoever waits for the answer hears that there is none.
+                    drop(stream);
+                } else {
+                    answer(&mut stream, &json!({"made": 1})).await;
+                    return keys;
+                }
+                if version.get("idempotency_keys").is_none() {
+                    // One more look at the version, and no second try.
+                    let (stream, _) = listener.accept().await.expect("a connection");
+                    let mut stream = BufReader::new(stream);
+                    asked(&mut stream).await;
+                    answer(&mut stream, &version).await;
+                    return keys;
+                }
+            }
+        };
+        let admin = Admin { server: Server::Unix(path), bearer: None, tenant: None };
+        let form = json!({});
+        tokio::join!(admin.post::<_, Value>("/api/v1/tokens", &form), serve)
+    }
+
+    #[tokio::test]
+    async fn what_is_made_is_asked_for_again_only_of_a_server_that_makes_it_once() {
+        let version = json!({"schema_version": 1, "version": "1", "link_versions": [1, 1]});
+        let (done, keys) = broken_once(version.clone()).await;
+        assert!(done.is_err() && keys.len() == 1, "{keys:?}");
+        let mut remembers = version;
+        remembers["idempotency_keys"] = true.into();
+        let (done, keys) = broken_once(remembers).await;
+        assert_eq!(done.ok(), Some(json!({"made": 1})));
+        assert!(keys[0].is_some() && keys[0] == keys[1], "{keys:?}");
     }
 }

@@ -127,27 +127,43 @@ pub(super) async fn run(args: &Args, asked: &Asked<'_>, output: &Output) -> Resu
         tenant: args.tenant.clone(),
         signer: None,
     };
-    let serves = match place.held(&wanted).filter(|_| asked.life.is_none()) {
-        Some(held) => is_trusted(args, asked.profile, held.signer).await,
-        None => false,
-    };
-    if !serves {
+    let trust = Trust::ask(args, asked.profile).await;
+    let held = place.held(&wanted).filter(|_| asked.life.is_none());
+    if !held.is_some_and(|held| trust.takes(held.signer)) {
         login(args, &place, asked).await?;
     }
     let mut ssh = Command::new("ssh");
     ssh.arg("-o").arg(format!("KnownHostsCommand={}", known_hosts_command(args, asked.profile)?));
     ssh.arg("-o").arg(format!("IdentityFile={}", place.file(KEY).display()));
     ssh.arg("-o").arg(format!("CertificateFile={}", place.file(CERTIFICATE).display()));
+    if let Some(revoked) = trust.revoked_hosts {
+        ssh.arg("-o").arg(format!("RevokedHostKeys=\"{}\"", revoked.display()));
+    }
     ssh.arg(asked.host).args(asked.rest);
     Err(no_openssh("ssh", &ssh.exec()))
 }
 
-/// Whether hosts still take certificates of this signer: its key may have been replaced. If nobody knows, they do.
-async fn is_trusted(args: &Args, profile: &Label, signer: Option<CaKey>) -> bool {
-    let request = Request::SshTrusted { profile: profile.clone() };
-    match (signer, ask_once(&args.agent_socket, &request, Duration::ZERO).await) {
-        (Some(signer), Ok(Answer::Trusted { keys })) => keys.contains(&signer),
-        _ => true,
+/// What the agent says of whom to trust.
+#[derive(Default)]
+struct Trust {
+    /// Whose certificates hosts take; `None` if nobody knows.
+    keys: Option<Vec<CaKey>>,
+    revoked_hosts: Option<PathBuf>,
+}
+
+impl Trust {
+    /// An agent that is away, or of before, says nothing.
+    async fn ask(args: &Args, profile: &Label) -> Self {
+        let request = Request::SshTrusted { profile: profile.clone() };
+        match ask_once(&args.agent_socket, &request, Duration::ZERO).await {
+            Ok(Answer::Trusted { keys, revoked_hosts }) => Self { keys: Some(keys), revoked_hosts },
+            _ => Self::default(),
+        }
+    }
+
+    /// Whether hosts still take certificates of this signer: its key may have been replaced. If nobody knows, they do.
+    fn takes(&self, signer: Option<CaKey>) -> bool {
+        signer.zip(self.keys.as_ref()).is_none_or(|(signer, keys)| keys.contains(&signer))
     }
 }
 
@@ -161,7 +177,8 @@ async fn login(args: &Args, place: &Place, asked: &Asked<'_>) -> Result<IssuedCe
     let admin = Admin::person(args)?;
     let life_seconds = asked.life.map(|life| life.as_secs());
     let form = NewCertificate { public_key, vouch, life_seconds };
-    let issued: IssuedCertificate = admin.post(&admin.of_tenant("/api/v1/ssh/certificates"), &form).await?;
+    let issued: IssuedCertificate =
+        admin.post_again(&admin.of_tenant("/api/v1/ssh/certificates"), &form).await?;
     place.write(CERTIFICATE, format!("{}\n", issued.certificate).as_bytes())?;
     let held = Held {
         valid_until: issued.valid_until,
@@ -169,7 +186,8 @@ async fn login(args: &Args, place: &Place, asked: &Asked<'_>) -> Result<IssuedCe
         tenant: args.tenant.clone(),
         signer: Some(issued.signer),
     };
-    place.write(CONFIG, config(args, asked.profile, place)?.as_bytes())?;
+    let trust = Trust::ask(args, asked.profile).await;
+    place.write(CONFIG, config(args, asked.profile, place, &trust)?.as_bytes())?;
     place.write(HELD, &serde_json::to_vec(&held).map_err(|e| Failure::bug(e.to_string()))?)?;
     hand_to_agent(place, issued.valid_until);
     Ok(issued)
@@ -204,12 +222,16 @@ fn known_hosts_command(args: &Args, profile: &Label) -> Result<String, Failure> 
 }
 
 /// What plain ssh needs to know of the mesh: nothing of it counts for other hosts.
-fn config(args: &Args, profile: &Label, place: &Place) -> Result<String, Failure> {
+fn config(args: &Args, profile: &Label, place: &Place, trust: &Trust) -> Result<String, Failure> {
     let command = known_hosts_command(args, profile)?;
     let check = command.replace('"', "'").replace("%H", "'%h' >/dev/null 2>&1");
+    // The check has brought the file up to date: where it is missing, nothing here counts.
+    let revoked = trust.revoked_hosts.as_ref();
+    let revoked =
+        revoked.map(|file| format!("    RevokedHostKeys \"{}\"\n", file.display())).unwrap_or_default();
     Ok(format!(
-        "# Of `warren ssh login`, which writes it anew.\nMatch exec \"{check}\"\n    KnownHostsCommand {command}\n    \
-         IdentityFile \"{}\"\n    CertificateFile \"{}\"\nMatch all\n",
+        "# Of `warren ssh login`, which writes it anew.\nMatch exec \"{check}\"\n    KnownHostsCommand {command}\n\
+         {revoked}    IdentityFile \"{}\"\n    CertificateFile \"{}\"\nMatch all\n",
         place.file(KEY).display(),
         place.file(CERTIFICATE).display(),
     ))

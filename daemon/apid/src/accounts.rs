@@ -1,6 +1,6 @@
 //! Rows of people as they are made: users, the one-time setup secret, audit entries. Knows no HTTP and no database.
 
-use control::{Actor, AuditEntry};
+use control::{AuditEntry, By};
 use data_encoding::BASE32_NOPAD;
 use model::id::UserId;
 use model::{Code, Digest, Label, TenantId};
@@ -26,9 +26,10 @@ pub fn new_user(name: Label, role: Role, tenant: Option<TenantId>, password_hash
 }
 
 /// An audit entry of something that people did, now.
-pub fn entry(actor: Actor, action: &str, target: &str, refused: Option<Code>) -> AuditEntry {
+pub fn entry(by: impl Into<By>, action: &str, target: &str, refused: Option<Code>) -> AuditEntry {
+    let By { actor, trace } = by.into();
     let (at, action, target) = (wall(), action.into(), target.into());
-    AuditEntry { at, tenant: None, actor, action, target, refused, detail: String::new() }
+    AuditEntry { at, tenant: None, actor, action, target, refused, detail: String::new(), trace }
 }
 
 /// Random bytes of the kernel.

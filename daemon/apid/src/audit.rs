@@ -59,6 +59,8 @@ pub fn form(row: AuditRow, tenants: &BTreeMap<TenantId, Label>) -> AuditForm {
         outcome: if entry.refused.is_some() { "refused" } else { "done" }.into(),
         code: entry.refused.map(|code| code.to_string()),
         detail: entry.detail,
+        source: entry.trace.source,
+        request: entry.trace.request,
     }
 }
 

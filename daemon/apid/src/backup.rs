@@ -14,8 +14,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backup::{Anchor, Content, DatabaseFacts, FORMAT, HUB_KEY, Manifest, Recipient, STATE, Writer};
-use control::{Actor, Control, SealedHubKey};
+use backup::{Anchor, Content, DatabaseFacts, FORMAT, HUB_KEY, Manifest, Recipient, STATE, SealedBy, Writer};
+use control::{By, Control, SealedHubKey};
 use model::{Code, Refusal, Timestamp};
 use serde::{Deserialize, Serialize};
 use store::{DumpOf, Store};
@@ -25,11 +25,13 @@ use zeroize::Zeroizing;
 use crate::accounts::entry;
 use crate::clock::wall;
 use crate::desk::Desk;
-use crate::report;
+use crate::keys::Keys;
 use crate::site::Site;
+use crate::{master_key, report, seal};
 
 /// What opens the keys in the database, and what administrators pin: files of the state directory.
-pub const STATE_FILES: [&str; 3] = ["seal.key", "seal.salt", "tls.key"];
+pub const STATE_FILES: [&str; 3] = [seal::KEY_FILE, seal::SALT_FILE, TLS_KEY];
+const TLS_KEY: &str = "tls.key";
 /// netd seals in a millisecond; one that does not answer by then does not.
 const HUB_TIME_MAX: Duration = Duration::from_secs(5);
 /// Pages that wait for the disk.
@@ -41,6 +43,7 @@ const SETTING: &str = "backup.last";
 #[derive(Clone)]
 pub struct Backups {
     store: Store,
+    keys: Keys,
     desk: Desk,
     site: Arc<Site>,
     one: Arc<Mutex<()>>,
@@ -81,15 +84,15 @@ enum Piece {
 
 impl Backups {
     /// Over one store.
-    pub fn new(store: Store, desk: Desk, site: Arc<Site>) -> Self {
-        Self { store, desk, site, one: Arc::default() }
+    pub fn new(store: Store, keys: Keys, desk: Desk, site: Arc<Site>) -> Self {
+        Self { store, keys, desk, site, one: Arc::default() }
     }
 
     /// Makes one that `recipient` alone can open.
     ///
     /// # Errors
     /// `backup-under-way`: another is being made. `store-unavailable`: the database or the disk.
-    pub async fn make(&self, recipient: &Recipient, content: Content, actor: Actor) -> Result<Made, Refusal> {
+    pub async fn make(&self, recipient: &Recipient, content: Content, by: By) -> Result<Made, Refusal> {
         let _one = self.one.try_lock().map_err(|_| Code::BackupUnderWay)?;
         let hub = match content {
             Content::Everything => self.hub_key(recipient).await?,
@@ -101,7 +104,7 @@ impl Backups {
         })?;
         let bytes = file.metadata().map_or(0, |metadata| metadata.len());
         let has_hub_key = manifest.hub_key.is_some();
-        self.note(&manifest, bytes, recipient, actor).await?;
+        self.note(&manifest, bytes, recipient, by).await?;
         tracing::info!(%recipient, bytes, content = ?content, has_hub_key, "a backup was made");
         Ok(Made { file, bytes, has_hub_key })
     }
@@ -128,6 +131,7 @@ impl Backups {
             Content::SshCa => DumpOf::SshCa,
         };
         let mut dump = self.store.dump(of).await?;
+        let sealed_by = master_key::sealed_by(&self.store).await?;
         let anchors = self.desk.read(anchors).await?;
         let manifest = Manifest {
             format: FORMAT,
@@ -141,7 +145,7 @@ impl Backups {
                 schema: dump.schema,
                 epoch: dump.epoch.0,
             },
-            sealed_by: self.site.sealed_by,
+            sealed_by,
             hub_key: hub.as_ref().map(|hub| hub.public),
         };
         let file = nameless(&self.site.state_dir)?;
@@ -150,10 +154,16 @@ impl Backups {
         let writing = tokio::task::spawn_blocking(move || write_pieces(file, &recipient, &head, taken));
         let mut queue = Queue { pieces, count: 0 };
         for name in STATE_FILES {
-            if content == Content::SshCa && name == "tls.key" {
+            let is_left_over = sealed_by == SealedBy::Passphrase && name != TLS_KEY;
+            if is_left_over || (content == Content::SshCa && name == TLS_KEY) {
                 continue;
             }
-            if let Some(bytes) = read_if_there(&self.site.state_dir.join(name))? {
+            // What this process opened them with: a file that another replica wrote may not be here.
+            let bytes = match name {
+                seal::KEY_FILE => Some(self.keys.expose_master()?),
+                _ => read_if_there(&self.site.state_dir.join(name))?,
+            };
+            if let Some(bytes) = bytes {
                 queue.part(format!("{STATE}{name}"), bytes).await;
             }
         }
@@ -172,9 +182,9 @@ impl Backups {
         manifest: &Manifest,
         bytes: u64,
         recipient: &Recipient,
-        actor: Actor,
+        by: By,
     ) -> Result<(), Refusal> {
-        let mut made = entry(actor, "backup.create", &recipient.to_string(), None);
+        let mut made = entry(by, "backup.create", &recipient.to_string(), None);
         made.detail = match manifest.content {
             Content::Everything => format!("{bytes} bytes"),
             Content::SshCa => format!("keys of SSH authorities alone, {bytes} bytes"),

@@ -68,8 +68,8 @@ pub struct Settings {
     /// How devices and people reach this server, such as https://vpn.example.org:8443.
     #[arg(long, env = "WARREN_PUBLIC_URL")]
     pub public_url: Option<ServerAddress>,
-    /// HTTPS and WebSocket (TCP), and QUIC (UDP) on the same number.
-    #[arg(long, env = "WARREN_LISTEN", default_value = "0.0.0.0:8443")]
+    /// HTTPS and WebSocket (TCP), and QUIC (UDP) on the same number. `[::]` is both families.
+    #[arg(long, env = "WARREN_LISTEN", default_value = "[::]:8443")]
     pub listen: SocketAddr,
     /// STUN (UDP), there and on the next port, by which devices find direct paths to each other; they ask at the host of the
     /// public URL. `off` answers none.
@@ -105,12 +105,15 @@ pub struct Settings {
     /// TLS private key [PEM].
     #[arg(long, env = "WARREN_TLS_KEY", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// Passphrase that unseals the keys in the database; a key file in the state directory if absent.
+    /// Passphrase that opens the keys in the database; a key file in the state directory if absent.
     #[arg(long, env = "WARREN_CA_PASSPHRASE", hide_env_values = true)]
     pub ca_passphrase: Option<String>,
     /// File with that passphrase.
     #[arg(long, env = "WARREN_CA_PASSPHRASE_FILE", conflicts_with = "ca_passphrase")]
     pub ca_passphrase_file: Option<PathBuf>,
+    /// Of rewrap: file with the passphrase that opens the keys from now on; a key file in the state directory if absent.
+    #[arg(long)]
+    pub new_ca_passphrase_file: Option<PathBuf>,
     /// Password of the first administrator, `admin`; a one-time setup URL is printed if absent.
     #[arg(long, env = "WARREN_ADMIN_PASSWORD", hide_env_values = true)]
     pub admin_password: Option<String>,
@@ -167,6 +170,8 @@ pub enum Task {
     Verify,
     /// Restore a backup.
     Restore,
+    /// Have the keys in the database opened by another passphrase, or by a key file.
+    Rewrap,
 }
 
 /// What a backup is opened with, and where it is restored.
@@ -181,6 +186,10 @@ pub struct BackupSettings {
     /// Of verify and restore: that passphrase.
     #[arg(long, env = "WARREN_BACKUP_PASSPHRASE", hide_env_values = true)]
     pub backup_passphrase: Option<String>,
+    /// Of verify and restore: file with the passphrase that opened the keys of the server when the backup was made, if the
+    /// server has another one now.
+    #[arg(long)]
+    pub backup_ca_passphrase_file: Option<PathBuf>,
     /// Of restore: give what is there another name beside, instead of refusing.
     #[arg(long)]
     pub force: bool,

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use control::{Actor, AuditEntry, Input, LinkId};
+use control::{Actor, AuditEntry, Input, LinkId, Trace};
 use model::id::CommandId;
 use model::wire::{Command, Remark};
-use model::{Code, Refusal, Timestamp};
+use model::{Code, DeviceId, Refusal, Timestamp};
 use store::{CommandRow, CommandState, Store};
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -22,7 +22,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// A device that did not answer is told again after this: its program may have begun anew.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
-/// By which link a command was sent last, and when.
+/// By which link a command was sent lately, and when.
 type Sent = BTreeMap<CommandId, (LinkId, Instant)>;
 
 /// Carries until it is aborted. Whoever queues a command here stirs it.
@@ -45,26 +45,30 @@ pub async fn forever(desk: Desk, store: Store, lease: Lease, stirred: Arc<Notify
 }
 
 async fn carry(desk: &Desk, store: &Store, sent: &mut Sent, now: Timestamp) -> Result<(), Refusal> {
-    let waiting = store.waiting_commands(now).await.map_err(|e| unavailable(&e))?;
-    sent.retain(|id, _| waiting.iter().any(|row| row.id == *id));
-    if waiting.is_empty() {
+    sent.retain(|_, (_, at)| at.elapsed() < AGAIN_AFTER);
+    let devices = store.devices_with_commands(now).await.map_err(|e| unavailable(&e))?;
+    if devices.is_empty() {
         return Ok(());
     }
+    // Whoever is not attached here keeps nobody waiting.
     let here = desk.read(move |control| {
-        let link = |row: &CommandRow| control.presence(row.device).and_then(|presence| presence.link);
-        waiting.into_iter().filter_map(|row| link(&row).map(|link| (row, link))).collect::<Vec<_>>()
+        let link = |device: DeviceId| control.presence(device).and_then(|presence| presence.link);
+        devices.into_iter().filter_map(|device| link(device).map(|link| (device, link))).collect::<Vec<_>>()
     });
-    for (row, link) in here.await? {
-        if sent.get(&row.id).is_some_and(|(by, at)| *by == link && at.elapsed() < AGAIN_AFTER) {
-            continue;
-        }
-        let command = Command { id: row.id, kind: Remark::new(row.kind.as_str()) };
-        if !desk.tell(Input::Deliver { device: row.device, command }).await {
-            return Err(Code::Draining.into());
-        }
-        sent.insert(row.id, (link, Instant::now()));
-        if row.state == CommandState::Queued {
-            store.command_sent(row.id, now).await.map_err(|e| unavailable(&e))?;
+    for (device, link) in here.await? {
+        let waiting = store.waiting_commands(device, now).await.map_err(|e| unavailable(&e))?;
+        for row in waiting {
+            if sent.get(&row.id).is_some_and(|(by, _)| *by == link) {
+                continue;
+            }
+            let command = Command { id: row.id, kind: Remark::new(row.kind.as_str()) };
+            if !desk.tell(Input::Deliver { device, command }).await {
+                return Err(Code::Draining.into());
+            }
+            sent.insert(row.id, (link, Instant::now()));
+            if row.state == CommandState::Queued {
+                store.command_sent(row.id, now).await.map_err(|e| unavailable(&e))?;
+            }
         }
     }
     Ok(())
@@ -79,6 +83,7 @@ async fn end(store: &Store, now: Timestamp) -> Result<(), Refusal> {
         target: row.id.to_string(),
         refused: None,
         detail: format!("{} for device {}", row.kind, row.device),
+        trace: Trace::default(),
     };
     store.expire_commands(now, entry).await.map(drop).map_err(|e| unavailable(&e))
 }

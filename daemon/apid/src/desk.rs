@@ -14,12 +14,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use control::{Actor, Answer, Control, Edit, Input, LinkId, Origin, Output, RequestId};
+use control::{Answer, By, Control, Edit, Input, LinkId, Origin, Output, RequestId};
 use link::Sender;
 use model::wire::{Channel, Frame, Remark, Retry};
 use model::{Code, Refusal, TenantId};
 use store::Store;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use self::pace::Pace;
@@ -34,6 +34,8 @@ use crate::signing::Signing;
 
 /// Messages that wait for the desk. Links and requests wait behind them when it is full.
 const INBOX_MAX: usize = 1024;
+/// Batches of presence on their way: a few rounds of ten thousand devices.
+const SAVES_WAITING_MAX: usize = 64;
 
 type Reply = oneshot::Sender<Result<Answer, Refusal>>;
 
@@ -45,23 +47,10 @@ struct Waiting {
 }
 
 enum Message {
-    Opened {
-        link: LinkId,
-        channel: Channel,
-        from: Origin,
-        sender: Sender,
-    },
+    Opened { link: LinkId, channel: Channel, from: Origin, sender: Sender },
     Input(Box<Input>),
-    Edit {
-        tenant: Option<TenantId>,
-        edit: Edit,
-        actor: Actor,
-        reply: oneshot::Sender<Result<Answer, Refusal>>,
-    },
-    SealHubKey {
-        recipient: Remark,
-        reply: hub_key::Reply,
-    },
+    Edit { tenant: Option<TenantId>, edit: Edit, by: By, reply: oneshot::Sender<Result<Answer, Refusal>> },
+    SealHubKey { recipient: Remark, reply: hub_key::Reply },
     Read(Box<dyn FnOnce(&Control) + Send>),
     Stop(oneshot::Sender<()>),
 }
@@ -125,9 +114,15 @@ impl Desk {
     }
 
     /// Asks for an edit, and waits until it is in the store or refused.
-    pub async fn edit(&self, tenant: Option<TenantId>, edit: Edit, actor: Actor) -> Result<Answer, Refusal> {
+    pub async fn edit(
+        &self,
+        tenant: Option<TenantId>,
+        edit: Edit,
+        by: impl Into<By>,
+    ) -> Result<Answer, Refusal> {
+        let by = by.into();
         let (reply, answer) = oneshot::channel();
-        self.inbox.send(Message::Edit { tenant, edit, actor, reply }).await.map_err(|_| Code::Draining)?;
+        self.inbox.send(Message::Edit { tenant, edit, by, reply }).await.map_err(|_| Code::Draining)?;
         answer.await.map_err(|_| Code::Draining)?
     }
 
@@ -224,6 +219,8 @@ struct Open {
     closing: JoinSet<()>,
     /// Presence on its way to the store.
     saving: JoinSet<()>,
+    /// Whose turn it is to be saved.
+    save_turn: Arc<Mutex<()>>,
 }
 
 impl Run {
@@ -268,12 +265,12 @@ impl Run {
                 self.control.handle(*input, now);
                 self.loaded.send_if_modified(|l| loaded && !std::mem::replace(l, true));
             }
-            Message::Edit { tenant, edit, actor, reply } => {
+            Message::Edit { tenant, edit, by, reply } => {
                 let request = RequestId(open.requests_made);
                 open.requests_made += 1;
                 open.requests
                     .insert(request, Waiting { action: edit.action(), since: Instant::now(), reply });
-                self.control.handle(Input::Edit { request, tenant, edit, actor }, now);
+                self.control.handle(Input::Edit { request, tenant, edit, by }, now);
             }
             Message::SealHubKey { recipient, reply } => self.ask_hub_key(recipient, reply, &mut open.hub_key),
             Message::Read(look) => look(&self.control),
@@ -438,9 +435,17 @@ impl Run {
     }
 
     fn save_presence(&self, rows: Vec<control::PresenceRow>, open: &mut Open) {
-        let store = self.store.clone();
+        let (store, turn) = (self.store.clone(), Arc::clone(&open.save_turn));
         while open.saving.try_join_next().is_some() {}
+        if open.saving.len() >= SAVES_WAITING_MAX {
+            tracing::warn!(
+                "presence is not saved while the database is away; the next heartbeats tell it again"
+            );
+            return;
+        }
         open.saving.spawn(async move {
+            // SQLite has one writer, for which nobody waits for long: not all batches of a server that ends at once.
+            let _turn = turn.lock().await;
             if let Err(error) = store.save_presence(&rows).await {
                 tracing::warn!(
                     error = error.chain(),

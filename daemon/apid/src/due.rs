@@ -39,9 +39,8 @@ pub async fn tell(desk: Desk, metrics: Metrics, life: Duration) {
     loop {
         ticks.tick().await;
         let Ok(due) = desk.read_loaded(move |control| all(control, life)).await else { return };
-        if let Some(first) = due.iter().map(|(_, _, at)| at.unix_micros()).min() {
-            metrics.ssh_key_due.set(first / 1_000_000);
-        }
+        let first = due.iter().map(|(_, _, at)| at.unix_micros()).min();
+        metrics.ssh_key_due.set(first.unwrap_or(0) / 1_000_000);
         let mut notices = BTreeMap::new();
         for (tenant, kind, due_at) in due {
             let Some(notice) = Notice::of(due_at, wall()) else { continue };

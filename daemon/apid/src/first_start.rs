@@ -1,12 +1,10 @@
-//! What a server needs before it can serve, and makes by itself the first time: certificate, sealing key, administrator,
-//! tenant.
+//! What a server needs before it can serve, and makes by itself the first time: certificate, administrator, tenant.
 
 use std::fs::File;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use anyhow::Context as _;
-use backup::SealedBy;
 use control::{Actor, Answer, Edit};
 use link::ServerAddress;
 use link::tls::Certificate;
@@ -14,12 +12,10 @@ use model::{Code, Label};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use store::{Role, Store};
-use zeroize::Zeroizing;
 
 use crate::config::Settings;
 use crate::desk::Desk;
 use crate::people::Policy;
-use crate::seal::Sealer;
 use crate::{accounts, certificate, clock, people};
 
 /// What the state directory is held by.
@@ -62,42 +58,6 @@ pub fn serving(state_dir: &Path) -> anyhow::Result<Flock<File>> {
     let held = hold(state_dir, false);
     let held = held.with_context(|| format!("{} cannot be used", state_dir.display()))?;
     held.context("a backup is being restored into the state directory")
-}
-
-/// What opens the keys in the database.
-pub const fn sealed_by(settings: &Settings) -> SealedBy {
-    if settings.ca_passphrase.is_some() || settings.ca_passphrase_file.is_some() {
-        SealedBy::Passphrase
-    } else {
-        SealedBy::KeyFile
-    }
-}
-
-/// The passphrase of the keys in the database, if there is one.
-pub fn passphrase(settings: &Settings) -> anyhow::Result<Option<Zeroizing<String>>> {
-    let from_file = settings.ca_passphrase_file.as_ref().map(|path| {
-        std::fs::read_to_string(path)
-            .with_context(|| format!("passphrase file {} cannot be read", path.display()))
-    });
-    let passphrase = from_file.transpose()?.or_else(|| settings.ca_passphrase.clone());
-    match passphrase.as_deref().map(|text| text.trim_end_matches(['\r', '\n'])) {
-        Some("") => anyhow::bail!("the passphrase is empty"),
-        Some(passphrase) => Ok(Some(Zeroizing::new(passphrase.to_owned()))),
-        None => Ok(None),
-    }
-}
-
-/// The master key of everything sealed.
-pub fn sealer(settings: &Settings) -> anyhow::Result<Sealer> {
-    match passphrase(settings)?.as_deref() {
-        Some(passphrase) => Ok(Sealer::from_passphrase(passphrase, &settings.state_dir)?),
-        None => {
-            tracing::info!(
-                "keys are sealed by seal.key in the state directory; --ca-passphrase-file keeps them safer"
-            );
-            Ok(Sealer::from_key_file(&settings.state_dir)?)
-        }
-    }
 }
 
 /// Which passwords may be set.

@@ -12,6 +12,7 @@ mod devices;
 mod dns;
 mod doctor;
 mod health;
+mod idempotency;
 mod login;
 mod me;
 mod observe;
@@ -58,6 +59,7 @@ use routes::{Needs, get};
 
 pub use auth::Peer;
 pub use health::Readiness;
+pub use idempotency::KEY_LIFE;
 
 /// Every form is far below.
 const BODY_BYTES_MAX: usize = 64 * 1024;

@@ -7,7 +7,7 @@ use ca::{CaSecret, KeyName};
 use control::{Commit, Loaded, NewKey};
 use model::id::UserId;
 use model::{AnchorSecret, TenantId};
-use store::{AuditEnds, AuditSeal, Sealed};
+use store::{AuditEnds, AuditSeal, KeyedRequest, Sealed};
 use zeroize::Zeroizing;
 
 use crate::report;
@@ -46,6 +46,21 @@ impl Keys {
             tracing::error!(%tenant, error = %report::chain(&error), "an anchor does not unseal");
         });
         Some(AnchorSecret::from_seed(seed.ok()?))
+    }
+
+    /// Whether there is a master key.
+    pub fn check(&self) -> Result<(), SealError> {
+        self.sealer.expose_master().map(drop)
+    }
+
+    /// The master key, for a backup.
+    pub fn expose_master(&self) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        Ok(Zeroizing::new(self.sealer.expose_master()?.to_vec()))
+    }
+
+    /// Whether a master key opens this anchor.
+    pub fn fits(sealer: &Sealer, tenant: TenantId, sealed: &[u8]) -> bool {
+        sealer.unseal(&of_anchor(tenant), sealed).is_ok()
     }
 
     /// Opens all anchors that do.
@@ -88,10 +103,39 @@ impl Keys {
         plain.as_slice().try_into().map(Zeroizing::new).map_err(|_| SealError::Wrong(purpose))
     }
 
+    /// Seals what was asked, or answered, under a key of the sender's.
+    pub fn seal_keyed(
+        &self,
+        part: KeyedPart,
+        request: &KeyedRequest,
+        plain: &[u8],
+    ) -> Result<Vec<u8>, SealError> {
+        self.sealer.seal(&of_keyed(part, request), plain)
+    }
+
+    /// Opens it.
+    pub fn open_keyed(
+        &self,
+        part: KeyedPart,
+        request: &KeyedRequest,
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, SealError> {
+        self.sealer.unseal(&of_keyed(part, request), sealed)
+    }
+
     fn open(&self, purpose: &str, sealed: &[u8]) -> Result<[u8; 32], SealError> {
         let plain = self.sealer.unseal(purpose, sealed)?;
         plain.as_slice().try_into().map_err(|_| SealError::Wrong(purpose.into()))
     }
+}
+
+/// What of a request is sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyedPart {
+    /// A digest of the question.
+    Asked,
+    /// The answer.
+    Answer,
 }
 
 /// What the ends of the audit log are sealed for.
@@ -109,6 +153,10 @@ impl AuditSeal for Keys {
 
 fn of_anchor(tenant: TenantId) -> String {
     format!("anchor {tenant}")
+}
+
+fn of_keyed(part: KeyedPart, KeyedRequest { holder, key }: &KeyedRequest) -> String {
+    format!("{part:?} {holder} {key}")
 }
 
 fn of_factor(user: UserId) -> String {

@@ -12,11 +12,11 @@ use clap::Args;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
+use link::listening::network_of;
 use model::id::{ApiTokenId, UserId};
 use prometheus_client::metrics::counter::Counter;
 
 use crate::metrics::Metrics;
-use crate::throttle::place;
 
 /// Who is kept apart by one limiter: some megabytes. Beyond, strangers share one pace.
 const KEYS_MAX: usize = 65_536;
@@ -145,16 +145,27 @@ impl Limiters {
 
     /// Counts one request of somebody; `Err` says after how long it may come again.
     pub fn take(&self, limit: Limit, asker: Asker) -> Result<(), Duration> {
+        self.try_take(limit, asker).inspect_err(|_| {
+            self.rejections[limit as usize].inc();
+        })
+    }
+
+    /// Waits until one more of somebody's own is in time. Nobody is rejected, so none is counted.
+    pub async fn wait(&self, limit: Limit, asker: Asker) {
+        while let Err(wait) = self.try_take(limit, asker.clone()) {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    fn try_take(&self, limit: Limit, asker: Asker) -> Result<(), Duration> {
         let limiter = &self.each[limit as usize];
         let asker = match asker {
-            Asker::Address(address) => Asker::Address(place(address)),
+            Asker::Address(address) => Asker::Address(network_of(address)),
             other => other,
         };
         let asker = if limiter.has_room() { asker } else { Asker::Crowd };
-        limiter.pace.check_key(&asker).map_err(|too_early| {
-            self.rejections[limit as usize].inc();
-            too_early.wait_time_from(limiter.pace.clock().now())
-        })
+        let clock = limiter.pace.clock();
+        limiter.pace.check_key(&asker).map_err(|too_early| too_early.wait_time_from(clock.now()))
     }
 }
 
@@ -189,6 +200,16 @@ mod tests {
         assert_eq!(take(Limit::Login, "2001:db8:0:1::1"), Ok(()), "another network");
         assert_eq!(take(Limit::Api, "2001:db8::1"), Ok(()), "another limiter");
         assert_eq!(limiters.rejections.each_ref().map(Counter::get), [1, 0, 0, 0, 0]);
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_its_own_pace_is_not_rejected() {
+        // One in a millisecond.
+        let limiters = limiters(&["--ratelimit-api-capacity", "60000"]);
+        let asker = || address("203.0.113.1");
+        while limiters.try_take(Limit::Api, asker()).is_ok() {}
+        limiters.wait(Limit::Api, asker()).await;
+        assert_eq!(limiters.rejections[Limit::Api as usize].get(), 0);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use axum::{Extension, Router};
 use control::Origin;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use link::listening::network_of;
 use link::tls::{ALPN_HTTP, Certificate};
 use link::unix::Visitor;
 use model::limits::HANDSHAKE_TIME_MAX;
@@ -23,7 +24,6 @@ use tokio_rustls::TlsAcceptor;
 use crate::desk::Desk;
 use crate::http::Peer;
 use crate::local::LocalUsers;
-use crate::throttle::place;
 
 /// HTTPS connections at once, links over WebSocket among them. More wait in the kernel's queue.
 const HTTPS_CONNECTIONS_MAX: usize = 16_384;
@@ -54,6 +54,7 @@ pub async fn https(
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else { return Ok(()) };
         let Some((stream, address)) = accepted(listener.accept().await).await else { continue };
+        let address = link::listening::canonical(address);
         let Some(place) = places.enter(address.ip()) else {
             tracing::debug!(%address, "too many connections of one address");
             continue;
@@ -77,7 +78,7 @@ struct Place(Places, IpAddr);
 
 impl Places {
     fn enter(&self, address: IpAddr) -> Option<Place> {
-        let address = place(address);
+        let address = network_of(address);
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(address).or_default();
         if *count >= HTTPS_CONNECTIONS_EACH {

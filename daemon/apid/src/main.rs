@@ -20,6 +20,7 @@ mod lease;
 mod limiters;
 mod listen;
 mod local;
+mod master_key;
 mod metrics;
 mod news;
 mod people;
@@ -76,8 +77,8 @@ fn main() -> ExitCode {
         Err(exit) => return exit,
     };
     // Offline, and root's: the files of two users are put in place.
-    if let Some(task @ (Task::Verify | Task::Restore)) = settings.task {
-        return restore::run(&settings, task);
+    if let Some(Task::Verify | Task::Restore) = settings.task {
+        return restore::run(&settings, settings.task == Some(Task::Restore));
     }
     if nix::unistd::Uid::effective().is_root() && !settings.allow_root {
         return service::refuse(
@@ -87,8 +88,10 @@ fn main() -> ExitCode {
     if let Err(error) = raise_open_files() {
         tracing::warn!(%error, "the limit of open files stays as it is: each link needs one");
     }
-    if settings.task == Some(Task::Migrate) {
-        return service::run(migrated(settings));
+    match settings.task {
+        Some(Task::Migrate) => return service::run(migrated(settings)),
+        Some(Task::Rewrap) => return service::run(async move { master_key::rewrap(&settings).await }),
+        Some(Task::Verify | Task::Restore) | None => {}
     }
     match settings.role {
         Role::Relay => service::run(relay_alone::serve(settings)),
@@ -138,13 +141,13 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let metrics = Metrics::new(&settings.state_dir);
     let readiness = Readiness::default();
 
-    let probes = bind(settings.metrics_listen).await?;
+    let probes = bind(settings.metrics_listen)?;
     tokio::spawn(listen::probes(probes, http::probes(readiness.clone(), metrics.clone())));
 
     let _held = first_start::serving(&settings.state_dir)?;
     let certificate = first_start::certificate(&settings, &public).await?;
-    let keys = Keys::new(first_start::sealer(&settings)?);
     let store = first_start::store(&settings).await?;
+    let keys = Keys::new(master_key::open(&settings, &store).await?);
     let policy = first_start::policy(&settings)?;
     let sinks = sinks::of(&settings)?;
     let setup = first_start::administrator(&store, &settings, &policy).await?;
@@ -168,7 +171,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
 
     let site = Arc::new(Site::of(&settings, &certificate, clock, &answers)?);
     let app = App {
-        backups: backup::Backups::new(store.clone(), desk.clone(), Arc::clone(&site)),
+        backups: backup::Backups::new(store.clone(), keys.clone(), desk.clone(), Arc::clone(&site)),
         desk: desk.clone(),
         store: store.clone(),
         metrics: metrics.clone(),
@@ -234,7 +237,7 @@ async fn open_doors(
     router: Router,
     desk: &Desk,
 ) -> anyhow::Result<JoinSet<()>> {
-    let https = bind(settings.listen).await?;
+    let https = bind(settings.listen)?;
     let quic = link::quic::Listener::bind(settings.listen, &certificate, link::quic::Limits::default())?;
     let users = local::LocalUsers::new(&settings.hub_user, &settings.admin_group);
     let unix = bind_unix(&settings.socket).await?;
@@ -284,8 +287,9 @@ async fn until_told(
 /// Everybody on the machine may knock; the kernel says who it is.
 const SOCKET_MODE: u32 = 0o666;
 
-async fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on tcp {address}"))
+fn bind(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = link::listening::tcp(address).and_then(TcpListener::from_std);
+    listener.with_context(|| format!("cannot listen on tcp {address}"))
 }
 
 fn control_config(

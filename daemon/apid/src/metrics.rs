@@ -3,9 +3,10 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use control::Event;
+use control::{Counters as Work, Event};
 use model::CaKind;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _, text};
@@ -52,6 +53,10 @@ pub struct Metrics {
     relay: Counters,
     relay_dropped: Family<ReasonLabels, Counter>,
     stun: Family<OutcomeLabels, Counter>,
+    snapshots_sent: Family<FormLabels, Counter>,
+    snapshot_plans: Counter,
+    snapshot_entries: Counter,
+    snapshot_signatures: Counter,
     /// HTTP requests that are being answered.
     pub requests_in_flight: Gauge,
     /// Heartbeats of agents and hub.
@@ -109,6 +114,7 @@ labels! {
     OutcomeLabels { outcome: &'static str }
     CertificateLabels { kind: &'static str, outcome: &'static str }
     NodeLabels { node: &'static str }
+    FormLabels { form: &'static str }
     CodeLabels { code: &'static str }
     CheckLabels { check: String }
     StandingLabels { standing: &'static str }
@@ -199,6 +205,10 @@ impl Metrics {
             ),
             store_failures: add(r, "store_failures", "Times that the database did not do what it was asked"),
             commit_conflicts: add(r, "commit_conflicts", "Edits decided again: another replica was faster"),
+            snapshots_sent: add(r, "snapshots_sent", "Snapshots sent to nodes, by form"),
+            snapshot_plans: add(r, "snapshot_plans", "Plans of nodes looked at"),
+            snapshot_entries: add(r, "snapshot_entries", "Entries of plans that edits changed"),
+            snapshot_signatures: add(r, "snapshot_signatures", "Stamps of snapshots signed"),
             audit_lost: add(r, "audit_entries_lost", "Audit entries that could not be written"),
             last_backup: add(r, "last_backup_timestamp_seconds", "When the last backup was made"),
             certificate_expiry: add(r, "tls_certificate_expiry_timestamp_seconds", "End of the certificate"),
@@ -220,7 +230,7 @@ impl Metrics {
     /// A series that appears with its first failure hides that failure from `rate()`: those whose labels are known are
     /// there from the start.
     fn begin_at_zero(&self) {
-        for reason in ["password", "second-factor", "throttled", "token"] {
+        for reason in ["password", "second-factor", "throttled", "busy", "token"] {
             drop(self.login_failures.get_or_create(&ReasonLabels { reason }));
         }
         for node in ["device", "hub"] {
@@ -300,6 +310,17 @@ impl Metrics {
             | Event::EditRefused { .. }
             | Event::EditDone { .. } => {}
         }
+    }
+
+    /// What publishing has cost so far. An edit costs what it changes, whatever else there is.
+    pub fn published(&self, work: &Work) {
+        let set = |counter: &Counter, value| counter.inner().store(value, Ordering::Relaxed);
+        for (form, value) in [("patch", work.patches_sent), ("whole", work.wholes_sent)] {
+            set(&self.snapshots_sent.get_or_create_owned(&FormLabels { form }), value);
+        }
+        set(&self.snapshot_plans, work.nodes_planned);
+        set(&self.snapshot_entries, work.entries_touched);
+        set(&self.snapshot_signatures, work.signatures);
     }
 
     /// How a check of `/healthz` ended.

@@ -7,7 +7,7 @@ use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
 use model::{Code, Refusal};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use zxcvbn::Score;
 
 /// Characters that a password has at least, set by anybody but the environment.
@@ -25,6 +25,21 @@ const HASHES_WAITING_MAX: usize = 32;
 
 static SEATS: Semaphore = Semaphore::const_new(HASHES_AT_ONCE + HASHES_WAITING_MAX);
 static GATE: Semaphore = Semaphore::const_new(HASHES_AT_ONCE);
+
+/// A place among those who wait for a hash. To be taken before the database is asked for somebody: a flood of logins must not
+/// wait there in front of everybody else.
+pub struct Seat {
+    _permit: SemaphorePermit<'static>,
+}
+
+impl Seat {
+    /// One of the places that are left.
+    pub fn take() -> Result<Self, Refusal> {
+        let permit = SEATS.try_acquire();
+        let full = |_| Refusal::new(Code::RateLimited, "too many people log in at once");
+        Ok(Self { _permit: permit.map_err(full)? })
+    }
+}
 
 /// Which passwords may be set. Clones share the list.
 #[derive(Clone, Default)]
@@ -64,7 +79,7 @@ impl Policy {
 
 /// Hashes a password: Argon2id, 64 MiB, 3 passes, as a PHC string.
 pub async fn hash(password: String) -> Result<String, Refusal> {
-    on_a_thread(move || {
+    on_a_thread(Seat::take()?, move || {
         let mut salt = [0; 16];
         getrandom::fill(&mut salt).map_err(|e| internal(&e))?;
         Ok(argon2()?
@@ -77,11 +92,11 @@ pub async fn hash(password: String) -> Result<String, Refusal> {
 
 /// Checks a password against a hash. Without a hash it takes as long and says no: an unknown user costs what a wrong
 /// password costs.
-pub async fn check(password: String, hash: Option<String>) -> Result<bool, Refusal> {
+pub async fn check(seat: Seat, password: String, hash: Option<String>) -> Result<bool, Refusal> {
     if password.len() > PASSWORD_BYTES_MAX {
         return Ok(false);
     }
-    on_a_thread(move || match hash {
+    on_a_thread(seat, move || match hash {
         Some(hash) => {
             let hash = PasswordHash::new(&hash).map_err(|e| internal(&e))?;
             Ok(argon2()?.verify_password(password.as_bytes(), &hash).is_ok())
@@ -100,11 +115,9 @@ fn argon2() -> Result<Argon2<'static>, Refusal> {
 }
 
 async fn on_a_thread<T: Send + 'static>(
+    _seat: Seat,
     work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
 ) -> Result<T, Refusal> {
-    let Ok(_seat) = SEATS.try_acquire() else {
-        return Err(Refusal::new(Code::RateLimited, "too many people log in at once"));
-    };
     let _permit = GATE.acquire().await.map_err(|e| internal(&e))?;
     tokio::task::spawn_blocking(work).await.map_err(|e| internal(&e))?
 }
@@ -138,8 +151,9 @@ mod tests {
     #[tokio::test]
     async fn hashes_check_and_unknown_users_take_the_same_way() {
         let hash = hash("violet tram 9 opens".into()).await.expect("hashed");
-        assert_eq!(check("violet tram 9 opens".into(), Some(hash.clone())).await, Ok(true));
-        assert_eq!(check("violet tram 9 open".into(), Some(hash)).await, Ok(false));
-        assert_eq!(check("violet tram 9 opens".into(), None).await, Ok(false));
+        let check = async |password: &str, hash| check(Seat::take()?, password.into(), hash).await;
+        assert_eq!(check("violet tram 9 opens", Some(hash.clone())).await, Ok(true));
+        assert_eq!(check("violet tram 9 open", Some(hash)).await, Ok(false));
+        assert_eq!(check("violet tram 9 opens", None).await, Ok(false));
     }
 }

@@ -55,9 +55,10 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
         links: AtomicU64::new(0),
         open: metrics.links.clone(),
     }));
-    let probes = crate::bind(settings.metrics_listen).await?;
-    let https = crate::bind(settings.listen).await?;
-    let mut quic = link::quic::Listener::bind(settings.listen, &certificate, link::quic::Limits::default())?;
+    let probes = crate::bind(settings.metrics_listen)?;
+    let https = crate::bind(settings.listen)?;
+    let limits = link::quic::Limits { bursts: true, ..link::quic::Limits::default() };
+    let mut quic = link::quic::Listener::bind(settings.listen, &certificate, limits)?;
     let mut doors = JoinSet::new();
     doors.spawn(listen::probes(probes, probe_routes(metrics)));
     let router = routes(relay.clone());

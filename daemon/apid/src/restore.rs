@@ -25,7 +25,7 @@ use zeroize::Zeroizing;
 
 use crate::accounts::random;
 use crate::clock::wall;
-use crate::config::{Settings, Task};
+use crate::config::Settings;
 
 /// Epochs also follow the clock, so that two databases that are restored from one backup, on machines that do not know
 /// of each other, are told apart: six hours each, and the 16 bits of a serial's epoch last until 2070.
@@ -35,13 +35,14 @@ const EPOCH_ZERO_SECONDS: i64 = 1_767_225_600;
 /// Serials begin anew anywhere in the lower half of their 47 bits: certificates that the backup does not know have others.
 const SERIALS_FROM_BITS: u32 = 46;
 
-/// Does the task and says what came of it: one JSON object on standard output, and the exit code.
-pub fn run(settings: &Settings, task: Task) -> ExitCode {
+/// Restores a backup, for use or in a scratch directory to look at it, and says what came of it: one JSON object on standard
+/// output, and the exit code.
+pub fn run(settings: &Settings, for_use: bool) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return shell::service::refuse(&error.to_string()),
     };
-    match runtime.block_on(done(settings, task)) {
+    match runtime.block_on(done(settings, for_use)) {
         Ok(report) => {
             let code = if report.well { ExitCode::SUCCESS } else { ExitCode::from(DEGRADED) };
             print(&serde_json::to_string(&report).unwrap_or_default());
@@ -63,15 +64,12 @@ fn print(line: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
 
-async fn done(settings: &Settings, task: Task) -> Result<BackupReport, Refusal> {
+async fn done(settings: &Settings, for_use: bool) -> Result<BackupReport, Refusal> {
     let began = Instant::now();
     let file = settings.file.as_deref();
     let file = file.ok_or_else(|| Refusal::new(Code::BadRequest, "name the file of the backup"))?;
     let wish = Wish { file: file.to_owned(), opener: opener(settings)?, passphrase: passphrase(settings)? };
-    let mut report = match task {
-        Task::Restore => place::restore(settings, wish).await?,
-        Task::Verify | Task::Migrate => verify(wish).await?,
-    };
+    let mut report = if for_use { place::restore(settings, wish).await? } else { verify(wish).await? };
     report.took_millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(report)
 }
@@ -119,7 +117,10 @@ fn opener(settings: &Settings) -> Result<Opener, Refusal> {
 }
 
 fn passphrase(settings: &Settings) -> Result<Option<Zeroizing<String>>, Refusal> {
-    let passphrase = crate::first_start::passphrase(settings);
+    let passphrase = match &settings.backup.backup_ca_passphrase_file {
+        Some(path) => crate::master_key::read_passphrase(path).map(Some),
+        None => crate::master_key::passphrase(settings),
+    };
     passphrase.map_err(|error| Refusal::new(Code::BadRequest, format!("{error:#}")))
 }
 

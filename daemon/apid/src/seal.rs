@@ -1,19 +1,21 @@
 //! Keys at rest: sealed under a master key that is not in the database. There is no plaintext mode.
 //!
-//! A passphrase (Argon2id, 64 MiB, 3 passes) or a random key file of mode 0600 gives the master key; HKDF-SHA256 (RFC
-//! 5869) derives a key for each purpose; XChaCha20-Poly1305 seals with the purpose as associated data.
+//! HKDF-SHA256 (RFC 5869) derives a key for each purpose from the master key; XChaCha20-Poly1305 seals with the purpose as
+//! associated data. A passphrase's own key is Argon2id's, 64 MiB, 3 passes. Where the master key is, `master_key.rs` says.
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use chacha20poly1305::aead::{Aead as _, Payload};
 use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305, XNonce};
 use zeroize::Zeroizing;
 
 const NONCE_BYTES: usize = 24;
-const KEY_FILE: &str = "seal.key";
-const SALT_FILE: &str = "seal.salt";
+/// The master key in the state directory, where no passphrase opens it.
+pub const KEY_FILE: &str = "seal.key";
+/// Servers of before made the master key of a passphrase and this.
+pub const SALT_FILE: &str = "seal.salt";
 
 /// Why keys cannot be sealed or unsealed.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +34,9 @@ pub enum SealError {
     /// No randomness or no memory.
     #[error("the key cannot be derived: {0}")]
     Derive(String),
+    /// Nothing opens the master key.
+    #[error("{0}")]
+    Closed(String),
     /// Another passphrase or key file sealed it, or it was changed.
     #[error("{0} does not unseal: wrong passphrase or wrong {KEY_FILE}")]
     Wrong(String),
@@ -39,15 +44,11 @@ pub enum SealError {
 
 /// Seals and unseals.
 pub struct Sealer {
-    master: Zeroizing<[u8; 32]>,
+    /// Or why nothing opens it.
+    master: Result<Zeroizing<[u8; 32]>, String>,
 }
 
 impl Sealer {
-    /// From a passphrase and the salt in the state directory, which is made if it is not there.
-    pub fn from_passphrase(passphrase: &str, state_dir: &Path) -> Result<Self, SealError> {
-        Self::of_passphrase(passphrase, &*file_of_random(&state_dir.join(SALT_FILE))?)
-    }
-
     /// From a passphrase and a salt.
     pub fn of_passphrase(passphrase: &str, salt: &[u8]) -> Result<Self, SealError> {
         let parameters =
@@ -57,18 +58,38 @@ impl Sealer {
         argon2
             .hash_password_into(passphrase.as_bytes(), salt, &mut *master)
             .map_err(|e| SealError::Derive(e.to_string()))?;
-        Ok(Self { master })
+        Ok(Self { master: Ok(master) })
     }
 
     /// From the key file in the state directory, which is made if it is not there.
     pub fn from_key_file(state_dir: &Path) -> Result<Self, SealError> {
-        Ok(Self { master: file_of_random(&state_dir.join(KEY_FILE))? })
+        Ok(Self { master: Ok(file_of_random(state_dir, KEY_FILE)?) })
     }
 
     /// From the bytes of a key file.
     pub fn of_key(bytes: &[u8]) -> Result<Self, SealError> {
         let master = bytes.try_into().map_err(|_| SealError::Damaged(KEY_FILE.into()))?;
-        Ok(Self { master: Zeroizing::new(master) })
+        Ok(Self { master: Ok(Zeroizing::new(master)) })
+    }
+
+    /// One that neither seals nor unseals, and says why.
+    pub const fn closed(why: String) -> Self {
+        Self { master: Err(why) }
+    }
+
+    /// The master key itself.
+    pub fn expose_master(&self) -> Result<&[u8; 32], SealError> {
+        self.master.as_deref().map_err(|why| SealError::Closed(why.clone()))
+    }
+
+    /// Writes the master key into the state directory, in the place of what is there.
+    pub fn write_key_file(&self, state_dir: &Path) -> Result<(), SealError> {
+        let (key, path) = (self.expose_master()?, state_dir.join(KEY_FILE));
+        let written = write_half(&path, key).and_then(|half| {
+            std::fs::rename(&half, &path)?;
+            sync_directory(&path)
+        });
+        written.map_err(|source| SealError::File { path: path.display().to_string(), source })
     }
 
     /// Seals a secret for a purpose, such as `anchor <tenant id>`.
@@ -77,7 +98,7 @@ impl Sealer {
         getrandom::fill(&mut nonce).map_err(|e| SealError::Derive(e.to_string()))?;
         let payload = Payload { msg: secret, aad: purpose.as_bytes() };
         let sealed = self
-            .cipher(purpose)
+            .cipher(purpose)?
             .encrypt(XNonce::from_slice(&nonce), payload)
             .map_err(|e| SealError::Derive(e.to_string()))?;
         Ok([&nonce[..], &sealed].concat())
@@ -88,57 +109,83 @@ impl Sealer {
         let wrong = || SealError::Wrong(purpose.into());
         let (nonce, ciphertext) = sealed.split_at_checked(NONCE_BYTES).ok_or_else(wrong)?;
         let payload = Payload { msg: ciphertext, aad: purpose.as_bytes() };
-        let plain = self.cipher(purpose).decrypt(XNonce::from_slice(nonce), payload).map_err(|_| wrong())?;
+        let plain = self.cipher(purpose)?.decrypt(XNonce::from_slice(nonce), payload).map_err(|_| wrong())?;
         Ok(Zeroizing::new(plain))
     }
 
-    fn cipher(&self, purpose: &str) -> XChaCha20Poly1305 {
+    fn cipher(&self, purpose: &str) -> Result<XChaCha20Poly1305, SealError> {
         let mut key = Zeroizing::new([0; 32]);
-        hkdf::Hkdf::<sha2::Sha256>::new(Some(b"warren seal 1"), &*self.master)
+        hkdf::Hkdf::<sha2::Sha256>::new(Some(b"warren seal 1"), self.expose_master()?)
             .expand(purpose.as_bytes(), &mut *key)
             .expect("32 bytes are a valid length for SHA-256");
-        XChaCha20Poly1305::new((&*key).into())
+        Ok(XChaCha20Poly1305::new((&*key).into()))
     }
 }
 
-/// Written beside, synced, then linked: link(2) refuses a name that is taken, and a crash leaves no half of a key.
-fn make(path: &Path, key: &[u8]) -> std::io::Result<()> {
+/// Beside its place, and on the disk: a crash leaves no half of a key there.
+fn write_half(path: &Path, key: &[u8]) -> std::io::Result<PathBuf> {
     let mut half = path.as_os_str().to_owned();
     half.push(format!(".{}", std::process::id()));
-    let half = std::path::PathBuf::from(half);
+    let half = PathBuf::from(half);
     let open = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&half);
     open.and_then(|mut file| file.write_all(key).and_then(|()| file.sync_all()))?;
+    Ok(half)
+}
+
+/// Linked into its place: link(2) refuses a name that is taken.
+fn make(path: &Path, key: &[u8]) -> std::io::Result<()> {
+    let half = write_half(path, key)?;
     let linked = std::fs::hard_link(&half, path);
     std::fs::remove_file(&half)?;
     match linked {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
+    sync_directory(path)
+}
+
+fn sync_directory(path: &Path) -> std::io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     std::fs::File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
 }
 
-/// 32 random bytes in a file of mode 0600 that is made, once, if it is not there.
-fn file_of_random(path: &Path) -> Result<Zeroizing<[u8; 32]>, SealError> {
-    let failed = |source| SealError::File { path: path.display().to_string(), source };
-    match std::fs::read(path) {
+/// The 32 bytes of a file of the state directory, if it is there.
+pub fn read(state_dir: &Path, name: &str) -> Result<Option<Zeroizing<[u8; 32]>>, SealError> {
+    let path = state_dir.join(name);
+    match std::fs::read(&path).map(Zeroizing::new) {
         Ok(bytes) => {
-            let bytes = Zeroizing::new(bytes);
-            let key =
-                bytes.as_slice().try_into().map_err(|_| SealError::Damaged(path.display().to_string()))?;
-            Ok(Zeroizing::new(key))
+            let key = bytes.as_slice().try_into().map(Zeroizing::new);
+            key.map(Some).map_err(|_| SealError::Damaged(path.display().to_string()))
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let mut key = Zeroizing::new([0; 32]);
-            getrandom::fill(&mut *key).map_err(|e| SealError::Derive(e.to_string()))?;
-            make(path, &*key).map_err(failed)?;
-            // Somebody else may have been quicker: what the file says is the key.
-            let bytes = std::fs::read(path).map(Zeroizing::new).map_err(failed)?;
-            let there = bytes.as_slice().try_into();
-            there.map(Zeroizing::new).map_err(|_| SealError::Damaged(path.display().to_string()))
-        }
-        Err(error) => Err(failed(error)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(SealError::File { path: path.display().to_string(), source }),
     }
+}
+
+/// Removes files of the state directory, if they are there.
+pub fn forget(state_dir: &Path, names: &[&str]) -> Result<(), SealError> {
+    for path in names.iter().map(|name| state_dir.join(name)) {
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                return Err(SealError::File { path: path.display().to_string(), source });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// 32 random bytes in a file of mode 0600 that is made, once, if it is not there.
+fn file_of_random(state_dir: &Path, name: &str) -> Result<Zeroizing<[u8; 32]>, SealError> {
+    if let Some(key) = read(state_dir, name)? {
+        return Ok(key);
+    }
+    let mut key = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *key).map_err(|e| SealError::Derive(e.to_string()))?;
+    let path = state_dir.join(name);
+    make(&path, &*key).map_err(|source| SealError::File { path: path.display().to_string(), source })?;
+    // Somebody else may have been quicker: what the file says is the key.
+    read(state_dir, name)?.ok_or_else(|| SealError::Damaged(path.display().to_string()))
 }
 
 #[cfg(test)]
@@ -159,12 +206,37 @@ mod tests {
     }
 
     #[test]
-    fn a_passphrase_unseals_after_a_restart() {
+    fn a_passphrase_and_its_salt_are_one_key() {
+        let sealer = |phrase, salt: &[u8]| Sealer::of_passphrase(phrase, salt).expect("a key");
+        let sealed =
+            sealer("correct horse", b"0123456789abcdef").seal("anchor a", b"secret").expect("sealed");
+        assert!(sealer("correct horse", b"0123456789abcdef").unseal("anchor a", &sealed).is_ok());
+        assert!(sealer("correct horse", b"another salt 012").unseal("anchor a", &sealed).is_err());
+        assert!(sealer("battery staple", b"0123456789abcdef").unseal("anchor a", &sealed).is_err());
+    }
+
+    #[test]
+    fn a_closed_one_says_why() {
+        let closed = Sealer::closed("no passphrase".into());
+        assert_eq!(closed.seal("anchor a", b"secret").expect_err("closed").to_string(), "no passphrase");
+        assert_eq!(closed.unseal("anchor a", &[0; 64]).expect_err("closed").to_string(), "no passphrase");
+    }
+
+    #[test]
+    fn a_key_file_can_be_another() {
         let dir = tempfile::tempdir().expect("a directory");
-        let sealer = |phrase| Sealer::from_passphrase(phrase, dir.path()).expect("a key");
-        let sealed = sealer("correct horse").seal("anchor a", b"secret").expect("sealed");
-        assert!(sealer("correct horse").unseal("anchor a", &sealed).is_ok());
-        assert!(sealer("battery staple").unseal("anchor a", &sealed).is_err());
+        let first = Sealer::from_key_file(dir.path()).expect("a key");
+        let other = Sealer::of_key(&[7; 32]).expect("a key");
+        other.write_key_file(dir.path()).expect("written");
+        let read = Sealer::from_key_file(dir.path()).expect("a key");
+        assert_eq!(read.expose_master().expect("open"), &[7; 32]);
+        assert_ne!(read.expose_master().expect("open"), first.expose_master().expect("open"));
+        forget(dir.path(), &[KEY_FILE, SALT_FILE]).expect("what is not there is gone");
+        assert!(read_key(dir.path()).is_none());
+    }
+
+    fn read_key(dir: &Path) -> Option<Zeroizing<[u8; 32]>> {
+        read(dir, KEY_FILE).expect("reads")
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ca::limits::{HOLDER_BURST, HOLDER_PER_SECOND, HOLDERS_KEPT_MAX};
 use ca::profile::Basis;
 use ca::{Caps, KeyGeneration, KeyName, KeyRing, LogLine, Order, Paces, Signer as _, SignerLog, Subject};
-use control::{Actor, AuditEntry, Directory};
+use control::{AuditEntry, By, Directory};
 use model::id::UserId;
 use model::{CaKey, CaKind, Code, DeviceId, Epoch, Label, Refusal, SshSerial};
 use store::{CertificateRow, RecordError, Store};
@@ -77,7 +77,7 @@ pub struct Wish {
     /// The device that proved itself.
     pub device: DeviceId,
     /// Who asks.
-    pub actor: Actor,
+    pub by: By,
 }
 
 /// A certificate that was recorded.
@@ -165,7 +165,7 @@ impl Signing {
             ));
         }
         self.open(&wish.key).await?;
-        let Wish { key, tenant, subject, user, device, actor } = wish;
+        let Wish { key, tenant, subject, user, device, by } = wish;
         let serial = self.serial().await?;
         let order = order(Basis { key: key.name, tenant, serial, subject })?;
         let now = self.clock.now();
@@ -185,6 +185,7 @@ impl Signing {
             valid_until: order.valid_until,
             revoked_at: None,
         };
+        let By { actor, trace } = by;
         let entry = AuditEntry {
             at: now.wall,
             tenant: Some(row.tenant),
@@ -193,6 +194,7 @@ impl Signing {
             target: row.id.to_string(),
             refused: None,
             detail: format!("{} {serial} on {device} until {}", row.kind, row.valid_until),
+            trace,
         };
         match self.store.record_certificate(&row, &entry).await {
             Ok(()) => Ok(Issued { certificate, row }),
@@ -202,6 +204,14 @@ impl Signing {
             )),
             Err(error @ RecordError::Database(_)) => Err(unavailable(&error)),
         }
+    }
+
+    /// Whether anything opens the keys in the database.
+    ///
+    /// # Errors
+    /// `signer-sealed`: nothing does.
+    pub fn check_seal(&self) -> Result<(), Refusal> {
+        self.keys.check().map_err(|error| Refusal::new(Code::SignerSealed, error.to_string()))
     }
 
     /// Opens a key, unless it is open; forgets the authority's keys that nobody trusts any more.

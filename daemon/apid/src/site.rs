@@ -10,7 +10,6 @@ use model::{Fingerprint, Timestamp};
 
 use crate::clock::{self, Clock};
 use crate::config::{Settings, StunListen};
-use crate::first_start;
 use crate::redact::Redactor;
 use crate::{certificate, stun};
 
@@ -32,8 +31,6 @@ pub struct Site {
     pub ssh_ca_key_life: Duration,
     /// When the process started.
     pub started_at: Timestamp,
-    /// What opens the keys in the database.
-    pub sealed_by: backup::SealedBy,
     /// All settings in force, secrets masked.
     pub settings: String,
     /// What takes secrets out of texts that leave the server.
@@ -60,7 +57,6 @@ impl Site {
             stun: (settings.stun_listen != StunListen::Off).then(|| answers.ports()),
             ssh_ca_key_life: settings.ssh_ca_key_life,
             started_at: clock::wall() - clock.uptime(),
-            sealed_by: first_start::sealed_by(settings),
             settings: settings.printed.clone(),
             redactor: Redactor::new(settings.secrets()),
         })

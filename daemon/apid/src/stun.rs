@@ -6,14 +6,12 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nix::libc;
 use prometheus_client::metrics::counter::Counter;
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
@@ -206,32 +204,15 @@ fn bind(address: SocketAddr) -> io::Result<[Place; 2]> {
 }
 
 fn place(address: SocketAddr) -> io::Result<Place> {
-    let socket = match open(address) {
-        // A machine without IPv6 has IPv4.
-        Err(error) if address.ip().is_unspecified() && error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {
-            open(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
-        }
-        other => other,
-    }?;
-    let port = socket.local_addr()?.as_socket().map_or(0, |address| address.port());
-    let socket = UdpSocket::from_std(socket.into())?;
-    let state = UdpSocketState::new((&socket).into())?;
+    let socket = UdpSocket::from_std(link::listening::udp(address)?)?;
+    let (port, state) = (socket.local_addr()?.port(), UdpSocketState::new((&socket).into())?);
     Ok(Place { socket, state, port })
-}
-
-/// Takes IPv4 too, where it may.
-fn open(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    Ok(socket)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(10);

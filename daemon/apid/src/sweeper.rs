@@ -1,10 +1,11 @@
-//! Forgets what is old: audit entries, sessions and device commands. One replica does, the one that holds the lease.
+//! Forgets what is old: audit entries, sessions, device commands, answers that were asked for with a key. One replica does, the one that holds the lease.
 
 use std::time::Duration;
 
 use store::Store;
 
 use crate::clock::wall;
+use crate::http::KEY_LIFE;
 use crate::keys::Keys;
 use crate::lease::Lease;
 use crate::report;
@@ -32,6 +33,9 @@ pub async fn prune_daily(store: Store, keys: Keys, mut lease: Lease, days: u32) 
         }
         if let Err(error) = store.prune_commands(wall() - COMMANDS_KEPT).await {
             tracing::warn!(error = error.chain(), "old device commands stay; tried again tomorrow");
+        }
+        if let Err(error) = store.prune_keyed(wall() - KEY_LIFE).await {
+            tracing::warn!(error = error.chain(), "old answers stay; tried again tomorrow");
         }
         if let Err(error) = store.prune_sessions(wall()).await {
             tracing::warn!(error = error.chain(), "expired sessions stay; tried again tomorrow");

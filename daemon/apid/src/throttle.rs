@@ -5,9 +5,10 @@
 //! Where many addresses try one account, each of its logins is made slower, and none is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
+use link::listening::network_of;
 use model::{Label, Mono};
 
 /// Mistakes that cost nothing: people mistype.
@@ -60,7 +61,7 @@ pub enum Verdict {
 impl Throttle {
     /// Whether somebody may try to log in now.
     pub fn ask(&self, account: &Label, from: IpAddr, now: Mono) -> Verdict {
-        let from = place(from);
+        let from = network_of(from);
         let pair = self.left(&Key::Pair(from, account.clone()), PAIR_FREE, now);
         let wait = pair.max(self.left(&Key::Address(from), ADDRESS_FREE, now));
         if !wait.is_zero() {
@@ -72,7 +73,7 @@ impl Throttle {
 
     /// A login failed.
     pub fn failed(&mut self, account: &Label, from: IpAddr, now: Mono) {
-        let from = place(from);
+        let from = network_of(from);
         for key in [Key::Pair(from, account.clone()), Key::Address(from), Key::Account(account.clone())] {
             let count = self.count(&key, now).saturating_add(1);
             if let Some(before) = self.failures.insert(key.clone(), Failures { count, last: now }) {
@@ -88,7 +89,7 @@ impl Throttle {
 
     /// A login succeeded: its mistakes are forgiven. What others did to the account is not.
     pub fn succeeded(&mut self, account: &Label, from: IpAddr) {
-        let key = Key::Pair(place(from), account.clone());
+        let key = Key::Pair(network_of(from), account.clone());
         if let Some(before) = self.failures.remove(&key) {
             self.by_age.remove(&(before.last, key));
         }
@@ -111,16 +112,10 @@ impl Throttle {
     }
 }
 
-/// Whoever has one IPv6 address has the whole /64 (RFC 6177).
-pub fn place(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => v4.into(),
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
 
     fn second(n: u64) -> Mono {

@@ -8,6 +8,8 @@ use ssh_key::certificate::CertType;
 /// A host certificate whose signature is good. Whether its signer is trusted, the reader knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostCertificate {
+    /// Its number among those of its signer.
+    pub serial: u64,
     /// Who signed it.
     pub signer: CaKey,
     /// The key that it certifies.
@@ -53,6 +55,7 @@ impl HostCertificate {
             Timestamp::from_unix_micros(micros.unwrap_or(i64::MAX))
         };
         Ok(Self {
+            serial: read.serial(),
             signer: CaKey::from_bytes(signer.0),
             key: key.trim().parse().map_err(|_| BadCertificate::Kind)?,
             names: read.valid_principals().iter().cloned().collect(),

@@ -4,14 +4,18 @@
 //! ```text
 //! magic 8 │ format 4 │ version 8 │ made at 8 │ flags 8 │ reserved │ comment │ sections
 //! section: type 1, length 4, data
-//!   1 certificates of one CA: its key, reserved, then parts: serials (list or range), key ids
+//!   1 certificates of one CA: its key, reserved, then parts: serials (list, range or bitmap), key ids
 //!   2 keys, whole
 //! ```
 //! Every number is big-endian; a string is its length in 4 bytes and its bytes (RFC 4251, section 5).
 
+mod serials;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::Timestamp;
+use model::{CaKind, Revoked, SshTrust, Timestamp, Version};
+
+use self::serials::{Piece, of_bits, pieces};
 
 const MAGIC: u64 = 0x5353_484b_524c_0a00;
 const FORMAT: u32 = 1;
@@ -19,10 +23,11 @@ const SECTION_CERTIFICATES: u8 = 1;
 const SECTION_KEYS: u8 = 2;
 const PART_SERIALS: u8 = 0x20;
 const PART_RANGE: u8 = 0x21;
+const PART_BITMAP: u8 = 0x22;
 const PART_KEY_IDS: u8 = 0x23;
-/// A run of so many serials is shorter as a range: 21 bytes instead of 8 for each.
-const RUN_MIN: u64 = 3;
-/// What a list may take: 100 000 serials with not two in a row are 800 kB.
+/// The version of a list is the epoch, above the generation.
+const EPOCH_SHIFT: u32 = 32;
+/// What a list may take: 100 000 serials so far from each other that no bitmap pays are 800 kB.
 pub const KRL_BYTES_MAX: usize = 1024 * 1024;
 
 /// What is revoked of one certificate authority.
@@ -60,7 +65,50 @@ pub enum BadList {
     Unknown,
 }
 
+impl OfAuthority {
+    /// What is revoked, by what it is.
+    pub fn of<'a>(revoked: impl Iterator<Item = &'a Revoked>) -> Self {
+        let mut of = Self::default();
+        for what in revoked {
+            match what {
+                Revoked::Serial(serial) => drop(of.serials.insert(serial.number())),
+                Revoked::Id(id) => drop(of.key_ids.insert(id.to_string())),
+            }
+        }
+        of
+    }
+
+    /// Whether nothing is revoked.
+    pub fn is_empty(&self) -> bool {
+        self.serials.is_empty() && self.key_ids.is_empty()
+    }
+}
+
 impl RevocationList {
+    /// What a snapshot says of some authorities, under the snapshot's version.
+    pub fn of_trust(trust: &SshTrust, kinds: &[CaKind], version: Version) -> Self {
+        let mut list = Self { version: Self::version_of(version), ..Self::default() };
+        for kind in kinds {
+            let revoked = trust.revoked.keys().filter(|(of, _)| of == kind).map(|(_, what)| what);
+            let of = OfAuthority::of(revoked);
+            if !of.is_empty() {
+                // Whichever of its keys signed: serials are unique among all, and ids are meant of all.
+                list.authorities.extend(trust.trusted(*kind).map(|key| (key.key.wire(), of.clone())));
+            }
+        }
+        list
+    }
+
+    /// The version of a list that says what a directory of this version does.
+    pub fn version_of(version: Version) -> u64 {
+        u64::from(version.epoch.0) << EPOCH_SHIFT | version.generation.0
+    }
+
+    /// The epoch of the directory that it was made of.
+    pub const fn epoch(&self) -> u64 {
+        self.version >> EPOCH_SHIFT
+    }
+
     /// All that either revokes, under the version of this one.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
@@ -75,8 +123,7 @@ impl RevocationList {
 
     /// Whether nothing is revoked.
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
-            && self.authorities.values().all(|a| a.serials.is_empty() && a.key_ids.is_empty())
+        self.keys.is_empty() && self.authorities.values().all(OfAuthority::is_empty)
     }
 
     /// The list's bytes.
@@ -91,7 +138,7 @@ impl RevocationList {
         string(&mut out, b"");
         string(&mut out, b"warren");
         for (key, revoked) in &self.authorities {
-            if !revoked.serials.is_empty() || !revoked.key_ids.is_empty() {
+            if !revoked.is_empty() {
                 section(&mut out, SECTION_CERTIFICATES, &certificates(key, revoked));
             }
         }
@@ -141,13 +188,27 @@ fn certificates(key: &[u8], revoked: &OfAuthority) -> Vec<u8> {
     let mut data = Vec::new();
     string(&mut data, key);
     string(&mut data, b"");
-    let (ranges, singles) = runs(&revoked.serials);
-    if !singles.is_empty() {
-        let list: Vec<u8> = singles.iter().flat_map(|serial| serial.to_be_bytes()).collect();
+    let pieces = pieces(&revoked.serials);
+    let singles = pieces.iter().filter_map(|piece| match piece {
+        Piece::Singles(serials) => Some(serials.clone()),
+        _ => None,
+    });
+    let list: Vec<u8> = singles.flatten().flat_map(u64::to_be_bytes).collect();
+    if !list.is_empty() {
         section(&mut data, PART_SERIALS, &list);
     }
-    for (first, last) in ranges {
-        section(&mut data, PART_RANGE, &[first.to_be_bytes(), last.to_be_bytes()].concat());
+    for piece in &pieces {
+        match piece {
+            Piece::Singles(_) => {}
+            Piece::Range(first, last) => {
+                section(&mut data, PART_RANGE, &[first.to_be_bytes(), last.to_be_bytes()].concat());
+            }
+            Piece::Bits(first, bits) => {
+                let mut bitmap = first.to_be_bytes().to_vec();
+                string(&mut bitmap, bits);
+                section(&mut data, PART_BITMAP, &bitmap);
+            }
+        }
     }
     if !revoked.key_ids.is_empty() {
         let mut ids = Vec::new();
@@ -155,24 +216,6 @@ fn certificates(key: &[u8], revoked: &OfAuthority) -> Vec<u8> {
         section(&mut data, PART_KEY_IDS, &ids);
     }
     data
-}
-
-/// Serials in a row as ranges, the others one by one.
-fn runs(serials: &BTreeSet<u64>) -> (Vec<(u64, u64)>, Vec<u64>) {
-    let (mut ranges, mut singles) = (Vec::new(), Vec::new());
-    let mut rest = serials.iter().copied().peekable();
-    while let Some(first) = rest.next() {
-        let mut last = first;
-        while let Some(next) = rest.next_if(|next| last.checked_add(1) == Some(*next)) {
-            last = next;
-        }
-        if last - first + 1 >= RUN_MIN {
-            ranges.push((first, last));
-        } else {
-            singles.extend(first..=last);
-        }
-    }
-    (ranges, singles)
 }
 
 fn string(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -237,6 +280,12 @@ impl<'a> Input<'a> {
                         *room = more.and_then(|more| room.checked_sub(more)).ok_or(BadList::Form)?;
                         revoked.serials.extend(first..=last);
                     }
+                    PART_BITMAP => {
+                        let (first, bits) = (part.u64()?, part.string()?);
+                        let count = bits.iter().map(|byte| byte.count_ones() as usize).sum();
+                        *room = room.checked_sub(count).ok_or(BadList::Form)?;
+                        revoked.serials.extend(of_bits(first, bits).ok_or(BadList::Form)?);
+                    }
                     PART_KEY_IDS => {
                         let id = std::str::from_utf8(part.string()?).map_err(|_| BadList::Form)?;
                         revoked.key_ids.insert(id.to_owned());
@@ -256,7 +305,10 @@ mod tests {
     use super::*;
 
     fn lists() -> impl Strategy<Value = RevocationList> {
-        let serials = prop::collection::btree_set(1u64..40, 0..20);
+        let scattered = (1u64.., 1u64..40, 0..60u64)
+            .prop_map(|(first, step, count)| (0..count).map(move |n| first.saturating_add(n * step)));
+        let serials = prop::collection::vec(scattered, 0..4)
+            .prop_map(|parts| parts.into_iter().flatten().collect::<BTreeSet<u64>>());
         let ids = prop::collection::btree_set("u:[a-z]{1,8}@[a-z]{1,8}", 0..4);
         let of = (serials, ids).prop_map(|(serials, key_ids)| OfAuthority { serials, key_ids });
         let bytes = || prop::collection::vec(any::<u8>(), 0..40);
@@ -283,13 +335,13 @@ mod tests {
 
     #[test]
     fn a_hundred_thousand_serials_take_less_than_a_megabyte() {
-        for step in [1, 2] {
+        for (step, bytes_max) in [(1, 200), (2, 26_000), (40, 510_000), (1000, KRL_BYTES_MAX)] {
             let serials = (0..100_000u64).map(|n| (7 << 47) + 1 + n * step).collect();
             let of = OfAuthority { serials, ..OfAuthority::default() };
             let list =
                 RevocationList { authorities: [(vec![1; 51], of)].into(), ..RevocationList::default() };
             let bytes = list.to_bytes(Timestamp::default());
-            assert!(bytes.len() < KRL_BYTES_MAX, "{}", bytes.len());
+            assert!(bytes.len() < bytes_max, "{}", bytes.len());
             assert_eq!(RevocationList::from_bytes(&bytes), Ok(list));
         }
     }
@@ -308,16 +360,25 @@ mod tests {
     }
 
     #[test]
-    fn ranges_fill_no_memory() {
-        let mut data = Vec::new();
-        string(&mut data, b"key");
-        string(&mut data, b"");
+    fn ranges_and_bitmaps_fill_no_memory() {
         let half = SERIALS_MAX as u64 / 2;
-        for start in [1, 1 << 40, 2 << 40] {
-            section(&mut data, PART_RANGE, &[start, start + half].map(u64::to_be_bytes).concat());
+        let range = |start: u64| (PART_RANGE, [start, start + half].map(u64::to_be_bytes).concat());
+        let bitmap = |start: u64| {
+            let mut bits = start.to_be_bytes().to_vec();
+            string(&mut bits, &vec![0xff; SERIALS_MAX / 16]);
+            (PART_BITMAP, bits)
+        };
+        for part in [&range as &dyn Fn(u64) -> (u8, Vec<u8>), &bitmap] {
+            let mut data = Vec::new();
+            string(&mut data, b"key");
+            string(&mut data, b"");
+            for start in [1, 1 << 40, 2 << 40] {
+                let (kind, part) = part(start);
+                section(&mut data, kind, &part);
+            }
+            let mut bytes = RevocationList::default().to_bytes(Timestamp::default());
+            section(&mut bytes, SECTION_CERTIFICATES, &data);
+            assert_eq!(RevocationList::from_bytes(&bytes), Err(BadList::Form));
         }
-        let mut bytes = RevocationList::default().to_bytes(Timestamp::default());
-        section(&mut bytes, SECTION_CERTIFICATES, &data);
-        assert_eq!(RevocationList::from_bytes(&bytes), Err(BadList::Form));
     }
 }

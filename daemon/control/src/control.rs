@@ -88,7 +88,7 @@ impl Control {
             Input::Received { link, frame } => self.on_frame(link, frame, now),
             Input::Drained { link } => self.on_drained(link, now),
             Input::Closed { link } => self.forget(link, "closed"),
-            Input::Edit { request, tenant, edit, actor } => self.on_edit(request, tenant, edit, actor, now),
+            Input::Edit { request, tenant, edit, by } => self.on_edit(request, tenant, edit, by, now),
             Input::Committed { commit, result } => self.on_committed(commit, result, now),
             Input::Refreshed { tenant, result, anchor } => self.on_refreshed(tenant, result, anchor, now),
             Input::Polled(result) => self.on_polled(result, now),

@@ -24,9 +24,13 @@ impl Dice {
 
     /// A duration between half of `whole` and `whole`.
     pub fn jittered(&mut self, whole: Duration) -> Duration {
-        let half = whole / 2;
-        let micros = u64::try_from(half.as_micros()).unwrap_or(u64::MAX);
-        half + Duration::from_micros(self.0.next_u64() % micros.saturating_add(1))
+        self.between(whole / 2, whole)
+    }
+
+    /// A duration from `least` to `most`.
+    pub fn between(&mut self, least: Duration, most: Duration) -> Duration {
+        let micros = u64::try_from(most.saturating_sub(least).as_micros()).unwrap_or(u64::MAX);
+        least + Duration::from_micros(self.0.next_u64() % micros.saturating_add(1))
     }
 }
 
@@ -35,13 +39,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn jitter_stays_in_the_upper_half() {
+    fn chance_stays_between_its_bounds() {
         let mut dice = Dice::new([7; 32]);
         let whole = Duration::from_millis(10);
         for _ in 0..1000 {
             let at = dice.jittered(whole);
             assert!(at >= whole / 2 && at <= whole, "{at:?}");
+            let at = dice.between(whole, whole * 3);
+            assert!(at >= whole && at <= whole * 3, "{at:?}");
         }
         assert_eq!(dice.jittered(Duration::ZERO), Duration::ZERO);
+        assert_eq!(dice.between(whole, Duration::ZERO), whole);
     }
 }

@@ -13,7 +13,7 @@ use crate::event::Event;
 use crate::lease::LeaseWord;
 use crate::link::{LinkId, Origin};
 use crate::rows::{
-    Actor, AuditEntry, Commit, CommitError, CommitId, Loaded, PresenceRow, Refresh, Since, Standings,
+    AuditEntry, By, Commit, CommitError, CommitId, Loaded, PresenceRow, Refresh, Since, Standings,
 };
 use crate::ssh::InstalledRow;
 
@@ -97,7 +97,7 @@ pub enum Input {
         /// The wish.
         edit: Edit,
         /// Who wants it.
-        actor: Actor,
+        by: By,
     },
     /// A commit ended.
     Committed {

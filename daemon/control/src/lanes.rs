@@ -8,7 +8,7 @@ use crate::edit::{Answer, Edit};
 use crate::io::RequestId;
 use crate::limits::EDITS_QUEUED_MAX;
 use crate::link::LinkId;
-use crate::rows::{Actor, CommitId, Fact, Tenant};
+use crate::rows::{By, CommitId, Fact, Tenant};
 
 /// What must not be decided twice at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,7 +41,7 @@ pub(crate) enum Asker {
 #[derive(Debug)]
 pub(crate) struct Wish {
     pub(crate) edit: Edit,
-    pub(crate) actor: Actor,
+    pub(crate) by: By,
     pub(crate) asker: Asker,
     /// Times that somebody else was faster.
     pub(crate) conflicts: u32,

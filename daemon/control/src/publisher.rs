@@ -33,7 +33,8 @@ struct Feed {
     unwritten: u32,
     resyncs: u32,
     stream: Option<Stream>,
-    outlets: BTreeMap<TenantId, Outlet>,
+    /// Boxed: most links have one, and a map makes room for eleven.
+    outlets: BTreeMap<TenantId, Box<Outlet>>,
     dirty: BTreeSet<TenantId>,
 }
 
@@ -138,7 +139,7 @@ impl Publisher {
             outlets: BTreeMap::new(),
             dirty: BTreeSet::new(),
         });
-        feed.outlets.insert(tenant, Outlet { held, ..Outlet::default() });
+        feed.outlets.insert(tenant, Box::new(Outlet { held, ..Outlet::default() }));
         feed.dirty.insert(tenant);
         self.subscribers.insert((tenant, node), link);
     }
@@ -213,7 +214,7 @@ impl Publisher {
             outlet.refused = false;
         } else if !streaming && now.mono.since(at) > HOLDING_TIME_MAX {
             out.event(Event::HoldingOverdue { tenant, node: feed.node });
-            *outlet = Outlet { held: Some(held), refused: true, ..Outlet::default() };
+            **outlet = Outlet { held: Some(held), refused: true, ..Outlet::default() };
             feed.dirty.insert(tenant);
         }
     }
@@ -236,7 +237,7 @@ impl Publisher {
             feed.resyncs += 1;
         }
         let (active, resynced_at) = (outlet.active, outlet.resynced_at);
-        *outlet = Outlet { held, active, refused: true, resynced_at, ..Outlet::default() };
+        **outlet = Outlet { held, active, refused: true, resynced_at, ..Outlet::default() };
         feed.dirty.insert(tenant);
         feed.resyncs <= RESYNCS_MAX
     }

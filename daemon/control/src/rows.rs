@@ -373,6 +373,41 @@ impl fmt::Display for Actor {
     }
 }
 
+/// Where a request came from: for the audit log alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trace {
+    /// The address, if it came over the network.
+    pub source: Option<IpAddr>,
+    /// The id that its answer and the server's log show.
+    pub request: Option<String>,
+}
+
+/// Who wants something, and where that came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct By {
+    /// Who.
+    pub actor: Actor,
+    /// From where.
+    pub trace: Trace,
+}
+
+/// Of somebody who proved nothing, the address is all that is known; others came by no request.
+impl From<Actor> for By {
+    fn from(actor: Actor) -> Self {
+        let source = match actor {
+            Actor::Network(address) => Some(address),
+            _ => None,
+        };
+        Self { actor, trace: Trace { source, request: None } }
+    }
+}
+
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.actor.fmt(f)
+    }
+}
+
 /// The text names no actor.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} names no actor")]
@@ -412,6 +447,8 @@ pub struct AuditEntry {
     pub refused: Option<Code>,
     /// What happened, for people.
     pub detail: String,
+    /// Where it came from.
+    pub trace: Trace,
 }
 
 /// Where the store stands: a cheap read that says which tenants another replica changed.

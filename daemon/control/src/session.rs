@@ -6,7 +6,7 @@
 //! ```
 //! A link must be attached in [`HANDSHAKE_TIME_MAX`], and then say something every [`LINK_SILENCE_MAX`].
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use model::id::CommandId;
 use model::limits::{HANDSHAKE_TIME_MAX, HEARTBEAT_INTERVAL, LINK_SILENCE_MAX};
@@ -53,8 +53,8 @@ pub(crate) struct Session {
     /// The device may send hints, and packets over the relay.
     pub(crate) admitted: bool,
     pub(crate) hints: HintBudget,
-    /// Device commands that were sent over the link and are not answered.
-    pub(crate) commands: BTreeSet<CommandId>,
+    /// Device commands that were sent over the link and are not answered, each with whether it excuses a resync.
+    pub(crate) commands: BTreeMap<CommandId, bool>,
     /// A certificate for the host is being signed.
     pub(crate) certifying: bool,
     /// Logins of its sshd are being noted.
@@ -79,7 +79,7 @@ impl Session {
             unwritten: 0,
             admitted: false,
             hints: HintBudget::new(now),
-            commands: BTreeSet::new(),
+            commands: BTreeMap::new(),
             certifying: false,
             noting: false,
             pass_until: None,
@@ -88,6 +88,12 @@ impl Session {
             opened_at: now,
             heard_at: now,
         }
+    }
+
+    /// Whether the node was told to ask for its whole snapshot, and has not yet.
+    pub(crate) fn take_excuse(&mut self) -> bool {
+        let excuse = self.commands.values_mut().find(|excuses| **excuses);
+        excuse.is_some_and(std::mem::take)
     }
 
     /// When the link is given up, if nothing comes.

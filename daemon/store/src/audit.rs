@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use control::AuditEntry;
+use control::{AuditEntry, Trace};
 use model::{Code, Digest, TenantId, Timestamp};
 
 use crate::error::{Corrupt, DatabaseError, ReadError};
@@ -121,8 +121,8 @@ pub(crate) async fn append(
     id: AuditId,
     entry: &AuditEntry,
 ) -> Result<(), DatabaseError> {
-    let sql = "INSERT INTO audit (id, at, tenant_id, actor, action, target, refused, detail) \
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    let sql = "INSERT INTO audit (id, at, tenant_id, actor, action, target, refused, detail, source, request) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
     let arguments = values![
         id.to_string(),
         entry.at.unix_micros(),
@@ -132,6 +132,8 @@ pub(crate) async fn append(
         printable(&entry.target),
         entry.refused.map(Code::as_str),
         printable(&entry.detail),
+        entry.trace.source.map(|source| source.to_string()),
+        entry.trace.request.as_deref().map(printable),
     ];
     transaction.execute(sql, arguments).await?;
     Ok(())
@@ -169,5 +171,6 @@ fn entry(row: &Row) -> Result<AuditEntry, Corrupt> {
         target: fields.text("target")?,
         refused: refused.map(code).transpose()?,
         detail: fields.text("detail")?,
+        trace: Trace { source: fields.parsed_or_null("source")?, request: fields.text_or_null("request")? },
     })
 }

@@ -108,7 +108,7 @@ impl Store {
         for row in &rows {
             let id = audit::row(row)?.id;
             ends.sequence += 1;
-            ends.hash = next_hash(&ends.hash, ends.sequence, row)?;
+            ends.hash = next_hash(&ends.hash, ends.sequence, row, Covered::of(row)?)?;
             let sql = "UPDATE audit SET sequence = $1, hash = $2 WHERE id = $3";
             let arguments = values![signed(ends.sequence), &ends.hash.as_bytes()[..], id.to_string()];
             transaction.execute(sql, arguments).await?;
@@ -166,10 +166,12 @@ impl Store {
                 let fields = Fields::of_row("audit", "id", row);
                 let sequence = fields.number("sequence")?;
                 // An entry that does not even read was not written so.
-                let links = next_hash(&hash, sequence, row).is_ok_and(|next| {
-                    hash = next;
-                    digest_of(&fields, "hash").is_ok_and(|kept| kept == next)
+                let kept = digest_of(&fields, "hash");
+                let links = Covered::ALL.into_iter().any(|covered| {
+                    let next = next_hash(&hash, sequence, row, covered);
+                    next.is_ok_and(|next| kept.as_ref().is_ok_and(|kept| *kept == next))
                 });
+                hash = kept.unwrap_or(hash);
                 verdict.broken = if sequence != at + 1 {
                     Some((at + 1, "an entry is missing"))
                 } else if !links {
@@ -268,13 +270,50 @@ async fn save_ends(
     Ok(())
 }
 
+/// Which columns a digest is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Covered {
+    /// All, of an entry that says where it came from.
+    Traced,
+    /// Those of before there was such a thing: of every other entry, and of those that a program of then chained beside one of
+    /// now.
+    Plain,
+}
+
+impl Covered {
+    const ALL: [Self; 2] = [Self::Traced, Self::Plain];
+
+    fn of(row: &Row) -> Result<Self, Corrupt> {
+        let fields = Fields::of_row("audit", "id", row);
+        let traced = fields.text_or_null("source")?.is_some() || fields.text_or_null("request")?.is_some();
+        Ok(if traced { Self::Traced } else { Self::Plain })
+    }
+
+    const fn domain(self) -> &'static str {
+        match self {
+            Self::Traced => "warren audit 2",
+            Self::Plain => "warren audit 1",
+        }
+    }
+
+    fn columns(self) -> impl Iterator<Item = &'static str> {
+        let traced: &'static [&'static str] = match self {
+            Self::Traced => &["source", "request"],
+            Self::Plain => &[],
+        };
+        ["id", "tenant_id", "actor", "action", "target", "refused", "detail"]
+            .into_iter()
+            .chain(traced.iter().copied())
+    }
+}
+
 /// The chain's digest at an entry: of the digest before, its number, and every column as it is kept.
-fn next_hash(before: &Digest, sequence: u64, row: &Row) -> Result<Digest, Corrupt> {
+fn next_hash(before: &Digest, sequence: u64, row: &Row, covered: Covered) -> Result<Digest, Corrupt> {
     let fields = Fields::of_row("audit", "id", row);
     let at = fields.time("at")?.unix_micros().to_be_bytes();
     let number = sequence.to_be_bytes();
     let mut texts: Vec<Vec<u8>> = Vec::new();
-    for column in ["id", "tenant_id", "actor", "action", "target", "refused", "detail"] {
+    for column in covered.columns() {
         let text = fields.text_or_null(column)?;
         // What is absent is not what is empty, and no text runs into the next.
         let length = text.as_ref().map_or(u64::MAX, |text| text.len() as u64);
@@ -282,5 +321,5 @@ fn next_hash(before: &Digest, sequence: u64, row: &Row) -> Result<Digest, Corrup
     }
     let parts: Vec<&[u8]> =
         [&before.as_bytes()[..], &number, &at].into_iter().chain(texts.iter().map(Vec::as_slice)).collect();
-    Ok(Digest::of("warren audit 1", &parts))
+    Ok(Digest::of(covered.domain(), &parts))
 }

@@ -18,7 +18,7 @@ use crate::store::Store;
 
 /// Commands that wait for one device at most: more are a script that does not look.
 pub const COMMANDS_WAITING_MAX: u32 = 32;
-/// Commands of one look at those that wait, and of one list.
+/// Commands of one sweep, and of one list.
 const COMMANDS_READ_MAX: u32 = 1_000;
 
 /// Where a command stands.
@@ -120,11 +120,23 @@ impl Store {
         Ok(transaction.commit().await?)
     }
 
-    /// Commands that devices are still to do, oldest first.
-    pub async fn waiting_commands(&self, now: Timestamp) -> Result<Vec<CommandRow>, ReadError> {
-        let sql =
-            "SELECT * FROM device_commands WHERE ended_at IS NULL AND expires_at > $1 ORDER BY id LIMIT $2";
-        let arguments = values![now.unix_micros(), COMMANDS_READ_MAX];
+    /// Devices that are still to do something.
+    pub async fn devices_with_commands(&self, now: Timestamp) -> Result<Vec<DeviceId>, ReadError> {
+        let sql = "SELECT DISTINCT device_id FROM device_commands WHERE ended_at IS NULL AND expires_at > $1";
+        let found = self.database.read().await?.all(sql, values![now.unix_micros()]).await?;
+        let device = |row| Fields::of_row("device_commands", "device_id", row).parsed("device_id");
+        Ok(found.iter().map(device).collect::<Result<_, Corrupt>>()?)
+    }
+
+    /// What a device is still to do, oldest first.
+    pub async fn waiting_commands(
+        &self,
+        device: DeviceId,
+        now: Timestamp,
+    ) -> Result<Vec<CommandRow>, ReadError> {
+        let sql = "SELECT * FROM device_commands WHERE device_id = $1 AND ended_at IS NULL AND expires_at > $2 \
+                   ORDER BY id LIMIT $3";
+        let arguments = values![device.to_string(), now.unix_micros(), COMMANDS_WAITING_MAX];
         rows(&self.database.read().await?.all(sql, arguments).await?)
     }
 

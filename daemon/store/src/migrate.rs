@@ -95,6 +95,12 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         needs: 10,
         text: include_str!("migrations/0012_presence_facts.sql"),
     },
+    Migration {
+        version: 13,
+        name: "requests",
+        needs: 10,
+        text: include_str!("migrations/0013_requests.sql"),
+    },
 ];
 
 /// There is a second factor, or a person of one tenant: a program that does not know of them would let people in without,

@@ -178,6 +178,41 @@ impl Store {
         self.change(sql, values![name, value], entry).await
     }
 
+    /// Sets it, or takes it away, if it is what it was before. Says whether it was.
+    pub async fn swap_setting(
+        &self,
+        name: &str,
+        before: Option<&str>,
+        after: Option<&str>,
+        entry: &AuditEntry,
+    ) -> Result<bool, ReadError> {
+        let mut transaction = self.database.write().await?;
+        let swapped = match (before, after) {
+            (None, None) => {
+                let sql = "SELECT name FROM settings WHERE name = $1";
+                return Ok(transaction.optional(sql, values![name]).await?.is_none());
+            }
+            (None, Some(after)) => {
+                let sql = "INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
+                transaction.execute(sql, values![name, after]).await?
+            }
+            (Some(before), Some(after)) => {
+                let sql = "UPDATE settings SET value = $3 WHERE name = $1 AND value = $2";
+                transaction.execute(sql, values![name, before, after]).await?
+            }
+            (Some(before), None) => {
+                let sql = "DELETE FROM settings WHERE name = $1 AND value = $2";
+                transaction.execute(sql, values![name, before]).await?
+            }
+        };
+        if swapped == 0 {
+            return Ok(false);
+        }
+        audit::append(&mut transaction, AuditId::new(entry.at), entry).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
     /// One statement that must touch one row, and its audit entry.
     pub(crate) async fn change(
         &self,

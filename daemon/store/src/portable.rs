@@ -26,8 +26,8 @@ macro_rules! tables {
     };
 }
 
-/// Every table that is kept, after those that its rows refer to. Not kept: sessions and the setup secret, which end with a
-/// restore; the change log, which is of another history; the steps of the schema, which it notes itself.
+/// Every table that is kept, after those that its rows refer to. Not kept: sessions, the setup secret and answers
+/// that may be asked for again, which end with a restore; the change log, which is of another history; the steps of the schema, which it notes itself.
 pub(crate) const TABLES: &[Table] = tables! {
     "server" "id";
     "serials" "id";
@@ -61,7 +61,7 @@ pub(crate) const TABLES: &[Table] = tables! {
 
 /// What the SSH authorities and the anchors are: enough to put keys back that were lost.
 pub(crate) const TABLES_OF_SSH_CA: &[&str] =
-    &["server", "directories", "tenants", "authorities", "authority_keys", "authority_secrets"];
+    &["server", "settings", "directories", "tenants", "authorities", "authority_keys", "authority_secrets"];
 
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use model::time::Deadline;
-use model::{Mono, Now, Zone};
+use model::{Mono, Now, SshTrust, Version, Zone};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 
@@ -76,6 +76,11 @@ impl Node {
     /// The zones of what is held, one for each tenant.
     pub fn zones(&self) -> impl Iterator<Item = &Zone> {
         self.machines.zones()
+    }
+
+    /// What is held of SSH, and at which version; `None` when the server says nothing of it. A device has one tenant.
+    pub fn ssh_trust(&self) -> Option<(Version, &SshTrust)> {
+        self.machines.ssh_trust()
     }
 
     fn turn(&mut self, now: Now, take: impl FnOnce(&mut Machines, &mut Turn<'_>)) {

@@ -17,6 +17,7 @@ mod address;
 mod budget;
 mod guess;
 mod local;
+mod over;
 mod packet;
 mod peer;
 mod route;
@@ -43,6 +44,11 @@ pub use talk::{Candidate, PathInput, PathOutput, PathStatus, RelayId, Way, WhyNo
 
 /// The least time between two looks at one peer that nothing happened to.
 const MOMENT: Duration = Duration::from_millis(1);
+
+/// The relay over which the packets of a peer go that is not steered, of those that are connected, the nearest first.
+pub fn first_relay(connected: &[RelayId]) -> RelayId {
+    over::common(connected).unwrap_or(RelayId::SERVER)
+}
 
 /// Whether a datagram at WireGuard's socket may be for [`Paths`]: what is not costs no more than this look.
 pub fn concerns(datagram: &[u8]) -> bool {
@@ -112,12 +118,12 @@ impl Paths {
             }
             PathInput::Relayed { relay, from, bytes } => match packet::parse(&bytes) {
                 Some(Packet::Probe(packet)) => self.take_probe(&packet, None, relay, now),
-                Some(Packet::Hint(packet)) => self.take_hint(from, &packet, now),
+                Some(Packet::Hint(packet)) => self.take_hint(from, &packet, true, now),
                 None => {}
             },
             PathInput::Hinted { from, sealed } => {
                 if let Some(Packet::Hint(packet)) = packet::parse(&sealed) {
-                    self.take_hint(from, &packet, now);
+                    self.take_hint(from, &packet, false, now);
                 }
             }
             PathInput::Wanted(key) => {
@@ -215,7 +221,7 @@ impl Paths {
 
     /// How the packets of a peer go that nobody talked to.
     fn first_way(&self) -> Way {
-        Way::Relayed(self.relays.first().copied().unwrap_or(RelayId::SERVER))
+        Way::Relayed(first_relay(&self.relays))
     }
 
     /// A peer that is talked to from now on, if it is a peer.
@@ -234,12 +240,13 @@ impl Paths {
         self.peers.get_mut(key)
     }
 
-    fn take_hint(&mut self, from: DeviceId, packet: &packet::HintPacket<'_>, now: Mono) {
+    fn take_hint(&mut self, from: DeviceId, packet: &packet::HintPacket<'_>, by_relay: bool, now: Mono) {
         let Some(key) = self.keys.get(&from).copied() else { return };
         let is_new = !self.peers.contains_key(&key);
         let Some(peer) = self.peer(&key, now) else { return };
-        if peer.take_hint(packet, now) {
-            self.local.refresh(now);
+        if peer.take_hint(packet, by_relay, now) {
+            // It looks for us, perhaps because we are not any more where it was told.
+            self.local.doubt(now);
             self.touch(key);
         } else if is_new {
             self.drop_peer(&key);
@@ -339,8 +346,9 @@ impl Paths {
             self.out.push_back(match wish {
                 Wish::Probe(to, bytes) => PathOutput::Probe { to, bytes },
                 Wish::Relay(relay, bytes) => PathOutput::Relay { relay, to, bytes },
-                Wish::Hint(sealed) => PathOutput::Hint { to, sealed },
+                Wish::Hint { sealed, over_relays } => PathOutput::Hint { to, sealed, over_relays },
                 Wish::Steer(way) => PathOutput::Steer { peer: *key, way },
+                Wish::Race(on) => PathOutput::Race { peer: *key, on },
                 Wish::Seen(address) => {
                     self.local.seen(address);
                     continue;

@@ -42,20 +42,18 @@ use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::facts;
-use crate::files::{self, FileError, SECRET};
-use crate::hands::{Answer, Hands, HandsError, Task};
-use crate::host::{HostConfig, HostReport};
-use crate::paths::{self, Road, Shell};
-use crate::sshd::{SshdSetup, SshdTask};
-use crate::wireguard::Backend;
-
 use self::begin::load;
 use self::carrier::Link;
 use self::clock::Clock;
 use self::endpoint::{RESOLVES_MAX, resolve};
 use self::names::NamesTask;
 use self::report::Publisher;
+use crate::facts;
+use crate::files::{self, FileError, SECRET};
+use crate::hands::{Answer, Hands, HandsError, Task};
+use crate::host::{HostConfig, HostReport};
+use crate::paths::{self, Road, Shell};
+use crate::sshd::{SshdSetup, SshdTask};
 
 pub use self::carrier::Server;
 pub use self::forward::{BadForwardMode, ForwardMode, ForwardSetup};
@@ -364,7 +362,7 @@ impl Driver {
     /// What is in use now.
     fn take_host(&mut self, host: HostReport) {
         let before = std::mem::replace(&mut self.host, host);
-        if before.engine() != self.host.engine() {
+        if before.engine() != self.host.engine() || before.steers != self.host.steers {
             self.tell_engine();
         }
         if before.guests != self.host.guests {
@@ -385,7 +383,7 @@ impl Driver {
 
     fn tell_engine(&mut self) {
         self.tell(Input::Engine(Remark::new(&self.host.engine())));
-        self.tell(Input::Steers(self.host.backend != Backend::Kernel));
+        self.tell(Input::Steers(self.host.steers));
     }
 
     fn answered(&mut self, answer: Answer, moments: &mut (impl FnMut(Moment) + Send)) {

@@ -72,6 +72,8 @@ pub struct HostReport {
     pub crypto: Option<Crypto>,
     /// Why it is not the kernel's, where that was preferred.
     pub fallback: Option<String>,
+    /// Whether packets of each peer can be sent their own way.
+    pub steers: bool,
     /// Who resolves names on this machine.
     pub resolver: Owner,
     /// Why it could not be told of the mesh's the last time.
@@ -103,6 +105,8 @@ pub struct Host {
     guests: BTreeSet<IpNet>,
     engine: Box<dyn Wireguard>,
     road: Road,
+    /// Whether the kernel's engine can be steered.
+    steers_kernel: bool,
     fallback: Option<String>,
     /// Why the resolver could not be read the last time.
     resolver_problem: Option<String>,
@@ -125,6 +129,11 @@ impl Host {
         let firewall = config.forwards.then(|| Firewall::open(&config.interface)).transpose();
         let resolver = Resolver::new(&config.resolver, &config.interface, &config.state);
         let (engine, fallback) = choose(&config, &road)?;
+        let obstacle = road.obstacle().filter(|_| engine.backend() == Backend::Kernel);
+        if let Some(error) = &obstacle {
+            tracing::info!(%error, "the kernel's WireGuard cannot be steered: the hub carries what is for other devices");
+        }
+        let steers_kernel = obstacle.is_none();
         // A device is told where its peers are; a hub only ever hears it from them.
         let endpoints = Endpoints::open(config.forwards.then(|| config.state.join("endpoints")));
         let (pointed, resolver_problem, guests) = (Pointed::default(), None, BTreeSet::new());
@@ -136,6 +145,7 @@ impl Host {
             guests,
             engine,
             road,
+            steers_kernel,
             fallback,
             resolver_problem,
             endpoints,
@@ -149,6 +159,7 @@ impl Host {
             backend: self.engine.backend(),
             crypto: (self.engine.backend() != Backend::Kernel).then_some(self.config.tuning.crypto),
             fallback: self.fallback.clone(),
+            steers: self.engine.backend() != Backend::Kernel || self.steers_kernel,
             resolver: self.resolver.owner(),
             resolver_trouble: self.resolver.trouble(),
             guests: self.guests.clone(),
@@ -433,8 +444,8 @@ fn choose(config: &HostConfig, road: &Road) -> Result<(Box<dyn Wireguard>, Optio
         return Ok((userspace(config, road), None));
     }
     let kernel = match config.mode {
-        Mode::Auto => Kernel::probe().and_then(|()| Kernel::open(&config.interface)),
-        _ => Kernel::open(&config.interface),
+        Mode::Auto => Kernel::probe().and_then(|()| Kernel::open(&config.interface, road.clone())),
+        _ => Kernel::open(&config.interface, road.clone()),
     };
     match kernel {
         Ok(kernel) => Ok((Box::new(kernel), None)),

@@ -21,6 +21,7 @@ mod netlink;
 pub mod paths;
 mod place;
 mod pointed;
+mod pointer;
 pub mod resolver;
 mod rootless;
 mod route_events;

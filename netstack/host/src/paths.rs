@@ -1,9 +1,11 @@
 //! What the loop of a device does for the engine's paths: probes out and in, where the machine is, what its peers are sent
 //! and received, where STUN is answered, which relays are connected. Chooses no path, and knows no format.
 
+mod lane;
 mod mapping;
 mod network;
 pub mod places;
+mod raw;
 pub mod relay;
 pub mod report;
 mod road;
@@ -29,6 +31,7 @@ use crate::paths::network::Network;
 use crate::paths::places::{Bearer, Places};
 use crate::paths::report::{PathCounters, PathsReport, RelayReport};
 
+pub(crate) use self::lane::Seen;
 pub(crate) use self::road::Road;
 
 /// Peers that are talked to are counted so often.
@@ -152,13 +155,20 @@ impl Shell {
                 self.counters.probes_total += 1;
                 self.road.relays().inspect(|relays| relays.send(relay, to, &bytes));
             }
-            PathOutput::Hint { to, sealed } => {
+            PathOutput::Hint { to, sealed, over_relays: _ } => {
                 self.road.relays().inspect(|relays| relays.send_everywhere(to, &sealed));
             }
             PathOutput::Steer { peer, way } => {
                 tracing::debug!(%peer, %way, "path");
                 self.counters.changes_total.count(way);
                 self.road.steer(&peer, Some(way));
+            }
+            PathOutput::Race { peer, on } => {
+                tracing::debug!(%peer, on, "relays are raced");
+                self.road.race(&peer, on);
+                if on {
+                    self.places.iter_mut().for_each(Places::doubt);
+                }
             }
             PathOutput::Peer { key, device } => self.road.know(key, device),
             PathOutput::StunAt(endpoints) => {
@@ -223,7 +233,7 @@ impl Shell {
             tokio::select! {
                 Some(input) = self.heard.recv() => {
                     if let PathInput::Relays(relays) = &input {
-                        self.road.nearest(relays);
+                        self.road.connected(relays);
                     }
                     return input;
                 }

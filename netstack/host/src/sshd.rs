@@ -12,6 +12,7 @@ mod install;
 mod logins;
 mod programs;
 mod renewal;
+pub mod revoked;
 mod task;
 
 use std::path::{Path, PathBuf};

@@ -75,8 +75,7 @@ impl Datagrams {
         }
     }
 
-    /// Bytes of the longest datagram that can be sent now: at least 1000, and [`DATAGRAM_BYTES_MAX`] at most. Over
-    /// QUIC it follows the path's MTU.
+    /// Bytes of the longest datagram that can be sent now: at least 1000, and [`DATAGRAM_BYTES_MAX`] at most.
     pub fn bytes_max(&self) -> usize {
         match &self.0 {
             Way::Quic(connection) => {

@@ -14,6 +14,7 @@ mod error;
 mod half;
 pub mod https;
 pub mod limits;
+pub mod listening;
 pub mod quic;
 pub mod tls;
 pub mod unix;

@@ -46,8 +46,11 @@ pub const QUIC_LOOK_INTERVAL: Duration = Duration::from_secs(3);
 pub const QUIC_RESET_INTERVAL: Duration = Duration::from_millis(1);
 /// Bytes in flight of one QUIC link and direction: a frame and what follows it.
 pub const QUIC_WINDOW_BYTES: u32 = 512 * 1024;
-/// First packets that wait to be looked at, over all peers.
-pub const QUIC_INCOMING_MAX: usize = 1024;
+/// First packets that wait to be looked at, over all peers; those beyond are refused, and come again later. A core finishes
+/// some hundreds of handshakes in a second: who waits behind these is served before it gives up
+/// ([`QUIC_TIME_MAX`]), and with more waiting a server that thousands come back to would work
+/// for clients alone that have left.
+pub const QUIC_INCOMING_MAX: usize = 128;
 /// Bytes that one unlooked-at peer may make the server hold: a client hello with a large key share is under 4 kB.
 pub const QUIC_INCOMING_BYTES_MAX: u64 = 8 * 1024;
 
@@ -67,8 +70,8 @@ pub const TCP_UNSENT_BYTES_MAX: u32 = 128 * 1024;
 
 /// QUIC connections at once, unless configured: each costs about 50 kB when idle.
 pub const CONNECTIONS_MAX_DEFAULT: usize = 20_000;
-/// QUIC connections that have not opened their stream yet. More wait unlooked-at.
-pub const HALF_OPEN_MAX_DEFAULT: usize = 1024;
+/// QUIC connections that have not opened their stream yet. More wait unlooked-at, see [`QUIC_INCOMING_MAX`].
+pub const HALF_OPEN_MAX_DEFAULT: usize = 256;
 /// From so many half-open connections on, a peer must first prove its address (RFC 9000, section 8.1.2).
 pub const RETRY_ABOVE_DEFAULT: usize = 64;
 

@@ -25,6 +25,7 @@ use crate::limits::{
     QUIC_INCOMING_BYTES_MAX, QUIC_INCOMING_MAX, QUIC_KEEP_ALIVE, QUIC_LOOK_INTERVAL, QUIC_RESET_INTERVAL,
     QUIC_SILENCE_MAX, QUIC_TIME_MAX, QUIC_WINDOW_BYTES, RETRY_ABOVE_DEFAULT,
 };
+use crate::listening;
 use crate::tls::{ALPN_LINK, Certificate, TlsError, Trust};
 
 /// Why a listener was not made.
@@ -69,6 +70,9 @@ pub struct Limits {
     pub half_open_max: usize,
     /// From so many half-open connections on, a peer must first prove its address, at the price of a round trip.
     pub retry_above: usize,
+    /// Whether some packets go with one system call (UDP_SEGMENT in udp(7)). What is relayed is faster then; each connection
+    /// keeps a buffer for a burst, 12 kB more, though it sends a small frame now and then.
+    pub bursts: bool,
 }
 
 impl Default for Limits {
@@ -77,6 +81,7 @@ impl Default for Limits {
             connections_max: CONNECTIONS_MAX_DEFAULT,
             half_open_max: HALF_OPEN_MAX_DEFAULT,
             retry_above: RETRY_ABOVE_DEFAULT,
+            bursts: false,
         }
     }
 }
@@ -88,23 +93,26 @@ pub struct Listener {
     endpoint: Endpoint,
     limits: Limits,
     opening: FuturesUnordered<Opening>,
-    /// Half-open connections of each address.
+    /// Half-open connections of each address; all of an IPv6 /64 are one.
     sources: BTreeMap<IpAddr, usize>,
 }
 
 impl Listener {
-    /// Listens on a UDP address; on `[::]` for IPv4 too where the system says so (net.ipv6.bindv6only in ip(7)).
-    /// Needs a tokio runtime.
+    /// Listens on a UDP address; on `[::]` for IPv4 too. Needs a tokio runtime.
     ///
     /// # Errors
     /// The certificate cannot be used, or the socket cannot be had.
     pub fn bind(address: SocketAddr, certificate: &Certificate, limits: Limits) -> Result<Self, BindError> {
         let socket = |source| BindError::Socket { address, source };
-        let udp = std::net::UdpSocket::bind(address).map_err(socket)?;
+        let udp = listening::udp(address).map_err(socket)?;
         let runtime = Arc::new(quinn::TokioRuntime);
-        let endpoint =
-            Endpoint::new(endpoint_config(certificate), Some(server_config(certificate)?), udp, runtime)
-                .map_err(socket)?;
+        let endpoint = Endpoint::new(
+            endpoint_config(certificate),
+            Some(server_config(certificate, limits)?),
+            udp,
+            runtime,
+        )
+        .map_err(socket)?;
         Ok(Self { endpoint, limits, opening: FuturesUnordered::new(), sources: BTreeMap::new() })
     }
 
@@ -126,7 +134,7 @@ impl Listener {
     /// # Errors
     /// The certificate cannot be used.
     pub fn set_certificate(&self, certificate: &Certificate) -> Result<(), TlsError> {
-        self.endpoint.set_server_config(Some(server_config(certificate)?));
+        self.endpoint.set_server_config(Some(server_config(certificate, self.limits)?));
         Ok(())
     }
 
@@ -149,7 +157,7 @@ impl Listener {
     }
 
     fn judge(&mut self, incoming: Incoming) {
-        let source = incoming.remote_address().ip();
+        let source = listening::network_of(incoming.remote_address().ip());
         let of_source = self.sources.get(&source).copied().unwrap_or(0);
         if self.endpoint.open_connections() >= self.limits.connections_max
             || of_source >= self.limits.half_open_max.div_ceil(2)
@@ -206,7 +214,7 @@ fn link(
     receive: quinn::RecvStream,
     channel: Channel,
 ) -> Connection {
-    let remote = connection.remote_address();
+    let remote = listening::canonical(connection.remote_address());
     let (read, write) = (ReadHalf::quic(receive), WriteHalf::quic(send, connection));
     Connection::new(Carrier::Quic, channel, read, write).with_remote(remote)
 }
@@ -227,10 +235,16 @@ pub(crate) async fn connect(
     config.transport_config(Arc::new(transport));
     let any: IpAddr =
         if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let udp = std::net::UdpSocket::bind(SocketAddr::new(any, 0))?;
-    if let Some(mark) = mark {
-        socket2::SockRef::from(&udp).set_mark(mark)?;
-    }
+    let socket = || {
+        let udp = std::net::UdpSocket::bind(SocketAddr::new(any, 0))?;
+        if let Some(mark) = mark {
+            socket2::SockRef::from(&udp).set_mark(mark)?;
+        }
+        io::Result::Ok(udp)
+    };
+    // A network that is not there is known at once: the endpoint would go on trying, and warn of each packet.
+    socket()?.connect(remote)?;
+    let udp = socket()?;
     let runtime = Arc::new(quinn::TokioRuntime);
     let endpoint = Endpoint::new(EndpointConfig::default(), None, udp, runtime)?;
     let connecting = endpoint.connect_with(config, remote, &server.host_text())?;
@@ -277,16 +291,21 @@ fn transport() -> TransportConfig {
         .stream_receive_window(VarInt::from_u32(QUIC_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(QUIC_WINDOW_BYTES))
         .send_window(QUIC_WINDOW_BYTES.into())
-        .max_idle_timeout(Some(IdleTimeout::try_from(QUIC_IDLE_MAX).expect("half a minute")));
+        .max_idle_timeout(Some(IdleTimeout::try_from(QUIC_IDLE_MAX).expect("half a minute")))
+        // Packets of 1200 bytes pass everywhere (RFC 9000, section 14). Longer ones would win nothing, since a full packet of
+        // the tunnel is two of either, and be lost where a path begins to swallow them until that is noticed.
+        .mtu_discovery_config(None);
     transport
 }
 
-fn server_config(certificate: &Certificate) -> Result<quinn::ServerConfig, TlsError> {
+fn server_config(certificate: &Certificate, limits: Limits) -> Result<quinn::ServerConfig, TlsError> {
     let tls = certificate.server_config(ALPN_LINK)?;
     let crypto = QuicServerConfig::try_from(tls).expect("the ring provider has the initial cipher of QUIC");
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    let mut transport = transport();
+    transport.enable_segmentation_offload(limits.bursts);
     config
-        .transport_config(Arc::new(transport()))
+        .transport_config(Arc::new(transport))
         .max_incoming(QUIC_INCOMING_MAX)
         .incoming_buffer_size(QUIC_INCOMING_BYTES_MAX)
         .incoming_buffer_size_total(QUIC_INCOMING_BYTES_MAX * QUIC_INCOMING_MAX as u64);

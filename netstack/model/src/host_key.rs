@@ -28,6 +28,12 @@ impl HostKey {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Its wire form (RFC 4253, section 6.6).
+    pub fn wire(&self) -> Vec<u8> {
+        let base64 = self.0.split_once(' ').map_or("", |(_, base64)| base64);
+        STANDARD.decode(base64).expect("it was read when it was made")
+    }
 }
 
 impl FromStr for HostKey {
@@ -76,6 +82,7 @@ mod tests {
         let line = CaKey::from_bytes([7; 32]).to_string();
         let key: HostKey = format!("{line} root@host").parse().expect("a key");
         assert_eq!(key.as_str(), line);
+        assert_eq!(key.wire(), CaKey::from_bytes([7; 32]).wire());
         assert_eq!(key.to_string().parse(), Ok(key));
         let other = line.replace("ssh-ed25519 ", "ssh-rsa ");
         let two = format!("{line}\n{line}");

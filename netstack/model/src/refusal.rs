@@ -108,6 +108,8 @@ codes! {
     101 TenantClosed "tenant-closed" "until its grace ends, `warren tenant restore NAME` brings it back";
     102 DeviceQuotaReached "device-quota-reached" "revoke devices that are not needed, or raise it: `warren tenant set NAME --quota N`";
     103 CommandUnsupported "command-unsupported" "upgrade the agent on it: see `warren device show NAME`; a plain peer has none";
+    110 IdempotencyKeyReused "idempotency-key-reused" "use a new key for another request: a key stands for one request, for a day";
+    111 IdempotencyKeyInUse "idempotency-key-in-use" "ask again in a moment with the same key, and the answer is the first one's";
     120 BackupUnreadable "backup-unreadable" "check the path, its permissions and the disk";
     121 BackupNotOne "backup-not-one" "name a file that `warren backup create` made";
     122 BackupKeyWrong "backup-key-wrong" "open it with what it was made for: --key FILE, or --passphrase-file FILE";

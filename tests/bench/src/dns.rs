@@ -24,28 +24,21 @@ use nix::unistd::Pid;
 use self::rounds::Field;
 use self::rows::Rows;
 use self::servers::LOAD_PROCESSOR;
-use crate::report::{folder, head, load, say};
+use crate::report::{Run, load, say};
 
 #[derive(Debug, ClapArgs)]
 pub struct Args {
     /// Every server is measured so often; the table has the medians.
     #[arg(long, default_value_t = 5)]
     rounds: u32,
-    /// Two short rounds with the fewest records, which say only whether the bench itself works.
-    #[arg(long)]
-    quick: bool,
     /// Records of the zones.
     #[arg(long, value_delimiter = ',', default_values_t = RECORDS)]
     records: Vec<u32>,
     /// An empty folder for files of the servers.
     #[arg(long)]
     work: PathBuf,
-    /// Folder that keeps every single measurement.
-    #[arg(long)]
-    results: PathBuf,
-    /// Revision of the tree that was built.
-    #[arg(long, default_value = "unknown")]
-    revision: String,
+    #[command(flatten)]
+    run: Run,
 }
 
 const RECORDS: [u32; 3] = [10_000, 100_000, 1_000_000];
@@ -105,13 +98,13 @@ const QUICK: Scale = Scale {
 
 /// Measures, and says whether every bound holds.
 pub fn run(args: &Args) -> bool {
-    let (scale, rounds) = if args.quick { (&QUICK, 2) } else { (&FULL, args.rounds) };
-    let records = if args.quick { &RECORDS[..1] } else { &args.records };
+    let check = args.run.check;
+    let (scale, rounds) = if check { (&QUICK, 2) } else { (&FULL, args.rounds) };
+    let records = if check { &RECORDS[..1] } else { &args.records };
     let mut processors = CpuSet::new();
     processors.set(LOAD_PROCESSOR).expect("a small number");
     sched_setaffinity(Pid::from_raw(0), &processors).expect("one processor is not enough");
-    let folder = folder(&args.results);
-    let head = head(&args.revision);
+    let (folder, head) = (args.run.folder(), args.run.head());
     say(&format!("{head}\n"));
     let mut rows = Rows::kept_in(&folder.join("dns.csv"));
     let mut field = Field::new(records, &args.work);
@@ -123,12 +116,12 @@ pub fn run(args: &Args) -> bool {
     drop(field);
     rows.put_ratios();
     let verdicts = bounds::judge(&rows);
-    let text = format!("{}\n{}", table::text(&rows), bounds::text(&verdicts, !args.quick));
+    let text = format!("{}\n{}", table::text(&rows), bounds::text(&verdicts, !check));
     std::fs::write(folder.join("summary.md"), format!("{head}\n\n{text}"))
         .expect("the folder can be written");
     say(&format!("\n{text}\nrows: {}\n", folder.display()));
     // A quick run judges nothing but that there was an answer to everything.
-    if args.quick {
+    if check {
         verdicts.len() == verdicts.iter().flat_map(|verdict| verdict.holds).count()
     } else {
         verdicts.iter().all(|verdict| verdict.holds == Some(true))

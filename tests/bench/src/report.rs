@@ -4,9 +4,10 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use clap::{Args, ValueEnum};
 use model::Timestamp;
 
 use crate::series::{Bound, Series, Unit};
@@ -14,9 +15,64 @@ use crate::series::{Bound, Series, Unit};
 /// Above this load others work on the machine too, and times are upper bounds.
 const QUIET_LOAD: f64 = 1.5;
 
+/// What every bench is told.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// A few small rounds that say only whether the bench itself works.
+    #[arg(long, visible_alias = "quick")]
+    pub check: bool,
+    /// Folder that keeps every single measurement.
+    #[arg(long)]
+    results: PathBuf,
+    /// Revision of the tree that was built.
+    #[arg(long, default_value = "unknown")]
+    revision: String,
+}
+
+impl Run {
+    /// A new folder for what is measured, named after this moment.
+    pub fn folder(&self) -> PathBuf {
+        let folder = self.results.join(now().to_string().replace(':', "-"));
+        fs::create_dir_all(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+        folder
+    }
+
+    /// When, of what, and on which machine it is.
+    pub fn head(&self) -> String {
+        format!("{}, revision {}, {}", now(), self.revision, machine())
+    }
+}
+
+/// A bench of figures that can be had alone; they are declared in the order in which all of them are measured.
+#[derive(Debug, Args)]
+pub struct Figures<F: ValueEnum + Clone + Send + Sync + 'static> {
+    /// Which figures; all of them if none is named.
+    #[arg(value_enum)]
+    figures: Vec<F>,
+    #[command(flatten)]
+    pub run: Run,
+}
+
+impl<F: ValueEnum + Clone + Send + Sync + 'static> Figures<F> {
+    /// What is to be measured.
+    pub fn wanted(&self) -> Vec<F> {
+        if self.figures.is_empty() { F::value_variants().to_vec() } else { self.figures.clone() }
+    }
+
+    /// Measures one figure after the other, shows and keeps. Whether every bound holds.
+    pub fn report(&self, measure: impl Fn(&F) -> Vec<Series>) -> bool {
+        let mut report = Report::new(&self.run);
+        for figure in self.wanted() {
+            let value = figure.to_possible_value().expect("no figure is skipped");
+            report.measure(value.get_name(), || measure(&figure));
+        }
+        report.finish()
+    }
+}
+
 /// One figure: its series, and how busy the machine was before it.
 struct Part {
-    name: &'static str,
+    name: String,
     load: f64,
     series: Vec<Series>,
 }
@@ -28,30 +84,26 @@ impl Part {
 }
 
 /// All that one run says.
-pub struct Report {
+struct Report {
     folder: PathBuf,
     head: String,
     judges: bool,
-    load: f64,
     parts: Vec<Part>,
 }
 
 impl Report {
-    /// A report into a new folder below `results`. A check judges nothing.
-    pub fn new(results: &Path, revision: &str, check: bool) -> Self {
-        let (folder, head) = (folder(results), head(revision));
+    /// A report into a new folder. A check judges nothing.
+    fn new(run: &Run) -> Self {
+        let (folder, head) = (run.folder(), run.head());
         say(&format!("{head}\n"));
-        Self { folder, head, judges: !check, load: 0.0, parts: Vec::new() }
+        Self { folder, head, judges: !run.check, parts: Vec::new() }
     }
 
-    /// A figure begins.
-    pub fn begin(&mut self, name: &'static str) {
-        self.load = load();
-        say(&format!("measuring {name} … (load {:.2})\n", self.load));
-    }
-
-    /// A figure is measured: its rows are kept at once.
-    pub fn take(&mut self, name: &'static str, series: Vec<Series>) {
+    /// One figure, whose rows are kept at once.
+    fn measure(&mut self, name: &str, measure: impl FnOnce() -> Vec<Series>) {
+        let load = load();
+        say(&format!("measuring {name} … (load {load:.2})\n"));
+        let series = measure();
         let mut rows = String::from("what,round,value,unit\n");
         for series in &series {
             for (round, value) in series.values.iter().enumerate() {
@@ -59,11 +111,11 @@ impl Report {
             }
         }
         self.write(&format!("{name}.csv"), &rows);
-        self.parts.push(Part { name, load: self.load, series });
+        self.parts.push(Part { name: name.to_owned(), load, series });
     }
 
     /// Shows and keeps the table. Whether every bound holds.
-    pub fn finish(self) -> bool {
+    fn finish(self) -> bool {
         let table = self.table();
         self.write("summary.md", &format!("{}\n\n{table}", self.head));
         say(&format!("\n{table}\n"));
@@ -82,7 +134,7 @@ impl Report {
         let head = ["figure", "measured", "n", "median", "p99", "max", "bound", "holds"];
         let mut lines = vec![head.map(str::to_owned).to_vec()];
         for part in &self.parts {
-            lines.extend(part.series.iter().map(|series| self.line(part.name, series)));
+            lines.extend(part.series.iter().map(|series| self.line(&part.name, series)));
         }
         markdown(&lines)
     }
@@ -111,18 +163,6 @@ impl Report {
         let path = self.folder.join(name);
         fs::write(&path, text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     }
-}
-
-/// A new folder below `results`, named after this moment.
-pub fn folder(results: &Path) -> PathBuf {
-    let folder = results.join(now().to_string().replace(':', "-"));
-    fs::create_dir_all(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
-    folder
-}
-
-/// When, of what, and on which machine a run is.
-pub fn head(revision: &str) -> String {
-    format!("{}, revision {revision}, {}", now(), machine())
 }
 
 /// Lines of equally many cells as a table in Markdown; the first is its head.
@@ -201,12 +241,12 @@ mod tests {
     fn a_run_is_kept_row_by_row_and_judged() {
         let results = tempfile::tempdir().expect("a directory");
         let run = |limit: f64, check: bool| {
-            let mut report = Report::new(results.path(), "abc", check);
+            let run = Run { check, results: results.path().into(), revision: "abc".into() };
+            let mut report = Report::new(&run);
             let mut series = Series::new("thing", Unit::Milliseconds).must(Bound::P99Below(limit));
             series.push(0.5);
             series.push(20.0);
-            report.begin("part");
-            report.take("part", vec![series]);
+            report.measure("part", || vec![series]);
             let folder = report.folder.clone();
             (report.finish(), fs::read_to_string(folder.join("summary.md")).expect("written"))
         };

@@ -59,6 +59,11 @@ impl Series {
         Self { what: what.into(), unit, bound: None, values: Vec::new() }
     }
 
+    /// A single measurement.
+    pub fn one(what: impl Into<String>, unit: Unit, value: f64) -> Self {
+        Self { values: vec![value], ..Self::new(what, unit) }
+    }
+
     /// The same with a bound.
     pub fn must(self, bound: Bound) -> Self {
         Self { bound: Some(bound), ..self }

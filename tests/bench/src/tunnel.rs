@@ -11,14 +11,13 @@ mod traffic;
 mod trips;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, ValueEnum};
 use lab::wg::{Engine, Pair};
 
 use self::rows::Rows;
 use self::table::Table;
-use crate::report::{folder, head, load, say};
+use crate::report::{Figures, load, say};
 
 /// The wire itself: what the machine can do without an engine.
 const WIRE: &str = "no tunnel";
@@ -27,8 +26,8 @@ const OTHERS: [&str; 4] = ["wireguard-go", "wireguard-go-gso", "boringtun-cli", 
 
 #[derive(Debug, ClapArgs)]
 pub struct Args {
-    /// Which figures; all of them if none is named.
-    figures: Vec<Figure>,
+    #[command(flatten)]
+    figures: Figures<Figure>,
     /// Every contender is measured so often; the table has the medians.
     #[arg(long, default_value_t = 5)]
     rounds: u32,
@@ -38,32 +37,21 @@ pub struct Args {
     /// Only contenders with these names, separated by commas.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// One small round that says only whether the bench itself works.
-    #[arg(long)]
-    check: bool,
-    /// Folder that keeps every single measurement.
-    #[arg(long)]
-    results: PathBuf,
-    /// Revision of the tree that was built.
-    #[arg(long, default_value = "unknown")]
-    revision: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Figure {
+pub enum Figure {
     /// TCP streams, processor time for each GiB, memory.
     Tcp,
-    /// The rate of 64-byte packets.
-    Small,
     /// Round trips, idle and under load.
     Trips,
+    /// The rate of 64-byte packets.
+    Small,
     /// Ten thousand peers.
     Peers,
     /// Handshakes answered, and a flood of bogus ones beside a transfer.
     Flood,
 }
-
-const ALL: [Figure; 5] = [Figure::Tcp, Figure::Trips, Figure::Small, Figure::Peers, Figure::Flood];
 
 /// How much is measured.
 #[derive(Debug)]
@@ -145,15 +133,15 @@ impl Figure {
 
 /// Measures, and says whether every bound holds.
 pub fn run(args: &Args) -> bool {
-    let (scale, rounds) = if args.check { (&CHECK, 1) } else { (&FULL, args.rounds) };
-    let figures = if args.figures.is_empty() { &ALL[..] } else { &args.figures };
+    let run = &args.figures.run;
+    let (scale, rounds) = if run.check { (&CHECK, 1) } else { (&FULL, args.rounds) };
+    let figures = args.figures.wanted();
     let contenders = contenders(args);
-    let folder = folder(&args.results);
-    let head = head(&args.revision);
+    let (folder, head) = (run.folder(), run.head());
     say(&format!("{head}\n{}\n", names(&contenders)));
     let mut rows = Rows::kept_in(&folder.join("tunnel.csv"));
     for round in 1..=rounds {
-        for figure in figures {
+        for figure in &figures {
             for at in 0..contenders.len() {
                 // Another one begins in each round.
                 let contender = &contenders[(at + round as usize) % contenders.len()];
@@ -169,11 +157,11 @@ pub fn run(args: &Args) -> bool {
     let names: Vec<&str> = contenders.iter().map(|contender| contender.name.as_str()).collect();
     let table = Table::new(&rows, &names);
     let verdicts = rules::judge(&rows);
-    let text = format!("{}\n{}", table.text(), rules::text(&verdicts, !args.check));
+    let text = format!("{}\n{}", table.text(), rules::text(&verdicts, !run.check));
     std::fs::write(folder.join("summary.md"), format!("{head}\n\n{text}"))
         .expect("the folder can be written");
     say(&format!("\n{text}\nrows: {}\n", folder.display()));
-    args.check || verdicts.iter().all(|verdict| verdict.holds != Some(false))
+    run.check || verdicts.iter().all(|verdict| verdict.holds != Some(false))
 }
 
 fn contenders(args: &Args) -> Vec<Contender> {

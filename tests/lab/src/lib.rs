@@ -11,6 +11,7 @@
 
 mod logs;
 mod mesh;
+mod narrow;
 mod nat;
 mod node;
 mod pinging;
@@ -23,6 +24,7 @@ pub mod wg;
 mod world;
 
 pub use mesh::{Mesh, SERVER_URL, TENANT_ZONE};
+pub use narrow::Transfer;
 pub use nat::{Nat, SERVER_V6};
 pub use node::{Done, Node};
 pub use pinging::Pinging;

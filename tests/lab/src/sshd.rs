@@ -1,7 +1,7 @@
 //! Stock sshd on devices, and people who log in: for stories and for measurements.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -13,6 +13,41 @@ use crate::world::World;
 pub const SSHD: &str = "/usr/sbin/sshd";
 /// Where sshd of each host writes whom it lets in, if it is started with `-E`.
 pub const LOG: &str = "/etc/ssh/log";
+
+/// Options of an ssh that reads no configuration, asks nobody, and enters only a host that it knows by other means than files.
+pub const STRICT: [&str; 10] = [
+    "-F",
+    "none",
+    "-o",
+    "BatchMode=yes",
+    "-o",
+    "StrictHostKeyChecking=yes",
+    "-o",
+    "UserKnownHostsFile=/dev/null",
+    "-o",
+    "GlobalKnownHostsFile=/dev/null",
+];
+/// Options of an ssh that reads no configuration, asks nobody, and enters any host.
+pub const ANY_HOST: [&str; 10] = [
+    "-F",
+    "none",
+    "-o",
+    "BatchMode=yes",
+    "-o",
+    "StrictHostKeyChecking=no",
+    "-o",
+    "UserKnownHostsFile=/dev/null",
+    "-o",
+    "LogLevel=ERROR",
+];
+
+/// Options of an ssh that shows the key and the certificate which `warren ssh login` keeps in a home.
+pub fn identity(home: &Path) -> [String; 4] {
+    let file = |name: &str| home.join(".config/warren/ssh").join(name).display().to_string();
+    let key = format!("IdentityFile={}", file("id_ed25519"));
+    let certificate = format!("CertificateFile={}", file("id_ed25519-cert.pub"));
+    ["-o".into(), key, "-o".into(), certificate]
+}
 
 /// What the package of OpenSSH and the machine's administrator make.
 pub fn install(world: &World, host: &str) {

@@ -78,6 +78,13 @@ impl World {
         self.directory.join("nodes").join(node).join(path)
     }
 
+    /// Every machine finds a name at this address too.
+    pub fn know(&self, name: &str, address: &str) {
+        let hosts = std::fs::OpenOptions::new().append(true).open(self.directory.join("hosts"));
+        let told = hosts.and_then(|mut file| writeln!(file, "{address} {name}"));
+        told.expect("the world's folder can be written");
+    }
+
     /// Starts one of our daemons (`apid` and `netd` on `server`, `agent` elsewhere).
     pub fn daemon(&self, node: &str, program: &str, flags: &[&str]) -> Rc<Process> {
         let mut command = Command::new(tree().join("scripts/lib/daemon"));

@@ -87,13 +87,18 @@ fn with_relay_alone() -> (Mesh, Rc<Process>) {
     (mesh, relay)
 }
 
-/// Both of the server's programs end, once both devices have a link to the relay alone.
-fn lose_the_server(mesh: &Mesh) {
+/// Waits until both devices have a link to the relay alone.
+fn meet_at_relay(mesh: &Mesh) {
     let sessions = || {
         let text = mesh.on("server").run(&["curl", "-s", "http://127.0.0.1:9080/metrics"]).out;
         text.lines().any(|line| line == "warren_relay_sessions 2")
     };
     wait_for("both devices keep it as their nearest", SOON, sessions);
+}
+
+/// Both of the server's programs end.
+fn lose_the_server(mesh: &Mesh) {
+    meet_at_relay(mesh);
     mesh.announce("agent", "link");
     mesh.announce("agent", "server");
     mesh.apid.kill();
@@ -108,6 +113,30 @@ fn a_relay_alone_carries_on_when_both_programs_of_the_server_are_gone() {
     let answered = || mesh.on("alpha").run(&["ping", "-q", "-c", "1", "-W", "1", "beta"]).code == 0;
     wait_for("an answer over the relay alone", Duration::from_secs(60), answered);
     assert!(mesh.goes("alpha", "beta", "relayed"));
+}
+
+/// A server that is stopped keeps its ports and says nothing: for 13 seconds every link to it seems to stand.
+#[test]
+fn the_first_packet_is_answered_though_nobody_has_noticed_yet_that_the_server_is_dead() {
+    let (mesh, _relay) = with_relay_alone();
+    for router in ["r-alpha", "r-beta"] {
+        mesh.set_nat(router, Nat::Symmetric);
+    }
+    let _agents = mesh.enrol(["alpha", "beta"]);
+    for device in ["alpha", "beta"] {
+        mesh.ready(device, SOON);
+    }
+    meet_at_relay(&mesh);
+    let address = mesh.on("alpha").ok(&["getent", "ahostsv4", "beta"]);
+    let address = address.split_whitespace().next().expect("an address").to_owned();
+    mesh.announce("agent", "link");
+    mesh.announce("agent", "server");
+    mesh.apid.signal("STOP");
+    mesh.netd.signal("STOP");
+    mesh.on("alpha").ok(&["ping", "-q", "-c", "1", "-W", "2", &address]);
+    assert!(mesh.goes("alpha", "beta", "relayed"));
+    mesh.apid.signal("CONT");
+    mesh.netd.signal("CONT");
 }
 
 /// Longer than a path that is not there any more is believed in, and than it is looked for again at first.

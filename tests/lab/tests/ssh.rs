@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use lab::sshd::{self, LOG, SSHD};
+use lab::sshd::{self, ANY_HOST, LOG, SSHD, STRICT};
 use lab::{Done, Mesh, Process, SOON, TENANT_ZONE, World, wait_for};
 use serde_json::Value;
 
@@ -92,9 +92,7 @@ impl Sshd {
 
     /// `warren ssh TARGET echo hello`, with a host key that must be known already and nobody to ask.
     fn ssh(&self, device: &str, target: &str) -> Done {
-        let strict = ["-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"];
-        let files = ["-o", "UserKnownHostsFile=/dev/null", "-o", "GlobalKnownHostsFile=/dev/null"];
-        let ssh = [&["ssh", target, "--"], &strict[..], &files[..], &["echo", "hello"]].concat();
+        let ssh = [&["ssh", target, "--"], &STRICT[..], &["echo", "hello"]].concat();
         self.warren(device, &ssh)
     }
 
@@ -113,10 +111,8 @@ impl Sshd {
     fn administrator_enters(&self, host: &str) -> bool {
         let key = self.etc(host).join("administrator");
         let key = key.to_str().expect("text");
-        let options = ["-F", "none", "-i", key, "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no"];
-        let files = ["-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"];
         let at = format!("root@{OTHER_ADDRESS}");
-        let ssh = [&["ssh"], &options[..], &files[..], &[&at, "echo", "hello"]].concat();
+        let ssh = [&["ssh", "-i", key], &ANY_HOST[..], &[&at, "echo", "hello"]].concat();
         self.mesh.beside(&format!("r-{host}")).run(&ssh).out == "hello\n"
     }
 
@@ -391,23 +387,9 @@ fn a_stolen_key_opens_nothing_more_and_people_get_a_new_certificate_unasked() {
     assert!(sshd.enters("alpha", "root@beta"), "{}", sshd.said());
     let (home, stolen) = (sshd.home("alpha"), sshd.mesh.file("alpha", "lib").join("stolen"));
     sshd.mesh.on("alpha").ok(&["cp", "-a", &home.display().to_string(), &stolen.display().to_string()]);
-    let thief = |file: &str| stolen.join(".config/warren/ssh").join(file).display().to_string();
-    let key = [
-        format!("IdentityFile={}", thief("id_ed25519")),
-        format!("CertificateFile={}", thief("id_ed25519-cert.pub")),
-    ];
-    let options = [
-        "-F",
-        "none",
-        "-o",
-        "BatchMode=yes",
-        "-o",
-        "StrictHostKeyChecking=no",
-        "-o",
-        "UserKnownHostsFile=/dev/null",
-    ];
-    let ssh =
-        [&["ssh"], &options[..], &["-o", &key[0], "-o", &key[1], "root@beta", "echo", "hello"]].concat();
+    let key = sshd::identity(&stolen);
+    let ssh = [&["ssh"], &ANY_HOST[..], &key.each_ref().map(String::as_str), &["root@beta", "echo", "hello"]]
+        .concat();
     let thief = || sshd.mesh.on("alpha").run(&ssh).out == "hello\n";
     assert!(thief(), "{}", sshd.said());
     let replace = ["warren", "ca", "rotate", "--type", "user", "--emergency", "--yes"];
@@ -423,10 +405,7 @@ fn clocks_that_are_ten_minutes_off_keep_nobody_out() {
     for target in ["root@beta", "root@gamma"] {
         assert!(sshd.enters("alpha", target), "{target}: {}", sshd.said());
         for clock in ["-10m", "+10m"] {
-            let strict = ["-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes"];
-            let files = ["-o", "UserKnownHostsFile=/dev/null", "-o", "GlobalKnownHostsFile=/dev/null"];
-            let ssh =
-                [&["warren", "ssh", target, "--"], &strict[..], &files[..], &["echo", "hello"]].concat();
+            let ssh = [&["warren", "ssh", target, "--"], &STRICT[..], &["echo", "hello"]].concat();
             let done = sshd.person("alpha", &[&off(clock)[..], &ssh].concat());
             assert_eq!(done.out, "hello\n", "{target} from {clock}: {}\n{}", done.tell(), sshd.said());
         }
@@ -544,4 +523,27 @@ fn what_an_administrator_has_set_for_the_mesh_is_left_and_said() {
         done.code == 7 && done.out.contains("trustedusercakeys /etc/ssh/own_ca")
     });
     assert!(!etc.join("sshd_config.d/50-warren.conf").exists());
+}
+
+#[test]
+fn a_host_that_shows_no_certificates_lets_people_in_by_its_plain_key() {
+    let sshd = Sshd::start(["beta"]);
+    sshd.log_in("alpha");
+    sshd.agents[1].kill();
+    let etc = sshd.etc("beta");
+    let (config, drop_in) = (etc.join("sshd_config"), etc.join("sshd_config.d/50-warren.conf"));
+    let hardened =
+        format!("HostKeyAlgorithms ssh-ed25519\n{}", fs::read_to_string(&config).expect("it is there"));
+    fs::write(&config, hardened).expect("written");
+    fs::remove_file(&drop_in).expect("removed");
+    sshd.reload("beta");
+    sshd.mesh.announce("agent", "sshd-not-kept");
+    sshd.mesh.agent("beta");
+    let doctor = ["warren", "doctor", "ssh"];
+    sshd.mesh.on("beta").wait("doctor says it", CERTIFIED_WITHIN, &doctor, |done| {
+        done.code == 7 && done.out.contains("sshd does not show the host certificate")
+    });
+    let text = fs::read_to_string(&drop_in).expect("it is there");
+    assert!(text.contains("TrustedUserCAKeys") && !text.contains("HostCertificate"), "{text}");
+    assert!(sshd.enters("alpha", "root@beta"), "{}", sshd.said());
 }

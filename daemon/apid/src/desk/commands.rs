@@ -1,6 +1,6 @@
 //! What devices say came of their commands: written down elsewhere.
 
-use control::{Actor, AuditEntry};
+use control::{Actor, AuditEntry, Trace};
 use model::wire::CommandDone;
 use model::{DeviceId, TenantId};
 
@@ -21,6 +21,7 @@ impl Run {
                 target: id.to_string(),
                 refused: None,
                 detail: failed.as_ref().map_or_else(|| "done".into(), |why| format!("failed: {why}")),
+                trace: Trace::default(),
             };
             if let Err(error) = store.command_done(device, id, failed.as_ref(), &entry).await {
                 tracing::info!(%id, error = error.chain(), "a device's answer is asked for again");

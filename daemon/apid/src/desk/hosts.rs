@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ca::profile::{self, Host};
-use control::{Actor, AuditEntry, Control, Input, InstalledRow, LinkId};
+use control::{Actor, AuditEntry, Control, Input, InstalledRow, LinkId, Trace};
 use model::wire::SshLogin;
 use model::{CaKind, Code, DeviceId, HostKey, Refusal, TenantId};
 use store::Store;
@@ -48,9 +48,7 @@ impl Run {
             let mut through = 0;
             for login in logins {
                 // Whoever says too much waits for its answer, and says no more meanwhile.
-                while let Err(wait) = limiters.take(Limit::Api, Asker::Link(link.0)) {
-                    tokio::time::sleep(wait).await;
-                }
+                limiters.wait(Limit::Api, Asker::Link(link.0)).await;
                 if let Err(error) = note_login(&store, tenant, device, &login).await {
                     tracing::info!(%error, "whom a host let in is noted when it says so again");
                     tokio::time::sleep(NOTE_RETRY).await;
@@ -90,7 +88,7 @@ impl HostWish {
             subject: key.as_str().parse()?,
             user: None,
             device,
-            actor: Actor::Device(device),
+            by: Actor::Device(device).into(),
         };
         Ok(Self { wish, host })
     }
@@ -113,6 +111,7 @@ async fn note_refusal(store: &Store, tenant: TenantId, device: DeviceId, refusal
         target: device.to_string(),
         refused: Some(refusal.code),
         detail: refusal.detail.clone(),
+        trace: Trace::default(),
     };
     if let Err(error) = store.append_audit(&entry).await {
         tracing::error!(error = %report::chain(&error), "an audit entry is lost");
@@ -136,6 +135,7 @@ async fn note_login(
         target: login.id.to_string(),
         refused: issued.is_none().then_some(Code::CertificateUnknown),
         detail: format!("as {} from {}, certificate {}", login.login, login.from, login.serial),
+        trace: Trace::default(),
     };
     Ok(store.append_audit(&entry).await?)
 }

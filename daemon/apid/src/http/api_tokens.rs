@@ -119,7 +119,7 @@ pub async fn create(
         used_at: None,
         revoked_at: None,
     };
-    let mut done = entry(caller.actor.clone(), "api-token.create", &row.id.to_string(), None);
+    let mut done = entry(caller.by.clone(), "api-token.create", &row.id.to_string(), None);
     (done.tenant, done.detail) = (tenant, format!("{role} until {}", row.expires_at));
     app.store.create_api_token(&row, &done).await.map_err(|e| of_people(&e))?;
     let token = form(row, user.name.clone(), &app.desk.tenant_names().await?, now);
@@ -135,7 +135,7 @@ pub async fn revoke(
     let absent = || Refusal::new(Code::ApiTokenNotFound, format!("there is no API token {id}"));
     let rows = seen(&app, &caller).await?;
     let (mut row, user) = rows.into_iter().find(|(row, _)| row.id == id).ok_or_else(absent)?;
-    let mut done = entry(caller.actor, "api-token.revoke", &id.to_string(), None);
+    let mut done = entry(caller.by, "api-token.revoke", &id.to_string(), None);
     done.tenant = row.tenant;
     match app.store.revoke_api_token(id, &done).await {
         Ok(()) => {}

@@ -9,7 +9,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use control::Actor;
+use control::{Actor, By, Trace};
 use model::id::ApiTokenId;
 use model::token::{ApiToken, Bearer, SessionToken};
 use model::wire::{Channel, Remark};
@@ -18,6 +18,7 @@ use store::User;
 
 use super::App;
 use super::closed::check_open;
+use super::observe::RequestTag;
 use super::problem::{Refused, unavailable};
 use super::routes::Needs;
 use crate::accounts::entry;
@@ -60,7 +61,7 @@ impl Peer {
 #[derive(Debug, Clone)]
 pub struct Caller {
     /// For the audit log.
-    pub actor: Actor,
+    pub by: By,
     /// What it may do.
     pub role: Role,
     /// The one tenant that it may see, if there is only one.
@@ -87,6 +88,14 @@ pub async fn identify(State(app): State<App>, mut request: Request, next: Next) 
         request.extensions_mut().insert(Peer::Network { address, channel });
     }
     let peer = request.extensions().get::<Peer>().cloned();
+    let trace = Trace {
+        source: match &peer {
+            Some(Peer::Network { address, .. }) => Some(address.ip()),
+            Some(Peer::Local { .. }) | None => None,
+        },
+        request: request.extensions().get::<RequestTag>().map(|tag| tag.0.clone()),
+    };
+    request.extensions_mut().insert(trace.clone());
     let bearer = request.headers().get(header::AUTHORIZATION).cloned();
     let found = caller(&app, peer.as_ref(), bearer).await;
     // A link is no request: thousands of devices behind one address come back at once after a restart.
@@ -97,12 +106,13 @@ pub async fn identify(State(app): State<App>, mut request: Request, next: Next) 
         return Refused::later("too many requests", after).into_response();
     }
     match found {
-        Ok(Some(caller)) => {
-            let actor = caller.actor.clone();
+        Ok(Some(mut caller)) => {
+            let by = caller.by.actor.clone();
+            caller.by.trace = trace;
             request.extensions_mut().insert(caller);
             let mut response = next.run(request).await;
             // For the line in the log.
-            response.extensions_mut().insert(actor);
+            response.extensions_mut().insert(by);
             response
         }
         Ok(None) => next.run(request).await,
@@ -127,9 +137,9 @@ async fn caller(
     bearer: Option<HeaderValue>,
 ) -> Result<Option<Caller>, Refused> {
     if let Some(Peer::Local { user, administrator: true }) = peer {
-        let actor = Actor::Local(Remark::new(user));
+        let by = Actor::Local(Remark::new(user)).into();
         let role = Role::SuperAdmin;
-        return Ok(Some(Caller { actor, role, tenant: None, user: None, session: None, token: None }));
+        return Ok(Some(Caller { by, role, tenant: None, user: None, session: None, token: None }));
     }
     let Some(value) = bearer else { return Ok(None) };
     let bearer = value.to_str().ok().and_then(|v| v.strip_prefix("Bearer ")).and_then(|v| v.parse().ok());
@@ -155,7 +165,7 @@ async fn of_session(app: &App, session: &SessionToken) -> Result<Option<Caller>,
     let digest = session.digest();
     let found = app.store.session(&digest, wall(), SESSION_IDLE_MAX).await;
     Ok(found.map_err(|e| unavailable(&e))?.map(|(_, user)| Caller {
-        actor: Actor::User(Remark::new(user.name.as_str())),
+        by: Actor::User(Remark::new(user.name.as_str())).into(),
         role: user.role,
         tenant: user.tenant,
         user: Some(user),
@@ -172,9 +182,9 @@ async fn of_api_token(app: &App, token: &ApiToken) -> Result<Option<Caller>, Ref
         (Some(of_token), Some(of_user)) if of_token != of_user => return Ok(None),
         (of_token, of_user) => of_token.or(of_user),
     };
-    let actor = Actor::ApiToken(Remark::new(&format!("{} of {}", row.label, user.name)));
+    let by = Actor::ApiToken(Remark::new(&format!("{} of {}", row.label, user.name))).into();
     let role = row.role.min(user.role);
-    Ok(Some(Caller { actor, role, tenant, user: Some(user), session: None, token: Some(row.id) }))
+    Ok(Some(Caller { by, role, tenant, user: Some(user), session: None, token: Some(row.id) }))
 }
 
 fn constant_time_equal(a: &Digest, b: &Digest) -> bool {
@@ -193,7 +203,7 @@ pub async fn require(
     let Err(refusal) = enough(needs, caller) else { return next.run(request).await };
     if let Some(caller) = caller {
         let target = format!("{} {}", request.method(), request.uri().path());
-        let mut denied = entry(caller.actor.clone(), "api.call", &target, Some(refusal.code));
+        let mut denied = entry(caller.by.clone(), "api.call", &target, Some(refusal.code));
         (denied.tenant, denied.detail) = (caller.tenant, refusal.detail.clone());
         if let Err(error) = app.store.append_audit(&denied).await {
             return Refused::from(unavailable(&error)).into_response();
@@ -211,7 +221,7 @@ fn enough(needs: Needs, caller: Option<&Caller>) -> Result<(), Refusal> {
     let Some(caller) = caller else {
         return Err(Refusal::new(Code::Unauthenticated, "nobody is logged in"));
     };
-    let forbidden = |why: String| Err(Refusal::new(Code::Forbidden, format!("{} {why}", caller.actor)));
+    let forbidden = |why: String| Err(Refusal::new(Code::Forbidden, format!("{} {why}", caller.by)));
     if caller.role < role {
         return forbidden(format!("is {}, and this needs {role}", caller.role));
     }

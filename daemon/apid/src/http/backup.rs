@@ -34,7 +34,7 @@ pub async fn create(
         model::api::backup::BackupContent::Everything => backup::Content::Everything,
         model::api::backup::BackupContent::SshCa => backup::Content::SshCa,
     };
-    let made = app.backups.make(&recipient, content, caller.actor).await?;
+    let made = app.backups.make(&recipient, content, caller.by).await?;
     let head = [
         (CONTENT_TYPE.as_str(), "application/octet-stream".to_owned()),
         (CONTENT_LENGTH.as_str(), made.bytes.to_string()),

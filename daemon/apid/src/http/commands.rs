@@ -75,7 +75,7 @@ pub async fn queue(
     if life.is_zero() || life > LIFE_MAX {
         return Err(Refusal::new(Code::BadRequest, "ttl_seconds is 1 to 86400").into());
     }
-    let actor = caller.actor.clone();
+    let by = caller.by.clone();
     let found = app.desk.read(move |control| {
         let directory = meant(control, &query, &caller)?;
         let row = find(directory, &device)?;
@@ -91,13 +91,13 @@ pub async fn queue(
         kind: wish.kind,
         state: CommandState::Queued,
         created_at: now,
-        created_by: actor.clone(),
+        created_by: by.actor.clone(),
         expires_at: now + life,
         sent_at: None,
         ended_at: None,
         detail: Remark::default(),
     };
-    let mut wanted = entry(actor, "device.command", &device.to_string(), None);
+    let mut wanted = entry(by, "device.command", &device.to_string(), None);
     (wanted.tenant, wanted.detail) = (Some(tenant), format!("{} as {}", row.kind, row.id));
     app.store.queue_command(&row, &wanted).await.map_err(|error| match error {
         QueueError::Full => Refusal::new(Code::QuotaReached, error.to_string()),

@@ -8,6 +8,9 @@ use utoipa::PartialSchema as _;
 
 use super::routes::{Form, Needs, Route};
 
+const KEY_ABOUT: &str = "A string of the sender's own for this request alone: sent again with it within a day, nothing is done \
+                         twice, and the answer is the first one's";
+
 /// The description of these routes.
 pub fn describe(routes: &[Route]) -> Value {
     let mut parts = BTreeMap::new();
@@ -78,7 +81,10 @@ fn parameters(route: &Route) -> Vec<Value> {
     let in_query = route.query.iter().map(|(name, about)| {
         json!({"name": name, "in": "query", "required": false, "description": about, "schema": text})
     });
-    in_path.chain(in_query).collect()
+    let key = route.is_keyed().then(|| {
+        json!({"name": "Idempotency-Key", "in": "header", "required": false, "schema": text, "description": KEY_ABOUT})
+    });
+    in_path.chain(in_query).chain(key).collect()
 }
 
 /// Who may call it, in words that scripts can compare.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
-use control::{Actor, Control, Directory, Edit};
+use control::{By, Control, Directory, Edit};
 use model::api::Page;
 use model::api::admin::{ChangedDevice, Device, DeviceChange};
 use model::{Code, DeviceId, Label, Refusal, Standing, TenantId};
@@ -117,20 +117,20 @@ pub async fn change(
     if wish.never_expires && wish.expires_after_seconds.is_some() {
         return Err(Refusal::new(Code::BadRequest, "a time, or never").into());
     }
-    let Located { tenant, id, name: before, actor } = locate(&app, query, caller, device).await?;
+    let Located { tenant, id, name: before, by } = locate(&app, query, caller, device).await?;
     if let Some(name) = wish.name {
-        app.desk.edit(Some(tenant), Edit::RenameDevice { device: id, name }, actor.clone()).await?;
+        app.desk.edit(Some(tenant), Edit::RenameDevice { device: id, name }, by.clone()).await?;
     }
     if let Some(tags) = wish.tags {
         let tags = tags.into_iter().collect();
-        app.desk.edit(Some(tenant), Edit::TagDevice { device: id, tags }, actor.clone()).await?;
+        app.desk.edit(Some(tenant), Edit::TagDevice { device: id, tags }, by.clone()).await?;
     }
     if let Some(labels) = wish.labels {
-        app.desk.edit(Some(tenant), Edit::LabelDevice { device: id, labels }, actor.clone()).await?;
+        app.desk.edit(Some(tenant), Edit::LabelDevice { device: id, labels }, by.clone()).await?;
     }
     let after = wish.expires_after_seconds.map(Duration::from_secs);
     if after.is_some() || wish.never_expires {
-        app.desk.edit(Some(tenant), Edit::SetExpiry { device: id, after }, actor).await?;
+        app.desk.edit(Some(tenant), Edit::SetExpiry { device: id, after }, by).await?;
     }
     now(&app, tenant, id, before).await
 }
@@ -152,9 +152,9 @@ pub async fn revoke(
     Path(device): Path<String>,
     query: MeantQuery,
 ) -> Result<Json<ChangedDevice>, Refused> {
-    let Located { tenant, id, name, actor } = locate(&app, read_query(query)?, caller, device).await?;
-    app.desk.edit(Some(tenant), Edit::RevokeDevice(id), actor.clone()).await?;
-    ssh::revoke_of_device(&app, tenant, id, &actor).await?;
+    let Located { tenant, id, name, by } = locate(&app, read_query(query)?, caller, device).await?;
+    app.desk.edit(Some(tenant), Edit::RevokeDevice(id), by.clone()).await?;
+    ssh::revoke_of_device(&app, tenant, id, &by).await?;
     now(&app, tenant, id, name).await
 }
 
@@ -165,8 +165,8 @@ async fn edit(
     device: String,
     what: impl FnOnce(DeviceId) -> Edit,
 ) -> Result<Json<ChangedDevice>, Refused> {
-    let Located { tenant, id, name, actor } = locate(app, read_query(query)?, caller, device).await?;
-    app.desk.edit(Some(tenant), what(id), actor).await?;
+    let Located { tenant, id, name, by } = locate(app, read_query(query)?, caller, device).await?;
+    app.desk.edit(Some(tenant), what(id), by).await?;
     now(app, tenant, id, name).await
 }
 
@@ -176,15 +176,15 @@ struct Located {
     id: DeviceId,
     name: Label,
     /// Who changes it.
-    actor: Actor,
+    by: By,
 }
 
 async fn locate(app: &App, query: Meant, caller: Caller, device: String) -> Result<Located, Refused> {
-    let actor = caller.actor.clone();
+    let by = caller.by.clone();
     let found = app.desk.read(move |control| {
         let directory = meant(control, &query, &caller)?;
         let row = find(directory, &device)?;
-        Ok::<_, Refusal>(Located { tenant: directory.tenant().id, id: row.id, name: row.name.clone(), actor })
+        Ok::<_, Refusal>(Located { tenant: directory.tenant().id, id: row.id, name: row.name.clone(), by })
     });
     Ok(found.await??)
 }

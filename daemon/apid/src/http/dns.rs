@@ -60,8 +60,8 @@ pub async fn add(
 ) -> Result<(StatusCode, Json<Record>), Refused> {
     let Json(wish) = wish.map_err(|rejection| bad_form(&rejection))?;
     let (name, data) = read(&wish)?;
-    let Target { tenant, actor, .. } = target(&app, read_query(query)?, caller).await?;
-    match app.desk.edit(Some(tenant), Edit::AddRecord { name, data, ttl: wish.ttl }, actor).await? {
+    let Target { tenant, by, .. } = target(&app, read_query(query)?, caller).await?;
+    match app.desk.edit(Some(tenant), Edit::AddRecord { name, data, ttl: wish.ttl }, by).await? {
         Answer::RecordAdded(entry) => Ok((StatusCode::CREATED, Json(form(&entry)))),
         _ => Err(Code::Internal.into()),
     }
@@ -76,8 +76,8 @@ pub async fn remove(
 ) -> Result<Json<Record>, Refused> {
     let Json(wish) = wish.map_err(|rejection| bad_form(&rejection))?;
     let (name, data) = read(&wish)?;
-    let Target { tenant, actor, .. } = target(&app, read_query(query)?, caller).await?;
-    match app.desk.edit(Some(tenant), Edit::RemoveRecord { name, data }, actor).await? {
+    let Target { tenant, by, .. } = target(&app, read_query(query)?, caller).await?;
+    match app.desk.edit(Some(tenant), Edit::RemoveRecord { name, data }, by).await? {
         Answer::RecordRemoved(entry) => Ok(Json(form(&entry))),
         _ => Err(Code::Internal.into()),
     }

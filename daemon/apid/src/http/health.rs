@@ -82,6 +82,7 @@ impl Readiness {
             for (standing, count) in now.devices {
                 metrics.devices(standing.as_str(), count);
             }
+            metrics.published(&now.work);
             metrics.tenants.set(now.tenants.into());
             metrics.hub_settled.set(now.hub.is_some_and(|hub| hub.settled).into());
             metrics.wireguard_peers.set(now.devices_active.into());
@@ -130,6 +131,7 @@ async fn check(store: &Store, desk: &Desk, signing: &Signing) -> Checks {
 
 /// Whether every authority can sign. A key that is open already costs a look.
 async fn authorities(desk: &Desk, signing: &Signing) -> Result<(), Refusal> {
+    signing.check_seal()?;
     let keys = desk.read(|control| {
         let live = control.directories().filter(|directory| directory.tenant().deleted_at.is_none());
         let keys = live.flat_map(|directory| CaKind::ALL.map(|kind| SigningKey::of(directory, kind)));

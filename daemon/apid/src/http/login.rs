@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use control::Actor;
+use control::{Actor, By, Trace};
 use model::api::people::{LoggedIn, Login, Setup};
 use model::token::SessionToken;
 use model::wire::Remark;
@@ -24,6 +24,8 @@ use crate::limiters::{Asker, Limit};
 use crate::throttle::Verdict;
 use crate::{people, second_factor};
 
+/// Logins that wait are worked off by then.
+const BUSY_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// A login lasts a working day.
 const SESSION_LIFE: Duration = Duration::from_secs(12 * 3600);
 
@@ -31,14 +33,16 @@ const SESSION_LIFE: Duration = Duration::from_secs(12 * 3600);
 pub async fn login(
     State(app): State<App>,
     Extension(peer): Extension<Peer>,
+    Extension(trace): Extension<Trace>,
     form: Result<Json<Login>, JsonRejection>,
 ) -> Result<Json<LoggedIn>, Refused> {
     let Json(form) = form.map_err(|rejection| bad_form(&rejection))?;
     let name = form.user.clone();
-    let who = Who { name: &name, actor: of_peer(&peer), from: peer.address(), action: "user.login" };
-    let admitted = admitted(&app, form.password, form.code, &name);
+    let by = By { actor: of_peer(&peer), trace: trace.clone() };
+    let who = Who { name: &name, by, from: peer.address(), action: "user.login" };
+    let admitted = admitted(&app, form.password, form.code, &name, &trace);
     let user = guess(&app, who, admitted).await?;
-    Ok(Json(begin(&app, &user, &peer, "user.login").await?))
+    Ok(Json(begin(&app, &user, &peer, trace).await?))
 }
 
 /// Who tries to prove what.
@@ -46,7 +50,7 @@ pub struct Who<'a> {
     /// The account.
     pub name: &'a Label,
     /// For the audit log.
-    pub actor: Actor,
+    pub by: By,
     /// Where it is.
     pub from: IpAddr,
     /// What it is for.
@@ -59,7 +63,7 @@ pub async fn guess<T>(
     who: Who<'_>,
     work: impl Future<Output = Result<T, Refusal>>,
 ) -> Result<T, Refused> {
-    let Who { name, actor, from, action } = who;
+    let Who { name, by, from, action } = who;
     let in_time = app.limiters.take(Limit::Login, Asker::Address(from));
     in_time.map_err(|after| Refused::later("too many logins", after))?;
     let verdict = app.throttle().ask(name, from, app.clock.now().mono);
@@ -82,6 +86,11 @@ pub async fn guess<T>(
         Code::SecondFactorWrong => "second-factor",
         // The right password was given: whoever lacks the code is asked for it, and guesses nothing.
         Code::SecondFactorNeeded => return Err(refusal.into()),
+        // Nobody looked whether it is right: neither a guess nor worth a line for each in a flood.
+        Code::RateLimited => {
+            app.metrics.login_failure("busy");
+            return Err(Refused::later(&refusal.detail, BUSY_RETRY_AFTER));
+        }
         // So it was here, and it was no guess.
         Code::TenantClosed => "tenant-closed",
         _ => "unavailable",
@@ -90,26 +99,33 @@ pub async fn guess<T>(
     if refusal.code != Code::TenantClosed && reason != "unavailable" {
         app.throttle().failed(name, from, app.clock.now().mono);
     }
-    let refused = entry(actor, action, name.as_str(), Some(refusal.code));
+    let refused = entry(by, action, name.as_str(), Some(refusal.code));
     app.store.append_audit(&refused).await.map_err(|e| unavailable(&e))?;
     Err(refusal.into())
 }
 
 /// The person, if the password and the code are right. An unknown name takes as long as a wrong password.
-async fn admitted(app: &App, password: String, code: Option<String>, name: &Label) -> Result<User, Refusal> {
+async fn admitted(
+    app: &App,
+    password: String,
+    code: Option<String>,
+    name: &Label,
+    trace: &Trace,
+) -> Result<User, Refusal> {
+    let seat = people::Seat::take()?;
     let user = app.store.user(name).await.map_err(|e| unavailable(&e))?;
     let live = user.filter(|user| user.disabled_at.is_none());
     let hash = live.as_ref().and_then(|user| user.password_hash.clone());
-    let right = people::check(password, hash).await?;
+    let right = people::check(seat, password, hash).await?;
     let wrong = || Refusal::new(Code::Unauthenticated, "name or password is wrong");
     let user = live.filter(|_| right).ok_or_else(wrong)?;
-    prove(app, &user, code.as_deref()).await?;
+    prove(app, &user, code.as_deref(), trace).await?;
     check_open(app, user.tenant).await?;
     Ok(user)
 }
 
 /// Takes a code of the second factor, or a recovery code, of a person who has one.
-pub async fn prove(app: &App, user: &User, code: Option<&str>) -> Result<(), Refusal> {
+pub async fn prove(app: &App, user: &User, code: Option<&str>, trace: &Trace) -> Result<(), Refusal> {
     let factor = app.store.second_factor(user.id).await.map_err(|e| unavailable(&e))?;
     let Some(factor) = factor.filter(|factor| factor.confirmed) else { return Ok(()) };
     let code = code.ok_or_else(|| Refusal::new(Code::SecondFactorNeeded, "this user has a second factor"))?;
@@ -120,8 +136,8 @@ pub async fn prove(app: &App, user: &User, code: Option<&str>) -> Result<(), Ref
             None => false,
         }
     } else {
-        let actor = Actor::User(Remark::new(user.name.as_str()));
-        let used = entry(actor, "user.recovery-code", user.name.as_str(), None);
+        let by = by(user, trace.clone());
+        let used = entry(by, "user.recovery-code", user.name.as_str(), None);
         let digest = second_factor::recovery_digest(user.id, code);
         app.store.take_recovery_code(user.id, &digest, &used).await.map_err(|e| of_people(&e))?
     };
@@ -135,7 +151,12 @@ pub fn sealed(error: &crate::seal::SealError) -> Refusal {
     Refusal::new(Code::SignerSealed, error.to_string())
 }
 
-async fn begin(app: &App, user: &User, peer: &Peer, action: &str) -> Result<LoggedIn, Refusal> {
+/// A person who just proved to be so.
+fn by(user: &User, trace: Trace) -> By {
+    By { actor: Actor::User(Remark::new(user.name.as_str())), trace }
+}
+
+async fn begin(app: &App, user: &User, peer: &Peer, trace: Trace) -> Result<LoggedIn, Refusal> {
     let now = wall();
     let token = SessionToken::new(random(), app.fingerprint);
     let session = Session {
@@ -146,8 +167,7 @@ async fn begin(app: &App, user: &User, peer: &Peer, action: &str) -> Result<Logg
         expires_at: now + SESSION_LIFE,
         address: Some(peer.address()),
     };
-    let actor = Actor::User(Remark::new(user.name.as_str()));
-    let done = entry(actor, action, user.name.as_str(), None);
+    let done = entry(by(user, trace), "user.login", user.name.as_str(), None);
     app.store.create_session(&session, &done).await.map_err(|e| of_people(&e))?;
     Ok(LoggedIn {
         user: user.name.clone(),
@@ -170,7 +190,7 @@ pub async fn log_out(
 ) -> Result<StatusCode, Refused> {
     let session = caller.session.ok_or(Code::SessionNeeded)?;
     let name = caller.user.as_ref().map(|user| user.name.to_string()).unwrap_or_default();
-    let done = entry(caller.actor, "user.logout", &name, None);
+    let done = entry(caller.by, "user.logout", &name, None);
     app.store.end_session(&session, &done).await.map_err(|e| of_people(&e))?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -179,18 +199,23 @@ pub async fn log_out(
 pub async fn set_up(
     State(app): State<App>,
     Extension(peer): Extension<Peer>,
+    Extension(trace): Extension<Trace>,
     form: Result<Json<Setup>, JsonRejection>,
 ) -> Result<(StatusCode, Json<LoggedIn>), Refused> {
     let Json(form) = form.map_err(|rejection| bad_form(&rejection))?;
-    Ok((StatusCode::CREATED, Json(first_administrator(&app, form, &peer).await?)))
+    Ok((StatusCode::CREATED, Json(first_administrator(&app, form, &peer, trace).await?)))
 }
 
 /// Uses the setup secret up and makes the administrator, or neither.
-pub async fn first_administrator(app: &App, form: Setup, peer: &Peer) -> Result<LoggedIn, Refusal> {
+pub async fn first_administrator(
+    app: &App,
+    form: Setup,
+    peer: &Peer,
+    trace: Trace,
+) -> Result<LoggedIn, Refusal> {
     app.policy.judge(&form.password, form.user.as_str())?;
     let user = new_user(form.user, Role::SuperAdmin, None, people::hash(form.password).await?);
-    let actor = Actor::User(Remark::new(user.name.as_str()));
-    let done = entry(actor, "user.set-up", user.name.as_str(), None);
+    let done = entry(by(&user, trace.clone()), "user.set-up", user.name.as_str(), None);
     app.store.set_up(&setup_digest(&form.secret), &user, &done).await.map_err(|e| of_people(&e))?;
-    begin(app, &user, peer, "user.login").await
+    begin(app, &user, peer, trace).await
 }

@@ -21,7 +21,7 @@ fn person(caller: &Caller) -> Result<&User, Refusal> {
 }
 
 fn who<'a>(caller: &Caller, user: &'a User, peer: &Peer, action: &'static str) -> Who<'a> {
-    Who { name: &user.name, actor: caller.actor.clone(), from: peer.address(), action }
+    Who { name: &user.name, by: caller.by.clone(), from: peer.address(), action }
 }
 
 /// Who asks.
@@ -45,14 +45,14 @@ pub async fn password(
     let user = person(&caller)?;
     let action = "user.password";
     let check = async {
-        let right = people::check(form.current, user.password_hash.clone()).await?;
+        let right = people::check(people::Seat::take()?, form.current, user.password_hash.clone()).await?;
         let wrong = || Refusal::new(Code::Unauthenticated, "the current password is another");
         right.then_some(()).ok_or_else(wrong)
     };
     guess(&app, who(&caller, user, &peer, action), check).await?;
     app.policy.judge(&form.new, user.name.as_str())?;
     let hash = people::hash(form.new).await?;
-    let done = entry(caller.actor.clone(), action, user.name.as_str(), None);
+    let done = entry(caller.by.clone(), action, user.name.as_str(), None);
     app.store.set_password(user.id, &hash, &done).await.map_err(|e| of_people(&e))?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -65,7 +65,7 @@ pub async fn offer_factor(
     let user = person(&caller)?;
     let secret = zeroize::Zeroizing::new(random());
     let kept = app.keys.seal_factor(user.id, &secret).map_err(|e| sealed(&e))?;
-    let done = entry(caller.actor.clone(), "user.second-factor.offer", user.name.as_str(), None);
+    let done = entry(caller.by.clone(), "user.second-factor.offer", user.name.as_str(), None);
     match app.store.offer_second_factor(user.id, &kept, &done).await {
         Ok(()) => {}
         Err(PeopleError::NotFound) => return Err(Code::SecondFactorOn.into()),
@@ -92,7 +92,7 @@ pub async fn confirm_factor(
     let step = second_factor::step(&secret, &form.code, wall());
     let step = step.ok_or_else(|| Refusal::new(Code::SecondFactorWrong, "the code is wrong"))?;
     let (codes, digests) = fresh_codes(user);
-    let done = entry(caller.actor.clone(), "user.second-factor.confirm", user.name.as_str(), None);
+    let done = entry(caller.by.clone(), "user.second-factor.confirm", user.name.as_str(), None);
     let confirmed = app.store.confirm_second_factor(user.id, step, &digests, &done).await;
     confirmed.map_err(|e| of_people(&e))?;
     Ok(Json(codes))
@@ -107,10 +107,10 @@ pub async fn recovery_codes(
 ) -> Result<Json<RecoveryCodes>, Refused> {
     let Json(form) = form.map_err(|rejection| bad_form(&rejection))?;
     let user = person(&caller)?;
-    let proof = prove_there(&app, user, &form.code);
+    let proof = prove_there(&app, &caller, user, &form.code);
     guess(&app, who(&caller, user, &peer, "user.recovery-codes"), proof).await?;
     let (codes, digests) = fresh_codes(user);
-    let done = entry(caller.actor.clone(), "user.recovery-codes", user.name.as_str(), None);
+    let done = entry(caller.by.clone(), "user.recovery-codes", user.name.as_str(), None);
     let replaced = app.store.replace_recovery_codes(user.id, &digests, &done).await;
     replaced.map_err(|e| of_people(&e))?;
     Ok(Json(codes))
@@ -125,20 +125,20 @@ pub async fn remove_factor(
 ) -> Result<StatusCode, Refused> {
     let Json(form) = form.map_err(|rejection| bad_form(&rejection))?;
     let user = person(&caller)?;
-    let proof = prove_there(&app, user, &form.code);
+    let proof = prove_there(&app, &caller, user, &form.code);
     guess(&app, who(&caller, user, &peer, "user.second-factor.remove"), proof).await?;
-    let done = entry(caller.actor.clone(), "user.second-factor.remove", user.name.as_str(), None);
+    let done = entry(caller.by.clone(), "user.second-factor.remove", user.name.as_str(), None);
     app.store.remove_second_factor(user.id, &done).await.map_err(|e| of_people(&e))?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// As at a login, but there must be a second factor.
-async fn prove_there(app: &App, user: &User, code: &str) -> Result<(), Refusal> {
+async fn prove_there(app: &App, caller: &Caller, user: &User, code: &str) -> Result<(), Refusal> {
     let factor = app.store.second_factor(user.id).await.map_err(|e| unavailable(&e))?;
     if !factor.is_some_and(|factor| factor.confirmed) {
         return Err(Code::SecondFactorOff.into());
     }
-    prove(app, user, Some(code)).await
+    prove(app, user, Some(code), &caller.by.trace).await
 }
 
 fn fresh_codes(user: &User) -> (RecoveryCodes, Vec<Digest>) {

@@ -18,7 +18,7 @@ use super::table::BACKUP;
 use crate::metrics::{CONTENT_TYPE, Metrics};
 
 /// From head to answer: an edit waits for the database, a slow client is cut.
-const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
+pub const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// A backup is written to disk before its head is sent: some hundred gigabytes.
 const BACKUP_TIME_MAX: Duration = Duration::from_secs(3600);
@@ -27,10 +27,11 @@ const BACKUP_TIME_MAX: Duration = Duration::from_secs(3600);
 const OF_PROBES: [&str; 3] = ["/healthz", "/readyz", "/api/version"];
 
 /// Counts, times, bounds, logs and names every request.
-pub async fn request(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
+pub async fn request(State(metrics): State<Metrics>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let _under_way = UnderWay::begin(&metrics.requests_in_flight);
     let id = request_id();
+    request.extensions_mut().insert(RequestTag(id.clone()));
     let method = known(request.method());
     let route =
         request.extensions().get::<MatchedPath>().map_or_else(|| "none".into(), |p| p.as_str().to_owned());
@@ -58,6 +59,10 @@ pub async fn request(State(metrics): State<Metrics>, request: Request, next: Nex
     }
     response
 }
+
+/// The id of a request, for who writes something down about it.
+#[derive(Debug, Clone)]
+pub struct RequestTag(pub String);
 
 /// A request that is being answered; counted until it is dropped, as when its client goes.
 struct UnderWay(Gauge);

@@ -23,10 +23,10 @@ pub async fn add(
     wish: Result<Json<NewPlainPeer>, JsonRejection>,
 ) -> Result<(StatusCode, Json<PlainPeer>), Refused> {
     let Json(wish) = wish.map_err(|rejection| bad_form(&rejection))?;
-    let Target { tenant, actor, .. } = target(&app, read_query(query)?, caller).await?;
+    let Target { tenant, by, .. } = target(&app, read_query(query)?, caller).await?;
     let tags = wish.tags.into_iter().collect();
     let edit = Edit::AddPlain { name: wish.name, wireguard: wish.wireguard_key, tags };
-    let Answer::Device(row) = app.desk.edit(Some(tenant), edit, actor).await? else {
+    let Answer::Device(row) = app.desk.edit(Some(tenant), edit, by).await? else {
         return Err(Code::Internal.into());
     };
     let peer = app.desk.read(move |control| configured(control, tenant, row.id));

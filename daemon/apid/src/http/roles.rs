@@ -44,8 +44,8 @@ pub async fn set(
     let query = read_query(query)?;
     let Json(wish) = wish.map_err(|rejection| bad_form(&rejection))?;
     let role = read(name, wish)?;
-    let Target { tenant, actor, .. } = target(&app, query, caller).await?;
-    match app.desk.edit(Some(tenant), Edit::SetSshRole(role), actor).await? {
+    let Target { tenant, by, .. } = target(&app, query, caller).await?;
+    match app.desk.edit(Some(tenant), Edit::SetSshRole(role), by).await? {
         Answer::SshRole(role) => Ok(Json(form(&role))),
         _ => Err(Code::Internal.into()),
     }
@@ -58,8 +58,8 @@ pub async fn delete(
     Path(name): Path<Label>,
     query: MeantQuery,
 ) -> Result<StatusCode, Refused> {
-    let Target { tenant, actor, .. } = target(&app, read_query(query)?, caller).await?;
-    app.desk.edit(Some(tenant), Edit::DeleteSshRole(name), actor).await?;
+    let Target { tenant, by, .. } = target(&app, read_query(query)?, caller).await?;
+    app.desk.edit(Some(tenant), Edit::DeleteSshRole(name), by).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa::openapi::{RefOr, Schema};
 
-use super::{App, auth};
+use super::{App, auth, idempotency};
 
 /// Who may call a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,14 +135,21 @@ impl Route {
         self
     }
 
+    /// Whether it does something that is done once for each key of whoever asks. Bytes are not kept.
+    pub fn is_keyed(&self) -> bool {
+        self.method == "post" && self.needs != Needs::Nothing && !self.bytes
+    }
+
     /// Into the router, behind what it needs.
     pub fn into_router(self, router: Router<App>, app: &App) -> Router<App> {
-        let needs = self.needs;
+        let (needs, is_keyed) = (self.needs, self.is_keyed());
         let declare = move |mut request: Request, next: Next| {
             request.extensions_mut().insert(needs);
             next.run(request)
         };
-        let guarded = self.handler.route_layer(from_fn_with_state(app.clone(), auth::require));
+        let once = from_fn_with_state(app.clone(), idempotency::once);
+        let handler = if is_keyed { self.handler.route_layer(once) } else { self.handler };
+        let guarded = handler.route_layer(from_fn_with_state(app.clone(), auth::require));
         router.route(self.path, guarded.route_layer(from_fn(declare)))
     }
 }

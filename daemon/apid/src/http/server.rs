@@ -14,7 +14,8 @@ use super::problem::Refused;
 /// The version of the server and of the link.
 pub async fn version() -> Json<Version> {
     let version = env!("CARGO_PKG_VERSION").into();
-    Json(Version { schema_version: SCHEMA_VERSION, version, link_versions: (VERSION, VERSION) })
+    let link_versions = (VERSION, VERSION);
+    Json(Version { schema_version: SCHEMA_VERSION, version, link_versions, idempotency_keys: true })
 }
 
 /// What the machine counts.
@@ -29,6 +30,8 @@ pub struct Figures {
     pub devices_active: u32,
     /// Devices that hold a link.
     pub devices_online: u32,
+    /// What publishing has cost.
+    pub work: control::Counters,
     /// Drift that the hub repaired; none while it is not attached.
     pub hub_drift: Option<u64>,
 }
@@ -79,6 +82,7 @@ pub fn figures(control: &control::Control) -> Figures {
         devices_active: active.map_or(0, |(_, count)| *count),
         devices,
         devices_online: u32::try_from(online.count()).unwrap_or(u32::MAX),
+        work: control.counters(),
         hub_drift: control.hub().map(|hub| hub.drift_total),
     }
 }

@@ -5,6 +5,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Form, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
+use control::Trace;
 use model::Refusal;
 use model::api::people::Setup;
 use serde::Deserialize;
@@ -44,6 +45,7 @@ pub async fn page(query: Result<Query<Carried>, QueryRejection>) -> Response {
 pub async fn submit(
     State(app): State<App>,
     Extension(peer): Extension<Peer>,
+    Extension(trace): Extension<Trace>,
     Form(fields): Form<Fields>,
 ) -> Response {
     let user = match fields.user.parse() {
@@ -53,7 +55,7 @@ pub async fn submit(
         }
     };
     let setup = Setup { secret: fields.secret.trim().into(), user, password: fields.password };
-    match first_administrator(&app, setup, &peer).await {
+    match first_administrator(&app, setup, &peer, trace).await {
         Ok(created) => render(StatusCode::CREATED, &done(&created.user.to_string(), &app)),
         Err(refusal) => refused(&refusal, &fields.secret),
     }

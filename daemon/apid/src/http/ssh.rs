@@ -10,7 +10,7 @@ use axum::{Extension, Json};
 use ca::due::Notice;
 use ca::profile::{self, Person};
 use ca::{Ground, Phase, Subject, Verifier, limits};
-use control::{Actor, Answer, AuditEntry, Control, Directory, Edit, InstalledRow};
+use control::{Answer, By, Control, Directory, Edit, InstalledRow};
 use model::api::Page;
 use model::api::ssh::{
     Advance, Authority, AuthorityKey, IssuedCertificate, NewCertificate, NewRevocation, RevocationList,
@@ -25,6 +25,7 @@ use super::auth::Caller;
 use super::devices::takes_part;
 use super::problem::{Refused, bad_form, unavailable};
 use super::tenants::{Meant, MeantQuery, Target, meant, read_query, target};
+use crate::accounts::entry;
 use crate::clock::wall;
 use crate::limiters::{Asker, Limit};
 use crate::signing::{SigningKey, Wish};
@@ -42,20 +43,18 @@ pub async fn issue(
 ) -> Result<(StatusCode, Json<IssuedCertificate>), Refused> {
     let query = read_query(query)?;
     let Json(wish) = wish.map_err(|rejection| bad_form(&rejection))?;
-    let actor = caller.actor.clone();
+    if let Some(user) = &caller.user {
+        // Who asks too often fills no log.
+        let in_time = app.limiters.take(Limit::Signing, Asker::User(user.id));
+        in_time.map_err(|after| Refused::later("too many certificates of one person", after))?;
+    }
+    let by = caller.by.clone();
     match issued(&app, caller, query, wish).await {
         Ok(issued) => Ok((StatusCode::CREATED, Json(issued))),
         Err(refusal) => {
-            let entry = AuditEntry {
-                at: wall(),
-                tenant: None,
-                actor,
-                action: "certificate.issue".into(),
-                target: String::new(),
-                refused: Some(refusal.code),
-                detail: refusal.detail.clone(),
-            };
-            app.store.append_audit(&entry).await.map_err(|e| unavailable(&e))?;
+            let mut refused = entry(by, "certificate.issue", "", Some(refusal.code));
+            refused.detail.clone_from(&refusal.detail);
+            app.store.append_audit(&refused).await.map_err(|e| unavailable(&e))?;
             Err(refusal.into())
         }
     }
@@ -71,11 +70,8 @@ async fn issued(
         let detail = "a local administrator of the server is no person that hosts know";
         return Err(Refusal::new(Code::PersonUnknown, detail));
     };
-    if app.limiters.take(Limit::Signing, Asker::User(user.id)).is_err() {
-        return Err(Refusal::new(Code::RateLimited, "too many certificates of one person"));
-    }
     let subject: Subject = wish.public_key.parse()?;
-    let actor = caller.actor.clone();
+    let by = caller.by.clone();
     let (key, printed) = (subject.to_string(), wish.vouch);
     let identity = SshIdentity::Person(user.name.clone());
     let meant_identity = identity.clone();
@@ -99,7 +95,7 @@ async fn issued(
         permits,
     };
     let signer = key.public();
-    let wish = Wish { key, tenant, subject, user: Some(user.id), device, actor };
+    let wish = Wish { key, tenant, subject, user: Some(user.id), device, by };
     let issued = app.signing.issue(wish, |basis| profile::user(basis, person, wall())).await?;
     Ok(IssuedCertificate {
         certificate: issued.certificate,
@@ -183,10 +179,10 @@ pub async fn advance(
 ) -> Result<Json<Authority>, Refused> {
     let query = read_query(query)?;
     let Json(form) = form.map_err(|rejection| bad_form(&rejection))?;
-    let Target { tenant, actor, .. } = target(&app, query, caller).await?;
+    let Target { tenant, by, .. } = target(&app, query, caller).await?;
     let ground = ground(&app, tenant, kind).await?;
     let except = form.except.into_iter().collect();
-    step(&app, tenant, actor, kind, Edit::AdvanceAuthority { kind, except, ground }).await
+    step(&app, tenant, by, kind, Edit::AdvanceAuthority { kind, except, ground }).await
 }
 
 /// Certificates are taken back.
@@ -198,10 +194,10 @@ pub async fn revoke(
 ) -> Result<Json<Revocations>, Refused> {
     let query = read_query(query)?;
     let Json(form) = form.map_err(|rejection| bad_form(&rejection))?;
-    let Target { tenant, actor, .. } = target(&app, query, caller).await?;
+    let Target { tenant, by, .. } = target(&app, query, caller).await?;
     let what = form.what.into_iter().collect();
     let edit = Edit::RevokeCertificates { kind: form.kind, what, until: last_end(form.kind) };
-    match app.desk.edit(Some(tenant), edit, actor).await? {
+    match app.desk.edit(Some(tenant), edit, by).await? {
         Answer::CertificatesRevoked(revoked) => Ok(Json(Revocations { revoked })),
         _ => Err(Code::Internal.into()),
     }
@@ -240,18 +236,18 @@ async fn stepped(
     kind: CaKind,
     edit: Edit,
 ) -> Result<Json<Authority>, Refused> {
-    let Target { tenant, actor, .. } = target(app, read_query(query)?, caller).await?;
-    step(app, tenant, actor, kind, edit).await
+    let Target { tenant, by, .. } = target(app, read_query(query)?, caller).await?;
+    step(app, tenant, by, kind, edit).await
 }
 
 async fn step(
     app: &App,
     tenant: TenantId,
-    actor: Actor,
+    by: By,
     kind: CaKind,
     edit: Edit,
 ) -> Result<Json<Authority>, Refused> {
-    app.desk.edit(Some(tenant), edit, actor).await?;
+    app.desk.edit(Some(tenant), edit, by).await?;
     // The key that signs now is opened, and one that was erased is forgotten.
     let key = app.desk.read(move |control| SigningKey::of(whole(control, tenant)?, kind));
     app.signing.open(&key.await??).await?;
@@ -342,12 +338,7 @@ fn form(
 }
 
 /// Takes back every certificate that a device asked for: it was removed.
-pub async fn revoke_of_device(
-    app: &App,
-    tenant: TenantId,
-    device: DeviceId,
-    actor: &Actor,
-) -> Result<(), Refusal> {
+pub async fn revoke_of_device(app: &App, tenant: TenantId, device: DeviceId, by: &By) -> Result<(), Refusal> {
     let living = app.store.living_certificates(tenant, CertificatesOf::Device(device), wall()).await;
     let living = living.map_err(|e| unavailable(&e))?;
     for kind in CaKind::ALL {
@@ -355,7 +346,7 @@ pub async fn revoke_of_device(
         let what: BTreeSet<_> = of_kind.clone().map(|row| model::Revoked::Serial(row.serial)).collect();
         let Some(until) = of_kind.map(|row| row.valid_until).max() else { continue };
         let edit = Edit::RevokeCertificates { kind, what, until };
-        app.desk.edit(Some(tenant), edit, actor.clone()).await?;
+        app.desk.edit(Some(tenant), edit, by.clone()).await?;
     }
     Ok(())
 }

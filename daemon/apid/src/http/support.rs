@@ -33,7 +33,7 @@ pub async fn bundle(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Json<SupportBundle>, Refused> {
-    let taken = entry(caller.actor, "server.support-bundle", "", None);
+    let taken = entry(caller.by, "server.support-bundle", "", None);
     app.store.append_audit(&taken).await.map_err(|error| unavailable(&error))?;
     Ok(Json(SupportBundle { schema_version: SCHEMA_VERSION, files: files(&app).await? }))
 }

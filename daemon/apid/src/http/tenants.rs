@@ -7,7 +7,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use control::limits::GRACE_DEFAULT;
-use control::{Actor, Answer, Control, Directory, Edit};
+use control::{Answer, By, Control, Directory, Edit};
 use model::api::Page;
 use model::api::admin::{NewTenant, Tenant, TenantChange};
 use model::{Code, Label, Refusal, TenantId};
@@ -55,14 +55,14 @@ pub struct Target {
     /// Its name.
     pub name: Label,
     /// Whoever asked.
-    pub actor: Actor,
+    pub by: By,
 }
 
 /// The tenant that a change is meant for.
 pub async fn target(app: &App, query: Meant, caller: Caller) -> Result<Target, Refused> {
     let found = app.desk.read(move |control| {
         let row = meant(control, &query, &caller)?.tenant();
-        Ok::<_, Refusal>(Target { tenant: row.id, name: row.name.clone(), actor: caller.actor })
+        Ok::<_, Refusal>(Target { tenant: row.id, name: row.name.clone(), by: caller.by })
     });
     Ok(found.await??)
 }
@@ -135,7 +135,7 @@ pub async fn create(
 ) -> Result<(StatusCode, Json<Tenant>), Refused> {
     let Json(wish) = wish.map_err(|rejection| bad_form(&rejection))?;
     let edit = Edit::CreateTenant { name: wish.name, block: wish.block_v4 };
-    let Answer::TenantCreated(tenant) = app.desk.edit(None, edit, caller.actor.clone()).await? else {
+    let Answer::TenantCreated(tenant) = app.desk.edit(None, edit, caller.by.clone()).await? else {
         return Err(Code::Internal.into());
     };
     Ok((StatusCode::CREATED, now(&app, tenant.id).await?))
@@ -149,11 +149,11 @@ pub async fn change(
     wish: Result<Json<TenantChange>, JsonRejection>,
 ) -> Result<Json<Tenant>, Refused> {
     let Json(wish) = wish.map_err(|rejection| bad_form(&rejection))?;
-    let Target { tenant, actor, .. } = target(&app, Meant { tenant: Some(name) }, caller).await?;
+    let Target { tenant, by, .. } = target(&app, Meant { tenant: Some(name) }, caller).await?;
     match (wish.quota, wish.no_quota) {
         (Some(_), true) => return Err(Refusal::new(Code::BadRequest, "a quota, or none").into()),
         (None, false) => {}
-        (quota, _) => drop(app.desk.edit(Some(tenant), Edit::SetQuota(quota), actor).await?),
+        (quota, _) => drop(app.desk.edit(Some(tenant), Edit::SetQuota(quota), by).await?),
     }
     now(&app, tenant).await
 }
@@ -172,7 +172,7 @@ pub async fn delete(
     grace: Result<Query<Grace>, QueryRejection>,
 ) -> Result<StatusCode, Refused> {
     let Query(Grace { grace_seconds }) = grace.map_err(|rejection| bad_query(&rejection))?;
-    let Target { tenant, actor, .. } = target(&app, Meant { tenant: Some(name) }, caller).await?;
+    let Target { tenant, by, .. } = target(&app, Meant { tenant: Some(name) }, caller).await?;
     let is_bare = |directory: &Directory| directory.live_count() == 0 && !directory.is_closed();
     let bare = app.desk.read(move |control| control.directory(tenant).is_some_and(is_bare));
     let edit = match grace_seconds {
@@ -180,7 +180,7 @@ pub async fn delete(
         None => Edit::CloseTenant { grace: GRACE_DEFAULT },
         Some(seconds) => Edit::CloseTenant { grace: Duration::from_secs(seconds) },
     };
-    app.desk.edit(Some(tenant), edit, actor).await?;
+    app.desk.edit(Some(tenant), edit, by).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -190,8 +190,8 @@ pub async fn restore(
     Extension(caller): Extension<Caller>,
     Path(name): Path<Label>,
 ) -> Result<Json<Tenant>, Refused> {
-    let Target { tenant, actor, .. } = target(&app, Meant { tenant: Some(name) }, caller).await?;
-    app.desk.edit(Some(tenant), Edit::RestoreTenant, actor).await?;
+    let Target { tenant, by, .. } = target(&app, Meant { tenant: Some(name) }, caller).await?;
+    app.desk.edit(Some(tenant), Edit::RestoreTenant, by).await?;
     now(&app, tenant).await
 }
 

@@ -84,7 +84,7 @@ pub async fn create(
 ) -> Result<(StatusCode, Json<CreatedToken>), Refused> {
     let query = read_query(query)?;
     let Json(wish) = wish.map_err(|rejection| bad_form(&rejection))?;
-    let Target { tenant, name, actor } = target(&app, query, caller).await?;
+    let Target { tenant, name, by } = target(&app, query, caller).await?;
     let edit = Edit::CreateToken {
         ttl: Duration::from_secs(wish.ttl_seconds),
         uses: wish.uses,
@@ -95,7 +95,7 @@ pub async fn create(
             idle_max: wish.device_idle_seconds.map(Duration::from_secs),
         },
     };
-    match app.desk.edit(Some(tenant), edit, actor).await? {
+    match app.desk.edit(Some(tenant), edit, by).await? {
         Answer::TokenCreated { token, secret } => {
             let token = form(&token, &name, wall());
             Ok((StatusCode::CREATED, Json(CreatedToken { token, secret: secret.expose().to_string() })))
@@ -111,8 +111,8 @@ pub async fn revoke(
     Path(id): Path<TokenId>,
     query: MeantQuery,
 ) -> Result<Json<Token>, Refused> {
-    let Target { tenant, name, actor } = target(&app, read_query(query)?, caller).await?;
-    match app.desk.edit(Some(tenant), Edit::RevokeToken(id), actor).await? {
+    let Target { tenant, name, by } = target(&app, read_query(query)?, caller).await?;
+    match app.desk.edit(Some(tenant), Edit::RevokeToken(id), by).await? {
         Answer::TokenRevoked(row) => Ok(Json(form(&row, &name, wall()))),
         _ => Err(Code::Internal.into()),
     }

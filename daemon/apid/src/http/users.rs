@@ -61,7 +61,7 @@ pub fn at_most(caller: &Caller, role: Role) -> Result<(), Refusal> {
     if role <= caller.role {
         return Ok(());
     }
-    Err(Refusal::new(Code::Forbidden, format!("{} is {}, and this is {role}", caller.actor, caller.role)))
+    Err(Refusal::new(Code::Forbidden, format!("{} is {}, and this is {role}", caller.by, caller.role)))
 }
 
 fn whole_server(role: Role, tenant: Option<TenantId>) -> Result<(), Refusal> {
@@ -109,7 +109,7 @@ pub async fn create(
     whole_server(wish.role, tenant)?;
     app.policy.judge(&wish.password, wish.name.as_str())?;
     let user = new_user(wish.name, wish.role, tenant, people::hash(wish.password).await?);
-    let mut done = entry(caller.actor, "user.create", user.name.as_str(), None);
+    let mut done = entry(caller.by, "user.create", user.name.as_str(), None);
     (done.tenant, done.detail) = (tenant, user.role.to_string());
     app.store.create_user(&user, &done).await.map_err(|e| of_user(&e))?;
     Ok((StatusCode::CREATED, Json(form(&app, &user).await?)))
@@ -145,13 +145,13 @@ pub async fn change(
         None => None,
     };
     if user != before || wish.end_sessions {
-        let mut done = entry(caller.actor.clone(), "user.change", name.as_str(), None);
+        let mut done = entry(caller.by.clone(), "user.change", name.as_str(), None);
         (done.tenant, done.detail) = (user.tenant, changes(&before, &user, wish.end_sessions));
         let changed = app.store.update_user(&user, wish.end_sessions, &done).await;
         changed.map_err(|e| of_user(&e))?;
     }
     if let Some(password) = password {
-        let mut done = entry(caller.actor, "user.password", name.as_str(), None);
+        let mut done = entry(caller.by, "user.password", name.as_str(), None);
         done.tenant = user.tenant;
         app.store.set_password(user.id, &password, &done).await.map_err(|e| of_user(&e))?;
     }
@@ -192,7 +192,7 @@ pub async fn delete(
     Path(name): Path<Label>,
 ) -> Result<StatusCode, Refused> {
     let user = find_below(&app, &caller, &name).await?;
-    let mut done = entry(caller.actor, "user.delete", name.as_str(), None);
+    let mut done = entry(caller.by, "user.delete", name.as_str(), None);
     done.tenant = user.tenant;
     app.store.delete_user(user.id, &done).await.map_err(|e| of_user(&e))?;
     Ok(StatusCode::NO_CONTENT)
@@ -208,7 +208,7 @@ pub async fn remove_factor(
     if caller.user.as_ref().is_some_and(|own| own.id == user.id) {
         return Err(Refusal::new(Code::BadRequest, "one's own second factor is removed with a code").into());
     }
-    let mut done = entry(caller.actor, "user.second-factor.remove", name.as_str(), None);
+    let mut done = entry(caller.by, "user.second-factor.remove", name.as_str(), None);
     done.tenant = user.tenant;
     match app.store.remove_second_factor(user.id, &done).await {
         Ok(()) => Ok(StatusCode::NO_CONTENT),

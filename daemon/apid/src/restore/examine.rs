@@ -14,8 +14,8 @@ use zeroize::Zeroizing;
 
 use super::scratch::{Filled, unavailable};
 use crate::keys::Keys;
-use crate::report;
-use crate::seal::Sealer;
+use crate::seal::{self, Sealer};
+use crate::{master_key, report};
 
 /// A self-test is no signature.
 struct Unlogged;
@@ -57,7 +57,7 @@ pub async fn examine(filled: &Filled, passphrase: Option<&str>) -> Result<Backup
         left_to_do: Vec::new(),
     };
     let mut problems = Vec::new();
-    match sealer(filled, passphrase) {
+    match sealer(filled, passphrase).await {
         Ok(sealer) => {
             let keys = Keys::new(sealer);
             look_at_keys(filled, &loaded, &keys, &mut report, &mut problems).await?;
@@ -77,15 +77,18 @@ pub async fn examine(filled: &Filled, passphrase: Option<&str>) -> Result<Backup
 }
 
 /// What opens the keys in it, or why nothing does.
-pub fn sealer(filled: &Filled, passphrase: Option<&str>) -> Result<Sealer, String> {
+pub async fn sealer(filled: &Filled, passphrase: Option<&str>) -> Result<Sealer, String> {
+    if let Some(sealer) = master_key::of_backup(&filled.store, passphrase).await? {
+        return Ok(sealer);
+    }
     let file = |name: &str| filled.files.get(&format!("{STATE}{name}"));
     let made = match filled.manifest.sealed_by {
         SealedBy::KeyFile => {
-            let key = file("seal.key").ok_or("seal.key is not in it: no key in the database opens")?;
+            let key = file(seal::KEY_FILE).ok_or("seal.key is not in it: no key in the database opens")?;
             Sealer::of_key(key)
         }
         SealedBy::Passphrase => {
-            let salt = file("seal.salt").ok_or("seal.salt is not in it: no key in the database opens")?;
+            let salt = file(seal::SALT_FILE).ok_or("seal.salt is not in it: no key in the database opens")?;
             let passphrase = passphrase.ok_or(
                 "its keys are sealed by a passphrase: give it with --ca-passphrase-file to see that they open",
             )?;

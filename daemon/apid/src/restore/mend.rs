@@ -15,10 +15,10 @@ use super::scratch::{Filled, unavailable};
 use crate::accounts::entry;
 use crate::backup::STATE_FILES;
 use crate::config::Settings;
-use crate::first_start;
 use crate::keys::Keys;
+use crate::master_key;
 use crate::report::chain;
-use crate::seal::SealError;
+use crate::seal::{SealError, Sealer};
 
 /// Mends the server of these settings.
 pub async fn mend(
@@ -28,8 +28,8 @@ pub async fn mend(
     report: &mut BackupReport,
 ) -> Result<(), Refusal> {
     let refused = |error: &dyn std::fmt::Display| Refusal::new(Code::BackupNotUsable, error.to_string());
-    let kept = sealer(filled, wish.passphrase.as_deref().map(String::as_str)).map_err(|why| refused(&why))?;
-    let kept = Keys::new(kept);
+    let kept = sealer(filled, wish.passphrase.as_deref().map(String::as_str)).await;
+    let kept = Keys::new(kept.map_err(|why| refused(&why))?);
     let opened = Store::reach_with(&settings.database_url(), 1).await.map_err(|error| unavailable(&error))?;
     if opened.is_empty().await.map_err(|error| unavailable(&error))? {
         return Err(Code::BackupPartial.into());
@@ -38,8 +38,9 @@ pub async fn mend(
         return Err(Refusal::new(Code::ServerRunning, "a server has the database open"));
     }
     let store = opened.migrate().await.map_err(|error| unavailable(&error))?;
-    // Makes one where it was lost.
-    let now = Keys::new(first_start::sealer(settings).map_err(|error| refused(&format!("{error:#}")))?);
+    let now = Keys::new(
+        opened_or_replaced(settings, &store).await.map_err(|error| refused(&format!("{error:#}")))?,
+    );
     give(settings).map_err(|error| refused(&error))?;
     let back = lost(&store, &now, filled, &kept, report).await?;
     report.put_back = u32::try_from(back.anchors.len() + back.keys.len()).unwrap_or(u32::MAX);
@@ -48,6 +49,22 @@ pub async fn mend(
     store.close().await;
     report.left_to_do.push("systemctl start warren-apid; warren server doctor".into());
     Ok(())
+}
+
+/// The server's master key, or another one where it is lost.
+async fn opened_or_replaced(settings: &Settings, store: &Store) -> anyhow::Result<Sealer> {
+    let sealer = master_key::open(settings, store).await?;
+    match sealer.expose_master() {
+        Err(_) if settings.backup.force => master_key::replace(settings, store).await,
+        Err(why) => {
+            anyhow::bail!(
+                "{why}. If the server has another passphrase than the backup: --ca-passphrase-file is the server's, \
+             --backup-ca-passphrase-file the backup's. Where it is lost: --force makes another master key, and people's \
+             second factors are void"
+            )
+        }
+        Ok(_) => Ok(sealer),
+    }
 }
 
 /// What does not open here and does there.

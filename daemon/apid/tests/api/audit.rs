@@ -39,6 +39,17 @@ async fn chained(apid: &Apid) -> Vec<Value> {
     }
 }
 
+/// By the network from its address, by the unix socket from none; each by a request, but for what the server did itself.
+fn all_say_where_they_came_from(all: &[Value]) {
+    for entry in all {
+        let actor = entry["actor"].as_str().expect("text");
+        let local = actor.starts_with("local:") || actor == "server";
+        assert_eq!(entry["source"], if local { Value::Null } else { json!("127.0.0.1") }, "{entry}");
+        let length = (actor != "server").then_some(16);
+        assert_eq!(entry["request"].as_str().map(str::len), length, "{entry}");
+    }
+}
+
 #[tokio::test]
 async fn what_people_do_and_are_refused_is_written_and_seen_by_those_it_concerns() {
     let apid = start(&[]);
@@ -71,6 +82,7 @@ async fn what_people_do_and_are_refused_is_written_and_seen_by_those_it_concerns
     assert_eq!((&denied["code"], &denied["target"]), (&json!("forbidden"), &json!("POST /api/v1/tokens")));
     assert_eq!((&denied["tenant"], &denied["outcome"]), (&json!("home"), &json!("refused")));
     assert_eq!(find("token.create", "local:")["tenant"], "other");
+    all_say_where_they_came_from(&all);
     let numbers: Vec<_> = all.iter().rev().map(|entry| entry["sequence"].as_u64()).collect();
     assert_eq!(numbers, (1..=all.len() as u64).map(Some).collect::<Vec<_>>(), "newest first, each numbered");
 

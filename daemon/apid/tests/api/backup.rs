@@ -315,3 +315,43 @@ async fn lost_keys_come_back_from_a_backup_of_the_keys_alone() {
     let sealed = again.logged("an anchor does not unseal");
     assert_eq!(sealed.matches("an anchor does not unseal").count(), 1, "of the later tenant alone: {sealed}");
 }
+
+#[tokio::test]
+async fn a_backup_of_another_passphrase_is_opened_by_that_and_the_server_by_its_own() {
+    let apid = Apid::start(
+        tempfile::tempdir().expect("a directory"),
+        &[("WARREN_CA_PASSPHRASE", "harbour plum seven")],
+    );
+    let key = Key::generate();
+    let kept = Kept::new(&key, &made(&apid, &key, "ssh-ca").await);
+    let dir = apid.stop();
+    let file = |name: &str, words: &str| {
+        let path = kept.dir.path().join(name);
+        std::fs::write(&path, words).expect("written");
+        path
+    };
+    let (old, new) = (file("old", "harbour plum seven"), file("new", "lantern moss eleven"));
+    let rewrap = Command::new(env!("CARGO_BIN_EXE_warren-apid"))
+        .args(["rewrap", "--allow-root", "--state-dir", text(dir.path())])
+        .args(["--ca-passphrase-file", text(&old), "--new-ca-passphrase-file", text(&new)])
+        .output()
+        .expect("it runs");
+    assert!(rewrap.status.success(), "{rewrap:?}");
+    let restore =
+        |more: &[&str]| kept.offline("restore", &[&["--state-dir", text(dir.path())], more].concat());
+    let (code, problem) = restore(&["--ca-passphrase-file", text(&old)]);
+    assert_eq!((code, &problem["code"]), (Some(3), &json!("backup-not-usable")), "{problem}");
+    assert!(problem.to_string().contains("--backup-ca-passphrase-file"), "{problem}");
+    let both = ["--ca-passphrase-file", text(&new), "--backup-ca-passphrase-file", text(&old)];
+    let (code, report) = restore(&both);
+    assert_eq!((code, &report["put_back"]), (Some(0), &json!(0)), "all of it opens: {report}");
+
+    // A third one, and whoever knew the second is gone.
+    let third = file("third", "gravel swan nineteen");
+    let lost = ["--ca-passphrase-file", text(&third), "--backup-ca-passphrase-file", text(&old), "--force"];
+    let (code, report) = restore(&lost);
+    assert_eq!((code, &report["put_back"]), (Some(0), &json!(3)), "an anchor and two keys: {report}");
+    let again = Apid::start(dir, &[("WARREN_CA_PASSPHRASE", "gravel swan nineteen")]);
+    let (_, health) = get(&again.socket(), "/healthz", None).await;
+    assert_eq!(health["checks"]["ssh_ca"], "ok", "{health}");
+}

@@ -4,10 +4,12 @@ mod access;
 mod apid;
 mod audit;
 mod backup;
+mod idempotency;
 mod lapse;
 mod limits;
 mod observe;
 mod people;
+mod seal;
 mod ssh;
 #[path = "../shared/started.rs"]
 mod started;

@@ -52,6 +52,7 @@ pub(crate) async fn put_devices(store: &Store, rows: &control::TenantRows, devic
         target: String::new(),
         refused: None,
         detail: String::new(),
+        trace: control::Trace::default(),
     };
     let commit = control::Commit {
         id: CommitId(0),

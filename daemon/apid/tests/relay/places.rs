@@ -134,7 +134,7 @@ async fn two_devices_meet_at_a_relay_and_again_when_it_comes_back() {
     // At first packets go to the server, which is not there; then to where they are steered.
     let message = vec![4; 1452];
     a.peer.send(&mut std::iter::once(message.as_slice()));
-    a.peer.set_relay(RelayId(1));
+    a.peer.set_relay(RelayId(1), true);
     a.peer.send(&mut [message.as_slice(), &[1, 2]].into_iter());
     assert_eq!(soon(b.messages.recv()).await, Some((DEVICES[0], message.clone())));
     assert_eq!(soon(b.messages.recv()).await, Some((DEVICES[0], vec![1, 2])));
@@ -159,6 +159,32 @@ async fn two_devices_meet_at_a_relay_and_again_when_it_comes_back() {
     relay.wait_for("warren_relay_sessions", 2).await;
     a.peer.send(&mut std::iter::once(message.as_slice()));
     assert_eq!(soon(b.messages.recv()).await, Some((DEVICES[0], message)));
+}
+
+#[tokio::test]
+async fn a_handshake_goes_again_over_each_relay_that_is_raced_and_is_answered_over_the_one_it_came_by() {
+    let anchor = AnchorSecret::from_seed([1; 32]);
+    let fingerprint = anchor.public().fingerprint().to_string();
+    let relay = Apid::with(&["--role", "relay", "--serve-anchor", &fingerprint]);
+    let named = vec![place(1, &relay, relay.fingerprint())];
+    let (mut a, mut b) = (Device::new(0, &anchor), Device::new(1, &anchor));
+    b.wish(Wish::Places(named.clone()));
+    b.connected(&[1]).await;
+    let initiation = vec![1; 148];
+    a.peer.send(&mut std::iter::once(initiation.as_slice()));
+    a.peer.race(true);
+    a.wish(Wish::Places(named));
+    a.connected(&[1]).await;
+    assert_eq!(soon(b.messages.recv()).await, Some((DEVICES[0], initiation)));
+    let response = vec![2; 92];
+    b.peer.send(&mut std::iter::once(response.as_slice()));
+    assert_eq!(soon(a.messages.recv()).await, Some((DEVICES[1], response)));
+    a.peer.race(false);
+    a.peer.set_relay(RelayId::SERVER, true);
+    a.peer.send(&mut std::iter::once([4; 32].as_slice()));
+    a.peer.set_relay(RelayId(1), true);
+    a.peer.send(&mut std::iter::once([4; 48].as_slice()));
+    assert_eq!(soon(b.messages.recv()).await, Some((DEVICES[0], vec![4; 48])), "none goes twice any more");
 }
 
 #[tokio::test]

@@ -76,7 +76,7 @@ impl End {
         peer.allowed_ips = vec![format!("{}/32", other.address).parse().expect("a network")];
         self.device.apply(Update::peer(peer)).expect("a peer");
         let carrier = self.relays.carrier(other.key.public(), DEVICES[device]);
-        carrier.set_relay(RelayId(1));
+        carrier.set_relay(RelayId(1), true);
         let carrier: Arc<dyn Carrier> = carrier;
         assert!(self.device.set_carrier(&other.key.public(), &carrier));
         assert!(self.way.set((Arc::clone(&self.device), carrier)).is_ok(), "it knows one");

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use ca::krl::KRL_BYTES_MAX;
 use ca::{Caps, OfAuthority, RevocationList, Subject};
 use model::CaKind;
+use proptest::prelude::*;
 
 use crate::keygen::{Keygen, certify, host, now, person, ring, secret};
 
@@ -78,6 +78,60 @@ fn a_list_says_its_version_and_what_it_has() {
     }
 }
 
+/// As ssh-keygen shows a list: each serial, or the first and the last of some in a row.
+fn shown(keygen: &Keygen, list: &[u8]) -> BTreeSet<u64> {
+    keygen.write("list.krl", list);
+    let output = keygen.run(&["-Q", "-l", "-f", "list.krl"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{output:?}");
+    let number = |text: &str| text.trim().parse::<u64>().expect("a number");
+    let serials = text.lines().filter_map(|line| line.strip_prefix("serial:"));
+    let ranges = serials.map(|serials| match serials.split_once('-') {
+        Some((first, last)) => number(first)..=number(last),
+        None => number(serials)..=number(serials),
+    });
+    ranges.flatten().collect()
+}
+
+/// Made by ssh-keygen itself.
+fn made(keygen: &Keygen, serials: &BTreeSet<u64>) -> Vec<u8> {
+    let lines: String = serials.iter().map(|serial| format!("serial: {serial}\n")).collect();
+    keygen.write("serials", lines);
+    keygen.write("ca.pub", secret(CaKind::User).public().to_string());
+    let output = keygen.run(&["-k", "-f", "made.krl", "-s", "ca.pub", "serials"]);
+    assert!(output.status.success(), "{output:?}");
+    std::fs::read(keygen.path().join("made.krl")).expect("made")
+}
+
+fn scattered() -> impl Strategy<Value = BTreeSet<u64>> {
+    let cluster = (1u64..40_000, prop_oneof![Just(1u64), 1u64..9, 40u64..200], 1u64..300);
+    prop::collection::vec(cluster, 1..8).prop_map(|clusters| {
+        let mut last = 1u64 << 47;
+        let mut serials = BTreeSet::new();
+        for (gap, step, count) in clusters {
+            let first = last + gap;
+            last = first + count * step;
+            serials.extend((0..count).map(|n| first + n * step));
+        }
+        serials
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn openssh_reads_exactly_the_serials_that_were_written(serials in scattered()) {
+        let keygen = Keygen::new();
+        let of = OfAuthority { serials: serials.clone(), ..OfAuthority::default() };
+        let bytes = list(CaKind::User, of).to_bytes(now().wall);
+        prop_assert_eq!(&shown(&keygen, &bytes), &serials);
+        // Its own has no comment, and a list to itself for each single one between others.
+        let comment = "warren".len();
+        prop_assert!(bytes.len() <= made(&keygen, &serials).len() + comment);
+    }
+}
+
 #[test]
 fn a_hundred_thousand_serials_are_one_list() {
     let keygen = Keygen::new();
@@ -85,8 +139,10 @@ fn a_hundred_thousand_serials_are_one_list() {
     let mut ring = ring(Caps::default());
     let odd = certify(&mut ring, &person(99_999, "u:ada", &subject));
     let even = certify(&mut ring, &person(100_000, "u:ada", &subject));
-    let bytes = list(CaKind::User, serials((0..100_000).map(|n| 2 * n + 1))).to_bytes(now().wall);
-    assert!(bytes.len() < KRL_BYTES_MAX, "{}", bytes.len());
+    let of = serials((0..100_000).map(|n| 2 * n + 1));
+    let bytes = list(CaKind::User, of.clone()).to_bytes(now().wall);
+    assert!(bytes.len() < 26_000, "{}", bytes.len());
+    assert_eq!(shown(&keygen, &bytes), of.serials);
     assert!(keygen.is_revoked(&bytes, &odd));
     assert!(!keygen.is_revoked(&bytes, &even));
 }

@@ -1,7 +1,7 @@
 //! Device commands on their way: to the device that is attached here, and its answer back. Keeps none.
 
 use model::wire::{Command, CommandDone};
-use model::{Abilities, DeviceId, NodeId, Refusal, TenantId};
+use model::{Abilities, CommandKind, DeviceId, NodeId, Refusal, TenantId};
 
 use super::Control;
 use crate::io::Output;
@@ -18,7 +18,9 @@ impl Control {
         };
         let Some(link) = link.filter(able) else { return };
         if let Some(session) = self.sessions.get_mut(&link) {
-            session.commands.insert(command.id);
+            // Said again, it excuses nothing again.
+            let excuses = command.kind.as_str() == CommandKind::Resync.as_str();
+            session.commands.entry(command.id).or_insert(excuses);
             if session.commands.len() > COMMANDS_UNANSWERED_MAX {
                 session.commands.pop_first();
             }
@@ -37,7 +39,7 @@ impl Control {
         let (Some(tenant), NodeId::Device(device)) = (tenant, node) else {
             return Err(out_of_place("a device's answer from the hub"));
         };
-        if self.sessions.get_mut(&link).is_some_and(|session| session.commands.remove(&done.id)) {
+        if self.sessions.get_mut(&link).is_some_and(|session| session.commands.remove(&done.id).is_some()) {
             self.out.push(Output::CommandDone { tenant, device, done });
         }
         Ok(())

@@ -9,7 +9,7 @@ use crate::event::Event;
 use crate::io::{Output, RequestId};
 use crate::lanes::{Asker, Flight, Lane, Wish};
 use crate::limits::ATTEMPTS_MAX;
-use crate::rows::{Actor, AuditEntry, Commit, CommitError, CommitId, Fact, Hub, Tenant, TenantRows};
+use crate::rows::{Actor, AuditEntry, By, Commit, CommitError, CommitId, Fact, Hub, Tenant, TenantRows};
 use crate::ssh::SshRows;
 
 impl Control {
@@ -18,11 +18,11 @@ impl Control {
         request: RequestId,
         tenant: Option<TenantId>,
         edit: Edit,
-        actor: Actor,
+        by: By,
         now: Now,
     ) {
         let asker = Asker::Request(request);
-        let wish = Wish { edit, actor, asker, conflicts: 0 };
+        let wish = Wish { edit, by, asker, conflicts: 0 };
         let lane = match (&wish.edit, tenant) {
             (Edit::CreateTenant { .. }, None) => Lane::Founding,
             (Edit::CreateTenant { .. }, Some(_)) => {
@@ -85,7 +85,7 @@ impl Control {
         if matches!(wish.edit, Edit::SetHub { .. }) && self.leads(now).is_err() {
             return Err(Refusal::new(Code::Conflict, "another replica is the hub's server"));
         }
-        let mut grounds = Grounds { now: now.wall, actor: &wish.actor, dice: &mut self.dice };
+        let mut grounds = Grounds { now: now.wall, actor: &wish.by.actor, dice: &mut self.dice };
         match (lane, &wish.edit) {
             (Lane::Founding, Edit::CreateTenant { name, block }) => {
                 let suffix = &self.config.zone_suffix;
@@ -249,7 +249,7 @@ impl Control {
         let action = wish.edit.action();
         self.out.counters.edits_refused += 1;
         self.out.event(Event::EditRefused { tenant: lane.tenant(), action, code: refusal.code });
-        let audit = refused(lane.tenant(), &wish.actor, action, wish.edit.target(), &refusal, now);
+        let audit = refused(lane.tenant(), &wish.by, action, wish.edit.target(), &refusal, now);
         self.out.push(Output::Audit(audit));
         match wish.asker {
             Asker::Request(request) => self.out.push(Output::Answer { request, result: Err(refusal) }),
@@ -274,7 +274,7 @@ impl Control {
         for tenant in self.publisher.take_forked() {
             if self.store.renewed.insert(tenant) {
                 let edit = Edit::Renew;
-                let wish = Wish { edit, actor: Actor::Server, asker: Asker::Nobody, conflicts: 0 };
+                let wish = Wish { edit, by: Actor::Server.into(), asker: Asker::Nobody, conflicts: 0 };
                 self.submit(Lane::Of(tenant), wish, now);
             }
         }
@@ -320,18 +320,19 @@ fn entry(tenant: Option<TenantId>, wish: &Wish, refused: Option<Code>, detail: &
     AuditEntry {
         at: now.wall,
         tenant,
-        actor: wish.actor.clone(),
+        actor: wish.by.actor.clone(),
         action: wish.edit.action().into(),
         target: wish.edit.target(),
         refused,
         detail: detail.into(),
+        trace: wish.by.trace.clone(),
     }
 }
 
 /// The audit line of a refusal.
 pub(super) fn refused(
     tenant: Option<TenantId>,
-    actor: &Actor,
+    by: &By,
     action: &str,
     target: String,
     refusal: &Refusal,
@@ -340,10 +341,11 @@ pub(super) fn refused(
     AuditEntry {
         at: now.wall,
         tenant,
-        actor: actor.clone(),
+        actor: by.actor.clone(),
         action: action.into(),
         target,
         refused: Some(refusal.code),
         detail: refusal.detail.clone(),
+        trace: by.trace.clone(),
     }
 }

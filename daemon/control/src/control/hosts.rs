@@ -39,7 +39,7 @@ impl Control {
         self.out.push(Output::Certify { link, tenant, device, key: wish.key.clone() });
         if is_new {
             let edit = Edit::SetHostKey { device, key: wish.key };
-            let wish = Wish { edit, actor: Actor::Device(device), asker: Asker::Nobody, conflicts: 0 };
+            let wish = Wish { edit, by: Actor::Device(device).into(), asker: Asker::Nobody, conflicts: 0 };
             self.submit(Lane::Of(tenant), wish, now);
         }
         Ok(())

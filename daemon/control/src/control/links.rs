@@ -20,7 +20,7 @@ use crate::limits::{
 };
 use crate::link::{LinkId, Origin};
 use crate::presence::{Arrival, HubPresence};
-use crate::rows::Actor;
+use crate::rows::{Actor, By};
 use crate::session::{Greeted, Session, Stage, heartbeat_seconds, out_of_place};
 
 impl Control {
@@ -91,15 +91,15 @@ impl Control {
         let tenant = greeted.device_tenant()?;
         let directory = self.directories.whole(tenant).ok_or_else(withheld)?;
         let key = directory.token(enrol.claim.token).map(|token| token.key);
-        let actor = match from {
+        let by = By::from(match from {
             Origin::Hub => Actor::Hub,
             Origin::Network(address) => Actor::Network(address),
-        };
+        });
         let target = enrol.claim.identity.to_string();
         let abilities = enrol.abilities.known();
         let verified = VerifiedEnrol::verify(enrol, key.as_ref(), &greeted.transcript, &greeted.ephemeral);
         let verified = verified.inspect_err(|refusal| {
-            let audit = super::edits::refused(Some(tenant), &actor, "device.enrol", target, refusal, now);
+            let audit = super::edits::refused(Some(tenant), &by, "device.enrol", target, refusal, now);
             self.out.push(Output::Audit(audit));
         })?;
         if let Some(session) = self.sessions.get_mut(&link) {
@@ -107,7 +107,7 @@ impl Control {
             session.abilities = abilities;
         }
         let edit = Edit::Enrol(verified);
-        self.submit(Lane::Of(tenant), Wish { edit, actor, asker: Asker::Link(link), conflicts: 0 }, now);
+        self.submit(Lane::Of(tenant), Wish { edit, by, asker: Asker::Link(link), conflicts: 0 }, now);
         Ok(())
     }
 
@@ -247,7 +247,7 @@ impl Control {
         let tenants: Vec<_> = self.directories.all().filter(differs).map(|d| d.tenant().id).collect();
         for tenant in tenants {
             let edit = Edit::SetHub { key, endpoint: endpoint.clone() };
-            let wish = Wish { edit, actor: Actor::Hub, asker: Asker::Nobody, conflicts: 0 };
+            let wish = Wish { edit, by: Actor::Hub.into(), asker: Asker::Nobody, conflicts: 0 };
             self.submit(Lane::Of(tenant), wish, now);
         }
     }
@@ -278,7 +278,7 @@ impl Control {
             }
             Frame::Resync(resync) if foreign(resync.tenant) => Err(out_of_place("another tenant")),
             Frame::Resync(Resync { tenant, held, reason }) => {
-                let was_told = self.sessions.get(&link).is_some_and(|session| !session.commands.is_empty());
+                let was_told = self.sessions.get_mut(&link).is_some_and(Session::take_excuse);
                 let reason = (!was_told).then_some(reason);
                 if self.publisher.resync(link, tenant, held, reason, &mut self.out) {
                     self.flush(link, now);
@@ -332,7 +332,7 @@ impl Control {
         if row.is_some_and(|row| row.is_live() && row.abilities != abilities) {
             session.abilities_due = now.mono + ABILITIES_INTERVAL;
             let edit = Edit::SetAbilities { device, abilities };
-            let wish = Wish { edit, actor: Actor::Device(device), asker: Asker::Nobody, conflicts: 0 };
+            let wish = Wish { edit, by: Actor::Device(device).into(), asker: Asker::Nobody, conflicts: 0 };
             self.submit(Lane::Of(tenant), wish, now);
         }
     }
@@ -429,6 +429,10 @@ impl Control {
 
     fn retry(&mut self, link: LinkId, within: Duration) {
         let after = self.dice.jittered(within);
+        self.send_away(link, after);
+    }
+
+    fn send_away(&mut self, link: LinkId, after: Duration) {
         self.send(link, Retry { after_millis: u32::try_from(after.as_millis()).unwrap_or(u32::MAX) });
         self.close(link, "sent away for a while");
     }
@@ -468,7 +472,8 @@ impl Control {
         let count = u32::try_from(links.len()).unwrap_or(u32::MAX);
         let spread = DRAIN_SPREAD_PER_LINK.saturating_mul(count).clamp(RETRY_AFTER, DRAIN_SPREAD_MAX);
         for link in links {
-            self.retry(link, spread);
+            let after = self.dice.between(RETRY_AFTER / 2, spread);
+            self.send_away(link, after);
         }
         self.save_presence();
         self.save_installed();

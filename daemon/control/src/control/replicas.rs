@@ -102,7 +102,7 @@ impl Control {
         };
         if self.directories.whole(tenant).is_some_and(lacks) {
             let edit = Edit::FoundAuthorities;
-            let wish = Wish { edit, actor: Actor::Server, asker: Asker::Nobody, conflicts: 0 };
+            let wish = Wish { edit, by: Actor::Server.into(), asker: Asker::Nobody, conflicts: 0 };
             self.submit(Lane::Of(tenant), wish, now);
         }
     }

@@ -89,16 +89,10 @@ impl Directory {
 
     /// What is revoked of one authority, as hosts read it.
     pub fn revocation_list(&self, kind: CaKind) -> RevocationList {
-        let mut of = OfAuthority::default();
-        for row in self.revocations().filter(|row| row.kind == kind) {
-            match &row.what {
-                Revoked::Serial(serial) => drop(of.serials.insert(serial.number())),
-                Revoked::Id(id) => drop(of.key_ids.insert(id.to_string())),
-            }
-        }
+        let of = OfAuthority::of(self.revocations().filter(|row| row.kind == kind).map(|row| &row.what));
         // Whichever of its keys signed: serials are unique among all, and ids are meant of all.
         let keys = self.trusted_keys(kind).map(|key| (key.public.wire(), of.clone()));
-        let version = u64::from(self.version.epoch.0) << 32 | self.version.generation.0;
+        let version = RevocationList::version_of(self.version);
         RevocationList { version, authorities: keys.collect(), keys: BTreeSet::new() }
     }
 
@@ -116,13 +110,10 @@ impl Directory {
         kind: CaKind,
         grounds: &mut Grounds<'_>,
     ) -> Result<Decision, Refusal> {
-        let mut authority = self.founded(kind)?.clone();
-        let generation = KeyGeneration(authority.keys_made + 1);
-        authority.rotation.rotate(generation, grounds.now).map_err(|e| self.step_refused(kind, &e))?;
-        authority.keys_made = generation.0;
-        let (key, secret) = new_key(kind, generation, grounds);
-        let facts = vec![ssh(SshFact::Key(key)), ssh(SshFact::Authority(authority.clone()))];
-        Ok(Decision { new_keys: vec![secret], ..Decision::new(facts, Answer::Authority(authority)) })
+        self.with_next_key(kind, grounds, |rotation, generation, now| {
+            rotation.rotate(generation, now).map_err(|e| self.step_refused(kind, &e))?;
+            Ok([])
+        })
     }
 
     pub(super) fn advance_authority(
@@ -135,10 +126,9 @@ impl Directory {
         let mut authority = self.founded(kind)?.clone();
         authority.rotation.exempt.extend(except);
         let forgotten = authority.rotation.advance(ground, now).map_err(|e| self.step_refused(kind, &e))?;
-        let key = forgotten.and_then(|generation| self.authorities.keys.get(&(kind, generation)));
-        let erased = key.map(|key| AuthorityKey { erased_at: Some(now), ..key.clone() });
-        let facts = erased.map(SshFact::Key).into_iter().chain([SshFact::Authority(authority.clone())]);
-        Ok(Decision::new(facts.map(ssh).collect(), Answer::Authority(authority)))
+        let erased = self.erased(kind, forgotten, now);
+        let facts = erased.chain([SshFact::Authority(authority.clone())]).map(ssh).collect();
+        Ok(Decision::new(facts, Answer::Authority(authority)))
     }
 
     pub(super) fn roll_back_authority(&self, kind: CaKind, now: Timestamp) -> Result<Decision, Refusal> {
@@ -153,16 +143,36 @@ impl Directory {
         kind: CaKind,
         grounds: &mut Grounds<'_>,
     ) -> Result<Decision, Refusal> {
+        self.with_next_key(kind, grounds, |rotation, generation, now| Ok(rotation.replace(generation, now)))
+    }
+
+    /// The authority after a step that takes up a new key. The step says which keys it forgets.
+    fn with_next_key<Forgotten: IntoIterator<Item = KeyGeneration>>(
+        &self,
+        kind: CaKind,
+        grounds: &mut Grounds<'_>,
+        step: impl FnOnce(&mut Rotation, KeyGeneration, Timestamp) -> Result<Forgotten, Refusal>,
+    ) -> Result<Decision, Refusal> {
         let mut authority = self.founded(kind)?.clone();
         let generation = KeyGeneration(authority.keys_made + 1);
-        let forgotten = authority.rotation.replace(generation, grounds.now);
+        let forgotten = step(&mut authority.rotation, generation, grounds.now)?;
         authority.keys_made = generation.0;
         let (key, secret) = new_key(kind, generation, grounds);
-        let erased = forgotten.into_iter().filter_map(|former| self.authorities.keys.get(&(kind, former)));
-        let erased = erased.map(|key| AuthorityKey { erased_at: Some(grounds.now), ..key.clone() });
-        let keys = erased.chain([key]).map(SshFact::Key);
+        let keys = self.erased(kind, forgotten, grounds.now).chain([SshFact::Key(key)]);
         let facts = keys.chain([SshFact::Authority(authority.clone())]).map(ssh).collect();
         Ok(Decision { new_keys: vec![secret], ..Decision::new(facts, Answer::Authority(authority)) })
+    }
+
+    /// Keys that sign no more and whose secrets go.
+    fn erased(
+        &self,
+        kind: CaKind,
+        forgotten: impl IntoIterator<Item = KeyGeneration>,
+        now: Timestamp,
+    ) -> impl Iterator<Item = SshFact> {
+        let key = move |generation| self.authorities.keys.get(&(kind, generation));
+        let erased = move |key: &AuthorityKey| AuthorityKey { erased_at: Some(now), ..key.clone() };
+        forgotten.into_iter().filter_map(key).map(erased).map(SshFact::Key)
     }
 
     pub(super) fn revoke_certificates(

@@ -1,6 +1,7 @@
 //! Device commands on their way: who is sent one, and whose answer counts.
 
 use control::Input;
+use control::limits::RESYNCS_MAX;
 use model::id::CommandId;
 use model::wire::{Command, CommandDone, Frame, Remark};
 use model::{Abilities, DeviceId};
@@ -11,7 +12,11 @@ use crate::world::World;
 const ID: CommandId = CommandId::from_bytes([1; 16]);
 
 fn deliver(world: &mut World, device: DeviceId) {
-    let command = Command { id: ID, kind: Remark::new("report") };
+    deliver_kind(world, device, "report");
+}
+
+fn deliver_kind(world: &mut World, device: DeviceId, kind: &str) {
+    let command = Command { id: ID, kind: Remark::new(kind) };
     world.input(Input::Deliver { device, command });
 }
 
@@ -50,4 +55,27 @@ fn who_would_not_understand_or_is_away_is_sent_nothing() {
     let away = world.disconnect(link);
     deliver(&mut world, device);
     assert_eq!(away.commands, []);
+}
+
+#[test]
+fn a_device_that_is_told_to_ask_anew_is_excused_once() {
+    for kind in ["resync", "report"] {
+        let (mut world, tenant) = World::with_tenant();
+        let token = world.token(tenant, 1);
+        let link = world.enrol(1, &token);
+        let device = world.device(link);
+        let ask = |world: &mut World| {
+            let resync = world.node(link).resync(tenant);
+            world.say(link, resync);
+        };
+        let excused = usize::from(kind == "resync");
+        for _ in 0..RESYNCS_MAX as usize + excused {
+            // Never answered, so it is sent again and again.
+            deliver_kind(&mut world, device, kind);
+            ask(&mut world);
+            assert!(!world.node(link).closed, "{kind}");
+        }
+        ask(&mut world);
+        assert!(world.node(link).closed, "{kind}");
+    }
 }

@@ -246,7 +246,7 @@ impl World {
     pub fn ask(&mut self, tenant: Option<TenantId>, edit: Edit) -> RequestId {
         self.last_request += 1;
         let request = RequestId(self.last_request);
-        self.input(Input::Edit { request, tenant, edit, actor: admin() });
+        self.input(Input::Edit { request, tenant, edit, by: admin().into() });
         request
     }
 

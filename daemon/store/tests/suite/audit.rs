@@ -1,6 +1,6 @@
 //! The audit log.
 
-use control::{Actor, AuditEntry};
+use control::{Actor, AuditEntry, Trace};
 use model::Code;
 use store::{AuditCursor, AuditEnds, AuditPage, AuditSeal, Store};
 
@@ -42,6 +42,7 @@ async fn entries_come_back_newest_first(fresh: Fresh) {
         target: "bob'; DROP TABLE audit; --".into(),
         refused: Some(Code::Unauthenticated),
         detail: "wrong password \u{1f407}".into(),
+        trace: Trace { source: "2001:db8::1".parse().ok(), request: Some("0123456789abcdef".into()) },
     };
     let mut hostile = entry("device.enrol", Some(tenant_id(1)));
     hostile.detail = "a\0b".into();
@@ -87,6 +88,9 @@ async fn append(store: &Store, seconds: std::ops::Range<i64>) {
     for n in seconds {
         let mut entry = entry("test", None);
         entry.at = at(n);
+        // Every other one came by a request.
+        let request = (n % 2 == 1).then(|| format!("{n:016x}"));
+        entry.trace = Trace { source: request.as_ref().map(|_| [192, 0, 2, 1].into()), request };
         store.append_audit(&entry).await.expect("appends");
     }
 }
@@ -138,6 +142,16 @@ async fn what_was_written_into_the_database_by_hand_is_found(fresh: Fresh) {
             "UPDATE audit SET tenant_id = '' WHERE sequence = 3",
             "UPDATE audit SET tenant_id = NULL WHERE sequence = 3",
             (3, "an entry is not as it was written"),
+        ),
+        (
+            "UPDATE audit SET source = '192.0.2.2' WHERE sequence = 4",
+            "UPDATE audit SET source = '192.0.2.1' WHERE sequence = 4",
+            (4, "an entry is not as it was written"),
+        ),
+        (
+            "UPDATE audit SET source = NULL, request = NULL WHERE sequence = 4",
+            "UPDATE audit SET source = '192.0.2.1', request = '0000000000000003' WHERE sequence = 4",
+            (4, "an entry is not as it was written"),
         ),
         (
             "UPDATE audit SET sequence = 99 WHERE sequence = 4",

@@ -52,11 +52,19 @@ async fn commands_are_queued_sent_and_answered_once(fresh: Fresh) {
     queue(&store, &first).await;
     queue(&store, &second).await;
     let audits = audit_count(&store).await;
-    assert_eq!(store.waiting_commands(at(2)).await.expect("reads"), [first.clone(), second.clone()]);
+    assert_eq!(
+        store.waiting_commands(device_id(1), at(2)).await.expect("reads"),
+        [first.clone(), second.clone()]
+    );
+    assert_eq!(store.waiting_commands(device_id(2), at(2)).await.expect("reads"), [], "they are another's");
+    assert_eq!(store.devices_with_commands(at(2)).await.expect("reads"), [device_id(1)]);
     store.command_sent(first.id, at(3)).await.expect("noted");
     store.command_sent(first.id, at(4)).await.expect("once");
     let sent = CommandRow { state: CommandState::Sent, sent_at: Some(at(3)), ..first.clone() };
-    assert_eq!(store.waiting_commands(at(4)).await.expect("reads"), [sent.clone(), second.clone()]);
+    assert_eq!(
+        store.waiting_commands(device_id(1), at(4)).await.expect("reads"),
+        [sent.clone(), second.clone()]
+    );
 
     let said = entry("device.command-done", None);
     let done = async |device, id, failed: Option<&Remark>| {
@@ -72,7 +80,8 @@ async fn commands_are_queued_sent_and_answered_once(fresh: Fresh) {
     let all = store.device_commands(device_id(1)).await.expect("reads");
     let failed = CommandRow { state: CommandState::Failed, ended_at: ended, detail: why, ..second };
     assert_eq!(all, [failed, CommandRow { state: CommandState::Done, ended_at: ended, ..sent }]);
-    assert_eq!(store.waiting_commands(at(4)).await.expect("reads"), []);
+    assert_eq!(store.waiting_commands(device_id(1), at(4)).await.expect("reads"), []);
+    assert_eq!(store.devices_with_commands(at(4)).await.expect("reads"), []);
     assert_eq!(store.prune_commands(said.at).await.expect("prunes"), 0);
     assert_eq!(store.prune_commands(said.at + Duration::from_secs(1)).await.expect("prunes"), 2);
 }
@@ -87,7 +96,11 @@ async fn commands_that_nobody_does_end(fresh: Fresh) {
         assert_eq!(row.id, short.id);
         entry("device.command-expired", Some(row.tenant))
     };
-    assert_eq!(store.waiting_commands(at(50)).await.expect("reads"), [long], "nobody is told any more");
+    assert_eq!(
+        store.waiting_commands(device_id(1), at(50)).await.expect("reads"),
+        [long],
+        "nobody is told any more"
+    );
     assert_eq!(store.expire_commands(at(49), note).await.expect("looks"), 0);
     assert_eq!(store.expire_commands(at(50), note).await.expect("looks"), 1);
     assert_eq!(store.expire_commands(at(51), note).await.expect("looks"), 0, "once");

@@ -7,6 +7,7 @@ mod commands;
 mod directory;
 mod dumps;
 mod hosts;
+mod keyed;
 mod lease;
 mod people;
 mod postgres;

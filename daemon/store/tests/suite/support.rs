@@ -2,7 +2,7 @@
 
 use control::{
     Actor, AuditEntry, Commit, CommitError, CommitId, Device, DnsEntry, Fact, Hub, Kind, Stay, Tenant,
-    TenantRows, Token,
+    TenantRows, Token, Trace,
 };
 use model::key::TokenSecret;
 use model::wire::Remark;
@@ -194,6 +194,7 @@ pub(crate) fn entry(action: &str, tenant: Option<TenantId>) -> AuditEntry {
         target: "it".into(),
         refused: None,
         detail: "for a test".into(),
+        trace: Trace::default(),
     }
 }
 

@@ -101,8 +101,11 @@ impl Machines {
         }
         while let Some(output) = self.paths.as_mut().and_then(|paths| paths.poll_output()) {
             match output {
-                PathOutput::Hint { to, sealed } if self.session.is_attached() => {
-                    turn.push(Output::Send(Hint { to, sealed }.into()));
+                PathOutput::Hint { to, ref sealed, over_relays } if self.session.is_attached() => {
+                    turn.push(Output::Send(Hint { to, sealed: sealed.clone() }.into()));
+                    if over_relays {
+                        turn.push(Output::Path(output));
+                    }
                 }
                 PathOutput::Steer { peer, way } => {
                     self.leave_to_hub(&peer, way == Way::ViaHub);

@@ -1,7 +1,7 @@
 //! What a node says of itself, to people and to the server.
 
 use model::wire::Remark;
-use model::{Code, Held, Mono, NodeId, Snapshot, Standing, TenantId, Zone};
+use model::{Code, Held, Mono, NodeId, Snapshot, SshTrust, Standing, TenantId, Version, Zone};
 
 use crate::paths::Paths;
 use crate::status::{PeerStatus, Status, TenantStatus};
@@ -33,6 +33,12 @@ impl Machines {
 
     pub(crate) fn zones(&self) -> impl Iterator<Item = &Zone> {
         self.ledger.holdings().map(|(_, _, snapshot)| &snapshot.zone)
+    }
+
+    pub(crate) fn ssh_trust(&self) -> Option<(Version, &SshTrust)> {
+        let held = self.ledger.holdings();
+        let mut trusts = held.filter_map(|(_, held, snapshot)| Some((held.version, snapshot.ssh.as_ref()?)));
+        trusts.next()
     }
 
     /// What is wrong, for the server.

@@ -15,8 +15,8 @@ use stun::Transaction;
 
 /// What the server said is believed so long: NATs forget after 30 s (RFC 4787, REQ-5, and those that do not follow it).
 const FRESH: Duration = Duration::from_secs(25);
-/// And so long where a path that it made has ended, because a NAT may have forgotten all: less than it takes to notice
-/// that, and paths that end together have one round for all.
+/// And so long where a path that it made has ended, or a peer looks for us, because a NAT may have forgotten all: less than it
+/// takes to notice that, and paths that end together have one round for all.
 const FRESH_IN_DOUBT: Duration = Duration::from_millis(500);
 /// Requests of one round, from its beginning: two may be lost.
 const STEPS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(200), Duration::from_millis(600)];
@@ -93,7 +93,7 @@ impl Local {
         self.refresh_if_older(FRESH, now);
     }
 
-    /// A path has ended that nobody took away: perhaps a NAT forgot it, and maps otherwise now.
+    /// A path has ended that nobody took away, or a peer looks for one: perhaps a NAT forgot it, and maps otherwise now.
     pub(super) fn doubt(&mut self, now: Mono) {
         self.refresh_if_older(FRESH_IN_DOUBT, now);
     }

@@ -22,6 +22,7 @@ use rand_core::Rng as _;
 use super::address::{CandidateKind, Mapping, canonical, may_be_reached};
 use super::budget::Budget;
 use super::guess::guesses;
+use super::over::Over;
 use super::packet::{HintBody, HintPacket, OWN_PROBE_BYTES_MAX, Probe, ProbePacket, Tag};
 use super::route::{Route, better};
 use super::seal::HINT_NONCE_BYTES;
@@ -44,22 +45,29 @@ const GUESS_STEP: usize = 2;
 /// Between the ends of searches that found nothing, while there is traffic; the last is repeated.
 const SEEK_AGAIN: [Duration; 4] =
     [Duration::from_secs(5), Duration::from_secs(15), Duration::from_secs(30), Duration::from_secs(60)];
-/// A direct path that carries packets is asked so often whether it lives.
-pub(super) const PING_INTERVAL: Duration = Duration::from_secs(1);
+/// A direct path that carries packets is asked so often whether it lives: with two answers that are waited for in vain, a path
+/// that ends loses less than a second of packets.
+const PING_INTERVAL: Duration = Duration::from_millis(400);
+/// And so often where a few seconds passed without packets.
+const PING_QUIET_INTERVAL: Duration = Duration::from_secs(1);
+const LIVELY: Duration = Duration::from_secs(3);
 /// One that could be better is measured so often.
 const COMPARE_INTERVAL: Duration = Duration::from_secs(10);
-/// A relay that carries packets is asked so often whether the peer is there.
+/// A relay that carries packets is asked so often whether the peer is there, and every [`PING_QUIET_INTERVAL`] while it has not answered
+/// or nothing comes back.
 const RELAY_PING_INTERVAL: Duration = Duration::from_secs(5);
+/// Where no relay has answered for so long after a packet was sent, all are raced: hints and a ping take less than three trips to
+/// the server, and one that is dead would lose packets until its link is given up.
+const RACE_AFTER: Duration = Duration::from_millis(300);
 /// Without packets for so long, nothing is probed and nothing is kept open.
 pub(super) const TRAFFIC_LIFE: Duration = Duration::from_secs(120);
 /// Between two hints to one peer at least.
 const HINT_INTERVAL: Duration = Duration::from_millis(200);
 /// Candidates of one peer: its hint's, and as many that were seen or guessed.
 const ROUTES_MAX: usize = 32;
-/// A peer that neither a direct path nor a relay reaches is left to the hub after so long.
-const HUB_AFTER: Duration = Duration::from_secs(3);
-/// One of which nothing was heard, so soon: twice to the server and back takes less, and each packet until then is lost.
-const HUB_AFTER_UNHEARD: Duration = Duration::from_secs(1);
+/// A peer that neither a direct path nor a relay reaches is left to the hub after so long: twice to the server and back, or to a
+/// relay that is raced, takes less, and each packet until then is lost.
+const HUB_AFTER: Duration = Duration::from_secs(1);
 /// And where no relay is connected, so soon: a link that broke is back by then, or will be away for longer.
 const HUB_AFTER_NO_RELAY: Duration = Duration::from_millis(500);
 /// A peer that was left to the hub is asked at least so often whether it is there again.
@@ -75,9 +83,11 @@ pub(super) enum Wish {
     /// Send this over a relay.
     Relay(RelayId, Vec<u8>),
     /// Tell the peer where we are.
-    Hint(Vec<u8>),
+    Hint { sealed: Vec<u8>, over_relays: bool },
     /// Its packets go another way.
     Steer(Way),
+    /// Its packets go over every relay, or no longer.
+    Race(bool),
     /// A peer saw us there.
     Seen(SocketAddr),
     /// What was a path is none: we may be somewhere else than we were told.
@@ -102,20 +112,28 @@ pub(super) struct Peer {
     pub(super) device: DeviceId,
     session: Session,
     routes: BTreeMap<SocketAddr, Route>,
-    over_relay: Route,
-    /// What `over_relay` was learnt of: another relay may do what this one does not.
-    asked_relay: Option<RelayId>,
-    /// Whether a relay was connected at the last look.
-    has_relay: bool,
+    over: Over,
+    /// Since when it is not known which relay reaches the peer, though packets go over one.
+    unproven_since: Option<Mono>,
+    /// Its packets and hints go over every relay.
+    races: bool,
     way: Way,
+    /// The shell was told of it. Before, packets may also go over the relay by which the peer's came.
+    is_steered: bool,
     way_since: Mono,
     traffic_at: Mono,
+    /// When a packet of its came, to the second.
+    heard_at: Option<Mono>,
+    /// In the last second packets went and none came.
+    is_silent: bool,
     search: Option<Search>,
     searches: usize,
     search_at: Option<Mono>,
     hint_due: bool,
     hint_sent: Option<(Mono, u64)>,
     hint_taken: bool,
+    /// Its last hint came over a relay: its link may be dead, or ours.
+    hint_by_relay: bool,
     relay: Option<RelayId>,
     mapping: Option<Mapping>,
     /// Whether it answers long probes.
@@ -140,18 +158,22 @@ impl Peer {
             device,
             session,
             routes: BTreeMap::new(),
-            over_relay: Route::new(CandidateKind::Seen),
-            asked_relay: None,
-            has_relay: true,
+            over: Over::default(),
+            unproven_since: None,
+            races: false,
             way,
+            is_steered: false,
             way_since: now,
             traffic_at: now,
+            heard_at: None,
+            is_silent: false,
             search: None,
             searches: 0,
             search_at: None,
             hint_due: false,
             hint_sent: None,
             hint_taken: false,
+            hint_by_relay: false,
             relay: None,
             mapping: None,
             answers_long: false,
@@ -178,7 +200,7 @@ impl Peer {
     pub(super) fn round_trip(&self) -> Option<Duration> {
         match self.way {
             Way::Direct(address) => self.routes.get(&address)?.round_trip(),
-            Way::Relayed(_) => self.over_relay.round_trip(),
+            Way::Relayed(_) => self.over.round_trip(),
             Way::ViaHub => None,
         }
     }
@@ -197,6 +219,11 @@ impl Peer {
         now.since(self.traffic_at) < TRAFFIC_LIFE
     }
 
+    /// How often the direct path in use is asked whether it lives.
+    fn ping_interval(&self, now: Mono) -> Duration {
+        if now.since(self.traffic_at) < LIVELY { PING_INTERVAL } else { PING_QUIET_INTERVAL }
+    }
+
     /// A packet for the peer did not go by a direct path.
     pub(super) fn wanted(&mut self, now: Mono) {
         let was_busy = self.is_busy(now);
@@ -209,10 +236,15 @@ impl Peer {
 
     /// Bytes sent and received over WireGuard so far.
     pub(super) fn counted(&mut self, sent: u64, received: u64, now: Mono) {
-        if (sent, received) != self.counted {
-            self.counted = (sent, received);
+        let (went, came) = (sent != self.counted.0, received != self.counted.1);
+        if went || came {
             self.traffic_at = now;
         }
+        if came {
+            self.heard_at = Some(now);
+        }
+        self.is_silent = went && !came;
+        self.counted = (sent, received);
     }
 
     /// Begins a search, or begins the present one anew.
@@ -225,7 +257,7 @@ impl Peer {
     /// The machine is on another network: no path is believed in.
     pub(super) fn moved(&mut self, now: Mono) {
         self.routes.values_mut().for_each(Route::forget);
-        self.over_relay.forget();
+        self.over.forget();
         self.searches = 0;
         if self.is_busy(now) || matches!(self.way, Way::Direct(_)) {
             self.seek(now);
@@ -233,8 +265,9 @@ impl Peer {
     }
 
     /// Takes a hint. `false`: it is not the peer's.
-    pub(super) fn take_hint(&mut self, packet: &HintPacket<'_>, now: Mono) -> bool {
+    pub(super) fn take_hint(&mut self, packet: &HintPacket<'_>, by_relay: bool, now: Mono) -> bool {
         let Some((worth, body)) = self.session.open_hint(packet) else { return false };
+        self.hint_by_relay = by_relay;
         match worth {
             Worth::Nothing => {}
             Worth::Unproven => self.hint_due = true,
@@ -291,10 +324,12 @@ impl Peer {
                 let pong = self.session.seal(Probe::Pong { number, seen: from })?;
                 let Some(from) = from else {
                     wishes.push(Wish::Relay(by, pong));
-                    if self.way == Way::ViaHub && !self.over_relay.is_asked(now) {
+                    if self.way == Way::ViaHub
+                        && let Some(route) = self.over.of(by).filter(|route| !route.is_asked(now))
+                    {
                         // It tries the relay, and what comes by the hub is nothing to it then.
                         let number = around.rng.next_u64();
-                        ping(&mut self.over_relay, None, by, &mut self.session, now, number, wishes);
+                        ping(route, None, by, &mut self.session, now, number, wishes);
                     }
                     return Some(());
                 };
@@ -320,7 +355,7 @@ impl Peer {
                     self.routes.get_mut(&from)?.answered(number, now);
                     wishes.extend(seen.map(Wish::Seen));
                 }
-                None => self.over_relay.answered(number, now),
+                None => self.over.of(by)?.answered(number, now),
             },
         }
         Some(())
@@ -329,16 +364,16 @@ impl Peer {
     /// Does what is due.
     pub(super) fn advance(&mut self, around: &mut Around<'_>, wishes: &mut Vec<Wish>) {
         self.expire(around.now);
-        self.turn_to_relay(around);
+        self.follow_relays(around);
+        self.choose(around, wishes);
+        self.race(around.now, wishes);
         self.search_on(around, wishes);
         self.keep_asking(around, wishes);
-        self.choose(around, wishes);
         self.send_hint(around, wishes);
     }
 
     fn expire(&mut self, now: Mono) {
         self.routes.values_mut().for_each(|route| route.expire(now));
-        self.over_relay.expire(now);
         // A search that found something is over; one that did not is repeated while somebody waits.
         let direct = matches!(self.way, Way::Direct(_));
         if direct {
@@ -356,34 +391,30 @@ impl Peer {
         }
     }
 
-    /// What was learnt of one relay says nothing of the next, which carries hints that the one before may have lost.
-    fn turn_to_relay(&mut self, around: &Around<'_>) {
-        let relay = self.relay_now(around);
-        let had_none = std::mem::replace(&mut self.has_relay, relay.is_some()) != relay.is_some();
-        if had_none && relay.is_some() && self.way == Way::ViaHub {
-            self.over_relay.forget();
-            self.hint_due = true;
+    /// Others may carry hints and packets that those before have lost.
+    fn follow_relays(&mut self, around: &Around<'_>) {
+        if self.over.follow(around.relays, self.relay) {
+            self.hint_due |= self.is_busy(around.now) || self.way == Way::ViaHub;
         }
-        if relay.is_some() && self.asked_relay != relay {
-            if self.asked_relay.is_some() {
-                self.over_relay.forget();
-                self.hint_due |= self.is_busy(around.now);
-            }
-            self.asked_relay = relay;
-            self.lost_since = None;
-        }
+        self.over.turn(self.heard_at, around.now);
     }
 
-    /// The relay that would carry the packets: the peer's if we are connected to it, else ours.
-    fn relay_now(&self, around: &Around<'_>) -> Option<RelayId> {
-        let theirs = self.relay.filter(|relay| around.relays.contains(relay));
-        theirs.or_else(|| around.relays.first().copied())
+    /// Sends over every relay while none answers, and over one again when it did.
+    fn race(&mut self, now: Mono, wishes: &mut Vec<Wish>) {
+        let is_unproven = self.is_busy(now) && matches!(self.way, Way::Relayed(_)) && !self.over.is_proven();
+        self.unproven_since = is_unproven.then(|| self.unproven_since.unwrap_or(now));
+        let races = self.unproven_since.is_some_and(|since| since + RACE_AFTER <= now);
+        if races != self.races {
+            self.races = races;
+            self.hint_due |= races;
+            wishes.push(Wish::Race(races));
+        }
     }
 
     /// Whether a relay reaches the peer, as far as is known. A peer that says nothing of itself may be one that knows no
     /// relays.
     fn is_relayed(&self) -> bool {
-        self.session.is_ready() && self.over_relay.is_undoubted()
+        self.session.is_ready() && self.over.is_usable(self.heard_at)
     }
 
     fn choose(&mut self, around: &Around<'_>, wishes: &mut Vec<Wish>) {
@@ -405,14 +436,14 @@ impl Peer {
             }
         }
         let direct = if self.is_busy(now) { better(&mut self.routes, current) } else { None };
-        let way = match (direct, self.relay_now(around)) {
+        let way = match (direct, self.over.current()) {
             (Some(address), _) => Way::Direct(address),
             (None, Some(relay)) if self.is_relayed() => Way::Relayed(relay),
             // Until it answers: each look elsewhere would cost it packets.
             (None, _) if self.way == Way::ViaHub => Way::ViaHub,
             (None, relay) => {
                 let since = *self.lost_since.get_or_insert(now);
-                let may_wait = now.since(since) < self.patience(around.relays) || !self.is_busy(now);
+                let may_wait = now.since(since) < Self::patience(around.relays) || !self.is_busy(now);
                 match relay {
                     Some(relay) if may_wait => Way::Relayed(relay),
                     None if may_wait => self.way,
@@ -420,27 +451,26 @@ impl Peer {
                 }
             }
         };
-        let is_relayed = self.is_relayed() && self.relay_now(around).is_some();
-        if direct.is_some() || is_relayed || !self.is_busy(now) {
+        if direct.is_some() || self.is_relayed() || !self.is_busy(now) {
             self.lost_since = None;
         }
-        if way != self.way {
-            self.way = way;
-            self.way_since = now;
-            if matches!(way, Way::Direct(_)) {
-                self.search = None;
-            }
-            wishes.push(Wish::Steer(way));
+        let is_settled = self.is_steered || !self.over.is_proven();
+        if way == self.way && is_settled {
+            return;
         }
+        if way != self.way {
+            (self.way, self.way_since) = (way, now);
+        }
+        if matches!(way, Way::Direct(_)) {
+            self.search = None;
+        }
+        self.is_steered = true;
+        wishes.push(Wish::Steer(way));
     }
 
     /// How long packets may be lost before the hub carries them.
-    const fn patience(&self, relays: &[RelayId]) -> Duration {
-        match (relays, self.hint_taken) {
-            ([], _) => HUB_AFTER_NO_RELAY,
-            (_, false) => HUB_AFTER_UNHEARD,
-            (_, true) => HUB_AFTER,
-        }
+    const fn patience(relays: &[RelayId]) -> Duration {
+        if relays.is_empty() { HUB_AFTER_NO_RELAY } else { HUB_AFTER }
     }
 
     fn send_hint(&mut self, around: &mut Around<'_>, wishes: &mut Vec<Wish>) {
@@ -456,7 +486,9 @@ impl Peer {
             self.hint_sent = Some((now, around.hint_version));
             let mut nonce = [0; HINT_NONCE_BYTES];
             around.rng.fill_bytes(&mut nonce);
-            wishes.push(Wish::Hint(self.session.seal_hint(around.hint.clone(), nonce)));
+            let over_relays = self.races || self.hint_by_relay || self.way == Way::ViaHub;
+            let sealed = self.session.seal_hint(around.hint.clone(), nonce);
+            wishes.push(Wish::Hint { sealed, over_relays });
         }
     }
 }

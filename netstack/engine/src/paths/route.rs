@@ -17,6 +17,9 @@ const PATIENCE_MIN: Duration = Duration::from_millis(250);
 const PATIENCE_MAX: Duration = Duration::from_secs(1);
 /// So many pings in a row without an answer end the trust: one may be lost on any network.
 const MISSES_MAX: u8 = 2;
+/// And so many where packets of the peer come all the same: it may be that ours alone are lost, and then it has no other sign of
+/// it. Four in a row are lost by chance where a third of all packets is once in fifteen times.
+const MISSES_HEARD_MAX: u8 = 4;
 /// Between two pings that answer pings.
 const ECHO_INTERVAL: Duration = Duration::from_millis(200);
 /// Measurements in a row by which another path must be better: one may be chance.
@@ -32,6 +35,8 @@ pub(super) struct Route {
     asked_at: Option<Mono>,
     answered: bool,
     misses: u8,
+    /// When the first of them was sent.
+    missed_at: Option<Mono>,
     round_trip: Option<Duration>,
     /// The last answer was not compared yet.
     is_news: bool,
@@ -48,6 +53,7 @@ impl Route {
             asked_at: None,
             answered: false,
             misses: 0,
+            missed_at: None,
             round_trip: None,
             is_news: false,
             wins: 0,
@@ -86,7 +92,7 @@ impl Route {
         let Some((_, sent_at)) = self.asked.drain(..=at).next_back() else { return };
         let sample = now.since(sent_at);
         self.round_trip = Some(self.round_trip.map_or(sample, |before| (before * 3 + sample) / 4));
-        (self.answered, self.misses, self.is_news) = (true, 0, true);
+        (self.answered, self.misses, self.missed_at, self.is_news) = (true, 0, None, true);
     }
 
     /// Counts what was not answered in time.
@@ -95,8 +101,8 @@ impl Route {
         if let Some(width) = &mut self.width {
             width.expire(patience, now);
         }
-        while self.asked.front().is_some_and(|(_, at)| *at + patience <= now) {
-            self.asked.pop_front();
+        while let Some((_, at)) = self.asked.pop_front_if(|(_, at)| *at + patience <= now) {
+            self.missed_at.get_or_insert(at);
             self.misses = self.misses.saturating_add(1);
         }
     }
@@ -132,9 +138,21 @@ impl Route {
         self.width.as_ref().filter(|_| self.is_alive())?.next(in_use)
     }
 
-    /// Whether nothing speaks against it: it answers, or was hardly asked.
-    pub(super) const fn is_undoubted(&self) -> bool {
-        self.misses < MISSES_MAX
+    /// Whether packets over it are lost as well: pings in a row were not answered, and since the first of them no packet of the peer
+    /// came.
+    pub(super) fn is_lost(&self, heard_at: Option<Mono>) -> bool {
+        let is_heard = self.missed_at.zip(heard_at).is_some_and(|(missed, heard)| heard > missed);
+        self.misses >= if is_heard { MISSES_HEARD_MAX } else { MISSES_MAX }
+    }
+
+    /// Whether it answered, and is not lost.
+    pub(super) fn holds(&self, heard_at: Option<Mono>) -> bool {
+        self.answered && !self.is_lost(heard_at)
+    }
+
+    /// Whether it answered what it was asked last.
+    pub(super) const fn is_sure(&self) -> bool {
+        self.answered && self.misses == 0
     }
 
     /// Whether the answer that is missing must be asked for again at once.

@@ -159,6 +159,8 @@ pub enum PathOutput {
         to: DeviceId,
         /// At most [`model::limits::HINT_BYTES_MAX`].
         sealed: Vec<u8>,
+        /// Send it over every relay in any case: the link may be dead.
+        over_relays: bool,
     },
     /// Send the peer's packets this way from now on.
     Steer {
@@ -166,6 +168,14 @@ pub enum PathOutput {
         peer: PublicKey,
         /// How.
         way: Way,
+    },
+    /// Nobody knows which relay reaches this peer: send its packets over every one that is connected, with the last handshake once
+    /// more, and connect to those that are not. Or stop to. It follows from what is answered, not from [`Self::Steer`].
+    Race {
+        /// Which.
+        peer: PublicKey,
+        /// Begin, or stop.
+        on: bool,
     },
     /// There are these relays on other machines, and no others. Tell [`PathInput::Relays`] which are connected.
     Places(Vec<RelayPlace>),
@@ -177,7 +187,7 @@ pub enum PathOutput {
         anchor: AnchorKey,
     },
     /// A device is a peer from now on, whether it is talked to or not, or is none any more. Until it is steered its packets
-    /// go over the first relay.
+    /// go over the [first relay](super::first_relay), or over the one by which its own come.
     Peer {
         /// Its key.
         key: PublicKey,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use model::token::OnboardingToken;
 use model::wire::Remark;
-use model::{PublicKey, Zone};
+use model::{PublicKey, SshTrust, Version, Zone};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::drive::carrier::Server;
@@ -24,6 +24,7 @@ pub(crate) enum Command {
     Server(Server),
     Peers(oneshot::Sender<Result<BTreeMap<PublicKey, PeerState>, String>>),
     Zones(oneshot::Sender<Vec<Zone>>),
+    SshTrust(oneshot::Sender<Option<(Version, SshTrust)>>),
     Names(oneshot::Sender<Arc<dns::serve::Counters>>),
     Lookup(oneshot::Sender<Lookup>),
     Report(oneshot::Sender<Arc<Report>>),
@@ -102,6 +103,13 @@ impl Handle {
     pub async fn zones(&self) -> Result<Vec<Zone>, Gone> {
         let (asked, answer) = oneshot::channel();
         self.send(Command::Zones(asked)).await?;
+        answer.await.map_err(|_| Gone)
+    }
+
+    /// What the node holds of SSH, and at which version. A copy: for people, not for loops.
+    pub async fn ssh_trust(&self) -> Result<Option<(Version, SshTrust)>, Gone> {
+        let (asked, answer) = oneshot::channel();
+        self.send(Command::SshTrust(asked)).await?;
         answer.await.map_err(|_| Gone)
     }
 

@@ -33,6 +33,10 @@ impl Driver {
             Command::Zones(asked) => {
                 let _ = asked.send(self.node.zones().cloned().collect());
             }
+            Command::SshTrust(asked) => {
+                let held = self.node.ssh_trust().map(|(version, trust)| (version, trust.clone()));
+                let _ = asked.send(held);
+            }
             Command::Names(asked) => drop(asked.send(self.names.counters())),
             Command::Lookup(asked) => drop(asked.send(self.names.lookup())),
             Command::Report(asked) => {

@@ -1,7 +1,7 @@
 //! Links to relays on other machines: which to keep, and how one is kept. Decides nothing about peers.
 //!
 //! A device keeps the nearest, where its peers find it, and while the server is gone all of them: two devices that have
-//! lost the server must have a relay in common.
+//! lost the server must have a relay in common. So it does while a peer is not reached over those that it has.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,6 +24,8 @@ use super::relay::Relays;
 const RETRY_MIN: Duration = Duration::from_secs(1);
 /// A relay that is down for long is asked no more often.
 const RETRY_MAX: Duration = Duration::from_secs(60);
+/// All relays are kept for so long after a peer was not reached: until the server's link is given up, if it is that.
+const DOUBT_LIFE: Duration = Duration::from_secs(30);
 /// The nearest relay stays it while another is nearer by less than this: links are not changed for nothing.
 const GAIN_MIN: Duration = Duration::from_millis(3);
 /// Measurements that wait: one a relay.
@@ -79,6 +81,8 @@ pub struct Places {
     wish: watch::Sender<Wish>,
     kept: BTreeMap<u32, Kept>,
     server_up: bool,
+    /// All are kept until then.
+    doubt_until: Option<Instant>,
     nearest: Option<u32>,
     report: mpsc::Sender<(u32, Duration)>,
     measured: mpsc::Receiver<(u32, Duration)>,
@@ -95,6 +99,7 @@ impl Places {
             wish,
             kept: BTreeMap::new(),
             server_up: false,
+            doubt_until: None,
             nearest: None,
             report,
             measured,
@@ -129,6 +134,12 @@ impl Places {
         self.arrange();
     }
 
+    /// A peer is not reached over the relays that are connected: all are needed for a while.
+    pub fn doubt(&mut self) {
+        self.doubt_until = Some(Instant::now() + DOUBT_LIFE);
+        self.arrange();
+    }
+
     /// The machine is on another network: which relay is the nearest is learnt anew.
     pub fn moved(&mut self) {
         self.nearest = None;
@@ -142,7 +153,15 @@ impl Places {
 
     /// Waits until a relay was reached, and keeps the nearest. Call it again and again. Cancel-safe.
     pub async fn run(&mut self) {
-        let Some((id, round_trip)) = self.measured.recv().await else { return };
+        let doubt_until = self.doubt_until;
+        let measured = tokio::select! {
+            measured = self.measured.recv() => measured,
+            () = super::due(doubt_until) => {
+                self.doubt_until = None;
+                return self.arrange();
+            }
+        };
+        let Some((id, round_trip)) = measured else { return };
         if let Some(kept) = self.kept.get_mut(&id) {
             kept.round_trip = Some(round_trip);
             self.choose();
@@ -168,7 +187,7 @@ impl Places {
     /// Begins and ends links so that those stand that should.
     fn arrange(&mut self) {
         let all_measured = self.kept.values().all(|kept| kept.round_trip.is_some());
-        let all = !self.server_up || !all_measured;
+        let all = !self.server_up || self.doubt_until.is_some() || !all_measured;
         let has_pass = self.wish.borrow().pass.is_some();
         let wanted = |id: u32| has_pass && (all || self.nearest == Some(id));
         let (begin, end): (Vec<u32>, Vec<u32>) = self.kept.keys().partition(|id| wanted(**id));

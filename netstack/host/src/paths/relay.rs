@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
@@ -20,6 +20,11 @@ use tunnel::Carrier;
 const WANTED_INTERVAL: Duration = Duration::from_secs(1);
 /// Types of WireGuard's messages (WireGuard paper, section 5.4); the first byte of what is sealed for the paths is above.
 const WIREGUARD: std::ops::RangeInclusive<u8> = 1..=4;
+
+/// The first message of a handshake.
+const INITIATION: u8 = 1;
+/// After so long WireGuard begins its handshake anew (Rekey-Timeout in section 6.1).
+const INITIATION_LIFE: Duration = Duration::from_secs(5);
 
 /// Takes a message of WireGuard from a device.
 type Receive = dyn Fn(DeviceId, &[u8]) + Send + Sync;
@@ -76,6 +81,9 @@ impl Relays {
         let ids = Mutex::new(PieceIds::of_sender());
         let line = Arc::new(Line { datagrams, ids });
         write(&self.0.lines).insert(relay, line.clone());
+        // The last one of a peer takes itself out of the table when it is dropped.
+        let peers: Vec<_> = read(&self.0.peers).values().filter_map(Weak::upgrade).collect();
+        peers.iter().for_each(|peer| peer.join_race(&line));
         let shared = self.0.clone();
         tokio::spawn(async move {
             shared.announce().await;
@@ -100,6 +108,9 @@ impl Relays {
             key,
             device,
             relay: AtomicU32::new(RelayId::SERVER.0),
+            is_steered: AtomicBool::new(false),
+            races: AtomicBool::new(false),
+            initiation: Mutex::default(),
             wanted_at: AtomicU64::new(0),
             joiner: Mutex::default(),
         });
@@ -163,6 +174,7 @@ impl Shared {
         let Some(peer) = peer else { return };
         let Some(payload) = lock(&peer.joiner).take(&relayed, self.now()) else { return };
         if payload.first().is_some_and(|first| WIREGUARD.contains(first)) {
+            peer.came_over(relay);
             (self.receive)(relayed.device, &payload);
         } else {
             let from = relayed.device;
@@ -178,15 +190,50 @@ pub struct RelayCarrier {
     key: PublicKey,
     device: DeviceId,
     relay: AtomicU32,
+    /// The relay was chosen for this peer. Else what comes from it is answered over the relay by which it came.
+    is_steered: AtomicBool,
+    /// Packets go over every relay.
+    races: AtomicBool,
+    /// The last handshake that was begun, and when: it is begun again only after five seconds.
+    initiation: Mutex<Option<(Mono, Vec<u8>)>>,
     /// When the paths were told last that packets go here, in microseconds; 0 is never.
     wanted_at: AtomicU64,
     joiner: Mutex<Joiner>,
 }
 
 impl RelayCarrier {
-    /// Packets go over this relay from now on; at first over the server.
-    pub fn set_relay(&self, relay: RelayId) {
+    /// Packets go over this relay from now on; at first over the server. Unless it was chosen for this peer (`is_steered`), they
+    /// go over the one by which the peer's come.
+    pub fn set_relay(&self, relay: RelayId, is_steered: bool) {
         self.relay.store(relay.0, Ordering::Relaxed);
+        self.is_steered.store(is_steered, Ordering::Relaxed);
+    }
+
+    /// Packets go over every relay that is connected from now on, beginning with the last handshake; or no longer. Who gets one
+    /// twice drops it (WireGuard paper, sections 5.1 and 5.4.6).
+    pub fn race(&self, on: bool) {
+        let begins = !self.races.swap(on, Ordering::Relaxed) && on;
+        if let Some(shared) = self.shared.upgrade().filter(|_| begins) {
+            read(&shared.lines).values().for_each(|line| self.join_race(line));
+        }
+    }
+
+    /// A relay that is connected while relays are raced carries the handshake, too.
+    fn join_race(&self, line: &Line) {
+        let Some(shared) = self.shared.upgrade().filter(|_| self.races.load(Ordering::Relaxed)) else {
+            return;
+        };
+        if let Some((at, initiation)) = &*lock(&self.initiation)
+            && shared.now().since(*at) < INITIATION_LIFE
+        {
+            line.send(self.device, initiation);
+        }
+    }
+
+    fn came_over(&self, relay: RelayId) {
+        if !self.is_steered.load(Ordering::Relaxed) {
+            self.relay.store(relay.0, Ordering::Relaxed);
+        }
     }
 
     fn tell_wanted(&self, shared: &Shared) {
@@ -217,9 +264,16 @@ impl Carrier for RelayCarrier {
     fn send(&self, messages: &mut dyn Iterator<Item = &[u8]>) {
         let Some(shared) = self.shared.upgrade() else { return };
         self.tell_wanted(&shared);
-        let relay = RelayId(self.relay.load(Ordering::Relaxed));
-        if let Some(line) = shared.line(relay) {
-            messages.for_each(|message| line.send(self.device, message));
+        let lines: Vec<Arc<Line>> = if self.races.load(Ordering::Relaxed) {
+            read(&shared.lines).values().cloned().collect()
+        } else {
+            shared.line(RelayId(self.relay.load(Ordering::Relaxed))).into_iter().collect()
+        };
+        for message in messages {
+            if message.first() == Some(&INITIATION) {
+                *lock(&self.initiation) = Some((shared.now(), message.to_vec()));
+            }
+            lines.iter().for_each(|line| line.send(self.device, message));
         }
     }
 

@@ -1,5 +1,5 @@
-//! The way of each peer's packets, as our own WireGuard device is told: to an address, or over a relay. Holds the device for
-//! the thread that makes it and for the loop that steers it; chooses no way.
+//! The way of each peer's packets, as our own WireGuard device is told, or the kernel's: to an address, or over a relay. Holds the
+//! device for the thread that makes it and for the loop that steers it; chooses no way.
 //!
 //! ```text
 //!   device ── Way::To(address) ─────────────▶ UDP
@@ -7,9 +7,12 @@
 //!      ◀───────── arrived ◀──────┘                         its first packet goes at once, and wakes the search for a path
 //! ```
 //!
-//! Locks are taken in this order: the ways, then the device. The device's own threads take neither.
+//! With the kernel's WireGuard a [`Lane`] stands where the device would.
+//!
+//! Locks are taken in this order: the ways, then the device or the lane. The device's own threads take none.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
@@ -17,9 +20,13 @@ use std::time::Instant;
 
 use engine::paths::{PathInput, RelayId, Way};
 use model::{DeviceId, PublicKey};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tunnel::{Carrier, Device, Probe};
 
+use crate::interface::InterfaceName;
+use crate::paths::lane::{Lane, Seen};
+use crate::paths::raw;
 use crate::paths::relay::{RelayCarrier, Relays};
 
 /// What the loop has not heard yet. More is lost, as datagrams are.
@@ -31,8 +38,10 @@ const PROBES_PER_SECOND_MAX: u32 = 5_000;
 #[derive(Clone)]
 pub(crate) struct Road(Arc<Inner>);
 
+#[derive(Default)]
 struct Inner {
     device: RwLock<Option<Device>>,
+    lane: RwLock<Option<Lane>>,
     ways: Mutex<Ways>,
     /// `None` for a node that looks for no paths.
     paths: Option<Paths>,
@@ -41,14 +50,21 @@ struct Inner {
 struct Paths {
     news: mpsc::Sender<PathInput>,
     relays: Relays,
+    /// Where a lane works; tests of devices alone have none.
+    runtime: Option<Handle>,
 }
 
-#[derive(Default)]
 struct Ways {
     peers: BTreeMap<PublicKey, Entry>,
     keys: BTreeMap<DeviceId, PublicKey>,
-    /// The nearest relay.
-    first: Option<RelayId>,
+    /// For those that are not steered.
+    first: RelayId,
+}
+
+impl Default for Ways {
+    fn default() -> Self {
+        Self { peers: BTreeMap::new(), keys: BTreeMap::new(), first: RelayId::SERVER }
+    }
 }
 
 struct Entry {
@@ -61,7 +77,7 @@ struct Entry {
 impl Road {
     /// For a node that looks for no paths: its device sends to where its peers are heard.
     pub(crate) fn idle() -> Self {
-        Self(Arc::new(Inner { device: RwLock::new(None), ways: Mutex::default(), paths: None }))
+        Self(Arc::new(Inner::default()))
     }
 
     /// For a node that does; with what it hears of them.
@@ -74,20 +90,25 @@ impl Road {
                     Self(inner).arrived(from, message);
                 }
             });
-            Inner { device: RwLock::new(None), ways: Mutex::default(), paths: Some(Paths { news, relays }) }
+            let paths = Paths { news, relays, runtime: Handle::try_current().ok() };
+            Inner { paths: Some(paths), ..Inner::default() }
         });
         (Self(inner), heard)
     }
 
     /// What a device on this road is made with, if paths are looked for.
     pub(crate) fn hook(&self) -> Option<Probe> {
+        Some(Probe::new(self.listener()?))
+    }
+
+    fn listener(&self) -> Option<impl Fn(&[u8], SocketAddr) + Send + Sync + use<>> {
         let news = self.0.paths.as_ref()?.news.clone();
         let (since, second, taken) = (Instant::now(), AtomicU64::new(0), AtomicU32::new(0));
-        Some(Probe::new(move |datagram, from| {
+        Some(move |datagram: &[u8], from| {
             if !engine::paths::concerns(datagram) {
                 return;
             }
-            // Only the thread that reads the sockets comes here.
+            // Only who reads the sockets comes here.
             let now = since.elapsed().as_secs();
             if second.swap(now, Relaxed) != now {
                 taken.store(0, Relaxed);
@@ -95,7 +116,7 @@ impl Road {
             if taken.fetch_add(1, Relaxed) < PROBES_PER_SECOND_MAX {
                 let _ = news.try_send(PathInput::Datagram { from, bytes: datagram.into() });
             }
-        }))
+        })
     }
 
     /// Puts a device on the road; the one before ends.
@@ -107,6 +128,46 @@ impl Road {
     pub(crate) fn device<T>(&self, act: impl FnOnce(&Device) -> T) -> Option<T> {
         let device = self.0.device.read().unwrap_or_else(PoisonError::into_inner);
         device.as_ref().filter(|device| !device.is_gone()).map(act)
+    }
+
+    /// Why the kernel's WireGuard cannot be steered; `None` where nobody wants to, or where it can.
+    pub(crate) fn obstacle(&self) -> Option<io::Error> {
+        self.0.paths.as_ref().and_then(|_| raw::may().err())
+    }
+
+    /// The kernel's WireGuard was seen so, its port and its peers, or is not there. Those are sent where they should be that are
+    /// elsewhere.
+    pub(crate) fn seen(&self, interface: &InterfaceName, seen: Option<(u16, BTreeMap<PublicKey, Seen>)>) {
+        let Some((port, peers)) = seen.filter(|(port, _)| *port != 0) else {
+            *self.0.lane.write().unwrap_or_else(PoisonError::into_inner) = None;
+            return;
+        };
+        if self.lane(Lane::port) != Some(port) {
+            self.open_lane(interface, port);
+        }
+        let ways = self.ways();
+        self.lane(|lane| {
+            lane.count(&peers);
+            for (peer, entry) in &ways.peers {
+                let to = lane.place(peer, entry.direct(), &entry.ferry);
+                if peers.get(peer).is_some_and(|seen| seen.endpoint != Some(to)) {
+                    lane.point(peer, to);
+                }
+            }
+        });
+    }
+
+    fn open_lane(&self, interface: &InterfaceName, port: u16) {
+        let runtime = self.0.paths.as_ref().and_then(|paths| paths.runtime.as_ref());
+        let (Some(heard), Some(runtime)) = (self.listener(), runtime) else { return };
+        let lane = Lane::open(interface, port, runtime, heard);
+        let lane =
+            lane.inspect_err(|error| tracing::debug!(%error, "the kernel's WireGuard cannot be steered"));
+        *self.0.lane.write().unwrap_or_else(PoisonError::into_inner) = lane.ok();
+    }
+
+    fn lane<T>(&self, act: impl FnOnce(&Lane) -> T) -> Option<T> {
+        self.0.lane.read().unwrap_or_else(PoisonError::into_inner).as_ref().map(act)
     }
 
     fn ways(&self) -> MutexGuard<'_, Ways> {
@@ -126,7 +187,10 @@ impl Road {
             ways.keys.remove(&before.device);
         }
         match device {
-            None => drop(self.device(|device| device.steer(&peer, None))),
+            None => {
+                self.device(|device| device.steer(&peer, None));
+                self.lane(|lane| lane.forget(&peer));
+            }
             Some(device) => {
                 let ferry = relays.carrier(peer, device);
                 ways.keys.insert(device, peer);
@@ -136,12 +200,20 @@ impl Road {
         }
     }
 
-    /// Sends a peer's packets this way from now on; `None`: over the nearest relay, as at the beginning.
+    /// Sends a peer's packets this way from now on; `None`: as at the beginning.
     pub(crate) fn steer(&self, peer: &PublicKey, way: Option<Way>) {
         let mut ways = self.ways();
         if let Some(entry) = ways.peers.get_mut(peer) {
             entry.way = way;
             self.turn(&ways, peer);
+        }
+    }
+
+    /// Sends a peer's packets over every relay, or no longer.
+    pub(crate) fn race(&self, peer: &PublicKey, on: bool) {
+        let ways = self.ways();
+        if let Some(entry) = ways.peers.get(peer) {
+            entry.ferry.race(on);
         }
     }
 
@@ -152,53 +224,69 @@ impl Road {
 
     fn turn(&self, ways: &Ways, peer: &PublicKey) {
         let Some(entry) = ways.peers.get(peer) else { return };
-        let way = match entry.way {
-            Some(Way::Direct(address)) => tunnel::Way::To(address),
-            Some(Way::Relayed(relay)) => entry.by(Some(relay)),
-            // Its networks are the hub's meanwhile; what is on its way takes a relay.
-            Some(Way::ViaHub) | None => entry.by(ways.first),
-        };
-        self.device(|device| device.steer(peer, Some(way)));
+        entry.board(ways.first);
+        let direct = entry.direct();
+        let ferry = || tunnel::Way::By(Arc::clone(&entry.ferry) as Arc<dyn Carrier>);
+        self.device(|device| device.steer(peer, Some(direct.map_or_else(ferry, tunnel::Way::To))));
+        self.lane(|lane| lane.point(peer, lane.place(peer, direct, &entry.ferry)));
     }
 
-    /// The relays that are connected are these now, the nearest first: those whom nobody talks to are reached over it.
-    pub(crate) fn nearest(&self, relays: &[RelayId]) {
+    /// The relays that are connected are these now, the nearest first.
+    pub(crate) fn connected(&self, relays: &[RelayId]) {
         let mut ways = self.ways();
-        ways.first = relays.first().copied();
-        let unsteered = |entry: &&Entry| matches!(entry.way, None | Some(Way::ViaHub));
+        ways.first = engine::paths::first_relay(relays);
+        let unsteered = |entry: &&Entry| !matches!(entry.way, Some(Way::Relayed(_)));
         for entry in ways.peers.values().filter(unsteered) {
-            entry.by(ways.first);
+            entry.board(ways.first);
         }
     }
 
     /// Takes a message of WireGuard that came over a relay, from whom the relay says.
     fn arrived(&self, from: DeviceId, message: &[u8]) {
         let ways = self.ways();
-        let entry = ways.keys.get(&from).and_then(|peer| ways.peers.get(peer));
-        let Some(ferry) = entry.map(|entry| Arc::clone(&entry.ferry)) else { return };
+        let Some(peer) = ways.keys.get(&from).copied() else { return };
+        let Some(ferry) = ways.peers.get(&peer).map(|entry| Arc::clone(&entry.ferry)) else { return };
         drop(ways);
         let carrier: Arc<dyn Carrier> = ferry;
         self.device(|device| device.receive(&carrier, message));
+        self.lane(|lane| lane.deliver(&peer, message));
     }
 
     /// Sends a probe from WireGuard's socket.
     pub(crate) fn probe(&self, to: SocketAddr, datagram: &[u8]) {
-        if let Some(Err(error)) = self.device(|device| device.send_probe(datagram, to)) {
+        let sent = self.device(|device| device.send_probe(datagram, to));
+        if let Some(Err(error)) = sent.or_else(|| self.lane(|lane| lane.probe(to, datagram))) {
             tracing::debug!(%to, %error, "probe not sent");
         }
     }
 
     /// Bytes sent to and received from a peer so far.
     pub(crate) fn counted(&self, peer: &PublicKey) -> Option<(u64, u64)> {
-        let state = self.device(|device| device.peer(peer)).flatten()?;
-        Some((state.sent_bytes, state.received_bytes))
+        match self.device(|device| device.peer(peer)).flatten() {
+            Some(state) => Some((state.sent_bytes, state.received_bytes)),
+            None => self.lane(|lane| lane.counted(peer)).flatten(),
+        }
     }
 }
 
 impl Entry {
-    fn by(&self, relay: Option<RelayId>) -> tunnel::Way {
-        self.ferry.set_relay(relay.unwrap_or(RelayId::SERVER));
-        tunnel::Way::By(Arc::clone(&self.ferry) as Arc<dyn Carrier>)
+    /// The address that packets go to. `None`: they go by the ferry.
+    const fn direct(&self) -> Option<SocketAddr> {
+        match self.way {
+            Some(Way::Direct(address)) => Some(address),
+            Some(Way::Relayed(_) | Way::ViaHub) | None => None,
+        }
+    }
+
+    /// Tells the ferry over which relay it goes.
+    fn board(&self, first: RelayId) {
+        let (relay, is_steered) = match self.way {
+            Some(Way::Relayed(relay)) => (relay, true),
+            // The kernel answers a peer that is direct by the ferry all the same, if its packet came so: over the same relay. The
+            // networks of one that was left are the hub's, and what is on its way takes a relay.
+            Some(Way::Direct(_) | Way::ViaHub) | None => (first, false),
+        };
+        self.ferry.set_relay(relay, is_steered);
     }
 }
 

@@ -8,8 +8,8 @@ use engine::SshState;
 use model::{CaKey, HostKey, Timestamp};
 
 use super::conf::InForce;
-use super::files::WriteError;
 use super::programs::Programs;
+use super::revoked::WriteError;
 use crate::files::{self, FileError, PUBLIC};
 use crate::resolver::tool::ToolError;
 
@@ -41,25 +41,36 @@ pub(super) enum InstallError {
     Ignored(&'static str),
     #[error("sshd: {0}")]
     Reload(String),
-    #[error("after reading the drop-in sshd did not answer as it should")]
-    SelfTest,
+    #[error("after reading the drop-in sshd does not answer any more")]
+    Mute,
+    #[error(
+        "sshd does not show the host certificate; people's certificates are taken, its plain key is known to them"
+    )]
+    NotShown,
     #[error("sshd has no host key that can be certified")]
     NoKey,
 }
 
 /// What is installed, as read back.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Installed {
     pub(super) key: HostKey,
     pub(super) people: Vec<CaKey>,
-    pub(super) certificate: Option<HostCertificate>,
+    /// The one that sshd shows.
+    pub(super) shown: Option<HostCertificate>,
+    /// The one that is kept, shown or not.
+    pub(super) held: Option<HostCertificate>,
+    /// What is not as it should be all the same.
+    pub(super) problem: Option<InstallError>,
 }
 
-/// Brings sshd to what the state says. Costs a few runs of sshd's own check when all is so already.
+/// Brings sshd to what the state says. Costs a few runs of sshd's own check when all is so already. `tries`: whether a
+/// certificate that sshd does not show yet is put before it, which costs two reloads where it shows none.
 pub(super) fn install(
     programs: &Programs,
     state: &SshState,
     fresh: Option<&str>,
+    tries: bool,
     now: Timestamp,
 ) -> Result<Installed, InstallError> {
     let address = IpAddr::V4(state.addresses.v4);
@@ -75,24 +86,43 @@ pub(super) fn install(
     }
     let read = |line: &str| HostCertificate::read(line).ok();
     let certificate = fresh.as_deref().or(there.as_deref()).and_then(read);
-    let text = programs.places.drop_in_text(state.block, certificate.is_some());
+    let text = |certificate| programs.places.drop_in_text(state.block, certificate);
+    let shows = certificate.is_some() && tries;
+    let full = text(shows);
     let before = files::read(&programs.places.drop_in)?;
-    let rewrite = before.as_deref() != Some(text.as_bytes());
-    if rewrite || fresh.is_some() {
+    let rewrite = before.as_deref() != Some(full.as_bytes());
+    let mut problem = (certificate.is_some() && !tries).then_some(InstallError::NotShown);
+    if rewrite || (shows && fresh.is_some()) {
         // Only then: each look at what it shows is a line in its log.
         let answered = !programs.shown(address, &current, false).is_empty();
-        let wanted = Wanted { programs, address, certificate: certificate.as_ref(), answered };
-        match rewrite {
-            true => wanted.put(&text, before.as_deref())?,
-            false => wanted.show(&current, there.as_deref())?,
+        let wanted =
+            Wanted { programs, address, certificate: certificate.as_ref().filter(|_| shows), answered };
+        let done = match rewrite {
+            true => wanted.put(&full, before.as_deref()),
+            false => wanted.show(&current, there.as_deref()),
+        };
+        match done {
+            // People are let in all the same: only the host's own certificate waits.
+            Err(error @ InstallError::NotShown) if rewrite => {
+                let bare = text(false);
+                if before.as_deref() != Some(bare.as_bytes()) {
+                    Wanted { certificate: None, ..wanted }.put(&bare, before.as_deref())?;
+                }
+                problem = Some(error);
+            }
+            done => done?,
         }
     }
+    let is_shown = shows && problem.is_none();
     let after = programs.over_mesh(address)?;
-    check_ours(programs, &after, certificate.is_some())?;
+    check_ours(programs, &after, is_shown)?;
+    let held = programs.places.read_certificate().and_then(|line| HostCertificate::read(&line).ok());
     Ok(Installed {
         key,
         people: programs.places.read_trusted().ok_or(InstallError::Ignored(OVER_MESH[0]))?,
-        certificate: programs.places.read_certificate().and_then(|line| HostCertificate::read(&line).ok()),
+        shown: held.clone().filter(|_| is_shown),
+        held,
+        problem,
     })
 }
 
@@ -133,15 +163,18 @@ impl Wanted<'_> {
         let drop_in = &self.programs.places.drop_in;
         // sshd looks at it only when it is told to: what it says without ours is compared with what it says with it.
         files::remove(drop_in)?;
-        let without = self.in_force();
-        let tried = without.and_then(|without| {
+        let accepted = self.in_force().and_then(|without| {
             files::replace(drop_in, text.as_bytes(), PUBLIC)?;
             self.programs.check()?;
             self.compare(&without, &self.in_force()?)?;
-            self.programs.reload(&without.0).map_err(InstallError::Reload)?;
-            self.test(&without.0)
+            Ok(without.0)
         });
-        tried.inspect_err(|_| self.put_back(before))
+        let in_force = accepted.inspect_err(|_| self.put_back(before))?;
+        let reloaded = self.programs.reload(&in_force).map_err(InstallError::Reload);
+        reloaded.and_then(|()| self.test(&in_force)).inspect_err(|_| {
+            self.put_back(before);
+            self.read_again();
+        })
     }
 
     /// Has sshd read another certificate of the same name.
@@ -186,21 +219,30 @@ impl Wanted<'_> {
             }
             std::thread::sleep(SELF_TEST_PAUSE);
         }
-        Err(InstallError::SelfTest)
+        let answers = !self.programs.shown(self.address, in_force, false).is_empty();
+        Err(if answers { InstallError::NotShown } else { InstallError::Mute })
     }
 
-    /// As it was before, whatever failed.
+    /// The drop-in as it was before, whatever failed.
     fn put_back(&self, before: Option<&[u8]>) {
         let drop_in = &self.programs.places.drop_in;
         let back = match before {
             Some(bytes) => files::replace(drop_in, bytes, PUBLIC),
             None => files::remove(drop_in),
         };
-        let reloaded = self.programs.elsewhere().map_err(|e| crate::chain(&e));
-        let reloaded = reloaded.and_then(|in_force| self.programs.reload(&in_force));
-        let failed = back.map_err(|error| crate::chain(&error)).and(reloaded);
-        if let Err(reason) = failed {
-            tracing::error!(code = "ssh-put-back-failed", reason, file = %drop_in.display(), "sshd is not as it was");
+        self.log_failure(back.map_err(|error| crate::chain(&error)));
+    }
+
+    /// A running sshd that was told of a drop-in which failed is told of the former one.
+    fn read_again(&self) {
+        let in_force = self.programs.elsewhere().map_err(|e| crate::chain(&e));
+        self.log_failure(in_force.and_then(|in_force| self.programs.reload(&in_force)));
+    }
+
+    fn log_failure(&self, done: Result<(), String>) {
+        if let Err(reason) = done {
+            let file = self.programs.places.drop_in.display();
+            tracing::error!(code = "ssh-put-back-failed", reason, %file, "sshd is not as it was");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ca::HostCertificate;
 use engine::SshState;
-use model::{CaKind, HostKey, Timestamp};
+use model::{CaKind, HostKey, Revoked, SshSerial, Timestamp};
 
 /// A certificate is renewed after half of its life, and up to this part of the half later: machines that were started
 /// together do not come together.
@@ -21,7 +21,9 @@ pub(super) fn wanted_at(
     let at_once = Timestamp::default();
     let Some(certificate) = certificate else { return Some(at_once) };
     let names = certificate.names.is_superset(&names(state).into_iter().collect());
-    if certificate.signer != signer || certificate.key != *key || !names {
+    let serial = SshSerial::from_number(certificate.serial).map(Revoked::Serial);
+    let revoked = serial.is_some_and(|serial| state.trust.revoked.get(&(CaKind::Host, serial)).is_some());
+    if certificate.signer != signer || certificate.key != *key || !names || revoked {
         return Some(at_once);
     }
     let life = certificate.valid_until.unix_micros() - certificate.valid_from.unix_micros();
@@ -69,6 +71,7 @@ mod tests {
     #[test]
     fn it_is_renewed_after_half_of_its_life_and_at_once_when_it_is_another() {
         let good = HostCertificate {
+            serial: 5,
             signer: CaKey::from_bytes([1; 32]),
             key: key(9),
             names: names(&state()).into_iter().collect(),
@@ -83,7 +86,15 @@ mod tests {
         check(&HostCertificate { signer: CaKey::from_bytes([2; 32]), ..good.clone() }, Timestamp::default());
         check(&HostCertificate { key: key(8), ..good.clone() }, Timestamp::default());
         let fewer = good.names.iter().skip(1).cloned().collect();
-        check(&HostCertificate { names: fewer, ..good }, Timestamp::default());
+        check(&HostCertificate { names: fewer, ..good.clone() }, Timestamp::default());
+        let mut revoked = state();
+        for (kind, number) in [(CaKind::User, 5), (CaKind::Host, 6)] {
+            let serial = Revoked::Serial(SshSerial::from_number(number).unwrap());
+            revoked.trust.revoked.insert((kind, serial), ());
+        }
+        assert_eq!(wanted_at(Some(&good), &key(9), &revoked, 0.0), Some(at(184)));
+        let sixth = HostCertificate { serial: 6, ..good };
+        assert_eq!(wanted_at(Some(&sixth), &key(9), &revoked, 0.0), Some(Timestamp::default()));
         assert_eq!(wanted_at(None, &key(9), &state(), 0.5), Some(Timestamp::default()));
         let unsigned = SshState { trust: SshTrust::default(), ..state() };
         assert_eq!(wanted_at(None, &key(9), &unsigned, 0.5), None);

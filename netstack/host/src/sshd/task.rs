@@ -19,8 +19,9 @@ use crate::chain::chain;
 
 /// What somebody else changed is mended within this time.
 const LOOK_INTERVAL: Duration = Duration::from_secs(60);
-/// What failed is tried again sooner.
+/// What failed is tried again sooner, each time after twice as long: a try may cost sshd a reload.
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
+const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(300);
 /// A certificate that was asked for and did not come is asked for again, up to twice as late: a server that gives out
 /// too many at once is not asked by all together.
 const ASK_INTERVAL: Duration = Duration::from_secs(30);
@@ -48,7 +49,17 @@ impl SshdTask {
         let (published, reports) = watch::channel(SshdReport::default());
         let jitter = f64::from(seed[0]) / f64::from(u8::MAX);
         let logins = tokio::spawn(follow_when_kept(setup.log.clone(), says.clone(), reports.clone()));
-        let keeper = Keeper { setup, jitter, fresh: None, asked_at: None, last: None, says, published };
+        let keeper = Keeper {
+            setup,
+            jitter,
+            fresh: None,
+            asked_at: None,
+            retry: RETRY_INTERVAL,
+            plain_until: None,
+            last: None,
+            says,
+            published,
+        };
         let keeping = tokio::spawn(keeper.run(told, answered));
         Self { states, answers, said, reports, tasks: [keeping, logins] }
     }
@@ -99,6 +110,10 @@ struct Keeper {
     /// A certificate that came and is not installed yet.
     fresh: Option<String>,
     asked_at: Option<Instant>,
+    /// How soon what fails now is tried again.
+    retry: Duration,
+    /// Until then sshd is not told of a certificate that it did not show.
+    plain_until: Option<Instant>,
     /// What was said of the installation last.
     last: Option<SshInput>,
     says: mpsc::Sender<SshInput>,
@@ -150,11 +165,12 @@ impl Keeper {
             return self.let_go().await;
         }
         let (config, state, fresh) = (self.setup.config.clone(), Arc::clone(state), self.fresh.take());
+        let tries = self.plain_until.is_none_or(|until| until <= Instant::now());
         let work = {
             let state = Arc::clone(&state);
             spawn_blocking(move || {
                 let programs = Programs::find(&config)?;
-                Some(install::install(&programs, &state, fresh.as_deref(), wall()))
+                Some(install::install(&programs, &state, fresh.as_deref(), tries, wall()))
             })
         };
         let done: Option<Result<Installed, InstallError>> = work.await.unwrap_or(None);
@@ -167,9 +183,16 @@ impl Keeper {
                 return self.say(Err((self.setup.mode == SshMode::On).then_some(missing))).await;
             }
         };
-        let due = wanted_at(installed.certificate.as_ref(), &installed.key, &state, self.jitter);
+        let due = wanted_at(installed.held.as_ref(), &installed.key, &state, self.jitter);
         let key = installed.key.clone();
+        let is_whole = installed.problem.is_none();
         let wait = self.say(Ok(installed)).await;
+        match (is_whole, tries) {
+            (true, _) => self.plain_until = None,
+            (false, true) => self.plain_until = Some(Instant::now() + wait),
+            (false, false) => {}
+        }
+        let wait = self.plain_until.map_or(wait, |until| until.saturating_duration_since(Instant::now()));
         if due.is_some_and(|due| due <= wall()) {
             let spread = ASK_INTERVAL.mul_f64(self.jitter);
             if self.asked_at.is_none_or(|at| at.elapsed() >= ASK_INTERVAL + spread) {
@@ -188,9 +211,9 @@ impl Keeper {
             Ok(installed) => SshdReport {
                 kept: true,
                 people: installed.people.clone(),
-                presents: installed.certificate.as_ref().map(|certificate| certificate.signer),
-                certificate_until: installed.certificate.as_ref().map(|c| c.valid_until),
-                problem: None,
+                presents: installed.shown.as_ref().map(|certificate| certificate.signer),
+                certificate_until: installed.shown.as_ref().map(|c| c.valid_until),
+                problem: installed.problem.as_ref().map(|problem| chain(problem)),
             },
             Err(problem) => SshdReport { problem: problem.clone(), ..SshdReport::default() },
         };
@@ -199,7 +222,11 @@ impl Keeper {
             presents: report.presents,
             problem: report.problem.clone(),
         };
-        let wait = if report.problem.is_some() { RETRY_INTERVAL } else { LOOK_INTERVAL };
+        let (wait, next) = match report.problem {
+            Some(_) => (self.retry, (self.retry * 2).min(RETRY_INTERVAL_MAX)),
+            None => (LOOK_INTERVAL, RETRY_INTERVAL),
+        };
+        self.retry = next;
         if let Some(reason) = &report.problem
             && self.published.borrow().problem != report.problem
         {

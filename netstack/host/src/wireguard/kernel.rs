@@ -14,14 +14,14 @@ use engine::PeerSetting;
 use ipnet::IpNet;
 use model::{PrivateKey, PublicKey};
 use netlink_packet_generic::GenlMessage;
-use netlink_packet_generic::ctrl::nlas::GenlCtrlAttrs;
-use netlink_packet_generic::ctrl::{GenlCtrl, GenlCtrlCmd};
 use netlink_packet_wireguard::{WireguardAttribute, WireguardCmd, WireguardMessage};
 use nix::errno::Errno;
 
 use crate::interface::InterfaceName;
 use crate::links::{Kind, Links, MARK};
 use crate::netlink::{Netlink, NetlinkError};
+use crate::paths::{Road, Seen};
+use crate::pointer;
 use crate::wireguard::{Backend, DeviceState, PeerState, Wireguard, WireguardError};
 
 /// The kernel's engine.
@@ -33,14 +33,16 @@ pub(crate) struct Kernel {
     interface: InterfaceName,
     links: Links,
     peers: WGApi<KernelApi>,
+    /// Where its peers are steered.
+    road: Road,
     /// How many peers were read last.
     peers_read: usize,
 }
 
 impl Kernel {
-    pub(crate) fn open(interface: &InterfaceName) -> Result<Self, WireguardError> {
+    pub(crate) fn open(interface: &InterfaceName, road: Road) -> Result<Self, WireguardError> {
         let peers = WGApi::new(interface.as_str())?;
-        Ok(Self { interface: interface.clone(), links: Links::open()?, peers, peers_read: 0 })
+        Ok(Self { interface: interface.clone(), links: Links::open()?, peers, road, peers_read: 0 })
     }
 
     /// Whether the running kernel has WireGuard; loads its module where that is all that is missing.
@@ -109,7 +111,9 @@ impl Wireguard for Kernel {
             peer.allowed.iter().map(|n| IpAddrMask::new(n.network(), n.prefix_len())).collect();
         wanted.endpoint = peer.endpoint;
         wanted.persistent_keepalive_interval = Some(peer.keepalive_seconds);
-        self.done(self.peers.configure_peer(&wanted))
+        self.done(self.peers.configure_peer(&wanted))?;
+        self.road.turn_again(&peer.key);
+        Ok(())
     }
 
     fn remove_peer(&mut self, key: &PublicKey) -> Result<(), WireguardError> {
@@ -117,6 +121,23 @@ impl Wireguard for Kernel {
     }
 
     fn read(&mut self) -> Result<Option<DeviceState>, WireguardError> {
+        let state = self.look()?;
+        let seen = |(key, peer): (&PublicKey, &PeerState)| {
+            let PeerState { endpoint, sent_bytes, received_bytes, .. } = *peer;
+            (*key, Seen { endpoint, sent_bytes, received_bytes })
+        };
+        let seen = state.as_ref().map(|state| (state.listen_port, state.peers.iter().map(seen).collect()));
+        self.road.seen(&self.interface, seen);
+        Ok(state)
+    }
+
+    fn backend(&self) -> Backend {
+        Backend::Kernel
+    }
+}
+
+impl Kernel {
+    fn look(&mut self) -> Result<Option<DeviceState>, WireguardError> {
         if !self.is_there()? {
             return Ok(None);
         }
@@ -135,28 +156,11 @@ impl Wireguard for Kernel {
             Err(error) => Err(error.into()),
         }
     }
-
-    fn backend(&self) -> Backend {
-        Backend::Kernel
-    }
 }
 
-/// The number of the `wireguard` family: it changes when the module is loaded again.
+/// The number of the `wireguard` family, if the kernel has it.
 fn family(netlink: &mut Netlink) -> Result<u16, WireguardError> {
-    let name = GenlCtrlAttrs::FamilyName("wireguard".into());
-    let ask = GenlCtrl { cmd: GenlCtrlCmd::GetFamily, nlas: vec![name] };
-    let answers = match netlink.request(GenlMessage::from_payload(ask)) {
-        Err(error) if error.errno() == Some(Errno::ENOENT as i32) => {
-            return Err(WireguardError::NoKernelSupport);
-        }
-        other => other?,
-    };
-    let number =
-        answers.iter().flat_map(|answer| &answer.payload.nlas).find_map(|attribute| match attribute {
-            GenlCtrlAttrs::FamilyId(id) => Some(*id),
-            _ => None,
-        });
-    number.ok_or(WireguardError::NoKernelSupport)
+    pointer::family(netlink)?.ok_or(WireguardError::NoKernelSupport)
 }
 
 fn state(host: Host) -> DeviceState {

@@ -366,6 +366,9 @@ pub struct Version {
     pub version: String,
     /// Lowest and highest version of the link that it speaks.
     pub link_versions: (u16, u16),
+    /// Whether it does a request with an `Idempotency-Key` once, however often it is sent.
+    #[serde(default)]
+    pub idempotency_keys: bool,
 }
 
 /// `/healthz` and `/readyz`.

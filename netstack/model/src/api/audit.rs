@@ -1,5 +1,7 @@
 //! Forms of the audit log.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -37,6 +39,13 @@ pub struct AuditEntry {
     pub code: Option<String>,
     /// What happened.
     pub detail: String,
+    /// The address that it came from, if it came over the network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub source: Option<IpAddr>,
+    /// The id of the request, as its answer and the server's log show it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
 }
 
 /// Whether the audit log is as it was written.

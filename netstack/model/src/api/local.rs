@@ -4,6 +4,7 @@
 //! carries a connection.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -114,7 +115,7 @@ pub enum Request {
         /// Which profile.
         profile: Label,
     },
-    /// Whose certificates of people the mesh's hosts take.
+    /// Whose certificates of people the mesh's hosts take, and which hosts are to be refused.
     SshTrusted {
         /// Which profile.
         profile: Label,
@@ -173,6 +174,9 @@ pub enum Answer {
     Trusted {
         /// Authorities' keys.
         keys: Vec<CaKey>,
+        /// What ssh is to refuse of hosts (`RevokedHostKeys`). `None`: an agent of before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        revoked_hosts: Option<PathBuf>,
     },
     /// To `SshVouch`.
     Vouched {

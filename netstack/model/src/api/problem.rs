@@ -74,7 +74,9 @@ pub const fn status_of(code: Code) -> u16 {
         | Code::DeviceExpired
         | Code::DeviceQuotaReached
         | Code::CommandUnsupported
+        | Code::IdempotencyKeyInUse
         | Code::QuotaReached => 409,
+        Code::IdempotencyKeyReused => 422,
         Code::RateLimited => 429,
         Code::ConnectionRefused => 502,
         Code::StoreUnavailable | Code::SignerSealed | Code::Draining => 503,

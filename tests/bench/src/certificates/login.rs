@@ -1,10 +1,15 @@
-//! A person's way in: `warren ssh login` as a command, and `warren ssh` beside ssh with the same certificate, in turn.
+//! A person's way in: the request for a certificate, each over a connection and a TLS of its own, `warren ssh login` as a whole
+//! command, and `warren ssh` beside ssh with the same certificate, in turn.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use lab::sshd::{self, SSHD};
-use lab::{Mesh, World};
+use lab::{Mesh, SERVER_URL, World};
+use model::api::local::{Answer, Request};
+use model::api::ssh::NewCertificate;
 
 use crate::series::{Bound, Series, Unit};
 
@@ -17,13 +22,13 @@ const CERTIFIED_WITHIN: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Scale {
     people: u32,
-    /// Certificates of each: the signer gives thirty at once to one person.
+    /// Of each by either way: the signer gives thirty certificates at once to one person.
     logins: u32,
     sessions: u32,
 }
 
-/// Five hundred certificates.
-pub const FULL: Scale = Scale { people: 20, logins: 25, sessions: 40 };
+/// Five hundred and sixty certificates.
+pub const FULL: Scale = Scale { people: 20, logins: 14, sessions: 40 };
 /// To see that it works.
 pub const CHECK: Scale = Scale { people: 1, logins: 2, sessions: 2 };
 
@@ -37,7 +42,7 @@ pub fn measure(scale: &Scale) -> Vec<Series> {
     let doctor = ["warren", "doctor", "ssh"];
     let certified = |done: &lab::Done| done.out.contains("of this host, until");
     mesh.on("beta").wait("beta shows a certificate", CERTIFIED_WITHIN, &doctor, certified);
-    vec![logins(&mesh, scale)].into_iter().chain(sessions(&mesh, scale.sessions)).collect()
+    logins(&mesh, scale).into_iter().chain(sessions(&mesh, scale.sessions)).collect()
 }
 
 fn timed(mesh: &Mesh, args: &[&str]) -> f64 {
@@ -48,8 +53,10 @@ fn timed(mesh: &Mesh, args: &[&str]) -> f64 {
     took
 }
 
-fn logins(mesh: &Mesh, scale: &Scale) -> Series {
-    let mut series = Series::new("warren ssh login, as a command", Unit::Milliseconds).must(LOGIN_MAX);
+fn logins(mesh: &Mesh, scale: &Scale) -> [Series; 2] {
+    let mut requests =
+        Series::new("certificate over HTTPS, connection and TLS new", Unit::Milliseconds).must(LOGIN_MAX);
+    let mut commands = Series::new("warren ssh login, as a command", Unit::Milliseconds).must(LOGIN_MAX);
     let password = mesh.file("server", "lib").join("password");
     fs::write(&password, PASSWORD).expect("written");
     let password = password.display().to_string();
@@ -61,36 +68,57 @@ fn logins(mesh: &Mesh, scale: &Scale) -> Series {
         sshd::log_in(mesh, "alpha", &name, PASSWORD);
         // The key is made once in a person's life.
         timed(mesh, &["warren", "ssh", "login"]);
+        let form = form(mesh);
         for _ in 0..scale.logins {
-            series.push(timed(mesh, &["warren", "ssh", "login"]));
+            requests.push(requested(mesh, &form));
+            commands.push(timed(mesh, &["warren", "ssh", "login"]));
         }
     }
-    series
+    [requests, commands]
+}
+
+/// What a login sends, and how curl sends it.
+fn form(mesh: &Mesh) -> String {
+    let config = sshd::home(mesh, "alpha").join(".config/warren");
+    let public_key = fs::read_to_string(config.join("ssh/id_ed25519.pub")).expect("made by the login before");
+    let profile = "default".parse().expect("a label");
+    let request = Request::SshVouch { profile, public_key: public_key.clone() };
+    let socket = UnixStream::connect(mesh.file("alpha", "run").join("warren/agent.sock")).expect("an agent");
+    let question = serde_json::to_string(&request).expect("plain data");
+    writeln!(&socket, "{question}").expect("written");
+    let mut line = String::new();
+    BufReader::new(&socket).read_line(&mut line).expect("an answer");
+    let Ok(Answer::Vouched { vouch }) = serde_json::from_str(&line) else { panic!("the agent says {line}") };
+    let form = NewCertificate { public_key, vouch, life_seconds: None };
+    let login = fs::read_to_string(config.join("login.json")).expect("written by the login");
+    let login: serde_json::Value = serde_json::from_str(&login).expect("JSON");
+    let file = config.join("curl");
+    let form = serde_json::to_string(&form).expect("plain data").replace('\\', "\\\\").replace('"', "\\\"");
+    // Its certificate is of the server's own making; `warren` knows it by its key.
+    let settings = format!(
+        "url = \"{SERVER_URL}/api/v1/ssh/certificates\"\nsilent\nshow-error\nfail\ninsecure\ntlsv1.3\n\
+         header = \"Authorization: Bearer {}\"\nheader = \"Content-Type: application/json\"\n\
+         data = \"{form}\"\noutput = /dev/null\nwrite-out = \"%{{time_total}}\"\n",
+        login["token"].as_str().expect("a session"),
+    );
+    fs::write(&file, settings).expect("written");
+    file.display().to_string()
+}
+
+/// From the first packet to the last byte of the certificate, as curl times it.
+fn requested(mesh: &Mesh, form: &str) -> f64 {
+    let seconds = mesh.on("alpha").ok(&["curl", "-K", form]);
+    seconds.trim().parse::<f64>().expect("curl gives seconds") * 1_000.0
 }
 
 fn sessions(mesh: &Mesh, rounds: u32) -> [Series; 3] {
     let series = |what| Series::new(what, Unit::Milliseconds);
     let (mut ours, mut plain) = (series("warren ssh root@beta true"), series("ssh root@beta true"));
     let mut added = series("added by warren ssh").must(ADDED_MAX);
-    let home = sshd::home(mesh, "alpha").join(".config/warren/ssh");
-    let file = |name: &str| home.join(name).display().to_string();
-    let identity = [
-        format!("IdentityFile={}", file("id_ed25519")),
-        format!("CertificateFile={}", file("id_ed25519-cert.pub")),
-    ];
-    let options = [
-        "-F",
-        "none",
-        "-o",
-        "BatchMode=yes",
-        "-o",
-        "StrictHostKeyChecking=no",
-        "-o",
-        "UserKnownHostsFile=/dev/null",
-    ];
-    let with =
-        [&["ssh"], &options[..], &["-o", &identity[0], "-o", &identity[1], "root@beta", "true"]].concat();
-    let by_us = [&["warren", "ssh", "root@beta", "--"], &options[..], &["true"]].concat();
+    let identity = sshd::identity(&sshd::home(mesh, "alpha"));
+    let identity = identity.each_ref().map(String::as_str);
+    let with = [&["ssh"], &sshd::ANY_HOST[..], &identity, &["root@beta", "true"]].concat();
+    let by_us = [&["warren", "ssh", "root@beta", "--"], &sshd::ANY_HOST[..], &["true"]].concat();
     timed(mesh, &by_us);
     for round in 0..rounds {
         // Whoever comes second finds a warm machine: they take turns.

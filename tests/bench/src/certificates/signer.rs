@@ -121,7 +121,7 @@ impl OneKey {
     }
 }
 
-/// Lists without two serials in a row: the longest that lists of so many can be.
+/// Lists of which no two serials follow each other.
 pub fn lists(rounds: u32) -> Vec<Series> {
     let mut size = Series::new(format!("list of {SERIALS} serials"), Unit::Bytes).must(LIST_BYTES_MAX);
     let mut time =

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use lab::{SOON, until, wait_for};
+use lab::{SOON, until};
 use link::{Datagrams, PreferCarrier, Trust};
 use model::relay::datagram::cut;
 use model::relay::{Joiner, PieceIds, RelayPass, Relayed};
@@ -18,6 +18,7 @@ use model::{AnchorSecret, DeviceId, IdentitySecret, Mono, Nonce, Signed, TenantI
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+use super::pass;
 use crate::series::{Bound, Series, Unit};
 use crate::server::program;
 use crate::usage::{memory, milliseconds, process_cpu};
@@ -69,7 +70,8 @@ impl Relay {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let mut command = Command::new(program());
         command.args(["--role", "relay", "--allow-root", "--metrics-listen", METRICS]);
-        command.args(["--listen", &RELAY.to_string()]).arg("--state-dir").arg(folder.path());
+        command.args(["--listen", &RELAY.to_string(), "--public-url", &format!("https://{RELAY}")]);
+        command.arg("--state-dir").arg(folder.path());
         command.args(["--serve-anchor", &anchor.public().fingerprint().to_string()]);
         Self { running: Running::start(&mut command, folder), anchor }
     }
@@ -156,12 +158,12 @@ pub fn sessions(count: u32) -> Vec<Series> {
                 devices.push(device.expect("a relay admits all that have a pass"));
             }
         }
+        // One after the other: a burst of all is more than the relay's socket holds.
         for at in 0..devices.len() {
-            let to = devices[(at + 1) % devices.len()].id;
+            let next = (at + 1) % devices.len();
+            let to = devices[next].id;
             devices[at].send(to, &PACKET);
-        }
-        for device in &devices {
-            let came = tokio::time::timeout(SOON, device.datagrams.recv()).await;
+            let came = tokio::time::timeout(SOON, devices[next].datagrams.recv()).await;
             assert!(came.is_ok_and(|datagram| datagram.is_some()), "each is written to");
         }
         resident.push(memory(relay.running.child.id()).resident);
@@ -204,12 +206,6 @@ pub fn transfers(rounds: u32) -> Vec<Series> {
     series.into_iter().flat_map(|(rate, cost)| [rate, cost]).collect()
 }
 
-/// Lets time pass.
-fn pass(time: Duration) {
-    let since = Instant::now();
-    wait_for("time passes", time + SOON, || since.elapsed() >= time);
-}
-
 /// Counts what arrives while it is sent as fast as it goes.
 fn count(process: u32, arrived: &AtomicU64) -> Carried {
     pass(BEFORE);
@@ -229,6 +225,8 @@ fn over_relay(prefer: PreferCarrier) -> Carried {
         let receiver = relay.attach(1, prefer).await.expect("a relay admits all that have a pass");
         let (to, arrived) = (receiver.id, arrived.clone());
         tokio::spawn(async move {
+            // All of it: the link ends with its other half.
+            let receiver = receiver;
             let mut joiner = Joiner::default();
             while let Some(datagram) = receiver.datagrams.recv().await {
                 let relayed = Relayed::parse(&datagram).expect("a relay sends datagrams");

@@ -64,6 +64,10 @@ struct Node {
     is_mute: bool,
     /// The relays that it believes to be connected to.
     relays: Vec<RelayId>,
+    /// To whom it sends over all of them.
+    racing: BTreeSet<PublicKey>,
+    /// Over which one the last packet of each came.
+    came_over: BTreeMap<PublicKey, RelayId>,
     device: DeviceId,
     key: PublicKey,
     ways: BTreeMap<PublicKey, Way>,
@@ -93,6 +97,8 @@ impl Node {
             paths: Paths::new(secret, dice.bytes()),
             is_mute: false,
             relays: Vec::new(),
+            racing: BTreeSet::new(),
+            came_over: BTreeMap::new(),
             ways: BTreeMap::new(),
             watched: BTreeSet::new(),
             counted: BTreeMap::new(),
@@ -144,6 +150,10 @@ enum Happening {
         node: usize,
         relays: Vec<RelayId>,
     },
+    /// A node has reached the relays that it had no link to.
+    Dialled {
+        node: usize,
+    },
     Next(Phase),
     /// A part of the fault.
     Break(Break),
@@ -172,6 +182,8 @@ enum Fault {
     ServerGoneAndBlocked,
     /// The nearest relay is gone, and each node hears it when it notices.
     RelayGone,
+    /// Nothing goes directly, and what one relay has for one node is lost.
+    OneSided,
     /// Long datagrams of one host are lost.
     HostNarrows,
     /// Every NAT forgets what it knew.
@@ -200,7 +212,10 @@ struct World {
     began: Mono,
     talking: bool,
     server_up: bool,
+    hub_up: bool,
     blocked: bool,
+    /// Nothing comes to this node over this relay.
+    deaf: Option<(usize, RelayId)>,
     silence_max: Duration,
     /// The same of packets of full size.
     silence_full_max: Duration,
@@ -223,6 +238,8 @@ pub enum MeshSabotage {
     HintsAreLost,
     /// The server sees everybody at one address.
     ServerLies,
+    /// Only the relay that was chosen is given packets, and only the link hints, though nobody knows what reaches a peer.
+    NobodyRaces,
     /// Packets are lost on the way to a relay, which says that it is there.
     RelayEatsPackets,
     /// Every second ping is lost.
@@ -272,6 +289,7 @@ impl World {
             Fault::ServerGoneEarly,
             Fault::ServerGoneAndBlocked,
             Fault::RelayGone,
+            Fault::OneSided,
             Fault::HostNarrows,
             Fault::NatsReboot,
             Fault::HostMoves,
@@ -305,7 +323,9 @@ impl World {
             began: Mono::default(),
             talking: false,
             server_up: true,
+            hub_up: true,
             blocked: false,
+            deaf: None,
             silence_max: SILENCE_MAX,
             silence_full_max: SILENCE_MAX,
             relays: Vec::new(),
@@ -391,10 +411,8 @@ impl World {
             Happening::Wake { .. } => {}
             Happening::Talk => self.talk(),
             Happening::Count => self.count(),
-            Happening::Connected { node, relays } => {
-                self.nodes[node].relays.clone_from(&relays);
-                self.tell(node, PathInput::Relays(relays));
-            }
+            Happening::Connected { node, relays } => self.connected_to(node, relays),
+            Happening::Dialled { node } => self.dialled(node),
             Happening::Next(phase) => self.next(phase),
             Happening::Break(what) => self.break_down(what),
         }

@@ -123,7 +123,7 @@ impl World {
         self.trace.tell(self.at, || format!("an administrator asks {name}: {action} {target}"));
         self.requests.insert(request, action.to_owned());
         let actor = Actor::User(Remark::new("alice"));
-        self.drive_replica(index, Some(control::Input::Edit { request, tenant, edit, actor }));
+        self.drive_replica(index, Some(control::Input::Edit { request, tenant, edit, by: actor.into() }));
     }
 
     /// An edit is answered: what was granted is in the store.

@@ -7,8 +7,8 @@ use model::Mono;
 use rand_core::Rng as _;
 
 use super::{
-    Around, COMPARE_INTERVAL, GUESS_STEP, LEFT_ASK_INTERVAL_MAX, PING_INTERVAL, Peer, RELAY_PING_INTERVAL,
-    SEEK_STEPS, Wish,
+    Around, COMPARE_INTERVAL, GUESS_STEP, LEFT_ASK_INTERVAL_MAX, PING_QUIET_INTERVAL, Peer,
+    RELAY_PING_INTERVAL, SEEK_STEPS, Wish,
 };
 use crate::paths::address::may_be_reached;
 use crate::paths::packet::Probe;
@@ -58,9 +58,10 @@ impl Peer {
     /// Pings what is in use, and what could be better.
     pub(super) fn keep_asking(&mut self, around: &mut Around<'_>, wishes: &mut Vec<Wish>) {
         let (way, busy) = (self.way, self.is_busy(around.now));
+        let ping_interval = self.ping_interval(around.now);
         for (address, route) in self.routes.iter_mut().filter(|_| busy) {
             let in_use = way == Way::Direct(*address);
-            let interval = if in_use { PING_INTERVAL } else { COMPARE_INTERVAL };
+            let interval = if in_use { ping_interval } else { COMPARE_INTERVAL };
             let is_due = route.is_alive() && route.next(interval) <= around.now;
             if is_due || (in_use && route.wants_second()) {
                 let number = around.rng.next_u64();
@@ -75,30 +76,38 @@ impl Peer {
                 }
             }
         }
-        if let Some(relay) = self.relay_now(around)
-            && !matches!(way, Way::Direct(_))
-            && self.session.is_ready()
-            && let Some(interval) = self.relay_ping_interval(around.now)
-            && self.over_relay.next(interval) <= around.now
-        {
-            // It may have missed our hint, or we its: then nobody understands the other's pings.
-            self.hint_due |= !self.over_relay.is_undoubted();
+        let due: Vec<RelayId> = {
+            let due = |(relay, at): (RelayId, Mono)| (at <= around.now).then_some(relay);
+            self.relays_to_ask(around.now).into_iter().filter_map(due).collect()
+        };
+        // They may have missed our hint, or we theirs: then nobody understands the other's pings.
+        self.hint_due |= !due.is_empty() && !self.over.is_usable(self.heard_at);
+        for relay in due {
             let number = around.rng.next_u64();
-            ping(&mut self.over_relay, None, relay, &mut self.session, around.now, number, wishes);
+            if let Some(route) = self.over.of(relay) {
+                ping(route, None, relay, &mut self.session, around.now, number, wishes);
+            }
         }
     }
 
-    /// How often the relay is asked whether the peer is there. `None`: nobody needs to know.
-    pub(super) fn relay_ping_interval(&self, now: Mono) -> Option<Duration> {
+    /// When each relay is asked whether the peer is there: those that nobody needs to know of are not.
+    pub(super) fn relays_to_ask(&self, now: Mono) -> Vec<(RelayId, Mono)> {
         let left = self.left_ask_interval(now);
-        left.or_else(|| self.is_busy(now).then_some(RELAY_PING_INTERVAL))
+        let is_quick = !self.over.is_proven() || self.is_silent;
+        let busy =
+            self.is_busy(now).then_some(if is_quick { PING_QUIET_INTERVAL } else { RELAY_PING_INTERVAL });
+        let interval = left.or(busy).filter(|_| !matches!(self.way, Way::Direct(_)));
+        let interval = interval.filter(|_| self.session.is_ready());
+        let all = self.races || left.is_some();
+        interval.into_iter().flat_map(|interval| self.over.schedule(interval, all, now)).collect()
     }
 
     /// How often a peer that was left to the hub is asked whether it is there again: ever more rarely. Nobody knows whether
     /// it is talked to, since its packets are not told from the hub's.
     pub(super) fn left_ask_interval(&self, now: Mono) -> Option<Duration> {
         let age = now.since(self.way_since);
-        (self.way == Way::ViaHub).then(|| age.clamp(RELAY_PING_INTERVAL, LEFT_ASK_INTERVAL_MAX))
+        // Half of its age after the last question: each pause is twice the one before.
+        (self.way == Way::ViaHub).then(|| (age / 2).clamp(RELAY_PING_INTERVAL, LEFT_ASK_INTERVAL_MAX))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use model::Mono;
 
-use super::{COMPARE_INTERVAL, HINT_INTERVAL, LEFT_LIFE, PING_INTERVAL, Peer, SEEK_STEPS, TRAFFIC_LIFE};
+use super::{COMPARE_INTERVAL, HINT_INTERVAL, LEFT_LIFE, Peer, RACE_AFTER, SEEK_STEPS, TRAFFIC_LIFE};
 use crate::paths::address::Mapping;
 use crate::paths::route::Route;
 use crate::paths::{RelayId, Way, WhyNotDirect};
@@ -13,25 +13,24 @@ impl Peer {
     pub(in crate::paths) fn deadline(&self, relays: &[RelayId], now: Mono) -> Option<Mono> {
         let hint = self.hint_due.then(|| self.hint_sent.map_or(now, |(at, _)| at + HINT_INTERVAL));
         let step = self.search.as_ref().and_then(|s| SEEK_STEPS.get(s.step).map(|step| s.since + *step));
-        let asked = self.routes.values().chain([&self.over_relay]).filter_map(Route::deadline);
+        let asked = self.routes.values().filter_map(Route::deadline).chain(self.over.deadline());
         let busy = self.is_busy(now);
         let pings =
             self.routes.iter().filter(|(_, route)| busy && route.is_alive()).flat_map(|(address, route)| {
                 let in_use = self.way == Way::Direct(*address);
-                let short = route.next(if in_use { PING_INTERVAL } else { COMPARE_INTERVAL });
+                let short = route.next(if in_use { self.ping_interval(now) } else { COMPARE_INTERVAL });
                 [Some(short), route.next_long(in_use)]
             });
         let left = self.left_ask_interval(now);
         let left_hint = left.map(|interval| self.hint_sent.map_or(now, |(at, _)| at + interval));
         let left_end = left.map(|_| self.way_since + LEFT_LIFE);
-        let asks_relay = !relays.is_empty() && self.session.is_ready() && !matches!(self.way, Way::Direct(_));
-        let relay_interval = self.relay_ping_interval(now).filter(|_| asks_relay);
-        let relay = relay_interval.map(|interval| self.over_relay.next(interval));
+        let relays_at = self.relays_to_ask(now).into_iter().map(|(_, at)| Some(at));
+        let race = self.unproven_since.filter(|_| !self.races).map(|since| since + RACE_AFTER);
         let lost = self.lost_since.filter(|_| self.way != Way::ViaHub);
-        let lost = lost.map(|since| since + self.patience(relays));
+        let lost = lost.map(|since| since + Self::patience(relays));
         let cold = busy.then(|| self.traffic_at + TRAFFIC_LIFE);
-        let single = [hint, step, self.search_at, relay, lost, cold, left_hint, left_end];
-        single.into_iter().chain(pings).flatten().chain(asked).min()
+        let single = [hint, step, self.search_at, race, lost, cold, left_hint, left_end];
+        single.into_iter().chain(pings).chain(relays_at).flatten().chain(asked).min()
     }
 
     /// Why the packets do not go directly. `None`: they do.

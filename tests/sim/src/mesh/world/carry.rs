@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use engine::paths::{PathInput, PathOutput, RelayId, Way};
+use model::PublicKey;
 
 use super::super::network::Arrival;
 use super::{Happening, MeshSabotage, STRANGER, STUN_PORTS, World};
@@ -30,21 +31,17 @@ impl World {
             }
             PathOutput::Relay { relay, to, bytes } => {
                 self.nodes[node].sent += 1;
-                if let Some(to) = device_index(self, to).filter(|to| self.relays_between(node, *to, relay)) {
+                if let Some(to) = device_index(self, to).filter(|to| self.relays_to(node, *to, relay)) {
                     let delay = self.delay();
                     self.soon(delay * 2, Happening::Relayed { to, from: node, by: relay, bytes });
                 }
             }
-            PathOutput::Hint { to, sealed } => {
-                self.nodes[node].sent += 1;
-                let is_lost = self.sabotage == Some(MeshSabotage::HintsAreLost);
-                let Some(to) = device_index(self, to).filter(|_| !is_lost) else { return };
-                // While there is no link, every relay is given it.
-                if self.server_up || self.relays.iter().any(|relay| self.relays_between(node, to, *relay)) {
-                    let delay = self.delay();
-                    self.soon(delay * 2, Happening::Hinted { to, from: node, sealed });
+            PathOutput::Hint { to, sealed, over_relays } => {
+                if let Some(to) = device_index(self, to) {
+                    self.hint(node, to, &sealed, over_relays);
                 }
             }
+            PathOutput::Race { peer, on } => self.race(node, peer, on),
             PathOutput::Steer { peer, way } => {
                 let other = self.nodes.iter().position(|n| n.key == peer).unwrap_or_default();
                 self.trace.tell(self.at, || format!("node {node} sends to {other} {way:?}"));
@@ -60,22 +57,58 @@ impl World {
             | PathOutput::Places(_)
             | PathOutput::Pass { .. } => {}
             PathOutput::Watch { peer, on } => {
-                let watched = &mut self.nodes[node].watched;
+                let node = &mut self.nodes[node];
                 if on {
-                    watched.insert(peer);
+                    node.watched.insert(peer);
                 } else {
-                    watched.remove(&peer);
+                    node.watched.remove(&peer);
+                    node.ways.remove(&peer);
+                    node.came_over.remove(&peer);
                 }
             }
         }
     }
 
-    /// The relays that are there, the nearest first: each node is somewhere else.
+    fn hint(&mut self, node: usize, to: usize, sealed: &[u8], over_relays: bool) {
+        self.nodes[node].sent += 1;
+        if self.sabotage == Some(MeshSabotage::HintsAreLost) {
+            return;
+        }
+        let delay = self.delay() * 2;
+        if self.server_up {
+            self.soon(delay, Happening::Hinted { to, from: node, sealed: sealed.to_vec() });
+        }
+        // While there is no link, every relay is given it.
+        let races = over_relays && self.sabotage != Some(MeshSabotage::NobodyRaces);
+        if races || !self.nodes[node].relays.contains(&RelayId::SERVER) {
+            for by in self.nodes[node].relays.clone() {
+                if self.relays_to(node, to, by) {
+                    self.soon(delay, Happening::Relayed { to, from: node, by, bytes: sealed.to_vec() });
+                }
+            }
+        }
+    }
+
+    fn race(&mut self, node: usize, peer: PublicKey, on: bool) {
+        if !on {
+            self.nodes[node].racing.remove(&peer);
+        } else if self.sabotage != Some(MeshSabotage::NobodyRaces) {
+            self.trace.tell(self.at, || format!("node {node} races"));
+            self.nodes[node].racing.insert(peer);
+            let delay = self.dice.millis(50, 300);
+            self.soon(delay, Happening::Dialled { node });
+        }
+    }
+
+    /// The relays that a node is connected to, the nearest first: beside the server the nearest, and all without it.
     pub(super) fn connected(&mut self) -> Vec<RelayId> {
         let mut relays = self.relays.clone();
         let at = self.dice.below(relays.len() + 1);
         if self.server_up {
-            relays.insert(at, RelayId::SERVER);
+            if !relays.is_empty() {
+                relays = vec![relays[self.dice.below(relays.len())]];
+            }
+            relays.insert(at.min(relays.len()), RelayId::SERVER);
         }
         relays
     }
@@ -83,13 +116,28 @@ impl World {
     /// A node hears of the relays that are there.
     pub(super) fn connect(&mut self, node: usize) {
         let relays = self.connected();
+        self.connected_to(node, relays);
+    }
+
+    pub(super) fn connected_to(&mut self, node: usize, relays: Vec<RelayId>) {
         self.nodes[node].relays.clone_from(&relays);
+        self.nodes[node].came_over.clear();
         self.tell(node, PathInput::Relays(relays));
     }
 
-    pub(super) fn relays_between(&self, a: usize, b: usize, relay: RelayId) -> bool {
+    /// A node that misses a peer is connected to all relays.
+    pub(super) fn dialled(&mut self, node: usize) {
+        let mut relays = self.nodes[node].relays.clone();
+        relays.extend(self.relays.iter().filter(|relay| !self.nodes[node].relays.contains(relay)));
+        if relays != self.nodes[node].relays {
+            self.connected_to(node, relays);
+        }
+    }
+
+    pub(super) fn relays_to(&self, from: usize, to: usize, relay: RelayId) -> bool {
         let is_there = if relay == RelayId::SERVER { self.server_up } else { self.relays.contains(&relay) };
-        is_there && [a, b].iter().all(|node| self.nodes[*node].relays.contains(&relay))
+        let is_linked = |node: usize| self.nodes[node].relays.contains(&relay);
+        is_there && is_linked(from) && is_linked(to) && self.deaf != Some((to, relay))
     }
 
     pub(super) fn delay(&mut self) -> Duration {

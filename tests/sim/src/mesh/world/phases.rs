@@ -13,6 +13,11 @@ const CALM: Duration = Duration::from_secs(10);
 const DIRECT_WITHIN: Duration = Duration::from_secs(2);
 /// Silence until everybody has noticed that a relay is gone, or that one address after the other is.
 const SILENCE_MAX_NOTICED: Duration = Duration::from_secs(5);
+/// Silence until both have noticed that what one of them sends is lost: two seconds and the pings of a relay for the one that hears
+/// nothing, and then as much for the other, whose relay says nothing more.
+const SILENCE_MAX_ONE_SIDED: Duration = Duration::from_secs(8);
+/// Of a hundred runs so many have a relay that died unnoticed when nobody talked.
+const UNNOTICED_PER_MILLE: usize = 500;
 /// A relay that is announced while the others work.
 const NEW_RELAY: u32 = 9;
 /// Questions in ten minutes to one who is left to the hub: hints, and pings over the relay.
@@ -73,11 +78,17 @@ impl World {
                     self.fail("silence-costs-nothing", format!("{sent} datagrams in ten minutes"));
                 }
                 (self.silence_max, self.silence_full_max) = (Duration::from_secs(1), Duration::from_secs(1));
+                if !self.relays.is_empty() && self.dice.chance(UNNOTICED_PER_MILLE) {
+                    self.die_unnoticed();
+                }
                 self.begin_to_talk();
                 self.soon(CALM, Happening::Next(Phase::End));
             }
             Phase::End => {
-                self.judge_ways("a-path-that-must-be-there-is-found");
+                // Without a server nobody knows any more how NATs map, until a relay carries hints.
+                if self.server_up {
+                    self.judge_ways("a-path-that-must-be-there-is-found");
+                }
                 self.ended = true;
             }
         }
@@ -101,8 +112,18 @@ impl World {
         }
     }
 
+    /// The server's machine, with the hub, or a relay is gone, and everybody believes still to be connected to it.
+    fn die_unnoticed(&mut self) {
+        let is_hub_needed = self.nodes.iter().any(|node| node.is_mute);
+        match self.dice.below(self.relays.len() + 1) {
+            0 if is_hub_needed => {}
+            0 => (self.server_up, self.hub_up) = (false, false),
+            relay => drop(self.relays.remove(relay - 1)),
+        }
+    }
+
     fn mend(&mut self) {
-        (self.blocked, self.server_up) = (false, true);
+        (self.blocked, self.server_up, self.deaf) = (false, true, None);
         (self.silence_max, self.silence_full_max) = (SILENCE_MAX_HUB, SILENCE_MAX_HUB);
         if self.fault == Fault::HostNarrows {
             self.network.hosts.iter_mut().for_each(|host| host.carries = CARRIES_ALL);
@@ -140,6 +161,13 @@ impl World {
                     let after = self.dice.millis(500, 3000);
                     self.soon(after, Happening::Connected { node, relays });
                 }
+            }
+            Fault::OneSided => {
+                self.blocked = true;
+                let node = self.dice.below(self.nodes.len());
+                let relays = self.nodes[node].relays.clone();
+                self.deaf = self.dice.pick(&relays).map(|relay| (node, *relay));
+                (self.silence_max, self.silence_full_max) = (SILENCE_MAX_ONE_SIDED, SILENCE_MAX_ONE_SIDED);
             }
             Fault::HostNarrows => {
                 let node = self.dice.below(self.nodes.len());

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use engine::paths::{PathInput, RelayId, Way};
+use engine::paths::{PathInput, Way, first_relay};
 use model::PublicKey;
 
 use super::super::network::FULL_BYTES;
@@ -68,8 +68,9 @@ impl World {
             return Way::ViaHub;
         }
         let way = self.nodes[from].ways.get(&self.nodes[to].key);
-        let first = || self.nodes[from].relays.first().copied().unwrap_or(RelayId::SERVER);
-        way.copied().unwrap_or_else(|| Way::Relayed(first()))
+        let came_over = || self.nodes[from].came_over.get(&self.nodes[to].key).copied();
+        let first = || Way::Relayed(came_over().unwrap_or_else(|| first_relay(&self.nodes[from].relays)));
+        way.copied().unwrap_or_else(first)
     }
 
     pub(super) fn packet(&mut self, from: usize, to: usize, length: usize) {
@@ -87,9 +88,20 @@ impl World {
                 let arrives = |host, _| Happening::Packet { to: host, from, by: way, length };
                 self.send(from, address, arrives, &[], length);
             }
-            Way::Relayed(relay) if !self.relays_between(from, to, relay) => {}
             Way::Relayed(_) if self.sabotage == Some(MeshSabotage::RelayEatsPackets) => {}
-            Way::Relayed(_) | Way::ViaHub => {
+            Way::Relayed(relay) => {
+                let node = &self.nodes[from];
+                let over = if node.racing.contains(&key) { node.relays.clone() } else { vec![relay] };
+                for relay in
+                    over.into_iter().filter(|relay| self.relays_to(from, to, *relay)).collect::<Vec<_>>()
+                {
+                    let delay = self.delay();
+                    let by = Way::Relayed(relay);
+                    self.soon(delay * 2, Happening::Packet { to, from, by, length });
+                }
+            }
+            Way::ViaHub if !self.hub_up => {}
+            Way::ViaHub => {
                 let delay = self.delay();
                 self.soon(delay * 2, Happening::Packet { to, from, by: way, length });
             }
@@ -103,6 +115,9 @@ impl World {
             return;
         }
         let key = self.nodes[from].key;
+        if let Way::Relayed(relay) = by {
+            self.nodes[to].came_over.insert(key, relay);
+        }
         if by != Way::ViaHub {
             self.nodes[to].counted.entry(key).or_default().1 += 100;
         }

@@ -3,8 +3,6 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use engine::{Guard, Input, NodeConfig, Role};
@@ -12,15 +10,13 @@ use link::https::Method;
 use model::key::Digest;
 use model::wire::Remark;
 use model::{Generation, IdentitySecret, Name, Nonce, PrivateKey};
-use nix::sched::{CloneFlags, unshare};
 use serde_json::json;
-use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::agent::{Agent, News, Server, What};
+use super::agent::{Agent, News, Server, What};
 use crate::series::{Bound, Series, Unit};
-use crate::server::{ADDRESS, Apid};
+use crate::server::{ADDRESS, Apid, alone};
 use crate::usage::{loopback_bytes, milliseconds, process_cpu};
 
 /// How much is measured.
@@ -46,15 +42,7 @@ const RECORD: &str = "printer";
 
 /// Edits again and again, each when the one before is in force everywhere.
 pub fn measure(scale: &'static Scale) -> Vec<Series> {
-    let alone = thread::spawn(move || {
-        unshare(CloneFlags::CLONE_NEWNET).expect("root may make a network namespace");
-        let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
-        assert!(up.is_ok_and(|status| status.success()), "a loopback interface can be set up");
-        let runtime = Runtime::new().expect("threads can be started");
-        let apid = Apid::start(&runtime);
-        runtime.block_on(measure_on(scale, &apid))
-    });
-    alone.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    alone(move |runtime, apid| runtime.block_on(measure_on(scale, &apid)))
 }
 
 async fn measure_on(scale: &Scale, apid: &Apid) -> Vec<Series> {

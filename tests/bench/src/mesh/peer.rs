@@ -12,7 +12,7 @@ use model::wire::Decoder;
 use model::{PrivateKey, PublicKey};
 use nix::sched::{CloneFlags, unshare};
 
-use crate::hub::Hub;
+use super::hub::Hub;
 use crate::series::{Bound, Series, Unit};
 use crate::usage::{milliseconds, thread_cpu};
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use lab::{Mesh, SERVER_URL};
 
-use crate::echo;
+use super::echo;
 use crate::series::{Bound, Series, Unit};
 use crate::usage::milliseconds;
 
