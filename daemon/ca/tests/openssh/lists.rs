@@ -93,14 +93,17 @@ fn shown(keygen: &Keygen, list: &[u8]) -> BTreeSet<u64> {
     ranges.flatten().collect()
 }
 
-/// Made by ssh-keygen itself.
-fn made(keygen: &Keygen, serials: &BTreeSet<u64>) -> Vec<u8> {
+/// Made by ssh-keygen itself; `None` where it makes one that it does not read: of a bitmap that is too long.
+fn made(keygen: &Keygen, serials: &BTreeSet<u64>) -> Option<Vec<u8>> {
     let lines: String = serials.iter().map(|serial| format!("serial: {serial}\n")).collect();
     keygen.write("serials", lines);
     keygen.write("ca.pub", secret(CaKind::User).public().to_string());
     let output = keygen.run(&["-k", "-f", "made.krl", "-s", "ca.pub", "serials"]);
     assert!(output.status.success(), "{output:?}");
-    std::fs::read(keygen.path().join("made.krl")).expect("made")
+    let output = keygen.run(&["-Q", "-l", "-f", "made.krl"]);
+    let too_long = String::from_utf8_lossy(&output.stderr).contains("bignum is too large");
+    assert!(too_long || output.status.success(), "{output:?}");
+    (!too_long).then(|| std::fs::read(keygen.path().join("made.krl")).expect("made"))
 }
 
 fn scattered() -> impl Strategy<Value = BTreeSet<u64>> {
@@ -126,9 +129,12 @@ proptest! {
         let of = OfAuthority { serials: serials.clone(), ..OfAuthority::default() };
         let bytes = list(CaKind::User, of).to_bytes(now().wall);
         prop_assert_eq!(&shown(&keygen, &bytes), &serials);
-        // Its own has no comment, and a list to itself for each single one between others.
-        let comment = "warren".len();
-        prop_assert!(bytes.len() <= made(&keygen, &serials).len() + comment);
+        // Its own has no comment, and its first single serial costs a header that is counted for none of ours: a bitmap of two
+        // may be shorter. Ours counts a whole byte for the sign of each bitmap.
+        let (comment, header, signs) = ("warren".len(), 5, 8);
+        if let Some(made) = made(&keygen, &serials) {
+            prop_assert!(bytes.len() <= made.len() + comment + header + signs, "{} {}", bytes.len(), made.len());
+        }
     }
 }
 
