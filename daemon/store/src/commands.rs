@@ -78,6 +78,17 @@ pub struct CommandRow {
     pub detail: Remark,
 }
 
+/// A device that is still to do something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaitingDevice {
+    /// Which.
+    pub device: DeviceId,
+    /// The newest of its commands.
+    pub newest: CommandId,
+    /// How many there are.
+    pub count: u32,
+}
+
 /// Why a command is not queued.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
@@ -120,12 +131,17 @@ impl Store {
         Ok(transaction.commit().await?)
     }
 
-    /// Devices that are still to do something.
-    pub async fn devices_with_commands(&self, now: Timestamp) -> Result<Vec<DeviceId>, ReadError> {
-        let sql = "SELECT DISTINCT device_id FROM device_commands WHERE ended_at IS NULL AND expires_at > $1";
+    /// Devices that are still to do something: one row each, however much it is.
+    pub async fn devices_with_commands(&self, now: Timestamp) -> Result<Vec<WaitingDevice>, ReadError> {
+        let sql = "SELECT device_id, MAX(id) AS newest, COUNT(*) AS waiting FROM device_commands \
+                   WHERE ended_at IS NULL AND expires_at > $1 GROUP BY device_id";
         let found = self.database.read().await?.all(sql, values![now.unix_micros()]).await?;
-        let device = |row| Fields::of_row("device_commands", "device_id", row).parsed("device_id");
-        Ok(found.iter().map(device).collect::<Result<_, Corrupt>>()?)
+        let read = |row| {
+            let fields = Fields::of_row("device_commands", "device_id", row);
+            let (device, newest) = (fields.parsed("device_id")?, fields.parsed("newest")?);
+            Ok(WaitingDevice { device, newest, count: fields.number("waiting")? })
+        };
+        Ok(found.iter().map(read).collect::<Result<_, Corrupt>>()?)
     }
 
     /// What a device is still to do, oldest first.

@@ -51,7 +51,7 @@ pub use audit::{AUDIT_PAGE_MAX, AuditCursor, AuditPage, AuditRow, BadCursor};
 pub use audit_chain::{AuditEnds, AuditSeal, AuditVerdict, ChainError};
 pub use authorities::{Sealed, SealedBack};
 pub use certificates::{CERTIFICATES_MAX, CertificateRow, CertificatesOf, RecordError};
-pub use commands::{COMMANDS_WAITING_MAX, CommandRow, CommandState, QueueError};
+pub use commands::{COMMANDS_WAITING_MAX, CommandRow, CommandState, QueueError, WaitingDevice};
 pub use database::{CONNECTIONS_DEFAULT, PoolFigures};
 pub use directory::GENERATIONS_KEPT;
 pub use dump::{Dump, DumpOf, Page};

@@ -6,7 +6,7 @@ use control::Actor;
 use model::id::CommandId;
 use model::wire::Remark;
 use model::{CommandKind, Timestamp};
-use store::{COMMANDS_WAITING_MAX, CommandRow, CommandState, QueueError, Store};
+use store::{COMMANDS_WAITING_MAX, CommandRow, CommandState, QueueError, Store, WaitingDevice};
 
 use crate::support::{
     Fresh, at, audit_count, device, device_id, entry, make_tenant, on_both_engines, put, tenant_id,
@@ -57,7 +57,8 @@ async fn commands_are_queued_sent_and_answered_once(fresh: Fresh) {
         [first.clone(), second.clone()]
     );
     assert_eq!(store.waiting_commands(device_id(2), at(2)).await.expect("reads"), [], "they are another's");
-    assert_eq!(store.devices_with_commands(at(2)).await.expect("reads"), [device_id(1)]);
+    let both = WaitingDevice { device: device_id(1), newest: second.id, count: 2 };
+    assert_eq!(store.devices_with_commands(at(2)).await.expect("reads"), [both]);
     store.command_sent(first.id, at(3)).await.expect("noted");
     store.command_sent(first.id, at(4)).await.expect("once");
     let sent = CommandRow { state: CommandState::Sent, sent_at: Some(at(3)), ..first.clone() };
@@ -72,6 +73,10 @@ async fn commands_are_queued_sent_and_answered_once(fresh: Fresh) {
     };
     assert!(!done(device_id(2), first.id, None).await, "it is another device's");
     assert!(done(device_id(1), first.id, None).await);
+    assert_eq!(
+        store.devices_with_commands(at(4)).await.expect("reads"),
+        [WaitingDevice { count: 1, ..both }]
+    );
     assert!(!done(device_id(1), first.id, Some(&Remark::new("no"))).await, "it is done");
     let why = Remark::new("unknown");
     assert!(done(device_id(1), second.id, Some(&why)).await);
