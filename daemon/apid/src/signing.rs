@@ -14,9 +14,10 @@ use ca::profile::Basis;
 use ca::{Caps, KeyGeneration, KeyName, KeyRing, LogLine, Order, Paces, Signer as _, SignerLog, Subject};
 use control::{AuditEntry, By, Directory};
 use model::id::UserId;
-use model::{CaKey, CaKind, Code, DeviceId, Epoch, Label, Refusal, SshSerial};
+use model::{CaKey, CaKind, Code, DeviceId, Epoch, Label, Refusal, SshSerial, TenantId};
 use store::{CertificateRow, RecordError, Store};
 
+use crate::accounts::entry;
 use crate::clock::Clock;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
@@ -91,9 +92,23 @@ pub struct Issued {
 
 /// Who has a pace of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Holder {
+pub enum Holder {
+    /// Whoever is logged in.
     Person(UserId),
+    /// The host itself.
     Host(DeviceId),
+}
+
+/// Somebody who asked for a certificate and got none.
+pub struct Denied {
+    /// Who has the pace; `None` for somebody who can have no certificate at all.
+    pub holder: Option<Holder>,
+    /// The tenant, as far as it is known.
+    pub tenant: Option<TenantId>,
+    /// The person's name, or the device.
+    pub target: String,
+    /// Who asked.
+    pub by: By,
 }
 
 /// Serials that are this process's alone.
@@ -109,6 +124,8 @@ pub struct Signing {
     ring: Arc<Mutex<KeyRing<LogFile>>>,
     serials: Arc<tokio::sync::Mutex<Serials>>,
     paces: Arc<Mutex<Paces<Holder>>>,
+    /// Who is too fast, and in the audit log as such.
+    hasty: Arc<Mutex<BTreeSet<Holder>>>,
     store: Store,
     keys: Keys,
     clock: Clock,
@@ -134,7 +151,8 @@ impl Signing {
         let ring = Arc::new(Mutex::new(KeyRing::new(Caps::default(), seed, log)));
         let paces = Paces::new(HOLDER_PER_SECOND, HOLDER_BURST, HOLDERS_KEPT_MAX);
         let paces = Arc::new(Mutex::new(paces));
-        Ok(Self { ring, serials: Arc::default(), paces, store, keys, clock, metrics })
+        let (serials, hasty) = (Arc::default(), Arc::default());
+        Ok(Self { ring, serials, paces, hasty, store, keys, clock, metrics })
     }
 
     /// Makes a certificate; `order` says what is in it.
@@ -156,8 +174,7 @@ impl Signing {
     ) -> Result<Issued, Refusal> {
         // Before anything is spent on it.
         let holder = wish.user.map_or(Holder::Host(wish.device), Holder::Person);
-        let in_time =
-            self.paces.lock().unwrap_or_else(PoisonError::into_inner).take(holder, self.clock.now().mono);
+        let in_time = held(&self.paces).take(holder, self.clock.now().mono);
         if !in_time {
             return Err(Refusal::new(
                 Code::RateLimited,
@@ -197,13 +214,35 @@ impl Signing {
             trace,
         };
         match self.store.record_certificate(&row, &entry).await {
-            Ok(()) => Ok(Issued { certificate, row }),
+            Ok(()) => {
+                held(&self.hasty).remove(&holder);
+                Ok(Issued { certificate, row })
+            }
             Err(RecordError::Withdrawn) => Err(Refusal::new(
                 Code::Conflict,
                 "the device, the person or the key changed meanwhile: the certificate is void",
             )),
             Err(error @ RecordError::Database(_)) => Err(unavailable(&error)),
         }
+    }
+
+    /// Writes down why somebody got no certificate. Whoever asks too often fills no log: that is written once, until the
+    /// next certificate.
+    pub async fn note_refusal(&self, denied: Denied, refusal: &Refusal) -> Result<(), Refusal> {
+        let Denied { holder, tenant, target, by } = denied;
+        if refusal.code == Code::RateLimited && !holder.is_some_and(|holder| self.is_first(holder)) {
+            return Ok(());
+        }
+        let mut refused = entry(by, "certificate.issue", &target, Some(refusal.code));
+        (refused.tenant, refused.detail) = (tenant, refusal.detail.clone());
+        self.store.append_audit(&refused).await.map_err(|e| unavailable(&e))
+    }
+
+    /// Whether it is not written down yet that somebody is too fast. Beyond so many nobody more is: they are strangers to
+    /// the log, not to the limiter.
+    fn is_first(&self, holder: Holder) -> bool {
+        let mut hasty = held(&self.hasty);
+        hasty.len() < HOLDERS_KEPT_MAX && hasty.insert(holder)
     }
 
     /// Whether anything opens the keys in the database.
@@ -255,8 +294,12 @@ impl Signing {
 
     /// Signing takes microseconds, so whoever holds the ring holds it without waiting for anything else.
     fn ring(&self) -> MutexGuard<'_, KeyRing<LogFile>> {
-        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+        held(&self.ring)
     }
+}
+
+fn held<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn unavailable(error: &(dyn std::error::Error + 'static)) -> Refusal {

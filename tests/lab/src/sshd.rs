@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -14,10 +15,13 @@ pub const SSHD: &str = "/usr/sbin/sshd";
 /// Where sshd of each host writes whom it lets in, if it is started with `-E`.
 pub const LOG: &str = "/etc/ssh/log";
 
-/// Options of an ssh that reads no configuration, asks nobody, and enters only a host that it knows by other means than files.
-pub const STRICT: [&str; 10] = [
-    "-F",
-    "none",
+/// A host gets a certificate and sshd reads it: some seconds on a busy machine.
+pub const CERTIFIED_WITHIN: Duration = Duration::from_secs(30);
+
+/// Options of an ssh that reads no configuration of its user's.
+pub const NO_CONFIG: [&str; 2] = ["-F", "none"];
+/// Options of an ssh that asks nobody, and enters only a host that it knows by other means than files.
+pub const STRICT: [&str; 8] = [
     "-o",
     "BatchMode=yes",
     "-o",
@@ -65,6 +69,13 @@ pub fn install(world: &World, host: &str) {
     key("ssh_host_ed25519_key");
     key("administrator");
     world.on(host).ok(&["mkdir", "-p", "/run/sshd"]);
+}
+
+/// Waits until a host shows a certificate to who connects.
+pub fn is_certified(mesh: &Mesh, host: &str) {
+    let what = format!("{host} has a certificate that sshd shows");
+    let certified = |done: &Done| done.out.contains("of this host, until");
+    mesh.on(host).wait(&what, CERTIFIED_WITHIN, &["warren", "doctor", "ssh"], certified);
 }
 
 /// Where a person on a device is at home.

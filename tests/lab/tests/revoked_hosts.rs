@@ -10,14 +10,12 @@ use std::fs;
 use std::rc::Rc;
 use std::time::Duration;
 
-use lab::sshd::{self, LOG, SSHD};
+use lab::sshd::{self, CERTIFIED_WITHIN, LOG, NO_CONFIG, SSHD, STRICT};
 use lab::{Done, Mesh, Process, World, wait_for};
 
 const PASSWORD: &str = "violet tram 9 opens";
 /// What is revoked is refused by connected devices within this time.
 const REVOKED_WITHIN: Duration = Duration::from_secs(5);
-/// A host gets a certificate and sshd reads it: some seconds on a busy machine.
-const CERTIFIED_WITHIN: Duration = Duration::from_secs(30);
 const CERTIFICATE: &str = "/etc/ssh/warren/host_key-cert.pub";
 /// Where a second sshd of beta shows the certificate that it had at first, whatever became of it.
 const OTHER_PORT: [&str; 2] = ["-p", "2222"];
@@ -25,18 +23,6 @@ const OTHER_SSHD: &str = "Port 2222\nPidFile none\nUsePAM no\nPermitRootLogin pr
                           HostKey /etc/ssh/ssh_host_ed25519_key\nHostCertificate /etc/ssh/first-cert.pub\n\
                           TrustedUserCAKeys /etc/ssh/warren/user_ca\n\
                           AuthorizedPrincipalsFile /etc/ssh/warren/principals/%u\n";
-/// Nobody is asked, and no host is known from before.
-const STRICT: [&str; 8] = [
-    "-o",
-    "BatchMode=yes",
-    "-o",
-    "StrictHostKeyChecking=yes",
-    "-o",
-    "UserKnownHostsFile=/dev/null",
-    "-o",
-    "GlobalKnownHostsFile=/dev/null",
-];
-
 struct Hosts {
     mesh: Mesh,
     _daemons: Vec<Rc<Process>>,
@@ -50,12 +36,7 @@ impl Hosts {
         let mesh = Mesh::in_world(world, &["--admin-password", PASSWORD]);
         let mut daemons = hosts.map(|host| mesh.plain("sshd", host, &[SSHD, "-D", "-E", LOG])).to_vec();
         mesh.enrol(["alpha", "beta", "gamma"]);
-        let hosts_are_certified = |host: &str| {
-            let certified = |done: &Done| done.out.contains("of this host, until");
-            let what = format!("{host} has a certificate");
-            mesh.on(host).wait(&what, CERTIFIED_WITHIN, &["warren", "doctor", "ssh"], certified);
-        };
-        hosts.into_iter().for_each(hosts_are_certified);
+        hosts.into_iter().for_each(|host| sshd::is_certified(&mesh, host));
         let etc = mesh.file("beta", "ssh");
         fs::copy(etc.join("warren/host_key-cert.pub"), etc.join("first-cert.pub")).expect("copied");
         fs::write(etc.join("other_config"), OTHER_SSHD).expect("written");
@@ -69,7 +50,7 @@ impl Hosts {
     /// `warren ssh`.
     fn ours(&self, host: &str, more: &[&str]) -> Done {
         let at = format!("root@{host}");
-        let ssh = [&["warren", "ssh", &at, "--", "-F", "none"], &STRICT[..], more, &["echo", "hello"]];
+        let ssh = [&["warren", "ssh", &at, "--"], &NO_CONFIG[..], &STRICT, more, &["echo", "hello"]];
         sshd::person(&self.mesh, "alpha", &ssh.concat())
     }
 

@@ -11,15 +11,13 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use lab::sshd::{self, ANY_HOST, LOG, SSHD, STRICT};
+use lab::sshd::{self, ANY_HOST, CERTIFIED_WITHIN, LOG, NO_CONFIG, SSHD, STRICT};
 use lab::{Done, Mesh, Process, SOON, TENANT_ZONE, World, wait_for};
 use serde_json::Value;
 
 const PASSWORD: &str = "violet tram 9 opens";
 /// What is revoked is refused on connected hosts within this time.
 const REVOKED_WITHIN: Duration = Duration::from_secs(5);
-/// A host gets its first certificate and sshd reads it: some seconds on a busy machine.
-const CERTIFIED_WITHIN: Duration = Duration::from_secs(30);
 /// Another address of each device than those of the mesh.
 const OTHER_ADDRESS: &str = "192.168.1.2";
 
@@ -53,17 +51,8 @@ impl Sshd {
             agent
         });
         let sshd = Self { mesh, daemons, agents };
-        hosts.iter().for_each(|host| sshd.is_certified(host));
+        hosts.iter().for_each(|host| sshd::is_certified(&sshd.mesh, host));
         sshd
-    }
-
-    /// Waits until a host shows a certificate to who connects.
-    fn is_certified(&self, host: &str) {
-        let doctor = ["warren", "doctor", "ssh"];
-        let what = format!("{host} has a certificate that sshd shows");
-        self.mesh
-            .on(host)
-            .wait(&what, CERTIFIED_WITHIN, &doctor, |done| done.out.contains("of this host, until"));
     }
 
     fn etc(&self, host: &str) -> PathBuf {
@@ -92,7 +81,7 @@ impl Sshd {
 
     /// `warren ssh TARGET echo hello`, with a host key that must be known already and nobody to ask.
     fn ssh(&self, device: &str, target: &str) -> Done {
-        let ssh = [&["ssh", target, "--"], &STRICT[..], &["echo", "hello"]].concat();
+        let ssh = [&["ssh", target, "--"], &NO_CONFIG[..], &STRICT, &["echo", "hello"]].concat();
         self.warren(device, &ssh)
     }
 
@@ -262,7 +251,7 @@ fn a_restored_server_knows_its_certificates_and_hosts_what_it_forgot_to_revoke()
     wait_for("beta holds what the restored server says", SOON, || {
         sshd.mesh.status("beta")["holds"].as_str().is_some_and(|version| !version.starts_with("1."))
     });
-    sshd.is_certified("beta");
+    sshd::is_certified(&sshd.mesh, "beta");
     assert!(sshd.enters("alpha", "root@beta"), "signed before the backup: {}", sshd.said());
     assert!(!sshd.enters("gamma", "root@beta"), "revoked after it: {}", sshd.said());
 
@@ -405,7 +394,8 @@ fn clocks_that_are_ten_minutes_off_keep_nobody_out() {
     for target in ["root@beta", "root@gamma"] {
         assert!(sshd.enters("alpha", target), "{target}: {}", sshd.said());
         for clock in ["-10m", "+10m"] {
-            let ssh = [&["warren", "ssh", target, "--"], &STRICT[..], &["echo", "hello"]].concat();
+            let ssh =
+                [&["warren", "ssh", target, "--"], &NO_CONFIG[..], &STRICT, &["echo", "hello"]].concat();
             let done = sshd.person("alpha", &[&off(clock)[..], &ssh].concat());
             assert_eq!(done.out, "hello\n", "{target} from {clock}: {}\n{}", done.tell(), sshd.said());
         }

@@ -11,8 +11,7 @@ use store::Store;
 use super::{Message, Run};
 use crate::clock::wall;
 use crate::limiters::{Asker, Limit};
-use crate::report;
-use crate::signing::{Signing, SigningKey, Wish};
+use crate::signing::{Denied, Holder, Signing, SigningKey, Wish};
 
 /// A host that is told that nothing was noted says it again at once: not before the database had time to come back.
 const NOTE_RETRY: Duration = Duration::from_secs(10);
@@ -20,17 +19,22 @@ const NOTE_RETRY: Duration = Duration::from_secs(10);
 impl Run {
     pub(super) fn certify(&self, link: LinkId, tenant: TenantId, device: DeviceId, key: &HostKey) {
         let wish = HostWish::of(&self.control, tenant, device, key);
-        let (signing, store) = (self.signing.clone(), self.store.clone());
+        let signing = self.signing.clone();
         self.elsewhere(async move {
             let result = match wish {
                 Ok(wish) => wish.sign(&signing).await,
                 Err(refusal) => Err(refusal),
             };
-            // Who asks too often fills no log.
-            if let Err(refusal) = &result
-                && refusal.code != Code::RateLimited
-            {
-                note_refusal(&store, tenant, device, refusal).await;
+            if let Err(refusal) = &result {
+                let denied = Denied {
+                    holder: Some(Holder::Host(device)),
+                    tenant: Some(tenant),
+                    target: device.to_string(),
+                    by: Actor::Device(device).into(),
+                };
+                if let Err(error) = signing.note_refusal(denied, refusal).await {
+                    tracing::error!(%error, "an audit entry is lost");
+                }
             }
             Input::Certified { link, result }
         });
@@ -98,23 +102,6 @@ impl HostWish {
         let Self { wish, host } = self;
         let issued = signing.issue(wish, |basis| Ok(profile::host(basis, host, wall()))).await?;
         Ok(issued.certificate)
-    }
-}
-
-/// Notes why a host got no certificate.
-async fn note_refusal(store: &Store, tenant: TenantId, device: DeviceId, refusal: &Refusal) {
-    let entry = AuditEntry {
-        at: wall(),
-        tenant: Some(tenant),
-        actor: Actor::Device(device),
-        action: "certificate.issue".into(),
-        target: device.to_string(),
-        refused: Some(refusal.code),
-        detail: refusal.detail.clone(),
-        trace: Trace::default(),
-    };
-    if let Err(error) = store.append_audit(&entry).await {
-        tracing::error!(error = %report::chain(&error), "an audit entry is lost");
     }
 }
 

@@ -24,11 +24,10 @@ use super::App;
 use super::auth::Caller;
 use super::devices::takes_part;
 use super::problem::{Refused, bad_form, unavailable};
-use super::tenants::{Meant, MeantQuery, Target, meant, read_query, target};
-use crate::accounts::entry;
+use super::tenants::{MeantQuery, Target, meant, read_query, target};
 use crate::clock::wall;
 use crate::limiters::{Asker, Limit};
-use crate::signing::{SigningKey, Wish};
+use crate::signing::{Denied, Holder, SigningKey, Wish};
 
 /// A device's word is good for so long, either way: clocks are ten minutes off. It lets nobody but the person who is
 /// logged in have a certificate, and that one for the same key on the same device.
@@ -43,19 +42,22 @@ pub async fn issue(
 ) -> Result<(StatusCode, Json<IssuedCertificate>), Refused> {
     let query = read_query(query)?;
     let Json(wish) = wish.map_err(|rejection| bad_form(&rejection))?;
-    if let Some(user) = &caller.user {
-        // Who asks too often fills no log.
-        let in_time = app.limiters.take(Limit::Signing, Asker::User(user.id));
-        in_time.map_err(|after| Refused::later("too many certificates of one person", after))?;
-    }
-    let by = caller.by.clone();
-    match issued(&app, caller, query, wish).await {
+    let target = target(&app, query, caller.clone()).await;
+    let denied = Denied {
+        holder: caller.user.as_ref().map(|user| Holder::Person(user.id)),
+        tenant: target.as_ref().ok().map(|target| target.tenant),
+        target: caller.user.as_ref().map(|user| user.name.to_string()).unwrap_or_default(),
+        by: caller.by.clone(),
+    };
+    let issued = match target {
+        Ok(target) => issued(&app, caller, target.tenant, wish).await,
+        Err(refused) => Err(refused),
+    };
+    match issued {
         Ok(issued) => Ok((StatusCode::CREATED, Json(issued))),
-        Err(refusal) => {
-            let mut refused = entry(by, "certificate.issue", "", Some(refusal.code));
-            refused.detail.clone_from(&refusal.detail);
-            app.store.append_audit(&refused).await.map_err(|e| unavailable(&e))?;
-            Err(refusal.into())
+        Err(refused) => {
+            app.signing.note_refusal(denied, &refused.refusal).await?;
+            Err(refused)
         }
     }
 }
@@ -63,20 +65,21 @@ pub async fn issue(
 async fn issued(
     app: &App,
     caller: Caller,
-    query: Meant,
+    tenant: TenantId,
     wish: NewCertificate,
-) -> Result<IssuedCertificate, Refusal> {
-    let Some(user) = caller.user.clone() else {
+) -> Result<IssuedCertificate, Refused> {
+    let Some(user) = caller.user else {
         let detail = "a local administrator of the server is no person that hosts know";
-        return Err(Refusal::new(Code::PersonUnknown, detail));
+        return Err(Refusal::new(Code::PersonUnknown, detail).into());
     };
+    let in_time = app.limiters.take(Limit::Signing, Asker::User(user.id));
+    in_time.map_err(|after| Refused::later("too many certificates of one person", after))?;
     let subject: Subject = wish.public_key.parse()?;
-    let by = caller.by.clone();
     let (key, printed) = (subject.to_string(), wish.vouch);
     let identity = SshIdentity::Person(user.name.clone());
     let meant_identity = identity.clone();
     let found = app.desk.read(move |control| {
-        let directory = meant(control, &query, &caller)?;
+        let directory = control.directory(tenant).ok_or(Code::TenantNotFound)?;
         let device = vouched(directory, &printed, &key, wall())?;
         let addresses = directory.device(device).and_then(|row| directory.addresses(row));
         let addresses = addresses.ok_or(Code::Internal)?;
@@ -95,7 +98,7 @@ async fn issued(
         permits,
     };
     let signer = key.public();
-    let wish = Wish { key, tenant, subject, user: Some(user.id), device, by };
+    let wish = Wish { key, tenant, subject, user: Some(user.id), device, by: caller.by };
     let issued = app.signing.issue(wish, |basis| profile::user(basis, person, wall())).await?;
     Ok(IssuedCertificate {
         certificate: issued.certificate,

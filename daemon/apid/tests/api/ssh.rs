@@ -177,6 +177,28 @@ async fn a_person_on_a_device_gets_a_certificate_and_nobody_else_does() {
     }
     let limited = (429, "rate-limited".to_owned());
     assert_eq!(answers.last(), Some(&limited), "one person leaves the signer to the others");
+
+    for _ in 0..20 {
+        answers.push(code(&apid, &token, again.clone()).await);
+    }
+
+    // Every refusal is in the audit log with its tenant; of those for haste the first since the last certificate.
+    let (_, log) = get(&apid.socket(), "/api/v1/audit?limit=1000", None).await;
+    let refused = |entry: &&Value| entry["action"] == "certificate.issue" && entry["outcome"] == "refused";
+    let refusals: Vec<&Value> = log["items"].as_array().expect("entries").iter().filter(refused).collect();
+    assert!(refusals.iter().all(|entry| entry["tenant"] == "home"), "{refusals:?}");
+    let count = |code: &str| refusals.iter().filter(|entry| entry["code"] == json!(code)).count();
+    for (code, times) in [
+        ("device-unproven", 6),
+        ("device-pending", 1),
+        ("key-type-refused", 1),
+        ("life-invalid", 1),
+        ("person-unknown", 1),
+    ] {
+        assert_eq!(count(code), times, "{code}: {refusals:?}");
+    }
+    let hasty = answers.windows(2).filter(|pair| pair[0].0 == 201 && pair[1].0 == 429).count();
+    assert_eq!(count("rate-limited"), hasty, "{refusals:?}");
 }
 
 #[tokio::test]

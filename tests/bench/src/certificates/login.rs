@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use lab::sshd::{self, SSHD};
 use lab::{Mesh, SERVER_URL, World};
@@ -14,9 +14,8 @@ use model::api::ssh::NewCertificate;
 use crate::series::{Bound, Series, Unit};
 
 const PASSWORD: &str = "violet tram 9 opens";
-const LOGIN_MAX: Bound = Bound::P99Below(50.0);
+const REQUEST_MAX: Bound = Bound::P99Below(50.0);
 const ADDED_MAX: Bound = Bound::P99Below(150.0);
-const CERTIFIED_WITHIN: Duration = Duration::from_secs(30);
 
 /// How much is measured.
 #[derive(Debug)]
@@ -39,9 +38,7 @@ pub fn measure(scale: &Scale) -> Vec<Series> {
     let mesh = Mesh::in_world(world, &["--admin-password", PASSWORD]);
     let _sshd = mesh.plain("sshd", "beta", &[SSHD, "-D", "-e"]);
     mesh.enrol(["alpha", "beta"]);
-    let doctor = ["warren", "doctor", "ssh"];
-    let certified = |done: &lab::Done| done.out.contains("of this host, until");
-    mesh.on("beta").wait("beta shows a certificate", CERTIFIED_WITHIN, &doctor, certified);
+    sshd::is_certified(&mesh, "beta");
     logins(&mesh, scale).into_iter().chain(sessions(&mesh, scale.sessions)).collect()
 }
 
@@ -55,8 +52,8 @@ fn timed(mesh: &Mesh, args: &[&str]) -> f64 {
 
 fn logins(mesh: &Mesh, scale: &Scale) -> [Series; 2] {
     let mut requests =
-        Series::new("certificate over HTTPS, connection and TLS new", Unit::Milliseconds).must(LOGIN_MAX);
-    let mut commands = Series::new("warren ssh login, as a command", Unit::Milliseconds).must(LOGIN_MAX);
+        Series::new("certificate over HTTPS, connection and TLS new", Unit::Milliseconds).must(REQUEST_MAX);
+    let mut commands = Series::new("warren ssh login, as a command", Unit::Milliseconds).must(REQUEST_MAX);
     let password = mesh.file("server", "lib").join("password");
     fs::write(&password, PASSWORD).expect("written");
     let password = password.display().to_string();
