@@ -223,15 +223,16 @@ async fn a_file_and_a_webhook_are_told_everything_in_order_across_a_restart() {
         let newest = seen.last().copied();
         seen.extend(batch.into_iter().filter(|number| Some(*number) > newest));
     }
+    // More may have happened since it was counted.
     let whole: Vec<u64> = (1..=total).collect();
-    assert_eq!(seen, whole);
+    assert_eq!(seen[..whole.len()], whole);
     let end = std::time::Instant::now() + PATIENCE;
-    while numbers_in(&file).len() < whole.len() {
+    while numbers_in(&file).last() < Some(&total) {
         assert!(std::time::Instant::now() < end, "the file is not told");
         tokio::task::yield_now().await;
     }
     let mut in_file = numbers_in(&file);
     in_file.dedup();
-    assert_eq!(in_file, whole);
+    assert_eq!(in_file[..whole.len()], whole);
     drop(apid);
 }
