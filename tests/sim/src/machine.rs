@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use dns::Names;
 use engine::{Guard, Ledger, LedgerError, NamesUpdate, Node, NodeConfig, Role};
+use model::id::CommandId;
 use model::token::OnboardingToken;
 use model::wire::Remark;
 use model::{
@@ -100,6 +101,8 @@ pub struct Machine {
     pub wish: Wish,
     /// Somebody threw it away.
     pub gone: bool,
+    /// The device command for which its program began anew, if that is why.
+    pub began_for: Option<CommandId>,
     /// It crashes after so many things more.
     pub crash_after: Option<u32>,
     /// Bytes that it sent and got.
@@ -136,6 +139,7 @@ impl Machine {
             names_lag: false,
             wish: Wish::None,
             gone: false,
+            began_for: None,
             crash_after: None,
             bytes: 0,
             changes: 0,

@@ -20,6 +20,8 @@ pub enum Sabotage {
     DisksLie,
     /// A private key is in a frame.
     LeaksKey,
+    /// Programs that began anew for a device command do not know that they did.
+    RestartsForget,
     /// The hub's host changes all the time, long after the faults.
     HumanNeverRests,
 }

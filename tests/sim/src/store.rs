@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use control::{
-    Commit, CommitError, Device, DnsEntry, Fact, Loaded, Refresh, Since, Standings, TenantRows, Token,
+    Commit, CommitError, Device, DnsEntry, Fact, Loaded, Refresh, Since, SshFact, SshRole, Standings, Tenant,
+    TenantRows, Token,
 };
 use model::{AnchorSecret, Epoch, Generation, Mono, TenantId, Version};
 
@@ -230,6 +231,18 @@ impl Stored {
     pub fn knows_device(&self, device: &Device) -> bool {
         let is = |fact: &Fact| matches!(fact, Fact::Device(other) if other == device);
         self.rows.devices.contains(device) || self.log.iter().any(|entry| entry.facts.iter().any(is))
+    }
+
+    /// Whether the tenant was ever so since the log began, or is.
+    pub fn knows_tenant(&self, tenant: &Tenant) -> bool {
+        let is = |fact: &Fact| matches!(fact, Fact::Tenant(other) if other == tenant);
+        self.rows.tenant == *tenant || self.log.iter().any(|entry| entry.facts.iter().any(is))
+    }
+
+    /// Whether a role was ever written since the log began, or is there.
+    pub fn knows_role(&self, role: &SshRole) -> bool {
+        let is = |fact: &Fact| matches!(fact, Fact::Ssh(SshFact::Role(other)) if other == role);
+        self.rows.ssh.roles.contains(role) || self.log.iter().any(|entry| entry.facts.iter().any(is))
     }
 
     /// Whether a record was ever written since the log began, or is there.

@@ -4,6 +4,8 @@ mod attack;
 mod calm;
 mod carrier;
 mod chaos;
+mod commands;
+mod edits;
 mod nodes;
 mod people;
 mod servers;
@@ -123,6 +125,8 @@ enum Happening {
     Well {
         what: chaos::Illness,
     },
+    /// Servers look into the queue of device commands.
+    Carry,
     Fault,
     Edit,
     Person,
@@ -178,6 +182,7 @@ pub struct World {
     tokens: Tokens,
     /// Edits that wait for an answer.
     requests: BTreeMap<RequestId, String>,
+    commands: commands::Queue,
     last_request: u64,
     strangers: Vec<Stranger>,
     /// What hostile people recorded of links.
@@ -225,6 +230,7 @@ impl World {
             },
             tokens: Tokens::default(),
             requests: BTreeMap::new(),
+            commands: commands::Queue::default(),
             last_request: 0,
             strangers: Vec::new(),
             records: Vec::new(),
@@ -288,6 +294,7 @@ impl World {
         self.soon(Duration::from_secs(2), Happening::Person);
         self.soon(Duration::from_secs(15), Happening::Fault);
         self.soon(Duration::from_secs(1), Happening::Look);
+        self.soon(Duration::from_secs(3), Happening::Carry);
     }
 
     fn happen(&mut self, happening: Happening) {
@@ -308,6 +315,7 @@ impl World {
             Happening::Answer { replica, life, input } => self.tell_replica(replica, life, *input),
             Happening::Mend { cut } => self.mend(cut),
             Happening::Well { what } => self.well(what),
+            Happening::Carry => self.carry(),
             Happening::Fault => self.fault(),
             Happening::Edit => self.edit(),
             Happening::Person => self.person(),

@@ -93,6 +93,11 @@ fn a_private_key_on_the_wire_is_found() {
 }
 
 #[test]
+fn programs_that_begin_anew_again_and_again_are_found() {
+    check(Sabotage::RestartsForget, &["restarts-are-done-once"]);
+}
+
+#[test]
 fn a_host_that_is_never_left_alone_is_found() {
     check(Sabotage::HumanNeverRests, &["quiet-hour", "settles"]);
 }

@@ -38,9 +38,9 @@ impl Marks {
 
     /// Whether the device's queue has to be read: it is another, goes by another link, or something of it is due again.
     pub(super) fn is_due(&self, waiting: &WaitingDevice, link: LinkId) -> bool {
-        self.read.get(&waiting.device).is_none_or(|read| {
-            (read.link, read.newest, read.count) != (link, waiting.newest, waiting.count)
-        })
+        self.read
+            .get(&waiting.device)
+            .is_none_or(|read| (read.link, read.newest, read.count) != (link, waiting.newest, waiting.count))
     }
 
     /// Whether the command is to be sent by this link now.
@@ -57,8 +57,7 @@ impl Marks {
     pub(super) fn read(&mut self, waiting: &WaitingDevice, link: LinkId, queue: &[CommandId]) {
         let first = queue.iter().filter_map(|id| self.sent.get(id)).map(|(_, at)| *at).min();
         let Some(first) = first else { return };
-        let read =
-            Read { link, newest: waiting.newest, count: waiting.count, until: first + AGAIN_AFTER };
+        let read = Read { link, newest: waiting.newest, count: waiting.count, until: first + AGAIN_AFTER };
         self.read.insert(waiting.device, read);
     }
 }
@@ -110,7 +109,11 @@ mod tests {
         assert_eq!(round(&mut marks, &[2], link, at(0)), Some(vec![2]));
         assert_eq!(round(&mut marks, &[2, 3], link, at(3)), Some(vec![3]));
         assert_eq!(round(&mut marks, &[2, 3], link, at(4)), None);
-        assert_eq!(round(&mut marks, &[2, 3], link, at(5)), Some(vec![2]), "the first is due, the second not");
+        assert_eq!(
+            round(&mut marks, &[2, 3], link, at(5)),
+            Some(vec![2]),
+            "the first is due, the second not"
+        );
         // Of another replica whose clock is behind: its id is not the newest.
         assert_eq!(round(&mut marks, &[1, 2, 3], link, at(6)), Some(vec![1]));
         // One was answered.

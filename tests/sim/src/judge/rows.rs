@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use control::{Commit, Device, Fact, Kind, TenantRows, Token};
+use control::{AuditEntry, Commit, Device, Fact, Kind, Tenant, TenantRows, Token};
 use model::limits::ADDRESS_REST;
 use model::{Mono, Standing};
 
@@ -22,6 +22,9 @@ impl Judge {
             match fact {
                 Fact::Tenant(tenant) => {
                     self.anchors.insert(tenant.id, tenant.anchor);
+                    if let Some(before) = before {
+                        self.tenant(at, commit, before, tenant);
+                    }
                 }
                 Fact::Device(device) => self.device(at, commit, before, device),
                 Fact::Token(token) => self.token(at, commit, before, token),
@@ -66,7 +69,7 @@ impl Judge {
         };
         let action = commit.audit.action.as_str();
         match rows.devices.iter().find(|row| row.id == device.id) {
-            Some(row) => self.changed_device(at, action, row, device),
+            Some(row) => self.changed_device(at, &commit.audit, row, device),
             None => self.new_device(at, action, rows, device),
         }
         let others = || rows.devices.iter().filter(|row| row.id != device.id && row.is_live());
@@ -81,10 +84,47 @@ impl Judge {
         self.peerage(commit, rows, before, device);
     }
 
+    /// A tenant's row says less and less, but for a closing that is taken back; of a closed one nobody is a peer.
+    fn tenant(&mut self, at: Mono, commit: &Commit, before: &TenantRows, tenant: &Tenant) {
+        let action = commit.audit.action.as_str();
+        let row = &before.tenant;
+        let mut allowed = row.clone();
+        match action {
+            "tenant.quota" => allowed.quota = tenant.quota,
+            "tenant.close" | "tenant.restore" => allowed.closing = tenant.closing,
+            "tenant.delete" | "tenant.erase" => allowed.deleted_at = tenant.deleted_at,
+            _ => {}
+        }
+        let detail = || format!("{action} turned {row:?} into {tenant:?}");
+        self.expect(allowed == *tenant, at, "edits-touch-what-they-name", detail);
+        if action == "tenant.erase" {
+            let is_over = row.closing.is_some_and(|closing| closing.erase_at <= commit.audit.at);
+            self.expect(is_over, at, "graces-are-kept", || format!("{row:?} is erased"));
+        }
+        let active = before.devices.iter().filter(|device| device.standing == Standing::Active);
+        for device in active {
+            let key = (commit.tenant, device.wireguard);
+            if tenant.closing.is_none() {
+                self.retired.remove(&key);
+            } else if row.closing.is_none() {
+                let addresses = tenant.block.host(device.number);
+                let retired = Retired { version: commit.result(), addresses, name: device.name.clone() };
+                self.retired.insert(key, retired);
+            }
+        }
+    }
+
     fn new_device(&mut self, at: Mono, action: &str, rows: &TenantRows, device: &Device) {
-        let enrols = action == "device.enrol" && device.standing != Standing::Revoked;
-        self.expect(enrols, at, "edits-touch-what-they-name", || format!("{action} made {}", device.name));
-        let twice = rows.devices.iter().any(|row| row.identity() == device.identity());
+        let comes = match device.kind {
+            Kind::Agent { .. } => action == "device.enrol",
+            Kind::Plain => action == "device.add-plain" && device.standing == Standing::Active,
+        };
+        let comes = comes && device.standing != Standing::Revoked && rows.tenant.closing.is_none();
+        self.expect(comes, at, "edits-touch-what-they-name", || format!("{action} made {}", device.name));
+        let full = rows.tenant.quota.is_some_and(|quota| rows.devices_count >= quota);
+        self.expect(!full, at, "quotas-are-kept", || format!("{} is one too many", device.name));
+        let same = |row: &Device| row.identity().is_some() && row.identity() == device.identity();
+        let twice = rows.devices.iter().any(same);
         self.expect(!twice, at, "an-identity-enrols-once", || format!("{} enrolled again", device.name));
         let rest = ADDRESS_REST - SKEW_BETWEEN_SERVERS;
         let soon = rows.devices.iter().find(|row| {
@@ -95,7 +135,8 @@ impl Judge {
         self.expect(soon.is_none(), at, "addresses-rest-for-a-day", detail);
     }
 
-    fn changed_device(&mut self, at: Mono, action: &str, row: &Device, device: &Device) {
+    fn changed_device(&mut self, at: Mono, audit: &AuditEntry, row: &Device, device: &Device) {
+        let (action, now) = (audit.action.as_str(), audit.at);
         let mut allowed = row.clone();
         match action {
             "device.approve" => {
@@ -103,6 +144,20 @@ impl Judge {
             }
             "device.rename" => allowed.name = device.name.clone(),
             "device.tag" => allowed.tags.clone_from(&device.tags),
+            "device.label" => allowed.labels.clone_from(&device.labels),
+            "device.expiry" => {
+                allowed.expires_at = device.expires_at;
+                if row.standing == Standing::Expired {
+                    let back = if row.approved_at.is_some() { Standing::Active } else { Standing::Pending };
+                    allowed.standing = back;
+                }
+            }
+            "device.expire" if row.expires_at.is_some_and(|over| over <= now) => {
+                allowed.standing = Standing::Expired;
+            }
+            "device.idle" if row.idle_max.is_some() => {
+                (allowed.standing, allowed.revoked_at) = (Standing::Revoked, device.revoked_at);
+            }
             "device.revoke" | "tenant.erase" => {
                 (allowed.standing, allowed.revoked_at) = (Standing::Revoked, device.revoked_at);
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use control::Directory;
 use engine::{Input, Observed, ObservedPeer, Status};
 use ipnet::IpNet;
-use model::{Abilities, NodeId, PublicKey, Snapshot, Standing, TenantId};
+use model::{Abilities, DeviceId, NodeId, PublicKey, Snapshot, Standing, TenantId};
 
 use super::{Happening, Phase, Who, World};
 use crate::machine::Wish;
@@ -90,6 +90,7 @@ impl World {
             Phase::Chaos => {}
             Phase::Calm => {
                 self.help_to_join();
+                self.tidy_up();
                 let began = self.phase_until;
                 if self.at.since(began) >= CALM_AT_LEAST {
                     match self.unsettled() {
@@ -143,6 +144,8 @@ impl World {
         let took = self.at.since(self.phase_until).as_secs();
         self.trace.tell(self.at, || format!("--- settled after {took} s; the quiet hour begins"));
         self.phase = Phase::Quiet;
+        // Of whoever was not attached nobody waits for an answer any more.
+        self.commands.end();
         self.calm.changes = self.machines.iter().map(|machine| machine.changes).collect();
         self.calm.bytes = self.machines.iter().map(|machine| machine.bytes).collect();
         self.calm.commits = self.store.commits;
@@ -183,7 +186,25 @@ impl World {
             return Some("a tenant is missing".into());
         }
         self.refresh_directories()?;
-        self.servers_unsettled().or_else(|| self.hub_unsettled()).or_else(|| self.devices_unsettled())
+        self.untidy()
+            .or_else(|| self.servers_unsettled())
+            .or_else(|| self.hub_unsettled())
+            .or_else(|| self.devices_unsettled())
+            .or_else(|| self.command_unanswered())
+    }
+
+    /// What would end by itself, or keep somebody out.
+    fn untidy(&self) -> Option<String> {
+        self.store.tenants().filter(|(_, stored)| stored.rows.tenant.deleted_at.is_none()).find_map(
+            |(id, stored)| {
+                let rows = &stored.rows;
+                let ends = |row: &&control::Device| {
+                    row.is_live() && row.standing != Standing::Expired && row.expires_at.is_some()
+                };
+                let expiring = rows.tenant.closing.is_none() && rows.devices.iter().any(|row| ends(&row));
+                (expiring || rows.tenant.quota.is_some()).then(|| format!("tenant {id} is not tidied up"))
+            },
+        )
     }
 
     /// `None` where the rows make no directory, which the judge hears.
@@ -239,7 +260,7 @@ impl World {
             if machine.zones.get(id) != Some(&plan.zone) {
                 return Some(format!("the hub serves other names for tenant {id}"));
             }
-            let active = directory.devices().filter(|device| device.standing == Standing::Active);
+            let active = directory.devices().filter(|row| directory.standing(row) == Standing::Active);
             if !active.map(|device| device.wireguard).all(|key| plan.peers.contains_key(&key)) {
                 return Some(format!("the plan of tenant {id} lacks active devices"));
             }
@@ -276,11 +297,18 @@ impl World {
             // A device that a restore forgot keeps what it has, and is told to enrol again.
             (Wish::Joined(_), None) if self.restored => None,
             (Wish::Joined(_), None) => Some("the store does not know it".into()),
+            // It lost what it held, and is let in again only with more time.
+            (Wish::Pending | Wish::None, Some((tenant, device))) if self.has_expired(tenant, device) => None,
             (Wish::Pending | Wish::None, _) => {
                 let full = self.scenario.small_block && machine.tenant == 0;
                 (!full && self.may_join(index)).then(|| format!("not joined: {:?}", status.last_refusal))
             }
         }
+    }
+
+    fn has_expired(&self, tenant: TenantId, device: DeviceId) -> bool {
+        let row = self.calm.directories.get(&tenant).and_then(|directory| directory.device(device));
+        row.is_some_and(|row| row.standing == Standing::Expired)
     }
 
     /// By what the machines are, whatever the directory says of them: an agent of before has the hub alone, and is nobody's
@@ -291,7 +319,8 @@ impl World {
         let others = (1..=self.scenario.devices).filter(|other| *other != index);
         others.map(|other| &self.machines[other]).find_map(|other| {
             let row = directory.device_identified(&other.identity.public())?;
-            let alive = row.standing == Standing::Active && row.wireguard == other.wireguard.public();
+            let alive =
+                directory.standing(row) == Standing::Active && row.wireguard == other.wireguard.public();
             let expected = alive && reads && other.abilities.has(Abilities::PATHS);
             (peers.contains_key(&row.wireguard) != expected)
                 .then(|| format!("{} as a peer: {}", other.name, !expected))

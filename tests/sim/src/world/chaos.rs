@@ -74,6 +74,7 @@ impl World {
         });
         self.stop_machine(index, reboots);
         let machine = &mut self.machines[index];
+        machine.began_for = None;
         machine.disk.crash(renamed);
         if reboots {
             machine.host.reboot();

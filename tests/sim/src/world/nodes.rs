@@ -37,6 +37,11 @@ impl World {
                 format!("{} told a server that it holds {tenant}, and lost it", self.machines[index].name);
             self.judge.accuse(self.at, "acknowledged-is-on-disk", detail);
         }
+        if let Some(command) = self.machines[index].began_for
+            && !self.is_sabotaged(Sabotage::RestartsForget)
+        {
+            self.drive(index, Some(Input::Restarted { command }));
+        }
         let input = (!self.is_wild()).then_some(Input::Up);
         self.drive(index, input);
     }
@@ -205,6 +210,7 @@ impl World {
                 let delay = self.dice.host.millis(5, 400);
                 self.soon(delay, Happening::Resolve { machine: index, life, endpoint });
             }
+            Output::Event(Event::RestartAsked { command }) => self.restart_machine(index, command),
             Output::Event(event) => self.node_says(index, &event),
         }
     }

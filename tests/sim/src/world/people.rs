@@ -3,20 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use control::{Actor, Answer, Device, Edit, RequestId, Stay, TenantRows};
+use control::{Actor, Answer, Edit, RequestId, Stay};
 use engine::Input;
 use model::token::OnboardingToken;
 use model::wire::Remark;
-use model::{Label, Mono, Name, RecordData, Refusal, Standing, TenantId};
+use model::{Label, Mono, Refusal, Standing, TenantId};
 
-use super::{Happening, Phase, World};
+use super::{Happening, Phase, World, edits};
 use crate::machine::{Wish, copied};
 
 /// What machines call themselves.
 const HOSTNAMES: [&str; 9] =
     ["laptop", "laptop", "build.example.org", "hub", "localhost", "Ünïcödé Ω", "", "-._-", "x\n\u{7}y; DROP"];
-const LABELS: [&str; 8] = ["alpha", "beta", "laptop", "hub", "www", "db", "laptop-2", "gamma"];
 
+/// Of the tokens with which everybody gets in in the end, and of no other.
+const HELP_USES: u32 = 100_000;
 /// An administrator who got no token asks again.
 const ASK_AGAIN: Duration = Duration::from_secs(20);
 
@@ -29,6 +30,8 @@ pub(super) struct Tokens {
     shown: Vec<(TenantId, OnboardingToken)>,
     /// When a token without tricks was asked for in the end, by tenant.
     asked: BTreeMap<TenantId, Mono>,
+    /// When somebody saw last to what would end in the quiet hour, by tenant.
+    tidied: BTreeMap<TenantId, Mono>,
     /// And what came of it.
     last: BTreeMap<TenantId, OnboardingToken>,
 }
@@ -56,8 +59,8 @@ impl World {
         let tenants: Vec<TenantId> = self.store.tenants().map(|(id, _)| *id).collect();
         let Some(tenant) = self.dice.people.pick(&tenants).copied() else { return };
         let Some(rows) = self.store.tenant(tenant).map(|stored| stored.rows.clone()) else { return };
-        if let Some(edit) = self.choose(&rows) {
-            self.request(Some(tenant), edit);
+        if let Some((edit, by)) = edits::draw(&rows, &mut self.dice.people) {
+            self.request(Some(tenant), edit, by);
         }
     }
 
@@ -70,48 +73,10 @@ impl World {
             return self.tokens.tenants.push(*id);
         }
         let block = small.then(|| "10.9.8.0/29".parse().expect("a net"));
-        self.request(None, Edit::CreateTenant { name, block });
+        self.request(None, Edit::CreateTenant { name, block }, alice());
     }
 
-    fn choose(&mut self, rows: &TenantRows) -> Option<Edit> {
-        let dice = &mut self.dice.people;
-        let device = dice.pick(&rows.devices).map(|device: &Device| device.id);
-        let pending = rows.devices.iter().filter(|device| device.standing == Standing::Pending);
-        let pending: Vec<_> = pending.map(|device| device.id).collect();
-        let label = |dice: &mut crate::dice::Dice| -> Label {
-            LABELS[dice.below(LABELS.len())].parse().expect("a label")
-        };
-        Some(match dice.below(100) {
-            0..25 => Edit::CreateToken {
-                ttl: dice.millis(60_000, 3_600_000),
-                uses: [1, 1, 3, 1000][dice.below(4)],
-                tags: BTreeSet::new(),
-                needs_approval: dice.chance(300),
-                stay: Stay::default(),
-            },
-            25..30 => Edit::RevokeToken(dice.pick(&rows.tokens)?.id),
-            30..45 => Edit::ApproveDevice(*dice.pick(&pending)?),
-            45..55 => Edit::RenameDevice { device: device?, name: label(dice) },
-            55..65 => Edit::TagDevice { device: device?, tags: BTreeSet::from([label(dice)]) },
-            65..73 => Edit::RevokeDevice(device?),
-            73..90 => {
-                let name: Name = label(dice).into();
-                let data = if dice.chance(700) {
-                    RecordData::A([192, 0, 2, dice.bytes::<1>()[0]].into())
-                } else {
-                    RecordData::Cname("www.example.org".parse().expect("a name"))
-                };
-                Edit::AddRecord { name, data, ttl: None }
-            }
-            90..96 => {
-                let record = dice.pick(&rows.records)?;
-                Edit::RemoveRecord { name: record.name.clone(), data: record.data.clone() }
-            }
-            _ => Edit::DeleteTenant,
-        })
-    }
-
-    fn request(&mut self, tenant: Option<TenantId>, edit: Edit) {
+    fn request(&mut self, tenant: Option<TenantId>, edit: Edit, by: Actor) {
         let index = self.dice.people.below(self.replicas.len());
         if self.replicas[index].control.is_none() {
             return;
@@ -120,10 +85,9 @@ impl World {
         let request = RequestId(self.last_request);
         let (name, action, target) = (&self.replicas[index].name, edit.action(), edit.target());
         self.trace.event(self.at, action, request.0, target.as_bytes());
-        self.trace.tell(self.at, || format!("an administrator asks {name}: {action} {target}"));
+        self.trace.tell(self.at, || format!("{by} asks {name}: {action} {target}"));
         self.requests.insert(request, action.to_owned());
-        let actor = Actor::User(Remark::new("alice"));
-        self.drive_replica(index, Some(control::Input::Edit { request, tenant, edit, by: actor.into() }));
+        self.drive_replica(index, Some(control::Input::Edit { request, tenant, edit, by: by.into() }));
     }
 
     /// An edit is answered: what was granted is in the store.
@@ -158,7 +122,8 @@ impl World {
                 let tenant =
                     self.store.tenants().find(|(_, s)| s.rows.tokens.iter().any(|t| t.id == token.id));
                 if let Some((tenant, _)) = tenant {
-                    if self.phase == Phase::Calm {
+                    // One of the faults may be answered only now, and end too soon.
+                    if token.uses_max == HELP_USES {
                         self.tokens.last.insert(*tenant, copied(&secret));
                     }
                     self.tokens.shown.push((*tenant, *secret));
@@ -178,8 +143,9 @@ impl World {
             }
             Answer::Device(device) => all.any(|stored| stored.knows_device(device)),
             Answer::RecordAdded(record) => all.any(|stored| stored.knows_record(record)),
-            Answer::Tenant(_)
-            | Answer::TenantDeleted
+            Answer::Tenant(tenant) => all.any(|stored| stored.knows_tenant(tenant)),
+            Answer::SshRole(role) => all.any(|stored| stored.knows_role(role)),
+            Answer::TenantDeleted
             | Answer::Enrolled { .. }
             | Answer::RecordRemoved(_)
             | Answer::HubSet
@@ -187,7 +153,6 @@ impl World {
             | Answer::Authority(_)
             | Answer::CertificatesRevoked(_)
             | Answer::RevocationsPruned(_)
-            | Answer::SshRole(_)
             | Answer::SshRoleGone
             | Answer::AdministratorsSet
             | Answer::HostKeySet
@@ -267,15 +232,49 @@ impl World {
                 self.give_token(index);
             } else if self.tokens.asked.get(&tenant).is_none_or(|asked| self.at.since(*asked) > ASK_AGAIN) {
                 self.tokens.asked.insert(tenant, self.at);
-                let (ttl, uses, tags) = (Duration::from_secs(24 * 3600), 100_000, BTreeSet::new());
+                let (ttl, uses, tags) = (Duration::from_secs(24 * 3600), HELP_USES, BTreeSet::new());
                 self.request(
                     Some(tenant),
                     Edit::CreateToken { ttl, uses, tags, needs_approval: false, stay: Stay::default() },
+                    alice(),
                 );
             }
         }
         if self.tokens.tenants.len() < self.scenario.tenants {
             self.found();
+        }
+    }
+
+    /// Nothing is to end by itself in the quiet hour, and no quota keeps anybody out. Every other tenant that was closed
+    /// stays so, and who has expired stays so.
+    pub(super) fn tidy_up(&mut self) {
+        let mut wishes = Vec::new();
+        for (index, (id, stored)) in self.store.tenants().enumerate() {
+            let soon = self.tokens.tidied.get(id).is_some_and(|at| self.at.since(*at) <= ASK_AGAIN);
+            let tenant = &stored.rows.tenant;
+            if soon || tenant.deleted_at.is_some() {
+                continue;
+            }
+            let before = wishes.len();
+            if tenant.closing.is_some() && (self.scenario.seed + index as u64).is_multiple_of(2) {
+                wishes.push((*id, Edit::RestoreTenant));
+            }
+            if tenant.quota.is_some() {
+                wishes.push((*id, Edit::SetQuota(None)));
+            }
+            let expiring = stored.rows.devices.iter().filter(|device| {
+                device.is_live() && device.standing != Standing::Expired && device.expires_at.is_some()
+            });
+            if tenant.closing.is_none() {
+                let never = |device: &control::Device| Edit::SetExpiry { device: device.id, after: None };
+                wishes.extend(expiring.map(|device| (*id, never(device))));
+            }
+            if wishes.len() > before {
+                self.tokens.tidied.insert(*id, self.at);
+            }
+        }
+        for (tenant, edit) in wishes {
+            self.request(Some(tenant), edit, alice());
         }
     }
 
@@ -289,6 +288,13 @@ impl World {
     /// Whether the tenant that a machine wants to join is there.
     pub(super) fn may_join(&self, index: usize) -> bool {
         let tenant = self.tokens.tenant(self.machines[index].tenant).and_then(|id| self.store.tenant(id));
-        tenant.is_some_and(|stored| stored.rows.tenant.deleted_at.is_none())
+        tenant.is_some_and(|stored| {
+            stored.rows.tenant.deleted_at.is_none() && stored.rows.tenant.closing.is_none()
+        })
     }
+}
+
+/// Who administers.
+fn alice() -> Actor {
+    Actor::User(Remark::new("alice"))
 }

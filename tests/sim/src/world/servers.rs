@@ -155,9 +155,9 @@ impl World {
             Output::Refresh { tenant, since } => self.ask(index, life, Call::Refresh { tenant, since }),
             Output::Poll => self.ask(index, life, Call::Poll),
             Output::Answer { request, result } => self.answered(index, request, result),
+            Output::CommandDone { device, done, .. } => self.command_done(device, &done),
             Output::Audit(_)
             | Output::SavePresence(_)
-            | Output::CommandDone { .. }
             | Output::SaveInstalled(_)
             | Output::HubKey(_)
             | Output::Certify { .. }
