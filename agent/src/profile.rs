@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use engine::{NodeConfig, Role};
-use host::drive::{DriveError, Handle, NamesSetup, Report, Restart, Setup, channel};
+use host::drive::{DriveError, Ended, Handle, NamesSetup, Report, Restart, Setup, channel};
 use host::resolver::{Owner, RESOLV_CONF, ResolverConfig, ResolverMode, detect};
 use host::sshd::revoked::{self, RevokedFile};
 use host::sshd::{self, SshdSetup};
 use host::wireguard;
 use host::{HostConfig, InterfaceName};
 use link::ServerAddress;
+use model::id::CommandId;
 use model::vouch::{SignedVouch, Vouch, key_digest};
 use model::wire::Remark;
 use model::{Code, IdentitySecret, Label, Nonce, Refusal, SshTrust, Standing, Timestamp, Version, Zone};
@@ -245,16 +246,29 @@ struct Runner {
 
 impl Runner {
     async fn run(
-        self,
+        mut self,
         mut commands: host::drive::Commands,
         shown: watch::Sender<Condition>,
         mut stop: watch::Receiver<bool>,
     ) {
-        let profile = &self.kept.name;
+        let profile = self.kept.name.clone();
         let mut pause = RESTART_AFTER;
         loop {
             let began = Instant::now();
-            let Err(refusal) = self.drive(commands).await else { return };
+            let refusal = match self.drive(commands).await {
+                Ok(Ended::Stopped) => return,
+                Ok(Ended::Rekeyed { command }) => {
+                    self.rekeyed(command);
+                    let (handle, taken) = channel();
+                    commands = taken;
+                    if *stop.borrow() {
+                        return;
+                    }
+                    let _ = shown.send(Condition::Running(handle));
+                    continue;
+                }
+                Err(refusal) => refusal,
+            };
             tracing::error!(%profile, code = %refusal.code, reason = refusal.detail, "the profile failed");
             let mended_by_time = refusal.code != Code::StateDamaged;
             let _ = shown.send(Condition::Failed(refusal));
@@ -281,7 +295,22 @@ impl Runner {
         }
     }
 
-    async fn drive(&self, commands: host::drive::Commands) -> Result<(), Refusal> {
+    /// The node begins with the other key, and answers the command that wanted it.
+    fn rekeyed(&mut self, command: Option<CommandId>) {
+        let profile = self.kept.name.clone();
+        match self.kept.rekey() {
+            Ok(()) => tracing::info!(%profile, "the WireGuard key is another"),
+            Err(error) => {
+                let reason = host::chain(&error);
+                tracing::error!(%profile, code = "key-not-kept", reason, "the new WireGuard key is used and not yet in its place");
+            }
+        }
+        if command.is_some() {
+            self.restart.done = command;
+        }
+    }
+
+    async fn drive(&self, commands: host::drive::Commands) -> Result<Ended, Refusal> {
         let setup = self.setup()?;
         host::drive(setup, commands, |_| {}).await.map_err(|error| match error {
             DriveError::Ledger { .. } => Refusal::new(Code::StateDamaged, host::chain(&error)),
@@ -340,6 +369,7 @@ impl Runner {
             names_port: self.settings.names.dns_port,
             maps_ports: self.settings.port_mapping,
             sshd: self.sshd(),
+            next_key: Some(self.kept.next_key()),
             seals: None,
             names: NamesSetup {
                 options: self.settings.names.options(),

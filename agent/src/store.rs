@@ -4,6 +4,7 @@
 //! STATE/lock                          one agent at a time
 //! STATE/profiles/NAME/identity.key    authenticates every link; 0600
 //!                     wg.key          the interface's; 0600
+//!                     wg.next.key     the one that is to follow, until the server has it; 0600
 //!                     profile.toml    server and interface: written last, so without it there is no profile
 //!                     ledger          what is held; the node's own
 //!                     resolv.conf.*   the machine's resolver file while it is changed; the node's own
@@ -22,6 +23,7 @@ use model::{IdentitySecret, Label, PrivateKey};
 
 const IDENTITY: &str = "identity.key";
 const WIREGUARD: &str = "wg.key";
+const WIREGUARD_NEXT: &str = "wg.next.key";
 const RECORD: &str = "profile.toml";
 const GONE: &str = ".gone-";
 /// More meshes than one machine takes part in; each has an interface.
@@ -87,6 +89,23 @@ pub struct Kept {
     pub wireguard: PrivateKey,
     /// What a person chose.
     pub record: Record,
+}
+
+impl Kept {
+    /// Where the WireGuard key is that is to follow.
+    pub fn next_key(&self) -> PathBuf {
+        self.folder.join(WIREGUARD_NEXT)
+    }
+
+    /// The key that followed takes the place of the one before. There being none is fine: that was done already.
+    pub fn rekey(&mut self) -> Result<(), StoreError> {
+        let (next, path) = (self.next_key(), self.folder.join(WIREGUARD));
+        let Some(key) = keyfile::load(&next)? else { return Ok(()) };
+        // Whatever becomes of the file: the server has this one.
+        self.wireguard = PrivateKey::from_bytes(*key);
+        fs::rename(&next, &path).map_err(directory("putting in place", &next))?;
+        sync(&self.folder)
+    }
 }
 
 /// All profiles of this device.
@@ -240,6 +259,25 @@ mod tests {
         assert_eq!(again.record, record("https://c.example:3"));
         let other = store.load(&work).expect("sound").expect("there");
         assert_ne!(other.identity.public(), kept.identity.public());
+    }
+
+    #[test]
+    fn a_key_that_follows_takes_the_place_of_the_other_once() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Store::open(directory.path()).expect("a store");
+        let home = label("home");
+        let mut kept = store.create(&home, record("https://a.example")).expect("a profile");
+        let before = kept.wireguard.public();
+        kept.rekey().expect("nothing to do");
+        assert_eq!(kept.wireguard.public(), before);
+        let next =
+            PrivateKey::from_bytes(*keyfile::load_or_create(&kept.next_key()).expect("a key")).public();
+        assert_eq!(store.load(&home).expect("sound").expect("there").wireguard.public(), before, "not yet");
+        kept.rekey().expect("done");
+        kept.rekey().expect("done already");
+        assert_eq!(kept.wireguard.public(), next);
+        assert_eq!(store.load(&home).expect("sound").expect("there").wireguard.public(), next);
+        assert!(!kept.next_key().exists());
     }
 
     #[test]

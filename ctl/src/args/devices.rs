@@ -162,11 +162,11 @@ pub enum Device {
     /// Tell one to do something once, or show what it was told.
     ///
     /// resync: ask for the whole snapshot and compare the host with it. report: say how it is, now. restart: begin the agent
-    /// anew.
+    /// anew. rekey: another WireGuard key.
     Command {
         /// Its name or id.
         device: String,
-        /// resync, report or restart.
+        /// resync, report, restart or rekey.
         #[arg(required_unless_present = "list")]
         kind: Option<CommandKind>,
         /// A device that does not do it within so long need not any more: up to 24h.

@@ -243,7 +243,7 @@ impl Relay {
         let admission = admit(&self.0.anchors, &transcript, &attach, clock::wall())?;
         let heartbeat_seconds =
             u16::try_from(HEARTBEAT_INTERVAL.as_secs()).expect("a heartbeat interval is seconds");
-        sender.send(&Attached { heartbeat_seconds, tenants: Vec::new() }.into()).await?;
+        sender.send(&Attached { heartbeat_seconds, tenants: Vec::new(), key: None }.into()).await?;
         Ok((transcript, admission))
     }
 }

@@ -11,7 +11,7 @@ use model::{
     Timestamp, TokenId,
 };
 
-use crate::enrolment::VerifiedEnrol;
+use crate::enrolment::{ProvenKey, VerifiedEnrol};
 use crate::rows::{Device, DnsEntry, Stay, Tenant, Token};
 use crate::ssh::{Authority, SshRole};
 
@@ -105,6 +105,13 @@ pub enum Edit {
         /// All of them.
         abilities: Abilities,
     },
+    /// The device has another WireGuard key.
+    SetKey {
+        /// Which.
+        device: DeviceId,
+        /// The key, which it proved.
+        key: ProvenKey,
+    },
     /// The device is removed for good.
     RevokeDevice(DeviceId),
     /// A custom record.
@@ -197,6 +204,7 @@ impl Edit {
             Self::ExpireDevice(_) => "device.expire",
             Self::RemoveIdle(_) => "device.idle",
             Self::SetAbilities { .. } => "device.abilities",
+            Self::SetKey { .. } => "device.rekey",
             Self::RevokeDevice(_) => "device.revoke",
             Self::AddRecord { .. } => "record.add",
             Self::RemoveRecord { .. } => "record.remove",
@@ -229,6 +237,7 @@ impl Edit {
                 | Self::ExpireDevice(_)
                 | Self::RemoveIdle(_)
                 | Self::SetAbilities { .. }
+                | Self::SetKey { .. }
                 | Self::SetHub { .. }
                 | Self::FoundAuthorities
                 | Self::RevokeCertificates { .. }
@@ -252,6 +261,7 @@ impl Edit {
             | Self::SetExpiry { device: id, .. }
             | Self::RenameDevice { device: id, .. }
             | Self::TagDevice { device: id, .. }
+            | Self::SetKey { device: id, .. }
             | Self::SetAbilities { device: id, .. } => id.to_string(),
             Self::AddRecord { name, data, .. } | Self::RemoveRecord { name, data } => {
                 format!("{name} {} {data}", data.kind())

@@ -1,9 +1,9 @@
-//! Proof that an enrolment was checked: the token, the identity and the WireGuard key. Decides nothing about them.
+//! Proof that an enrolment was checked, or the WireGuard key of a device that is back. Decides nothing about them.
 
 use model::key::{TokenKey, TokenSecret};
 use model::wire::Transcript;
-use model::wire::frame::{Enrol, EnrolClaim};
-use model::{Abilities, Code, PrivateKey, Refusal};
+use model::wire::frame::{Enrol, EnrolClaim, KeyClaim};
+use model::{Abilities, Code, IdentityKey, PrivateKey, PublicKey, Refusal};
 
 /// An enrolment whose three proofs were verified. Only [`VerifiedEnrol::verify`] makes one.
 #[derive(Debug, Clone)]
@@ -48,5 +48,32 @@ impl VerifiedEnrol {
     /// What the device knows of what the server knows.
     pub const fn abilities(&self) -> Abilities {
         self.abilities
+    }
+}
+
+/// The WireGuard key of a device that attached, which it proved that it has. Only [`ProvenKey::verify`] makes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProvenKey(PublicKey);
+
+impl ProvenKey {
+    /// Verifies the key's proof and the identity's word for it, whatever the first says.
+    pub fn verify(
+        claim: &KeyClaim,
+        identity: &IdentityKey,
+        transcript: &Transcript,
+        ephemeral: &PrivateKey,
+    ) -> Result<Self, Refusal> {
+        let by_identity = transcript.verify_key(identity, &claim.wireguard, &claim.signature).is_ok();
+        let expected = transcript.prove_key(identity, &claim.wireguard, ephemeral, &claim.wireguard);
+        let by_wireguard = expected.is_some_and(|proof| proof == claim.proof);
+        if by_identity && by_wireguard {
+            return Ok(Self(claim.wireguard));
+        }
+        Err(Refusal::new(Code::ProofInvalid, "the WireGuard key is not proven"))
+    }
+
+    /// The key.
+    pub const fn key(&self) -> PublicKey {
+        self.0
     }
 }

@@ -33,6 +33,8 @@ impl Lane {
 pub(crate) enum Asker {
     Request(RequestId),
     Link(LinkId),
+    /// A device that is attached and claims another WireGuard key.
+    Key(LinkId),
     /// The server itself; nobody waits.
     Nobody,
 }

@@ -26,7 +26,7 @@ pub use control::Control;
 pub use dice::Dice;
 pub use directory::Directory;
 pub use edit::{Answer, Edit};
-pub use enrolment::VerifiedEnrol;
+pub use enrolment::{ProvenKey, VerifiedEnrol};
 pub use event::Event;
 pub use io::{ControlConfig, Input, Output, RequestId, SealedHubKey};
 pub use lease::{LeaseWord, Term};

@@ -96,6 +96,7 @@ async fn run(setup: Setup, commands: Commands) -> Result<(), host::drive::DriveE
         Moment::Stopping => service::stopping(),
     })
     .await
+    .map(drop)
 }
 
 /// Shows figures to whoever scrapes them.
@@ -157,6 +158,7 @@ fn setup(settings: &Settings, apid: u32, key: PrivateKey, state: &StateDirectory
         // A hub is where its endpoint says.
         maps_ports: false,
         sshd: host::sshd::SshdSetup::none(),
+        next_key: None,
         seals: Some(sealed_for),
         names: NamesSetup {
             options: settings.names.options(),

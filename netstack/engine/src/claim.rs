@@ -1,11 +1,12 @@
 //! The frames with which a node proves who it is, made for one link and worth nothing on another. Sends nothing.
 
-use model::wire::{Attach, AttachClaim, AttachHub, Enrol, EnrolClaim, Frame, HubClaim, Transcript};
+use model::wire::{Attach, AttachClaim, AttachHub, Enrol, EnrolClaim, Frame, HubClaim, KeyClaim, Transcript};
 use model::{Abilities, Held, IdentitySecret, Nonce, PrivateKey, PublicKey, TenantId};
 
 use crate::ledger::Joining;
 
 /// What the proofs are over.
+#[derive(Clone, Copy)]
 pub(crate) struct Ground<'a> {
     pub(crate) transcript: Transcript,
     /// The server's, for the proof of possession of the WireGuard key.
@@ -33,11 +34,20 @@ impl Ground<'_> {
         }))
     }
 
-    /// A device is back.
-    pub(crate) fn attach(&self, identity: &IdentitySecret, instance: Nonce, held: Option<Held>) -> Frame {
+    /// A device is back. `None` as in [`Self::enrol`].
+    pub(crate) fn attach(
+        &self,
+        identity: &IdentitySecret,
+        instance: Nonce,
+        held: Option<Held>,
+    ) -> Option<Frame> {
         let claim = AttachClaim { identity: identity.public(), held, instance };
         let signature = self.transcript.sign_attach(&claim, identity);
-        Frame::Attach(Attach { claim, signature, abilities: Abilities::KNOWN })
+        let wireguard = self.wireguard.public();
+        let proof =
+            self.transcript.prove_key(&claim.identity, &wireguard, self.wireguard, &self.ephemeral)?;
+        let key = KeyClaim { wireguard, proof, signature: self.transcript.sign_key(&wireguard, identity) };
+        Some(Frame::Attach(Attach { claim, signature, abilities: Abilities::KNOWN, key: Some(key) }))
     }
 
     /// The hub is back. `None` as in [`Self::enrol`].

@@ -115,6 +115,16 @@ pub enum Event {
         /// By which device command; [`crate::Input::Restarted`] ends it.
         command: CommandId,
     },
+    /// The server wants the device to have another WireGuard key.
+    RekeyAsked {
+        /// By which device command; [`crate::Input::NextKey`] follows, or [`crate::Input::CommandFailed`].
+        command: CommandId,
+    },
+    /// The server has taken the key that is to follow: the node is to be begun with it, and told [`crate::Input::Restarted`].
+    Rekeyed {
+        /// Because of which device command, if it is known.
+        command: Option<CommandId>,
+    },
     /// No change is left to make.
     Settled,
 }
@@ -142,6 +152,8 @@ impl Event {
             Self::Leads { .. } => "is the hub",
             Self::StandsBy { .. } => "stands by",
             Self::RestartAsked { .. } => "a restart is asked for",
+            Self::RekeyAsked { .. } => "another key is asked for",
+            Self::Rekeyed { .. } => "the server has the other key",
             Self::Settled => "settled",
         }
     }
@@ -158,6 +170,8 @@ impl Event {
             | Self::Leads { .. }
             | Self::StandsBy { .. }
             | Self::RestartAsked { .. }
+            | Self::RekeyAsked { .. }
+            | Self::Rekeyed { .. }
             | Self::Settled => false,
             Self::JoinRefused(_)
             | Self::ServerRefused(_)

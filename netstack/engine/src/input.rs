@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use model::Endpoint;
 use model::id::CommandId;
 use model::token::OnboardingToken;
 use model::wire::{Channel, Facts, Frame, Remark};
+use model::{Endpoint, PrivateKey};
 
 use crate::change::Change;
 use crate::observed::Observed;
@@ -52,6 +52,21 @@ pub enum Input {
     Restarted {
         /// Which.
         command: CommandId,
+    },
+    /// There is a WireGuard key that is to follow the one in use, on the disk: the answer to [`crate::Event::RekeyAsked`], or left
+    /// by a program that died.
+    NextKey {
+        /// The key.
+        key: PrivateKey,
+        /// Because of which device command, if one wants it now.
+        command: Option<CommandId>,
+    },
+    /// A device command could not be done.
+    CommandFailed {
+        /// Which.
+        command: CommandId,
+        /// Why, for people.
+        why: String,
     },
     /// Whether that WireGuard can be told which way a peer's packets go; it can unless the shell says otherwise. Where it
     /// cannot, the hub carries what is for other devices.

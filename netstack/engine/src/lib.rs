@@ -24,6 +24,7 @@ mod output;
 pub mod paths;
 mod pulse;
 mod reconciler;
+mod rekey;
 mod saver;
 mod session;
 mod ssh;

@@ -25,6 +25,7 @@ use crate::output::Output;
 use crate::paths::Paths;
 use crate::pulse::Pulse;
 use crate::reconciler::Reconciler;
+use crate::rekey::Rekey;
 use crate::saver::Saver;
 use crate::session::Session;
 use crate::ssh::Ssh;
@@ -46,6 +47,7 @@ pub(crate) struct Machines {
     paths: Option<Paths>,
     ssh: Ssh,
     commands: Commands,
+    rekey: Rekey,
     /// Whether the host's WireGuard can be told which way a peer's packets go.
     steers: bool,
     /// Relays on other machines, as they were told last.
@@ -84,6 +86,7 @@ impl Machines {
             paths,
             ssh: Ssh::default(),
             commands: Commands::default(),
+            rekey: Rekey::default(),
             steers: true,
             places: Vec::new(),
             saver: Saver::new(durable),
@@ -140,6 +143,8 @@ impl Machines {
             Input::Path(input) => self.path(input, turn),
             Input::Ssh(input) => self.ssh.hear(input),
             Input::Restarted { command } => drop(self.commands.note(command, None)),
+            Input::NextKey { key, command } => self.next_key(key, command, turn),
+            Input::CommandFailed { command, why } => self.command_failed(command, &why, turn),
             Input::Sealed(sealed) => self.sealed(sealed, turn),
             Input::Steers(steers) => self.set_steers(steers, turn),
             Input::Resolved { endpoint, address } => self.resolved(&endpoint, address, turn),

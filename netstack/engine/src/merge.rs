@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use ipnet::IpNet;
 use model::limits::MTU_DEFAULT;
-use model::{Endpoint, MeshAddresses, Name, Peer, PublicKey, Snapshot, Standing, TenantId};
+use model::{Endpoint, MeshAddresses, Name, NodeId, Peer, PublicKey, Snapshot, Standing, TenantId};
 
 use crate::change::{Firewall, PeerSetting, ResolverSetting};
 use crate::config::{NodeConfig, Role};
@@ -177,8 +177,10 @@ impl Merge {
         ledger: &Ledger,
         endpoints: &Endpoints,
     ) -> Touched {
-        // Devices share one list of peers, so each finds itself in it.
-        let peer = ledger.snapshot(tenant).and_then(|s| s.peers.get(key)).filter(|_| *key != self.own);
+        // Devices share one list of peers, so each finds itself in it: with the key that it has, had or is about to have.
+        let itself = ledger.device().map(NodeId::Device);
+        let is_other = |peer: &&Peer| *key != self.own && Some(peer.node) != itself;
+        let peer = ledger.snapshot(tenant).and_then(|s| s.peers.get(key)).filter(is_other);
         let find = |e: &Endpoint| endpoints.address(e).or_else(|| ledger.addresses.get(e).copied());
         match (self.owners.get(key).copied(), peer) {
             (Some(owner), Some(_)) if owner != tenant => {

@@ -22,11 +22,13 @@ mod moment;
 mod names;
 mod obey;
 mod record;
+mod rekey;
 mod report;
 mod restart;
 mod seal;
 mod sees;
 mod settings;
+mod told;
 
 use std::collections::VecDeque;
 use std::io;
@@ -36,7 +38,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::{Event, Input, Ledger, LedgerError, Node, NodeConfig, Output};
-use model::wire::{Frame, Remark};
+use model::id::CommandId;
+use model::wire::Frame;
 use model::{Endpoint, PrivateKey, Refusal};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
@@ -48,10 +51,10 @@ use self::clock::Clock;
 use self::endpoint::{RESOLVES_MAX, resolve};
 use self::names::NamesTask;
 use self::report::Publisher;
-use crate::facts;
 use crate::files::{self, FileError, SECRET};
 use crate::hands::{Answer, Hands, HandsError, Task};
 use crate::host::{HostConfig, HostReport};
+use crate::keyfile::KeyFileError;
 use crate::paths::{self, Road, Shell};
 use crate::sshd::{SshdSetup, SshdTask};
 
@@ -60,6 +63,7 @@ pub use self::forward::{BadForwardMode, ForwardMode, ForwardSetup};
 pub use self::handle::{Commands, Gone, Handle, channel};
 pub use self::moment::Moment;
 pub use self::names::{NamesSetup, Sees};
+pub use self::rekey::Ended;
 pub use self::report::{Counters, LinkReport, NamesReport, PathCounters, PathsReport, RelayReport, Report};
 pub use self::restart::Restart;
 pub use self::seal::Seal;
@@ -95,6 +99,8 @@ pub struct Setup {
     pub sshd: SshdSetup,
     /// Who begins the program anew when the server wants it; nobody on a hub.
     pub restart: Option<Restart>,
+    /// Where the WireGuard key is kept that is to follow the one in use; nowhere on a hub.
+    pub next_key: Option<PathBuf>,
     /// Seals a WireGuard key for a recipient of age, where the node's server may ask for that: on a hub.
     pub seals: Option<Seal>,
     /// Randomness for the engine and for the table of names, fresh at each start.
@@ -115,6 +121,9 @@ pub enum DriveError {
         /// What is wrong with it.
         source: LedgerError,
     },
+    /// The file of the key that is to follow.
+    #[error("the next WireGuard key")]
+    NextKey(#[from] KeyFileError),
     /// The host.
     #[error(transparent)]
     Hands(#[from] HandsError),
@@ -138,7 +147,7 @@ pub async fn drive(
     setup: Setup,
     mut commands: Commands,
     mut moments: impl FnMut(Moment) + Send,
-) -> Result<(), DriveError> {
+) -> Result<Ended, DriveError> {
     let mut driver = Box::pin(Driver::start(setup, &commands)).await?;
     let ended = driver.run(&mut commands, &mut moments).await;
     moments(Moment::Stopping);
@@ -166,6 +175,9 @@ struct Driver {
     counters: Counters,
     join_refused: Option<Refusal>,
     restart: Option<Restart>,
+    next_key: Option<PathBuf>,
+    /// The server has the next key, for this command if one wanted it.
+    rekeyed: Option<Option<CommandId>>,
     publisher: Publisher,
     ready: bool,
     alive_at: Option<Instant>,
@@ -213,6 +225,8 @@ impl Driver {
             counters: Counters::default(),
             join_refused: None,
             restart: setup.restart,
+            next_key: setup.next_key,
+            rekeyed: None,
             publisher: commands.publisher(),
             ready: false,
             alive_at: None,
@@ -224,14 +238,18 @@ impl Driver {
         &mut self,
         commands: &mut Commands,
         moments: &mut (impl FnMut(Moment) + Send),
-    ) -> Result<(), DriveError> {
+    ) -> Result<Ended, DriveError> {
         self.tell_engine();
+        self.tell_next_key()?;
         if let Some(command) = self.restart.as_ref().and_then(|restart| restart.done) {
             self.tell(Input::Restarted { command });
         }
         loop {
             self.tell_facts();
             self.drain();
+            if let Some(command) = self.rekeyed.take() {
+                return Ok(Ended::Rekeyed { command });
+            }
             self.publish(moments);
             self.show_alive(moments);
             let wake = self.wake_at();
@@ -261,7 +279,7 @@ impl Driver {
                 }
                 command = commands.next() => match command {
                     Some(command) => self.obey(command),
-                    None => return Ok(()),
+                    None => return Ok(Ended::Stopped),
                 },
                 () = sleep_until(wake) => self.node.handle_timeout(self.clock.now()),
             }
@@ -353,37 +371,11 @@ impl Driver {
                 if let Some(restart) = &self.restart {
                     restart.hear(&event);
                 }
+                self.hear_of_keys(&event);
                 record::record(&event);
                 self.publisher.touch();
             }
         }
-    }
-
-    /// What is in use now.
-    fn take_host(&mut self, host: HostReport) {
-        let before = std::mem::replace(&mut self.host, host);
-        if before.engine() != self.host.engine() || before.steers != self.host.steers {
-            self.tell_engine();
-        }
-        if before.guests != self.host.guests {
-            self.names.guests(&self.host.guests);
-        }
-        if before.resolver != self.host.resolver {
-            self.names.set_owner(self.host.resolver);
-        }
-    }
-
-    /// Once in a while; the files are a few hundred bytes of the kernel's memory.
-    fn tell_facts(&mut self) {
-        if self.facts_at.is_none_or(|at| at.elapsed() >= facts::INTERVAL) {
-            self.facts_at = Some(Instant::now());
-            self.tell(Input::Facts(facts::look()));
-        }
-    }
-
-    fn tell_engine(&mut self) {
-        self.tell(Input::Engine(Remark::new(&self.host.engine())));
-        self.tell(Input::Steers(self.host.steers));
     }
 
     fn answered(&mut self, answer: Answer, moments: &mut (impl FnMut(Moment) + Send)) {

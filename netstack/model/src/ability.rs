@@ -19,8 +19,11 @@ impl Abilities {
     pub const STANDINGS: Self = Self(1 << 8);
     /// Does what it is told by device commands.
     pub const COMMANDS: Self = Self(1 << 9);
+    /// Makes another WireGuard key when it is told to.
+    pub const REKEY: Self = Self(1 << 10);
     /// All that this version knows.
-    pub const KNOWN: Self = Self(Self::PATHS.0 | Self::SSH.0 | Self::STANDINGS.0 | Self::COMMANDS.0);
+    pub const KNOWN: Self =
+        Self(Self::PATHS.0 | Self::SSH.0 | Self::STANDINGS.0 | Self::COMMANDS.0 | Self::REKEY.0);
 
     /// As they are kept.
     pub const fn bits(self) -> u32 {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::ability::Abilities;
 use crate::text::serde_as_text;
 
 /// What a device is told to do.
@@ -14,11 +15,21 @@ pub enum CommandKind {
     Report,
     /// Its program begins anew; tunnels stay where the kernel carries them.
     Restart,
+    /// It makes another WireGuard key, which takes the place of the one that it has.
+    Rekey,
 }
 
 impl CommandKind {
     /// Every kind there is.
-    pub const ALL: [Self; 3] = [Self::Resync, Self::Report, Self::Restart];
+    pub const ALL: [Self; 4] = [Self::Resync, Self::Report, Self::Restart, Self::Rekey];
+
+    /// What the program on a device has to know for it.
+    pub const fn needs(self) -> Abilities {
+        match self {
+            Self::Resync | Self::Report | Self::Restart => Abilities::COMMANDS,
+            Self::Rekey => Abilities::COMMANDS.and(Abilities::REKEY),
+        }
+    }
 
     /// As people and the wire see it.
     pub const fn as_str(self) -> &'static str {
@@ -26,6 +37,7 @@ impl CommandKind {
             Self::Resync => "resync",
             Self::Report => "report",
             Self::Restart => "restart",
+            Self::Rekey => "rekey",
         }
     }
 }
@@ -38,7 +50,7 @@ impl fmt::Display for CommandKind {
 
 /// The text is no command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a device command is resync, report or restart")]
+#[error("a device command is resync, report, restart or rekey")]
 pub struct BadCommand;
 
 impl FromStr for CommandKind {
@@ -59,6 +71,6 @@ mod tests {
         for kind in CommandKind::ALL {
             assert_eq!(kind.to_string().parse(), Ok(kind));
         }
-        assert!("rekey".parse::<CommandKind>().is_err());
+        assert!("reboot".parse::<CommandKind>().is_err());
     }
 }

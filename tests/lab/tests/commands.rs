@@ -5,7 +5,11 @@
 //!   beta  ── r-beta  ─┴─ inet ── server (apid, netd)
 //! ```
 
-use lab::{Mesh, SOON, wait_for};
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+
+use lab::{Mesh, Pinging, SOON, wait_for};
 use serde_json::Value;
 
 fn tell(mesh: &Mesh, device: &str, rest: &[&str]) -> String {
@@ -53,4 +57,42 @@ fn a_device_that_is_away_does_it_when_it_is_back_or_not_at_all() {
     mesh.agent("alpha");
     wait_for("it is back and does it", SOON, || state(&mesh, "alpha", &late) == "done");
     assert_eq!(state(&mesh, "alpha", &short), "expired");
+}
+
+#[test]
+fn a_device_gets_another_key_and_is_reached_again_within_a_handshake() {
+    let mesh = Mesh::new(&["alpha", "beta"]);
+    let [alpha, _beta] = mesh.enrol(["alpha", "beta"]);
+    mesh.on("beta").reaches("alpha", SOON);
+    let before = mesh.device_field("alpha", "wireguard_key");
+    let pinging = Pinging::start(&mesh, "beta", "alpha");
+    let id = tell(&mesh, "alpha", &["rekey"]);
+    wait_for("it has another key", SOON, || state(&mesh, "alpha", &id) == "done");
+    let lost = pinging.lost();
+    // WireGuard begins a handshake again after five seconds (WireGuard paper, section 6.1); ten packets go in a second.
+    assert!(lost <= 70, "{lost} packets were lost");
+    let after = mesh.device_field("alpha", "wireguard_key");
+    assert_ne!(after, before);
+    assert!(alpha.ended().is_none(), "it is the same process");
+    mesh.on("beta").reaches("alpha", SOON);
+    mesh.on("alpha").reaches("beta", SOON);
+    let audit = mesh.on("server").json(&["warren", "audit", "list"]);
+    let entries = audit["items"].as_array().cloned().unwrap_or_default();
+    assert!(entries.iter().any(|entry| entry["action"] == "device.rekey"), "{audit}");
+
+    // A program that died before it heard that the server has its key begins with both.
+    alpha.kill();
+    let profiles = mesh.file("alpha", "lib/warren/agent/profiles");
+    let profile =
+        std::fs::read_dir(&profiles).expect("profiles").next().expect("one").expect("readable").path();
+    let next = profile.join("wg.next.key");
+    let key = mesh.on("alpha").ok(&["wg", "genkey"]);
+    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&next).expect("made");
+    file.write_all(key.as_bytes()).expect("written");
+    mesh.agent("alpha");
+    wait_for("the second takes the place of the first", SOON, || {
+        !next.exists() && mesh.device_field("alpha", "wireguard_key") != after
+    });
+    mesh.on("alpha").reaches("beta", SOON);
+    mesh.on("beta").reaches("alpha", SOON);
 }

@@ -65,6 +65,8 @@ pub struct Machine {
     pub identity: IdentitySecret,
     /// Its WireGuard key.
     pub wireguard: PrivateKey,
+    /// The one that is to follow, as its disk has it.
+    pub next: Option<PrivateKey>,
     /// Its clocks.
     pub clock: Clock,
     /// Its disk.
@@ -121,6 +123,7 @@ impl Machine {
             tenant,
             identity: IdentitySecret::from_seed(dice.bytes()),
             wireguard: PrivateKey::from_bytes(dice.bytes()),
+            next: None,
             clock: Clock::new(skew),
             disk: Disk::default(),
             abilities: if dice.chance(250) { Abilities::NONE } else { Abilities::KNOWN },
@@ -151,6 +154,7 @@ impl Machine {
         let mut copy = Self::new(format!("copy of {}", self.name), false, tenant, true, dice);
         (copy.identity, copy.wireguard) = (self.identity.clone(), self.wireguard.clone());
         copy.abilities = self.abilities;
+        copy.next.clone_from(&self.next);
         copy.disk = self.disk.copy();
         copy
     }
@@ -164,6 +168,7 @@ impl Machine {
     pub fn renew(&mut self, dice: &mut Dice) {
         self.identity = IdentitySecret::from_seed(dice.bytes());
         self.wireguard = PrivateKey::from_bytes(dice.bytes());
+        self.next = None;
         self.wish = Wish::None;
         self.forget();
     }

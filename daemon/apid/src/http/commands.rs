@@ -11,7 +11,7 @@ use model::api::Page;
 use model::api::commands::{DeviceCommand, NewCommand};
 use model::id::CommandId;
 use model::wire::Remark;
-use model::{Abilities, Code, Label, Refusal};
+use model::{Abilities, Code, CommandKind, Label, Refusal};
 use store::{CommandRow, CommandState, QueueError};
 
 use super::App;
@@ -79,7 +79,7 @@ pub async fn queue(
     let found = app.desk.read(move |control| {
         let directory = meant(control, &query, &caller)?;
         let row = find(directory, &device)?;
-        check_able(directory, row)?;
+        check_able(directory, row, wish.kind)?;
         Ok::<_, Refusal>((directory.tenant().id, row.id, row.name.clone()))
     });
     let (tenant, device, name) = found.await??;
@@ -107,11 +107,15 @@ pub async fn queue(
     Ok((StatusCode::CREATED, Json(form(&row, name))))
 }
 
-fn check_able(directory: &Directory, device: &control::Device) -> Result<(), Refusal> {
+fn check_able(directory: &Directory, device: &control::Device, kind: CommandKind) -> Result<(), Refusal> {
     takes_part(directory.standing(device))?;
-    if device.abilities.has(Abilities::COMMANDS) {
+    if device.abilities.has(kind.needs()) {
         return Ok(());
     }
-    let why = if device.is_plain() { "is a plain peer" } else { "runs a program that knows no commands" };
+    let why = match (device.is_plain(), device.abilities.has(Abilities::COMMANDS)) {
+        (true, _) => "is a plain peer".to_owned(),
+        (false, false) => "runs a program that knows no commands".to_owned(),
+        (false, true) => format!("runs a program that does not know {kind}"),
+    };
     Err(Refusal::new(Code::CommandUnsupported, format!("{} {why}", device.name)))
 }

@@ -241,7 +241,8 @@ impl Control {
             (Asker::Link(link), Answer::Enrolled { device, standing }) => {
                 self.enrolled(link, device, standing, now);
             }
-            (Asker::Link(_) | Asker::Nobody, _) => {}
+            (Asker::Key(link), Answer::Device(device)) => self.keyed(link, device.wireguard),
+            (Asker::Link(_) | Asker::Key(_) | Asker::Nobody, _) => {}
         }
     }
 
@@ -254,6 +255,8 @@ impl Control {
         match wish.asker {
             Asker::Request(request) => self.out.push(Output::Answer { request, result: Err(refusal) }),
             Asker::Link(link) => self.refuse_link(link, refusal),
+            // It keeps both keys, and offers the other again.
+            Asker::Key(_) => {}
             Asker::Nobody => {
                 self.store.owes |= matches!(wish.edit, Edit::SetHub { .. } | Edit::FoundAuthorities);
             }

@@ -6,11 +6,11 @@ use model::wire::frame::{
     Attach, AttachHub, Attached, Enrol, Enrolled, Heard, Heartbeat, Hello, Holding, Refused, Resync, Retry,
 };
 use model::wire::{Channel, Frame};
-use model::{Code, DeviceId, Endpoint, Mono, NodeId, Nonce, Now, Refusal, Standing, TenantId};
+use model::{Code, DeviceId, Endpoint, Mono, NodeId, Nonce, Now, PublicKey, Refusal, Standing, TenantId};
 
 use super::Control;
 use crate::edit::Edit;
-use crate::enrolment::VerifiedEnrol;
+use crate::enrolment::{ProvenKey, VerifiedEnrol};
 use crate::event::Event;
 use crate::io::Output;
 use crate::lanes::{Asker, Lane, Wish};
@@ -127,13 +127,30 @@ impl Control {
         let Some(device) = directory.device_identified(&attach.claim.identity) else {
             return Err(Refusal::new(Code::DeviceUnknown, "no device has this identity"));
         };
-        let device = device.id;
+        let (id, known, is_live) = (device.id, device.wireguard, device.is_live());
+        let other = attach.key.as_ref().filter(|claim| is_live && claim.wireguard != known);
+        let other = other.map(|claim| {
+            ProvenKey::verify(claim, &attach.claim.identity, &greeted.transcript, &greeted.ephemeral)
+        });
+        let other = other.transpose()?;
         if let Some(session) = self.sessions.get_mut(&link) {
             session.abilities = attach.abilities.known();
         }
-        self.send(link, Attached { heartbeat_seconds: heartbeat_seconds(), tenants: Vec::new() });
-        self.arrive(link, tenant, device, attach.claim.held, Some(attach.claim.instance), now);
+        let key = attach.key.is_some().then_some(known);
+        self.send(link, Attached { heartbeat_seconds: heartbeat_seconds(), tenants: Vec::new(), key });
+        self.arrive(link, tenant, id, attach.claim.held, Some(attach.claim.instance), now);
+        if let Some(key) = other {
+            let edit = Edit::SetKey { device: id, key };
+            let (by, asker) = (Actor::Device(id).into(), Asker::Key(link));
+            self.submit(Lane::Of(tenant), Wish { edit, by, asker, conflicts: 0 }, now);
+        }
         Ok(())
+    }
+
+    /// The directory has the key that the device claimed: it may use it.
+    pub(super) fn keyed(&mut self, link: LinkId, key: PublicKey) {
+        let heartbeat_seconds = heartbeat_seconds();
+        self.send(link, Attached { heartbeat_seconds, tenants: Vec::new(), key: Some(key) });
     }
 
     fn arrive(
@@ -228,7 +245,7 @@ impl Control {
         let fresh = tenants.iter().filter(|(tenant, _)| !self.publisher.is_subscribed(link, *tenant));
         let fresh: Vec<_> = fresh.map(|(id, _)| (*id, hub.holding.get(id).map(|(held, _)| *held))).collect();
         let seconds = if self.config.leased { HUB_HEARTBEAT_SECONDS } else { heartbeat_seconds() };
-        self.send(link, Attached { heartbeat_seconds: seconds, tenants });
+        self.send(link, Attached { heartbeat_seconds: seconds, tenants, key: None });
         for (tenant, held) in fresh {
             self.publisher.subscribe(link, NodeId::Hub, tenant, held);
         }

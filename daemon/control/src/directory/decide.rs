@@ -76,6 +76,7 @@ impl Directory {
             Edit::ExpireDevice(id) => self.expire(*id, grounds),
             Edit::RemoveIdle(id) => self.remove_idle(*id, grounds),
             Edit::SetAbilities { device, abilities } => self.set_abilities(*device, *abilities),
+            Edit::SetKey { device, key } => self.set_key(*device, key.key()),
             Edit::RevokeDevice(id) => self.revoke(*id, grounds),
             Edit::AddRecord { name, data, ttl } => self.add_record(name, data, *ttl),
             Edit::RemoveRecord { name, data } => self.remove_record(name, data),

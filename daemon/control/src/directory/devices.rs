@@ -143,6 +143,16 @@ impl Directory {
         Ok(device_becomes(Device { abilities, ..device.clone() }))
     }
 
+    /// Whatever names the device stays: its peers find it with another key.
+    pub(super) fn set_key(&self, id: DeviceId, wireguard: PublicKey) -> Result<Decision, Refusal> {
+        let device = self.live_device(id)?;
+        if device.wireguard == wireguard {
+            return Ok(Decision::new(Vec::new(), Answer::Device(device.clone())));
+        }
+        self.check_key_free(&wireguard)?;
+        Ok(device_becomes(Device { wireguard, ..device.clone() }))
+    }
+
     pub(super) fn revoke(&self, id: DeviceId, grounds: &Grounds<'_>) -> Result<Decision, Refusal> {
         let Some(device) = self.device(id) else { return not_found(id) };
         if !device.is_live() {

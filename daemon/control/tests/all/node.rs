@@ -8,12 +8,12 @@ use model::relay::RelayPass;
 use model::token::OnboardingToken;
 use model::wire::frame::{
     Attach, AttachClaim, AttachHub, Attached, Enrol, EnrolClaim, Enrolled, Heartbeat, Hello, Hinted, Holding,
-    HubClaim, KeySealed, Refused, Resync, Retry, Services, Welcome, Whole,
+    HubClaim, KeyClaim, KeySealed, Refused, Resync, Retry, Services, Welcome, Whole,
 };
 use model::wire::{Channel, Frame, HubLease, Remark, Transcript};
 use model::{
-    Abilities, AnchorKey, DeviceId, Fingerprint, Held, NodeId, Nonce, PrivateKey, Refusal, Signed, Snapshot,
-    Stamp, TenantId, Timestamp,
+    Abilities, AnchorKey, DeviceId, Fingerprint, Held, NodeId, Nonce, PrivateKey, PublicKey, Refusal, Signed,
+    Snapshot, Stamp, TenantId, Timestamp,
 };
 
 /// What the node wants of the link.
@@ -32,6 +32,11 @@ pub struct Node {
     pub channel: Channel,
     pub identity: IdentitySecret,
     pub wireguard: PrivateKey,
+    /// Whether it says which WireGuard key it has, and with which other it pretends to prove that.
+    pub claims_key: bool,
+    pub proves_key: Option<PrivateKey>,
+    /// What the server said of it.
+    pub told_keys: Vec<PublicKey>,
     pub instance: Nonce,
     /// Of a hub: whether it seals its key for backups.
     pub seals: bool,
@@ -85,6 +90,9 @@ impl Node {
             channel: Channel::Exporter([seed; 32]),
             identity: IdentitySecret::from_seed([seed; 32]),
             wireguard: PrivateKey::from_bytes([seed.wrapping_add(100); 32]),
+            claims_key: false,
+            proves_key: None,
+            told_keys: Vec::new(),
             instance: Nonce::from_bytes([seed; 32]),
             seals: true,
             abilities: Abilities::KNOWN,
@@ -155,7 +163,8 @@ impl Node {
                 self.device = Some(device);
                 Vec::new()
             }
-            Frame::Attached(Attached { tenants, .. }) => {
+            Frame::Attached(Attached { tenants, key, .. }) => {
+                self.told_keys.extend(key);
                 self.pins.extend(tenants);
                 Vec::new()
             }
@@ -287,7 +296,14 @@ impl Node {
                 let held = self.held();
                 let claim = AttachClaim { identity: self.identity.public(), held, instance: self.instance };
                 let signature = transcript.sign_attach(&claim, &self.identity);
-                Attach { claim, signature, abilities: self.abilities }.into()
+                let key = self.claims_key.then(|| {
+                    let (wireguard, identity) = (self.wireguard.public(), self.identity.public());
+                    let own = self.proves_key.as_ref().unwrap_or(&self.wireguard);
+                    let proof = transcript.prove_key(&identity, &wireguard, own, &welcome.ephemeral);
+                    let signature = transcript.sign_key(&wireguard, &self.identity);
+                    KeyClaim { wireguard, proof: proof.expect("a good key"), signature }
+                });
+                Attach { claim, signature, abilities: self.abilities, key }.into()
             }
             Wish::AttachHub { port } => {
                 let held = self.snapshots.iter().map(|(tenant, (held, _))| (*tenant, *held)).collect();

@@ -1,11 +1,13 @@
 //! What a device does when its server tells it to, once for each id.
 
+use model::id::CommandId;
 use model::wire::{Command, Remark, Resync};
-use model::{CommandKind, TenantId};
+use model::{CommandKind, PrivateKey, TenantId};
 
 use super::Machines;
 use crate::event::Event;
 use crate::output::Output;
+use crate::rekey::Asked;
 use crate::turn::Turn;
 
 impl Machines {
@@ -23,12 +25,39 @@ impl Machines {
                 self.pulse.hurry(turn.mono());
                 None
             }
+            // Answered by the node that begins with the other key.
+            Ok(CommandKind::Rekey) => return self.rekey_asked(command.id, turn),
             // Answered by the program that begins.
             Ok(CommandKind::Restart) => return turn.event(Event::RestartAsked { command: command.id }),
             Err(unknown) => Some(Remark::new(&unknown.to_string())),
         };
         let done = self.commands.note(command.id, failed);
         turn.push(Output::Send(done.into()));
+    }
+
+    /// Has the shell make a key. Asked again, the server has not taken it yet: it is offered once more.
+    fn rekey_asked(&mut self, command: CommandId, turn: &mut Turn<'_>) {
+        match self.rekey.asked(command, turn.mono()) {
+            Asked::New => turn.event(Event::RekeyAsked { command }),
+            Asked::Again => self.session.restart(turn),
+            Asked::UnderWay => {}
+        }
+    }
+
+    /// There is a key that is to follow: the server hears of it with the next attach, which is now if it is wanted.
+    pub(super) fn next_key(&mut self, key: PrivateKey, command: Option<CommandId>, turn: &mut Turn<'_>) {
+        self.rekey.made(key);
+        if command.is_some() && self.session.is_attached() {
+            self.session.restart(turn);
+        }
+    }
+
+    /// The shell could not do it.
+    pub(super) fn command_failed(&mut self, command: CommandId, why: &str, turn: &mut Turn<'_>) {
+        let done = self.commands.note(command, Some(Remark::new(why)));
+        if self.session.is_attached() {
+            turn.push(Output::Send(done.into()));
+        }
     }
 
     /// Asks for the whole of what is held, as if nothing were, and looks at the host.

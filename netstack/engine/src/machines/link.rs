@@ -153,7 +153,8 @@ impl Machines {
             }
             (Role::Device { identity, instance, .. }, _) if self.ledger.enrolment.is_some() => {
                 let held = self.ledger.holdings().map(|(_, held, _)| held).next();
-                Some(ground.attach(identity, *instance, held))
+                let wireguard = self.rekey.next().unwrap_or(&self.config.wireguard);
+                Ground { wireguard, ..ground }.attach(identity, *instance, held)
             }
             (Role::Device { .. }, Some(_)) if !self.saver.is_saved() => return,
             (Role::Device { identity, .. }, Some(joining)) => ground.enrol(joining, identity),
@@ -220,6 +221,9 @@ impl Machines {
             }
             (self.last_refusal, self.link_error) = (None, None);
             self.pulse.begin(attached.heartbeat_seconds, turn.mono());
+        }
+        if let Some(command) = attached.key.and_then(|key| self.rekey.taken(&key)) {
+            turn.event(Event::Rekeyed { command });
         }
         if aim == Aim::AttachHub {
             self.pin_tenants(attached, turn);

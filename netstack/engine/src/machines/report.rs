@@ -55,6 +55,7 @@ impl Machines {
     ) -> Option<TenantStatus> {
         let own = &snapshot.own;
         let own_key = self.config.wireguard.public();
+        let itself = self.ledger.device().map(NodeId::Device);
         let rejection = self.intake.reasons().find(|(t, _)| **t == tenant);
         Some(TenantStatus {
             tenant,
@@ -69,7 +70,7 @@ impl Machines {
             peers: snapshot
                 .peers
                 .iter()
-                .filter(|(key, _)| **key != own_key)
+                .filter(|(key, peer)| **key != own_key && Some(peer.node) != itself)
                 .map(|(key, peer)| PeerStatus {
                     key: *key,
                     node: peer.node,

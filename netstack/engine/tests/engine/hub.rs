@@ -66,8 +66,11 @@ fn a_new_tenant_comes_over_the_same_link() {
     let mut world = hub(2);
     let mut tenant = Tenant::new(9, NodeId::Hub);
     tenant.add_device(0);
-    let attached =
-        model::wire::Attached { heartbeat_seconds: 20, tenants: vec![(tenant.id, tenant.anchor.public())] };
+    let attached = model::wire::Attached {
+        heartbeat_seconds: 20,
+        tenants: vec![(tenant.id, tenant.anchor.public())],
+        key: None,
+    };
     let whole = tenant.whole();
     world.push([attached.into()]);
     world.push(whole);
@@ -186,7 +189,7 @@ fn limits_that_became_stricter_hold_at_the_next_start() {
 fn another_anchor_for_a_tenant_is_not_pinned() {
     let mut world = hub(1);
     let tenants = vec![(world.server.tenants[0].id, model::AnchorSecret::from_seed([66; 32]).public())];
-    world.push([model::wire::Attached { heartbeat_seconds: 20, tenants }.into()]);
+    world.push([model::wire::Attached { heartbeat_seconds: 20, tenants, key: None }.into()]);
     assert_eq!(world.count("another anchor was offered"), 1);
     assert_eq!(world.node.status().tenants[0].anchor, world.server.tenants[0].anchor.public());
 }
@@ -202,7 +205,7 @@ fn a_hub_takes_so_many_tenants_and_no_more() {
             TenantId::from_bytes(bytes)
         };
         let tenants = (0..600).map(|n| (id(n), anchor)).collect();
-        world.push([model::wire::Attached { heartbeat_seconds: 20, tenants }.into()]);
+        world.push([model::wire::Attached { heartbeat_seconds: 20, tenants, key: None }.into()]);
     }
     assert_eq!(world.count("too many tenants"), 2, "once a frame");
     assert!(world.disk.len() < model::limits::TENANTS_MAX * 128, "{} bytes", world.disk.len());

@@ -188,6 +188,11 @@ pub(crate) struct Server {
     pub(crate) mute: bool,
     /// What a hub is told of the lease.
     pub(crate) lease: Option<model::wire::HubLease>,
+    /// The WireGuard keys that the node claimed, and the one that the directory has, if a claim ever came.
+    pub(crate) keys: Vec<PublicKey>,
+    pub(crate) directory_key: Option<PublicKey>,
+    /// Whether the directory takes claimed keys.
+    pub(crate) takes_keys: bool,
     hello: Option<Hello>,
     transcript: Option<Transcript>,
 }
@@ -210,6 +215,9 @@ impl Server {
             retry: None,
             mute: false,
             lease: None,
+            keys: Vec::new(),
+            directory_key: None,
+            takes_keys: true,
             hello: None,
             transcript: None,
         }
@@ -308,6 +316,17 @@ impl Server {
     fn attach(&mut self, attach: &model::wire::Attach) -> Vec<Frame> {
         let transcript = self.transcript.expect("a welcome came before");
         transcript.verify_attach(&attach.claim, &attach.signature).expect("the identity");
+        if let Some(claim) = &attach.key {
+            let identity = &attach.claim.identity;
+            transcript.verify_key(identity, &claim.wireguard, &claim.signature).expect("the identity's word");
+            let own = PrivateKey::from_bytes([9; 32]);
+            let proof = transcript.prove_key(identity, &claim.wireguard, &own, &claim.wireguard);
+            assert_eq!(proof.as_ref(), Some(&claim.proof), "possession of the WireGuard key");
+            self.keys.push(claim.wireguard);
+            if self.takes_keys {
+                self.directory_key = Some(claim.wireguard);
+            }
+        }
         let mut frames = vec![self.attached(false)];
         let tenant = &mut self.tenants[0];
         if attach.claim.held != Some(tenant.held()) {
@@ -319,6 +338,11 @@ impl Server {
     fn attached(&self, hub: bool) -> Frame {
         let tenants =
             if hub { self.tenants.iter().map(|t| (t.id, t.anchor.public())).collect() } else { vec![] };
-        Attached { heartbeat_seconds: if self.lease.is_some() { 2 } else { 20 }, tenants }.into()
+        Attached {
+            heartbeat_seconds: if self.lease.is_some() { 2 } else { 20 },
+            tenants,
+            key: self.directory_key,
+        }
+        .into()
     }
 }

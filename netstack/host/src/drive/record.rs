@@ -53,6 +53,8 @@ pub(crate) fn record(event: &Event) {
         Event::Leads { term } => line!(event, "hub-leads", term),
         Event::StandsBy { term } => line!(event, "hub-stands-by", term),
         Event::RestartAsked { command } => line!(event, "restart-asked", %command),
+        Event::RekeyAsked { command } => line!(event, "rekey-asked", %command),
+        Event::Rekeyed { .. } => line!(event, "rekeyed"),
         Event::Settled => line!(event, "settled"),
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use engine::{Guard, Ledger, LedgerError, NodeConfig, Role};
 use host::drive::{
-    DriveError, Handle, Moment, NamesSetup, Report, Server as ServerAt, Setup, channel, drive,
+    DriveError, Ended, Handle, Moment, NamesSetup, Report, Server as ServerAt, Setup, channel, drive,
 };
 use host::wireguard::Backend;
 use model::wire::Remark;
@@ -38,6 +38,7 @@ fn setup(directory: &Path, role: Role) -> Setup {
         server: Some(server),
         names_port: 53,
         maps_ports: true,
+        next_key: None,
         seals: None,
         sshd: host::sshd::SshdSetup::none(),
         names: NamesSetup::default(),
@@ -69,7 +70,7 @@ pub fn device(directory: &Path) -> Setup {
 
 pub struct Running {
     pub handle: Handle,
-    task: JoinHandle<(Result<(), DriveError>, Vec<Moment>)>,
+    task: JoinHandle<(Result<Ended, DriveError>, Vec<Moment>)>,
 }
 
 pub fn start(setup: Setup) -> Running {

@@ -125,7 +125,7 @@ impl Tenant {
     }
 
     fn answer(&mut self, frame: &Frame) -> Vec<Frame> {
-        let attached = |tenants| Frame::from(Attached { heartbeat_seconds: 20, tenants });
+        let attached = |tenants| Frame::from(Attached { heartbeat_seconds: 20, tenants, key: None });
         let own = (self.snapshot.own.tenant, self.anchor.public());
         let first = match frame {
             Frame::Hello(hello) => return vec![self.welcome(hello).into()],

@@ -202,6 +202,24 @@ pub struct Attach {
     /// As in [`Enrol`].
     #[cbor(n(2), default)]
     pub abilities: Abilities,
+    /// The device's WireGuard key, or the one that is to follow it: the directory takes it over. Outside the claim, as above.
+    #[n(3)]
+    pub key: Option<KeyClaim>,
+}
+
+/// A device has this WireGuard key.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct KeyClaim {
+    /// The key.
+    #[n(0)]
+    pub wireguard: PublicKey,
+    /// Of the WireGuard key over the transcript and the identity.
+    #[n(1)]
+    pub proof: Proof,
+    /// By the identity key over the transcript and the key: nobody on the way puts a key of theirs here.
+    #[n(2)]
+    pub signature: Signature,
 }
 
 /// The claims of an [`Attach`].
@@ -259,6 +277,9 @@ pub struct Attached {
     /// For a hub: every tenant that it carries, with the anchor to pin. Sent again when one is created. Empty for a device.
     #[n(1)]
     pub tenants: Vec<(TenantId, AnchorKey)>,
+    /// To a device that claimed a WireGuard key: the one that the directory has. Sent again when it took the other.
+    #[n(2)]
+    pub key: Option<PublicKey>,
 }
 
 /// Server to node: a whole snapshot begins; its CBOR follows in [`Part`]s.

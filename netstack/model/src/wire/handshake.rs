@@ -126,6 +126,32 @@ impl Transcript {
         own.prove(other, &self.with(claim))
     }
 
+    /// As [`Self::prove_enrol`], for the WireGuard key of a device that attaches.
+    pub fn prove_key(
+        &self,
+        identity: &IdentityKey,
+        wireguard: &PublicKey,
+        own: &PrivateKey,
+        other: &PublicKey,
+    ) -> Option<Proof> {
+        own.prove(other, &self.with(&(identity, wireguard)))
+    }
+
+    /// The identity's word for the WireGuard key of a device that attaches.
+    pub fn sign_key(&self, wireguard: &PublicKey, identity: &IdentitySecret) -> Signature {
+        identity.sign("warren key 1", self.with(&(identity.public(), wireguard)).as_bytes())
+    }
+
+    /// Checks the identity's word for a WireGuard key.
+    pub fn verify_key(
+        &self,
+        identity: &IdentityKey,
+        wireguard: &PublicKey,
+        signature: &Signature,
+    ) -> Result<(), BadSignature> {
+        identity.verify("warren key 1", self.with(&(identity, wireguard)).as_bytes(), signature)
+    }
+
     fn with<T: Encode<()>>(&self, claim: &T) -> Digest {
         let mut hasher = Hasher::new("warren claim 1");
         hasher.update(self.0.as_bytes());

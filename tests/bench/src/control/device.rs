@@ -148,7 +148,7 @@ impl Device {
         let held = self.snapshots.held.values().next().copied();
         let claim = AttachClaim { identity: self.identity.public(), held, instance: self.instance };
         let signature = link.transcript.sign_attach(&claim, &self.identity);
-        Attach { claim, signature, abilities: Abilities::KNOWN }.into()
+        Attach { claim, signature, abilities: Abilities::KNOWN, key: None }.into()
     }
 
     /// After another failure: all of it is chance.

@@ -216,7 +216,7 @@ impl Directory {
             }
             Frame::AttachHub(_) => {
                 let tenants = vec![(self.id, self.anchor.public())];
-                let attached = Attached { heartbeat_seconds: 30, tenants }.into();
+                let attached = Attached { heartbeat_seconds: 30, tenants, key: None }.into();
                 std::iter::once(attached).chain(self.whole()).collect()
             }
             Frame::Heartbeat(beat) => vec![Heard { sequence: beat.sequence, lease: None }.into()],

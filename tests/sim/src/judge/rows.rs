@@ -165,6 +165,7 @@ impl Judge {
                 (allowed.wireguard, allowed.abilities) = (device.wireguard, device.abilities);
             }
             "device.abilities" => allowed.abilities = device.abilities,
+            "device.rekey" => allowed.wireguard = device.wireguard,
             _ => {}
         }
         let detail = || format!("{action} turned {row:?} into {device:?}");

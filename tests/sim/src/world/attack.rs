@@ -200,7 +200,9 @@ impl World {
                 welcome.into(),
                 Enrolled { device, standing: Standing::Active, heartbeat_seconds: 1 }.into(),
             ],
-            2 => vec![welcome.into(), Attached { heartbeat_seconds: 1, tenants: Vec::new() }.into()],
+            2 => {
+                vec![welcome.into(), Attached { heartbeat_seconds: 1, tenants: Vec::new(), key: None }.into()]
+            }
             3 => vec![Whole { stamp: stamp.sign(&own), tenant, bytes_total: u32::MAX }.into()],
             4 => vec![Refused { refusal: Refusal::new(code, "so says the forger") }.into()],
             5 => vec![Retry { after_millis: 5_000 }.into()],

@@ -360,6 +360,9 @@ impl World {
             return Some("serves other names".into());
         }
         let NodeId::Device(device) = node else { return Some("is no device".into()) };
+        if machine.next.is_some() || directory.device(device)?.wireguard != machine.wireguard.public() {
+            return Some("has another key than the directory says".into());
+        }
         if let Some(what) = self.peers_differ(index, directory) {
             return Some(what);
         }

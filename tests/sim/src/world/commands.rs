@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use control::Input;
+use control::Input as Told;
+use engine::Input;
 use model::id::CommandId;
 use model::wire::{Command, CommandDone, Remark};
-use model::{Abilities, CommandKind, DeviceId, Mono, Timestamp};
+use model::{Abilities, CommandKind, DeviceId, Mono, PrivateKey, Timestamp};
 
 use super::{Happening, Phase, Who, World};
 
@@ -55,7 +56,7 @@ impl World {
             let each: Vec<_> = each.map(|one| (one.id, one.device, one.kind)).collect();
             for (id, device, kind) in each {
                 let command = Command { id, kind: Remark::new(kind.as_str()) };
-                self.drive_replica(index, Some(Input::Deliver { device, command }));
+                self.drive_replica(index, Some(Told::Deliver { device, command }));
             }
         }
     }
@@ -105,6 +106,35 @@ impl World {
         let machine = &mut self.machines[index];
         machine.disk.crash(true);
         machine.began_for = Some(command);
+        self.soon(Duration::from_millis(20), Happening::Start { who: Who::Machine(index), life });
+    }
+
+    /// A key that is to follow is on the disk before the node hears of it; a crash leaves both.
+    pub(super) fn make_key(&mut self, index: usize, command: CommandId) {
+        let fresh = PrivateKey::from_bytes(self.dice.keys.bytes());
+        let machine = &mut self.machines[index];
+        let key = machine.next.get_or_insert(fresh).clone();
+        machine.secrets().into_iter().chain([*key.expose()]).for_each(|key| self.judge.keep_secret(key));
+        self.seen_keys.push(key.public());
+        let (name, life) = (machine.name.clone(), machine.life);
+        self.trace.tell(self.at, || format!("{name} makes another key for {command}"));
+        let input = Box::new(Input::NextKey { key, command: Some(command) });
+        self.soon(Duration::from_millis(8), Happening::Tell { machine: index, life, input });
+    }
+
+    /// The server has it: the program begins with it.
+    pub(super) fn rekey(&mut self, index: usize, command: Option<CommandId>) {
+        let machine = &mut self.machines[index];
+        if let Some(key) = machine.next.take() {
+            machine.wireguard = key;
+        }
+        let (name, life) = (machine.name.clone(), machine.life);
+        self.trace.event(self.at, "rekey", index as u64, machine.wireguard.public().as_bytes());
+        self.trace.tell(self.at, || format!("{name} has another key"));
+        self.stop_machine(index, false);
+        let machine = &mut self.machines[index];
+        machine.disk.crash(true);
+        machine.began_for = command;
         self.soon(Duration::from_millis(20), Happening::Start { who: Who::Machine(index), life });
     }
 

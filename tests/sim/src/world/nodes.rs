@@ -42,6 +42,9 @@ impl World {
         {
             self.drive(index, Some(Input::Restarted { command }));
         }
+        if let Some(key) = self.machines[index].next.clone() {
+            self.drive(index, Some(Input::NextKey { key, command: None }));
+        }
         let input = (!self.is_wild()).then_some(Input::Up);
         self.drive(index, input);
     }
@@ -211,6 +214,8 @@ impl World {
                 self.soon(delay, Happening::Resolve { machine: index, life, endpoint });
             }
             Output::Event(Event::RestartAsked { command }) => self.restart_machine(index, command),
+            Output::Event(Event::RekeyAsked { command }) => self.make_key(index, command),
+            Output::Event(Event::Rekeyed { command }) => self.rekey(index, command),
             Output::Event(event) => self.node_says(index, &event),
         }
     }
