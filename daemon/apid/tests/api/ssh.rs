@@ -182,7 +182,11 @@ async fn a_person_on_a_device_gets_a_certificate_and_nobody_else_does() {
         answers.push(code(&apid, &token, again.clone()).await);
     }
 
-    // Every refusal is in the audit log with its tenant; of those for haste the first since the last certificate.
+    refusals_are_written(&apid, &answers).await;
+}
+
+/// Every refusal is in the audit log with its tenant; of those for haste the first since the last certificate.
+async fn refusals_are_written(apid: &Apid, answers: &[(u16, String)]) {
     let (_, log) = get(&apid.socket(), "/api/v1/audit?limit=1000", None).await;
     let refused = |entry: &&Value| entry["action"] == "certificate.issue" && entry["outcome"] == "refused";
     let refusals: Vec<&Value> = log["items"].as_array().expect("entries").iter().filter(refused).collect();
