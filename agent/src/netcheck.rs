@@ -70,6 +70,15 @@ pub async fn doctor(profile: &Profile) -> Result<Vec<Finding>, Refusal> {
     }
     let servers = &report.paths.stun_servers;
     let mut findings = Vec::new();
+    if let Some(why) = &report.host.unsteered {
+        findings.push(Finding::bad(
+            "kernel",
+            format!(
+                "the kernel's WireGuard cannot be told the way of each peer, so the hub carries all: {why}"
+            ),
+            "give the agent CAP_NET_RAW, or start it with --mode userspace",
+        ));
+    }
     if servers.is_empty() {
         findings.push(Finding::bad(
             "server",

@@ -66,7 +66,10 @@ async fn filled(profile: &Profile, nothing: Status) -> Result<Status, Refusal> {
     let tenant = node.tenants.first();
     let fqdn = tenant.and_then(|t| t.zone.child(&t.name).ok());
     let active = active(&report);
-    let problems = node.problems.iter().chain(&report.names.problems).cloned().chain(unread);
+    let unsteered = report.host.unsteered.as_ref().map(|why| {
+        format!("the hub carries what is for other devices: {why} (what mends it: warren doctor paths)")
+    });
+    let problems = node.problems.iter().chain(&report.names.problems).cloned().chain(unread).chain(unsteered);
     Ok(Status {
         state: state(&report).into(),
         server: report.server.clone(),

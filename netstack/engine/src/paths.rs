@@ -6,7 +6,8 @@
 //!                                                     ├─ local: where we may be reached, by STUN and by what is told
 //!                                                     └─ peer, one for each that is talked to
 //!                                                         ├─ session: hints and probes, sealed
-//!                                                         └─ route: one for each address, and one for the relay
+//!                                                         ├─ route: one for each address
+//!                                                         └─ over: which relay reaches it; a route for each
 //! ```
 //!
 //! A peer that nobody talks to costs nothing here: its packets go to the relay, and the first of them begins the search.
@@ -39,8 +40,8 @@ pub use address::{CandidateKind, Mapping};
 use local::Local;
 use packet::{HintBody, Packet, Tag};
 use peer::{Around, Peer, Wish};
-use session::Session;
-pub use talk::{Candidate, PathInput, PathOutput, PathStatus, RelayId, Way, WhyNotDirect};
+use session::{Session, Worth};
+pub use talk::{Candidate, ConnectedRelay, PathInput, PathOutput, PathStatus, RelayId, Way, WhyNotDirect};
 
 /// The least time between two looks at one peer that nothing happened to.
 const MOMENT: Duration = Duration::from_millis(1);
@@ -68,6 +69,8 @@ pub struct Paths {
     tags: BTreeMap<Tag, PublicKey>,
     local: Local,
     relays: Vec<RelayId>,
+    /// How far those are that were measured.
+    relay_round_trips: BTreeMap<RelayId, Duration>,
     out: VecDeque<PathOutput>,
     /// When each peer is due, and the same by time.
     due: BTreeMap<PublicKey, Mono>,
@@ -89,6 +92,7 @@ impl Paths {
             tags: BTreeMap::new(),
             local: Local::default(),
             relays: Vec::new(),
+            relay_round_trips: BTreeMap::new(),
             out: VecDeque::new(),
             due: BTreeMap::new(),
             queue: BTreeSet::new(),
@@ -107,7 +111,11 @@ impl Paths {
                 self.local.moved();
                 self.touch_all(|peer| peer.moved(now));
             }
-            PathInput::Relays(relays) => self.relays = relays,
+            PathInput::Relays(relays) => {
+                self.relays = relays.iter().map(|relay| relay.id).collect();
+                let measured = relays.into_iter().filter_map(|r| r.round_trip.map(|time| (r.id, time)));
+                self.relay_round_trips = measured.collect();
+            }
             PathInput::Datagram { from, bytes } if stun::is_stun(&bytes) => {
                 self.local.answered(from, &bytes, now);
             }
@@ -244,13 +252,16 @@ impl Paths {
         let Some(key) = self.keys.get(&from).copied() else { return };
         let is_new = !self.peers.contains_key(&key);
         let Some(peer) = self.peer(&key, now) else { return };
-        if peer.take_hint(packet, by_relay, now) {
+        match peer.take_hint(packet, by_relay, now) {
             // It looks for us, perhaps because we are not any more where it was told.
-            self.local.doubt(now);
-            self.touch(key);
-        } else if is_new {
-            self.drop_peer(&key);
+            Some(Worth::News) => self.local.doubt(now),
+            // What may be old asks for nothing more than an answer.
+            Some(Worth::Unproven) => self.local.refresh(now),
+            Some(Worth::Nothing) => return,
+            None if is_new => return self.drop_peer(&key),
+            None => return,
         }
+        self.touch(key);
     }
 
     fn take_probe(
@@ -339,6 +350,7 @@ impl Paths {
             hint: &hint,
             hint_version: self.local.version(),
             relays: &self.relays,
+            relay_round_trips: &self.relay_round_trips,
         };
         act(peer, &mut around, &mut wishes);
         let to = peer.device;

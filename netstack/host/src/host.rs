@@ -72,8 +72,8 @@ pub struct HostReport {
     pub crypto: Option<Crypto>,
     /// Why it is not the kernel's, where that was preferred.
     pub fallback: Option<String>,
-    /// Whether packets of each peer can be sent their own way.
-    pub steers: bool,
+    /// Why packets of each peer cannot be sent their own way, if so: then the hub carries them.
+    pub unsteered: Option<String>,
     /// Who resolves names on this machine.
     pub resolver: Owner,
     /// Why it could not be told of the mesh's the last time.
@@ -94,6 +94,11 @@ impl HostReport {
         }
         text
     }
+
+    /// Whether packets of each peer can be sent their own way.
+    pub const fn steers(&self) -> bool {
+        self.unsteered.is_none()
+    }
 }
 
 /// The hands of one node.
@@ -105,8 +110,6 @@ pub struct Host {
     guests: BTreeSet<IpNet>,
     engine: Box<dyn Wireguard>,
     road: Road,
-    /// Whether the kernel's engine can be steered.
-    steers_kernel: bool,
     fallback: Option<String>,
     /// Why the resolver could not be read the last time.
     resolver_problem: Option<String>,
@@ -129,11 +132,9 @@ impl Host {
         let firewall = config.forwards.then(|| Firewall::open(&config.interface)).transpose();
         let resolver = Resolver::new(&config.resolver, &config.interface, &config.state);
         let (engine, fallback) = choose(&config, &road)?;
-        let obstacle = road.obstacle().filter(|_| engine.backend() == Backend::Kernel);
-        if let Some(error) = &obstacle {
-            tracing::info!(%error, "the kernel's WireGuard cannot be steered: the hub carries what is for other devices");
+        if engine.backend() == Backend::Kernel {
+            road.look_ahead();
         }
-        let steers_kernel = obstacle.is_none();
         // A device is told where its peers are; a hub only ever hears it from them.
         let endpoints = Endpoints::open(config.forwards.then(|| config.state.join("endpoints")));
         let (pointed, resolver_problem, guests) = (Pointed::default(), None, BTreeSet::new());
@@ -145,7 +146,6 @@ impl Host {
             guests,
             engine,
             road,
-            steers_kernel,
             fallback,
             resolver_problem,
             endpoints,
@@ -159,7 +159,7 @@ impl Host {
             backend: self.engine.backend(),
             crypto: (self.engine.backend() != Backend::Kernel).then_some(self.config.tuning.crypto),
             fallback: self.fallback.clone(),
-            steers: self.engine.backend() != Backend::Kernel || self.steers_kernel,
+            unsteered: self.road.obstacle().filter(|_| self.engine.backend() == Backend::Kernel),
             resolver: self.resolver.owner(),
             resolver_trouble: self.resolver.trouble(),
             guests: self.guests.clone(),
@@ -277,6 +277,7 @@ impl Host {
             }
         }
         self.endpoints.save_if_due(Instant::now());
+        self.road.obstacle().hash(&mut hasher);
         if self.firewall.is_some() {
             forwarding::read(&self.config.interface).ok().hash(&mut hasher);
         }

@@ -71,7 +71,7 @@ impl Place for Rootless {
             backend: self.engine.backend(),
             crypto: Some(self.config.tuning.crypto),
             fallback: None,
-            steers: true,
+            unsteered: None,
             resolver: Owner::Off,
             resolver_trouble: None,
             guests: BTreeSet::new(),

@@ -73,7 +73,8 @@ impl Device {
         soon(async {
             loop {
                 let Some(news) = self.news.recv().await else { panic!("it runs") };
-                if let PathInput::Relays(mut relays) = news {
+                if let PathInput::Relays(relays) = news {
+                    let mut relays: Vec<RelayId> = relays.into_iter().map(|relay| relay.id).collect();
                     relays.sort();
                     if relays == wanted {
                         return;

@@ -9,6 +9,7 @@
 //! In every state but direct the packets are relayed, or go through the hub where no relay carries them.
 
 mod ask;
+mod hint;
 mod look;
 
 use std::collections::BTreeMap;
@@ -19,14 +20,12 @@ use model::{DeviceId, Mono};
 use rand_chacha::ChaCha20Rng;
 use rand_core::Rng as _;
 
-use super::address::{CandidateKind, Mapping, canonical, may_be_reached};
+use super::address::{CandidateKind, Mapping, may_be_reached};
 use super::budget::Budget;
-use super::guess::guesses;
 use super::over::Over;
-use super::packet::{HintBody, HintPacket, OWN_PROBE_BYTES_MAX, Probe, ProbePacket, Tag};
+use super::packet::{HintBody, Probe, ProbePacket, Tag};
 use super::route::{Route, better};
-use super::seal::HINT_NONCE_BYTES;
-use super::session::{Session, Worth};
+use super::session::Session;
 use super::{RelayId, Way};
 use ask::ping;
 
@@ -56,9 +55,14 @@ const COMPARE_INTERVAL: Duration = Duration::from_secs(10);
 /// A relay that carries packets is asked so often whether the peer is there, and every [`PING_QUIET_INTERVAL`] while it has not answered
 /// or nothing comes back.
 const RELAY_PING_INTERVAL: Duration = Duration::from_secs(5);
-/// Where no relay has answered for so long after a packet was sent, all are raced: hints and a ping take less than three trips to
-/// the server, and one that is dead would lose packets until its link is given up.
+/// Where no relay has answered for so long after a packet was sent, all are raced: one that is dead would lose packets until its
+/// link is given up.
 const RACE_AFTER: Duration = Duration::from_millis(300);
+/// And after so many round trips to the relay, where that is longer: three hints, a ping, the one that answers it and its answer go
+/// all the way to a peer that may be as far from the relay as we are.
+const RACE_AFTER_ROUND_TRIPS: u32 = 6;
+/// But no later: a relay that is raced must answer before the peer is left to the hub.
+const RACE_AFTER_MAX: Duration = Duration::from_millis(700);
 /// Without packets for so long, nothing is probed and nothing is kept open.
 pub(super) const TRAFFIC_LIFE: Duration = Duration::from_secs(120);
 /// Between two hints to one peer at least.
@@ -104,6 +108,8 @@ pub(super) struct Around<'a> {
     pub(super) hint_version: u64,
     /// The relays that are connected, the nearest first.
     pub(super) relays: &'a [RelayId],
+    /// How far those are that were measured.
+    pub(super) relay_round_trips: &'a BTreeMap<RelayId, Duration>,
 }
 
 /// The paths to one peer.
@@ -117,6 +123,8 @@ pub(super) struct Peer {
     unproven_since: Option<Mono>,
     /// Its packets and hints go over every relay.
     races: bool,
+    /// How long a relay may take to answer.
+    race_after: Duration,
     way: Way,
     /// The shell was told of it. Before, packets may also go over the relay by which the peer's came.
     is_steered: bool,
@@ -131,6 +139,8 @@ pub(super) struct Peer {
     search_at: Option<Mono>,
     hint_due: bool,
     hint_sent: Option<(Mono, u64)>,
+    /// The last hint did not wait for [`HINT_INTERVAL`]. The next one does.
+    hint_hurried: bool,
     hint_taken: bool,
     /// Its last hint came over a relay: its link may be dead, or ours.
     hint_by_relay: bool,
@@ -161,6 +171,7 @@ impl Peer {
             over: Over::default(),
             unproven_since: None,
             races: false,
+            race_after: RACE_AFTER,
             way,
             is_steered: false,
             way_since: now,
@@ -172,6 +183,7 @@ impl Peer {
             search_at: None,
             hint_due: false,
             hint_sent: None,
+            hint_hurried: false,
             hint_taken: false,
             hint_by_relay: false,
             relay: None,
@@ -264,51 +276,6 @@ impl Peer {
         }
     }
 
-    /// Takes a hint. `false`: it is not the peer's.
-    pub(super) fn take_hint(&mut self, packet: &HintPacket<'_>, by_relay: bool, now: Mono) -> bool {
-        let Some((worth, body)) = self.session.open_hint(packet) else { return false };
-        self.hint_by_relay = by_relay;
-        match worth {
-            Worth::Nothing => {}
-            Worth::Unproven => self.hint_due = true,
-            Worth::News => {
-                self.hint_taken = true;
-                self.hint_due |= self.session.owes_hint();
-                self.relay = body.relay.map(RelayId);
-                self.mapping = body.mapping;
-                self.answers_long = body.probe_bytes_max.is_some_and(|max| max >= OWN_PROBE_BYTES_MAX);
-                self.take_candidates(&body);
-                if self.way == Way::ViaHub {
-                    // It may be talked to: what the hub carries is not counted.
-                    self.traffic_at = now;
-                }
-                let seen = body.candidates.iter().filter(|c| c.kind == CandidateKind::Reflexive);
-                let seen: Vec<SocketAddr> = seen.map(|c| canonical(c.address)).collect();
-                let counts = self.mapping == Some(Mapping::PortDependent);
-                self.guesses = if counts { guesses(&seen) } else { Vec::new() };
-                if self.search.is_none() && !matches!(self.way, Way::Direct(_)) {
-                    // It looks for us: our packets must open our NAT for its.
-                    self.search = Some(Search { since: now, step: 0 });
-                } else if let Some(search) = &mut self.search {
-                    (search.since, search.step) = (now, 0);
-                }
-            }
-        }
-        true
-    }
-
-    fn take_candidates(&mut self, body: &HintBody) {
-        let listed = |address: &SocketAddr| body.candidates.iter().any(|c| canonical(c.address) == *address);
-        self.routes.retain(|address, route| listed(address) || route.is_trusted());
-        for advert in &body.candidates {
-            let address = canonical(advert.address);
-            if may_be_reached(address) && self.routes.len() < ROUTES_MAX {
-                self.routes.entry(address).or_insert_with(|| Route::new(advert.kind));
-            }
-        }
-        self.routes.values_mut().for_each(|route| route.set_answers_long(self.answers_long));
-    }
-
     /// Takes a probe that came from an address. `None`: it is not the peer's, or it came before.
     pub(super) fn take_probe(
         &mut self,
@@ -324,10 +291,11 @@ impl Peer {
                 let pong = self.session.seal(Probe::Pong { number, seen: from })?;
                 let Some(from) = from else {
                     wishes.push(Wish::Relay(by, pong));
-                    if self.way == Way::ViaHub
-                        && let Some(route) = self.over.of(by).filter(|route| !route.is_asked(now))
+                    // It tries the relay: what comes by the hub is nothing to it then. And it understands us from now on, though it
+                    // may not have understood what it was asked before.
+                    let asks = self.way == Way::ViaHub || !self.over.is_proven();
+                    if let Some(route) = self.over.of(by).filter(|route| asks && route.may_be_asked_back(now))
                     {
-                        // It tries the relay, and what comes by the hub is nothing to it then.
                         let number = around.rng.next_u64();
                         ping(route, None, by, &mut self.session, now, number, wishes);
                     }
@@ -368,8 +336,9 @@ impl Peer {
         self.choose(around, wishes);
         self.race(around.now, wishes);
         self.search_on(around, wishes);
-        self.keep_asking(around, wishes);
+        // Before the pings that it makes the peer understand.
         self.send_hint(around, wishes);
+        self.keep_asking(around, wishes);
     }
 
     fn expire(&mut self, now: Mono) {
@@ -397,13 +366,16 @@ impl Peer {
             self.hint_due |= self.is_busy(around.now) || self.way == Way::ViaHub;
         }
         self.over.turn(self.heard_at, around.now);
+        let far = self.over.current().and_then(|relay| around.relay_round_trips.get(&relay));
+        let far = far.map_or(RACE_AFTER, |time| *time * RACE_AFTER_ROUND_TRIPS);
+        self.race_after = far.clamp(RACE_AFTER, RACE_AFTER_MAX);
     }
 
     /// Sends over every relay while none answers, and over one again when it did.
     fn race(&mut self, now: Mono, wishes: &mut Vec<Wish>) {
         let is_unproven = self.is_busy(now) && matches!(self.way, Way::Relayed(_)) && !self.over.is_proven();
         self.unproven_since = is_unproven.then(|| self.unproven_since.unwrap_or(now));
-        let races = self.unproven_since.is_some_and(|since| since + RACE_AFTER <= now);
+        let races = self.unproven_since.is_some_and(|since| since + self.race_after <= now);
         if races != self.races {
             self.races = races;
             self.hint_due |= races;
@@ -471,24 +443,5 @@ impl Peer {
     /// How long packets may be lost before the hub carries them.
     const fn patience(relays: &[RelayId]) -> Duration {
         if relays.is_empty() { HUB_AFTER_NO_RELAY } else { HUB_AFTER }
-    }
-
-    fn send_hint(&mut self, around: &mut Around<'_>, wishes: &mut Vec<Wish>) {
-        let now = around.now;
-        let is_searching = self.search.is_some();
-        let is_old = self.hint_sent.is_some_and(|(_, version)| version != around.hint_version);
-        let asks_again = self.left_ask_interval(now).filter(|_| !is_searching);
-        let is_due = |interval| self.hint_sent.is_none_or(|(at, _)| now.since(at) >= interval);
-        self.hint_due |= (is_searching && is_old) || asks_again.is_some_and(is_due);
-        let may = self.hint_sent.is_none_or(|(at, _)| now.since(at) >= HINT_INTERVAL);
-        if self.hint_due && may {
-            self.hint_due = false;
-            self.hint_sent = Some((now, around.hint_version));
-            let mut nonce = [0; HINT_NONCE_BYTES];
-            around.rng.fill_bytes(&mut nonce);
-            let over_relays = self.races || self.hint_by_relay || self.way == Way::ViaHub;
-            let sealed = self.session.seal_hint(around.hint.clone(), nonce);
-            wishes.push(Wish::Hint { sealed, over_relays });
-        }
     }
 }

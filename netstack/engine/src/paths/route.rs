@@ -165,6 +165,11 @@ impl Route {
         self.asked_at.is_some_and(|at| now.since(at) < ECHO_INTERVAL)
     }
 
+    /// Whether one that asks us may be asked: our last question may have come too early to be understood.
+    pub(super) fn may_be_asked_back(&self, now: Mono) -> bool {
+        !self.is_asked(now) || (!self.answered && self.asked.len() < 2)
+    }
+
     /// When it is asked again.
     pub(super) fn next(&self, interval: Duration) -> Mono {
         self.asked_at.map_or(Mono::default(), |at| at + interval)

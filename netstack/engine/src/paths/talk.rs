@@ -18,6 +18,15 @@ impl RelayId {
     pub const SERVER: Self = Self(0);
 }
 
+/// A relay that is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ConnectedRelay {
+    /// Which.
+    pub id: RelayId,
+    /// To it and back, if that was measured.
+    pub round_trip: Option<Duration>,
+}
+
 /// How packets go to a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Way {
@@ -97,7 +106,7 @@ pub enum PathInput {
     /// The machine is on another network, or woke up.
     Moved,
     /// The relays that are connected, the nearest first.
-    Relays(Vec<RelayId>),
+    Relays(Vec<ConnectedRelay>),
     /// A datagram at WireGuard's socket that is not WireGuard's.
     Datagram {
         /// Its source.

@@ -22,12 +22,7 @@ fn asked(outputs: &[PathOutput], server: SocketAddr) -> Vec<Vec<u8>> {
 #[test]
 fn a_device_that_is_looked_for_asks_where_it_is_though_it_knew_a_moment_ago() {
     let server: SocketAddr = "203.0.113.1:3478".parse().expect("an address");
-    let [one, other] = [1, 2].map(|number| PrivateKey::from_bytes([number; 32]));
-    let ids = [1, 2].map(|number| DeviceId::from_bytes([number; 16]));
-    let (one_key, other_key) = (one.public(), other.public());
-    let (mut one, mut other) = (Paths::new(one, [1; 32]), Paths::new(other, [2; 32]));
-    one.handle(PathInput::Peer { key: other_key, device: Some(ids[1]) }, at(0));
-    other.handle(PathInput::Peer { key: one_key, device: Some(ids[0]) }, at(0));
+    let ([mut one, mut other], ids, [one_key, _]) = two();
     one.handle(PathInput::StunServers(vec![server]), at(0));
     let learn = |one: &mut Paths, seen: &str, now| {
         let requests = asked(&outputs(one), server);
@@ -39,17 +34,87 @@ fn a_device_that_is_looked_for_asks_where_it_is_though_it_knew_a_moment_ago() {
     };
     one.refresh(at(0));
     learn(&mut one, "198.51.100.1:7", at(10));
-    let mut look = |input, now| {
-        other.handle(input, now);
-        let hint = outputs(&mut other).into_iter().find_map(|output| match output {
+    let hint = |outputs: Vec<PathOutput>, from| {
+        let sealed = outputs.into_iter().find_map(|output| match output {
             PathOutput::Hint { sealed, .. } => Some(sealed),
             _ => None,
         });
-        PathInput::Hinted { from: ids[1], sealed: hint.expect("it says where it is") }
+        PathInput::Hinted { from, sealed: sealed.expect("it says where it is") }
     };
-    one.handle(look(PathInput::Wanted(one_key), at(100)), at(110));
-    assert_eq!(asked(&outputs(&mut one), server).len(), 0, "what it knows is fresh");
+    other.handle(PathInput::Wanted(one_key), at(100));
+    one.handle(hint(outputs(&mut other), ids[1]), at(110));
+    let answer = outputs(&mut one);
+    assert_eq!(asked(&answer, server).len(), 0, "what it knows is fresh");
     // Its NAT has another address since, to which nobody would come without being told.
-    one.handle(look(PathInput::Moved, at(3_000)), at(3_010));
+    other.handle(hint(answer, ids[0]), at(3_000));
+    one.handle(hint(outputs(&mut other), ids[1]), at(3_010));
     learn(&mut one, "198.51.100.2:7", at(3_020));
+}
+
+/// Two that are each other's peers, their devices and their keys.
+fn two() -> ([Paths; 2], [DeviceId; 2], [PublicKey; 2]) {
+    let secrets = [1, 2].map(|number| PrivateKey::from_bytes([number; 32]));
+    let devices = [1, 2].map(|number| DeviceId::from_bytes([number; 16]));
+    let keys = [secrets[0].public(), secrets[1].public()];
+    let [one, other] = secrets;
+    let mut both = [Paths::new(one, [1; 32]), Paths::new(other, [2; 32])];
+    for (paths, peer) in both.iter_mut().zip([1, 0]) {
+        paths.handle(PathInput::Peer { key: keys[peer], device: Some(devices[peer]) }, at(0));
+    }
+    (both, devices, keys)
+}
+
+/// A packet of the first to the second, which nothing but relays joins, that come after so many milliseconds; who raced by the end
+/// of three seconds. What is dead carries nothing, and is believed to be connected.
+fn races(hint_takes: u64, ping_takes: u64, round_trip: u64, dead: Option<RelayId>) -> bool {
+    let (mut both, devices, keys) = two();
+    let relay = |id| ConnectedRelay { id, round_trip: Some(Duration::from_millis(round_trip)) };
+    for paths in &mut both {
+        paths.handle(PathInput::Relays(vec![relay(RelayId::SERVER), relay(RelayId(1))]), at(0));
+    }
+    let mut under_way: Vec<(Mono, usize, PathInput)> = Vec::new();
+    let mut raced = false;
+    for now in (0..3000).map(at) {
+        if now.as_micros().is_multiple_of(1_000_000) {
+            both[0].handle(PathInput::Wanted(keys[1]), now);
+        }
+        while let Some(next) = under_way.iter().position(|(when, ..)| *when <= now) {
+            let (_, to, input) = under_way.remove(next);
+            both[to].handle(input, now);
+        }
+        for from in 0..2 {
+            both[from].handle_timeout(now);
+            for output in outputs(&mut both[from]) {
+                let device = devices[from];
+                let (takes, input) = match output {
+                    PathOutput::Hint { sealed, .. } if dead != Some(RelayId::SERVER) => {
+                        (hint_takes, PathInput::Hinted { from: device, sealed })
+                    }
+                    PathOutput::Relay { relay, bytes, .. } if dead != Some(relay) => {
+                        (ping_takes, PathInput::Relayed { relay, from: device, bytes })
+                    }
+                    PathOutput::Race { on: true, .. } => {
+                        raced = true;
+                        continue;
+                    }
+                    _ => continue,
+                };
+                under_way.push((now + Duration::from_millis(takes), 1 - from, input));
+            }
+        }
+    }
+    raced
+}
+
+#[test]
+fn relays_that_answer_are_not_raced_for_a_packet_to_a_peer_that_nobody_talked_to() {
+    let check = |hint_takes, ping_takes, round_trip, dead, expect| {
+        assert_eq!(races(hint_takes, ping_takes, round_trip, dead), expect, "{hint_takes} {ping_takes}");
+    };
+    check(20, 20, 20, None, false);
+    // Pings overtake the hints by which they are understood, or the other way round.
+    check(30, 20, 20, None, false);
+    check(20, 30, 20, None, false);
+    check(100, 100, 100, None, false);
+    check(20, 20, 20, Some(RelayId::SERVER), true);
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use engine::Input;
-use engine::paths::{PathInput, PathOutput, RelayId, Way};
+use engine::paths::{ConnectedRelay, PathInput, PathOutput, RelayId, Way};
 use model::PublicKey;
 use model::relay::{RelayPass, RelayPlace};
 use model::wire::{Frame, Services};
@@ -90,7 +90,10 @@ fn a_peer_that_nothing_reaches_is_left_to_the_hub_and_taken_back() {
     assert!(world.node.status().settled);
     // A relay brings nothing while the peer says nothing: it is asked, and less often with time.
     let asked = hints(&world);
-    world.handle(Input::Path(PathInput::Relays(vec![RelayId::SERVER])));
+    world.handle(Input::Path(PathInput::Relays(vec![ConnectedRelay {
+        id: RelayId::SERVER,
+        round_trip: None,
+    }])));
     world.seconds(3000);
     assert_eq!(steered(&world, key), [Way::ViaHub]);
     let asked = hints(&world) - asked;

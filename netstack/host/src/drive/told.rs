@@ -12,7 +12,7 @@ impl Driver {
     /// What is in use now.
     pub(super) fn take_host(&mut self, host: HostReport) {
         let before = std::mem::replace(&mut self.host, host);
-        if before.engine() != self.host.engine() || before.steers != self.host.steers {
+        if before.engine() != self.host.engine() || before.steers() != self.host.steers() {
             self.tell_engine();
         }
         if before.guests != self.host.guests {
@@ -33,6 +33,6 @@ impl Driver {
 
     pub(super) fn tell_engine(&mut self) {
         self.tell(Input::Engine(Remark::new(&self.host.engine())));
-        self.tell(Input::Steers(self.host.steers));
+        self.tell(Input::Steers(self.host.steers()));
     }
 }

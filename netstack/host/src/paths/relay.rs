@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
-use engine::paths::{PathInput, RelayId};
+use engine::paths::{ConnectedRelay, PathInput, RelayId};
 use link::Datagrams;
 use model::relay::{Joiner, PieceIds, Relayed, datagram};
 use model::{DeviceId, Mono, PublicKey};
@@ -154,11 +154,10 @@ impl Shared {
             // What was not measured is taken for near: the server, where UDP is blocked.
             lines
                 .iter()
-                .map(|(relay, line)| (line.datagrams.round_trip().unwrap_or_default(), *relay))
+                .map(|(relay, line)| ConnectedRelay { id: *relay, round_trip: line.datagrams.round_trip() })
                 .collect()
         };
-        relays.sort();
-        let relays = relays.into_iter().map(|(_, relay)| relay).collect();
+        relays.sort_by_key(|relay: &ConnectedRelay| (relay.round_trip.unwrap_or_default(), relay.id));
         // An event loop that is gone needs no news.
         let _ = self.news.send(PathInput::Relays(relays)).await;
     }

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Instant;
 
-use engine::paths::{PathInput, RelayId, Way};
+use engine::paths::{ConnectedRelay, PathInput, RelayId, Way};
 use model::{DeviceId, PublicKey};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -42,6 +42,8 @@ pub(crate) struct Road(Arc<Inner>);
 struct Inner {
     device: RwLock<Option<Device>>,
     lane: RwLock<Option<Lane>>,
+    /// Why the kernel's WireGuard could not be steered when that was tried last.
+    obstacle: Mutex<Option<String>>,
     ways: Mutex<Ways>,
     /// `None` for a node that looks for no paths.
     paths: Option<Paths>,
@@ -130,9 +132,30 @@ impl Road {
         device.as_ref().filter(|device| !device.is_gone()).map(act)
     }
 
+    /// Whether the kernel's WireGuard may be steered, before there is one.
+    pub(crate) fn look_ahead(&self) {
+        if self.0.paths.is_some() {
+            self.note(raw::may().err());
+        }
+    }
+
     /// Why the kernel's WireGuard cannot be steered; `None` where nobody wants to, or where it can.
-    pub(crate) fn obstacle(&self) -> Option<io::Error> {
-        self.0.paths.as_ref().and_then(|_| raw::may().err())
+    pub(crate) fn obstacle(&self) -> Option<String> {
+        self.0.obstacle.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// It was tried, and is tried again: each reason is told once.
+    fn note(&self, error: Option<io::Error>) {
+        let reason = error.map(|error| error.to_string());
+        let mut noted = self.0.obstacle.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reason) = reason.as_ref().filter(|_| reason != *noted) {
+            tracing::warn!(
+                code = "kernel-unsteered",
+                reason,
+                "the kernel's WireGuard cannot be steered: the hub carries what is for other devices"
+            );
+        }
+        *noted = reason;
     }
 
     /// The kernel's WireGuard was seen so, its port and its peers, or is not there. Those are sent where they should be that are
@@ -160,10 +183,12 @@ impl Road {
     fn open_lane(&self, interface: &InterfaceName, port: u16) {
         let runtime = self.0.paths.as_ref().and_then(|paths| paths.runtime.as_ref());
         let (Some(heard), Some(runtime)) = (self.listener(), runtime) else { return };
-        let lane = Lane::open(interface, port, runtime, heard);
-        let lane =
-            lane.inspect_err(|error| tracing::debug!(%error, "the kernel's WireGuard cannot be steered"));
-        *self.0.lane.write().unwrap_or_else(PoisonError::into_inner) = lane.ok();
+        let (lane, error) = match Lane::open(interface, port, runtime, heard) {
+            Ok(lane) => (Some(lane), None),
+            Err(error) => (None, Some(error)),
+        };
+        *self.0.lane.write().unwrap_or_else(PoisonError::into_inner) = lane;
+        self.note(error);
     }
 
     fn lane<T>(&self, act: impl FnOnce(&Lane) -> T) -> Option<T> {
@@ -232,9 +257,10 @@ impl Road {
     }
 
     /// The relays that are connected are these now, the nearest first.
-    pub(crate) fn connected(&self, relays: &[RelayId]) {
+    pub(crate) fn connected(&self, relays: &[ConnectedRelay]) {
+        let relays: Vec<RelayId> = relays.iter().map(|relay| relay.id).collect();
         let mut ways = self.ways();
-        ways.first = engine::paths::first_relay(relays);
+        ways.first = engine::paths::first_relay(&relays);
         let unsteered = |entry: &&Entry| !matches!(entry.way, Some(Way::Relayed(_)));
         for entry in ways.peers.values().filter(unsteered) {
             entry.board(ways.first);

@@ -3,7 +3,7 @@
 
 use model::Mono;
 
-use super::{COMPARE_INTERVAL, HINT_INTERVAL, LEFT_LIFE, Peer, RACE_AFTER, SEEK_STEPS, TRAFFIC_LIFE};
+use super::{COMPARE_INTERVAL, LEFT_LIFE, Peer, SEEK_STEPS, TRAFFIC_LIFE};
 use crate::paths::address::Mapping;
 use crate::paths::route::Route;
 use crate::paths::{RelayId, Way, WhyNotDirect};
@@ -11,7 +11,7 @@ use crate::paths::{RelayId, Way, WhyNotDirect};
 impl Peer {
     /// When [`Self::advance`] is due.
     pub(in crate::paths) fn deadline(&self, relays: &[RelayId], now: Mono) -> Option<Mono> {
-        let hint = self.hint_due.then(|| self.hint_sent.map_or(now, |(at, _)| at + HINT_INTERVAL));
+        let hint = self.hint_due.then(|| self.hint_at(now));
         let step = self.search.as_ref().and_then(|s| SEEK_STEPS.get(s.step).map(|step| s.since + *step));
         let asked = self.routes.values().filter_map(Route::deadline).chain(self.over.deadline());
         let busy = self.is_busy(now);
@@ -25,7 +25,7 @@ impl Peer {
         let left_hint = left.map(|interval| self.hint_sent.map_or(now, |(at, _)| at + interval));
         let left_end = left.map(|_| self.way_since + LEFT_LIFE);
         let relays_at = self.relays_to_ask(now).into_iter().map(|(_, at)| Some(at));
-        let race = self.unproven_since.filter(|_| !self.races).map(|since| since + RACE_AFTER);
+        let race = self.unproven_since.filter(|_| !self.races).map(|since| since + self.race_after);
         let lost = self.lost_since.filter(|_| self.way != Way::ViaHub);
         let lost = lost.map(|since| since + Self::patience(relays));
         let cold = busy.then(|| self.traffic_at + TRAFFIC_LIFE);

@@ -163,3 +163,24 @@ fn without_paths_a_device_is_left_alone() {
     road.know(PrivateKey::from_bytes([1; 32]).public(), Some(device(1)));
     assert!(road.ways().peers.is_empty() && road.relays().is_none());
 }
+
+/// Needs root.
+#[tokio::test]
+async fn a_kernel_that_cannot_be_steered_says_why_until_it_can() {
+    let (road, _news) = Road::new();
+    let interface: InterfaceName = "steered0".parse().expect("a name");
+    let port = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let port = port.local_addr().expect("bound").port();
+    let look = || road.seen(&interface, Some((port, BTreeMap::new())));
+    road.look_ahead();
+    assert_eq!(road.obstacle(), None);
+    // Of this thread only.
+    let capability = caps::Capability::CAP_NET_RAW;
+    caps::drop(None, caps::CapSet::Effective, capability).expect("it is held");
+    look();
+    let why = road.obstacle();
+    caps::raise(None, caps::CapSet::Effective, capability).expect("it is permitted");
+    assert!(why.as_ref().is_some_and(|why| why.contains("not permitted")), "{why:?}");
+    look();
+    assert_eq!(road.obstacle(), None);
+}

@@ -4,11 +4,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use engine::paths::{PathInput, PathOutput, RelayId, Way};
+use engine::paths::{ConnectedRelay, PathInput, PathOutput, RelayId, Way};
 use model::PublicKey;
 
 use super::super::network::Arrival;
 use super::{Happening, MeshSabotage, STRANGER, STUN_PORTS, World};
+
+/// To a relay and back, as it is measured once: see [`World::delay`].
+const RELAY_ROUND_TRIP: Duration = Duration::from_millis(45);
 
 impl World {
     pub(super) fn carry_out(&mut self, node: usize, output: PathOutput) {
@@ -122,7 +125,8 @@ impl World {
     pub(super) fn connected_to(&mut self, node: usize, relays: Vec<RelayId>) {
         self.nodes[node].relays.clone_from(&relays);
         self.nodes[node].came_over.clear();
-        self.tell(node, PathInput::Relays(relays));
+        let relays = relays.into_iter().map(|id| ConnectedRelay { id, round_trip: Some(RELAY_ROUND_TRIP) });
+        self.tell(node, PathInput::Relays(relays.collect()));
     }
 
     /// A node that misses a peer is connected to all relays.
