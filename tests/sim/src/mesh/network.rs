@@ -192,6 +192,16 @@ impl Network {
         }
     }
 
+    /// The same where no server can be asked, because an address of an interface is enough.
+    pub fn must_be_direct_unasked(&self, a: usize, b: usize) -> bool {
+        let (one, two) = (&self.hosts[a], &self.hosts[b]);
+        let both_v6 = one.v6.is_some() && two.v6.is_some();
+        let is_open = |host: &Host| host.segment == INTERNET && host.firewall.is_none();
+        let both_v4 = one.v4.is_some() && two.v4.is_some();
+        let near = both_v4 && (one.segment == two.segment || is_open(one) || is_open(two));
+        self.must_be_direct(a, b) && (both_v6 || near)
+    }
+
     /// The longest datagram that passes between two hosts.
     pub fn carries(&self, a: usize, b: usize) -> usize {
         self.hosts[a].carries.min(self.hosts[b].carries)

@@ -25,6 +25,7 @@ use crate::dice::Dice;
 use crate::judge::Violation;
 use crate::queue::Queue;
 use crate::trace::{Trace, Verbosity};
+use traffic::Message;
 
 const STUN_PORTS: [u16; 2] = [3478, 3479];
 pub use hard::{birthday, guessed_after};
@@ -68,6 +69,8 @@ struct Node {
     racing: BTreeSet<PublicKey>,
     /// Over which one the last packet of each came.
     came_over: BTreeMap<PublicKey, RelayId>,
+    /// WireGuard's with each peer.
+    sessions: BTreeMap<PublicKey, traffic::Session>,
     device: DeviceId,
     key: PublicKey,
     ways: BTreeMap<PublicKey, Way>,
@@ -99,6 +102,7 @@ impl Node {
             relays: Vec::new(),
             racing: BTreeSet::new(),
             came_over: BTreeMap::new(),
+            sessions: BTreeMap::new(),
             ways: BTreeMap::new(),
             watched: BTreeSet::new(),
             counted: BTreeMap::new(),
@@ -137,7 +141,7 @@ enum Happening {
         to: usize,
         from: usize,
         by: Way,
-        length: usize,
+        message: Message,
     },
     Wake {
         node: usize,
@@ -403,7 +407,7 @@ impl World {
                 let from = self.nodes[from].device;
                 self.tell(to, PathInput::Hinted { from, sealed });
             }
-            Happening::Packet { to, from, by, length } => self.arrive(to, from, by, length),
+            Happening::Packet { to, from, by, message } => self.arrive(to, from, by, message),
             Happening::Wake { node, woken } if self.nodes[node].woken == woken => {
                 self.nodes[node].paths.handle_timeout(self.at);
                 self.settle(node);

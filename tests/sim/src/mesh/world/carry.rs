@@ -98,6 +98,8 @@ impl World {
         } else if self.sabotage != Some(MeshSabotage::NobodyRaces) {
             self.trace.tell(self.at, || format!("node {node} races"));
             self.nodes[node].racing.insert(peer);
+            let relays = self.nodes[node].relays.clone();
+            self.begin_again(node, peer, &relays);
             let delay = self.dice.millis(50, 300);
             self.soon(delay, Happening::Dialled { node });
         }
@@ -134,7 +136,11 @@ impl World {
         let mut relays = self.nodes[node].relays.clone();
         relays.extend(self.relays.iter().filter(|relay| !self.nodes[node].relays.contains(relay)));
         if relays != self.nodes[node].relays {
+            let new = relays[self.nodes[node].relays.len()..].to_vec();
             self.connected_to(node, relays);
+            for peer in self.nodes[node].racing.clone() {
+                self.begin_again(node, peer, &new);
+            }
         }
     }
 

@@ -50,11 +50,22 @@ impl World {
 
     /// Every pair that must be direct is, and every other is relayed or, by luck, direct.
     pub(super) fn judge_ways(&mut self, invariant: &'static str) {
+        self.judge_ways_of(invariant, true);
+    }
+
+    /// The same where no server can be asked.
+    pub(super) fn judge_ways_unasked(&mut self, invariant: &'static str) {
+        self.judge_ways_of(invariant, false);
+    }
+
+    fn judge_ways_of(&mut self, invariant: &'static str, asks: bool) {
         for pair in 0..self.pairs.len() {
             let [a, b] = self.pairs[pair].nodes;
             let ways = [self.way(a, b), self.way(b, a)];
             let direct = ways.iter().all(|way| matches!(way, Way::Direct(_)));
-            self.pairs[pair].was_direct = direct;
+            if asks {
+                self.pairs[pair].was_direct = direct;
+            }
             let any_direct = ways.iter().any(|way| matches!(way, Way::Direct(_)));
             if self.network.carries(a, b) < FULL_BYTES && any_direct {
                 return self.fail("narrow-paths-are-left", format!("{a} {}, {b} {}", ways[0], ways[1]));
@@ -63,7 +74,8 @@ impl World {
                 return self
                     .fail("who-is-mute-is-left-to-the-hub", format!("{a} {}, {b} {}", ways[0], ways[1]));
             }
-            if self.must_be_direct(a, b) && !direct {
+            let must = self.must_be_direct(a, b) && (asks || self.network.must_be_direct_unasked(a, b));
+            if must && !direct {
                 let now = self.at;
                 let key = self.nodes[b].key;
                 let why = self.nodes[a].paths.status(&key, now).and_then(|status| status.why_not_direct);

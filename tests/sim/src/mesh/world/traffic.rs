@@ -4,8 +4,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use engine::paths::{PathInput, Way, first_relay};
-use model::PublicKey;
+use engine::paths::{PathInput, RelayId, Way, first_relay};
+use model::{Mono, PublicKey};
 
 use super::super::network::FULL_BYTES;
 use super::{Happening, MeshSabotage, STRANGER, World};
@@ -15,8 +15,37 @@ const PACKET_INTERVAL: Duration = Duration::from_millis(100);
 /// One packet in so many is of full size.
 const FULL_EVERY: u64 = 3;
 const SHORT_BYTES: usize = 100;
+/// What is sealed is understood so long after the last message (Reject-After-Time in section 6.1 of WireGuard's paper).
+const SESSION_LIFE: Duration = Duration::from_secs(180);
+/// And a handshake is begun anew after so long (Rekey-Timeout).
+const INITIATION_LIFE: Duration = Duration::from_secs(5);
 /// What somebody hostile remembers.
 const RECORDED_MAX: usize = 64;
+
+/// What WireGuard sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Message {
+    Initiation,
+    Response,
+    /// A packet of so many bytes.
+    Data(usize),
+}
+
+impl Message {
+    const fn length(self) -> usize {
+        match self {
+            Self::Initiation | Self::Response => SHORT_BYTES,
+            Self::Data(length) => length,
+        }
+    }
+}
+
+/// One side's of WireGuard with a peer: without one a packet waits for a handshake.
+#[derive(Debug, Default)]
+pub(super) struct Session {
+    used: Option<Mono>,
+    initiated: Option<Mono>,
+}
 
 impl World {
     pub(super) fn record(&mut self, to: usize, from: usize, bytes: &[u8]) {
@@ -73,7 +102,33 @@ impl World {
         way.copied().unwrap_or_else(first)
     }
 
+    /// A packet for another node. Without a session it waits for one.
     pub(super) fn packet(&mut self, from: usize, to: usize, length: usize) {
+        if self.way(from, to) == Way::ViaHub {
+            // With whom everybody has a session.
+            return self.give(from, to, Message::Data(length));
+        }
+        let (now, key) = (self.at, self.nodes[to].key);
+        let session = self.nodes[from].sessions.entry(key).or_default();
+        let is_fresh = |at: Option<Mono>, life| at.is_some_and(|at| now.since(at) < life);
+        if is_fresh(session.used, SESSION_LIFE) {
+            self.give(from, to, Message::Data(length));
+        } else if !is_fresh(session.initiated, INITIATION_LIFE) {
+            session.initiated = Some(now);
+            self.give(from, to, Message::Initiation);
+        }
+    }
+
+    /// The last handshake once more, over these relays: what else is lost is not sent again.
+    pub(super) fn begin_again(&mut self, from: usize, peer: PublicKey, relays: &[RelayId]) {
+        let initiated = self.nodes[from].sessions.get(&peer).and_then(|session| session.initiated);
+        let Some(to) = self.nodes.iter().position(|node| node.key == peer) else { return };
+        if initiated.is_some_and(|at| self.at.since(at) < INITIATION_LIFE) {
+            self.give_over(from, to, relays, Message::Initiation);
+        }
+    }
+
+    fn give(&mut self, from: usize, to: usize, message: Message) {
         let way = self.way(from, to);
         let key = self.nodes[to].key;
         if way != Way::ViaHub {
@@ -85,31 +140,36 @@ impl World {
         }
         match way {
             Way::Direct(address) => {
-                let arrives = |host, _| Happening::Packet { to: host, from, by: way, length };
-                self.send(from, address, arrives, &[], length);
+                let arrives = |host, _| Happening::Packet { to: host, from, by: way, message };
+                self.send(from, address, arrives, &[], message.length());
             }
-            Way::Relayed(_) if self.sabotage == Some(MeshSabotage::RelayEatsPackets) => {}
             Way::Relayed(relay) => {
                 let node = &self.nodes[from];
                 let over = if node.racing.contains(&key) { node.relays.clone() } else { vec![relay] };
-                for relay in
-                    over.into_iter().filter(|relay| self.relays_to(from, to, *relay)).collect::<Vec<_>>()
-                {
-                    let delay = self.delay();
-                    let by = Way::Relayed(relay);
-                    self.soon(delay * 2, Happening::Packet { to, from, by, length });
-                }
+                self.give_over(from, to, &over, message);
             }
             Way::ViaHub if !self.hub_up => {}
             Way::ViaHub => {
                 let delay = self.delay();
-                self.soon(delay * 2, Happening::Packet { to, from, by: way, length });
+                self.soon(delay * 2, Happening::Packet { to, from, by: way, message });
             }
         }
     }
 
-    /// A packet arrives: whoever left a peer to the hub takes its packets from the hub only, and the other way round.
-    pub(super) fn arrive(&mut self, to: usize, from: usize, by: Way, length: usize) {
+    fn give_over(&mut self, from: usize, to: usize, relays: &[RelayId], message: Message) {
+        if self.sabotage == Some(MeshSabotage::RelayEatsPackets) {
+            return;
+        }
+        for relay in relays {
+            if self.relays_to(from, to, *relay) {
+                let (delay, by) = (self.delay(), Way::Relayed(*relay));
+                self.soon(delay * 2, Happening::Packet { to, from, by, message });
+            }
+        }
+    }
+
+    /// A message arrives: whoever left a peer to the hub takes its packets from the hub only, and the other way round.
+    pub(super) fn arrive(&mut self, to: usize, from: usize, by: Way, message: Message) {
         let via_hub = self.way(to, from) == Way::ViaHub;
         if via_hub != (by == Way::ViaHub) {
             return;
@@ -121,6 +181,25 @@ impl World {
         if by != Way::ViaHub {
             self.nodes[to].counted.entry(key).or_default().1 += 100;
         }
+        let now = self.at;
+        let begins = |world: &mut Self| world.nodes[to].sessions.entry(key).or_default().used = Some(now);
+        match message {
+            Message::Initiation => self.give(to, from, Message::Response),
+            Message::Response => {
+                begins(self);
+                // What waited.
+                self.give(to, from, Message::Data(SHORT_BYTES));
+            }
+            Message::Data(length) => {
+                if by != Way::ViaHub {
+                    begins(self);
+                }
+                self.hear(to, from, length);
+            }
+        }
+    }
+
+    fn hear(&mut self, to: usize, from: usize, length: usize) {
         for pair in &mut self.pairs {
             let Some(side) = pair.nodes.iter().position(|node| *node == to) else { continue };
             if pair.nodes[1 - side] == from {
