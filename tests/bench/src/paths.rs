@@ -3,6 +3,8 @@
 
 mod forwarder;
 mod meeting;
+mod member;
+mod quiet;
 mod relay;
 mod switching;
 
@@ -35,6 +37,8 @@ pub enum Figure {
     Switch,
     /// The first packet to a peer, and the first direct one.
     Meet,
+    /// Bytes of a day of an agent that nobody uses: 25 minutes.
+    Quiet,
 }
 
 impl Figure {
@@ -48,6 +52,7 @@ impl Figure {
                 let scale = if args.figures.run.check { &meeting::CHECK } else { &meeting::FULL };
                 meeting::measure(scale, rounds)
             }
+            Self::Quiet => quiet::measure(if args.figures.run.check { &quiet::CHECK } else { &quiet::FULL }),
         }
     }
 }

@@ -11,8 +11,10 @@ use super::width::Width;
 
 /// Pings without an answer that are remembered: a late answer is still an answer.
 const OUTSTANDING_MAX: usize = 8;
-/// An answer is waited for so long at least: a machine that is busy answers late.
-const PATIENCE_MIN: Duration = Duration::from_millis(250);
+/// The first answer is waited for so long at least, then it is asked again...
+const PATIENCE_FIRST_MIN: Duration = Duration::from_millis(100);
+/// ... and for so long then: a machine that is busy answers late, and a late answer to the first counts, too.
+const PATIENCE_MIN: Duration = Duration::from_millis(200);
 /// And so long at most, also before a round trip was measured: round the world and back is 300 ms.
 const PATIENCE_MAX: Duration = Duration::from_secs(1);
 /// So many pings in a row without an answer end the trust: one may be lost on any network.
@@ -27,11 +29,20 @@ const WINS_MIN: u8 = 2;
 /// Another path must be faster by so much, and by a fifth: less is noise, and each move costs reordering.
 const GAIN_MIN: Duration = Duration::from_millis(3);
 
+#[derive(Debug)]
+struct Asked {
+    number: u64,
+    at: Mono,
+    /// It was waited for in vain. It may still come.
+    is_missed: bool,
+}
+
 /// One way to a peer.
 #[derive(Debug)]
 pub(super) struct Route {
     kind: CandidateKind,
-    asked: VecDeque<(u64, Mono)>,
+    /// The newest last.
+    asked: VecDeque<Asked>,
     asked_at: Option<Mono>,
     answered: bool,
     misses: u8,
@@ -79,7 +90,7 @@ impl Route {
         if self.asked.len() == OUTSTANDING_MAX {
             self.asked.pop_front();
         }
-        self.asked.push_back((number, now));
+        self.asked.push_back(Asked { number, at: now, is_missed: false });
         self.asked_at = Some(now);
     }
 
@@ -88,27 +99,39 @@ impl Route {
         if let Some(width) = &mut self.width {
             width.answered(number);
         }
-        let Some(at) = self.asked.iter().position(|(asked, _)| *asked == number) else { return };
-        let Some((_, sent_at)) = self.asked.drain(..=at).next_back() else { return };
-        let sample = now.since(sent_at);
+        let Some(at) = self.asked.iter().position(|asked| asked.number == number) else { return };
+        let Some(asked) = self.asked.drain(..=at).next_back() else { return };
+        let sample = now.since(asked.at);
         self.round_trip = Some(self.round_trip.map_or(sample, |before| (before * 3 + sample) / 4));
         (self.answered, self.misses, self.missed_at, self.is_news) = (true, 0, None, true);
     }
 
     /// Counts what was not answered in time.
     pub(super) fn expire(&mut self, now: Mono) {
-        let patience = self.patience();
+        let patience = self.patience().max(PATIENCE_MIN);
         if let Some(width) = &mut self.width {
             width.expire(patience, now);
         }
-        while let Some((_, at)) = self.asked.pop_front_if(|(_, at)| *at + patience <= now) {
+        loop {
+            let patience = self.patience();
+            let waits = self.asked.iter_mut().find(|asked| !asked.is_missed);
+            let Some(asked) = waits.filter(|asked| asked.at + patience <= now) else { return };
+            asked.is_missed = true;
+            let at = asked.at;
             self.missed_at.get_or_insert(at);
             self.misses = self.misses.saturating_add(1);
         }
     }
 
+    /// How long the next missing answer is waited for.
     fn patience(&self) -> Duration {
-        self.round_trip.map_or(PATIENCE_MAX, |rtt| (rtt * 3).clamp(PATIENCE_MIN, PATIENCE_MAX))
+        let least = if self.misses == 0 { PATIENCE_FIRST_MIN } else { PATIENCE_MIN };
+        self.round_trip.map_or(PATIENCE_MAX, |rtt| (rtt * 3).clamp(least, PATIENCE_MAX))
+    }
+
+    /// The first answer that is waited for.
+    fn waits(&self) -> Option<&Asked> {
+        self.asked.iter().find(|asked| !asked.is_missed)
     }
 
     /// Whether it answered, and has not stopped to.
@@ -157,7 +180,7 @@ impl Route {
 
     /// Whether the answer that is missing must be asked for again at once.
     pub(super) fn wants_second(&self) -> bool {
-        self.is_alive() && self.misses > 0 && self.asked.is_empty()
+        self.is_alive() && self.misses > 0 && self.waits().is_none()
     }
 
     /// Whether it was asked just now.
@@ -167,7 +190,8 @@ impl Route {
 
     /// Whether one that asks us may be asked: our last question may have come too early to be understood.
     pub(super) fn may_be_asked_back(&self, now: Mono) -> bool {
-        !self.is_asked(now) || (!self.answered && self.asked.len() < 2)
+        !self.is_asked(now)
+            || (!self.answered && self.asked.iter().filter(|asked| !asked.is_missed).count() < 2)
     }
 
     /// When it is asked again.
@@ -177,8 +201,8 @@ impl Route {
 
     /// When a missing answer counts.
     pub(super) fn deadline(&self) -> Option<Mono> {
-        let long = self.width.as_ref().and_then(|width| width.deadline(self.patience()));
-        self.asked.front().map(|(_, at)| *at + self.patience()).into_iter().chain(long).min()
+        let long = self.width.as_ref().and_then(|width| width.deadline(self.patience().max(PATIENCE_MIN)));
+        self.waits().map(|asked| asked.at + self.patience()).into_iter().chain(long).min()
     }
 
     pub(super) const fn round_trip(&self) -> Option<Duration> {
@@ -243,15 +267,31 @@ mod tests {
         route.answered(1, at(10));
         assert!(route.is_trusted());
         route.asked(3, at(1000));
-        assert_eq!(route.deadline(), Some(at(1250)));
-        route.expire(at(1250));
+        assert_eq!(route.deadline(), Some(at(1100)));
+        route.expire(at(1100));
         assert!(route.is_trusted() && route.wants_second());
-        route.asked(4, at(1250));
-        route.expire(at(1500));
+        route.asked(4, at(1100));
+        assert!(!route.wants_second());
+        assert_eq!(route.deadline(), Some(at(1300)));
+        route.expire(at(1300));
         assert!(!route.is_trusted());
         route.asked(5, at(2000));
         route.answered(5, at(2020));
         assert!(route.is_trusted());
+    }
+
+    #[test]
+    fn an_answer_that_comes_late_is_one() {
+        let mut route = Route::new(CandidateKind::Reflexive);
+        measure(&mut route, 1, 0, 10);
+        route.asked(2, at(1000));
+        route.expire(at(1100));
+        route.asked(3, at(1100));
+        route.answered(2, at(1200));
+        route.expire(at(1300));
+        assert!(route.is_trusted() && !route.is_sure(), "the second was not answered yet");
+        route.answered(3, at(1350));
+        assert!(route.is_sure());
     }
 
     #[test]

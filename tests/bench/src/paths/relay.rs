@@ -18,9 +18,10 @@ use model::{AnchorSecret, DeviceId, IdentitySecret, Mono, Nonce, Signed, TenantI
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+use super::member::member;
 use super::pass;
 use crate::series::{Bound, Series, Unit};
-use crate::server::program;
+use crate::server::{alone, program};
 use crate::usage::{memory, milliseconds, process_cpu};
 
 const RELAY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9443);
@@ -114,12 +115,12 @@ impl Relay {
         sender.send(&attach.into()).await.ok()?;
         let Frame::Attached(_) = receiver.recv().await.ok()? else { return None };
         tokio::spawn(async move { while receiver.recv().await.is_ok() {} });
-        Some(Device { id, datagrams, ids: PieceIds::of_sender(), _sender: sender })
+        Some(Device::new(id, datagrams, sender))
     }
 }
 
 /// A device as the relay sees it.
-struct Device {
+pub(super) struct Device {
     id: DeviceId,
     datagrams: Datagrams,
     ids: PieceIds,
@@ -128,6 +129,10 @@ struct Device {
 }
 
 impl Device {
+    pub(super) fn new(id: DeviceId, datagrams: Datagrams, sender: link::Sender) -> Self {
+        Self { id, datagrams, ids: PieceIds::of_sender(), _sender: sender }
+    }
+
     fn send(&mut self, to: DeviceId, payload: &[u8]) {
         for piece in cut(to, payload, self.datagrams.bytes_max(), &mut self.ids) {
             // What there is no room for is lost.
@@ -189,15 +194,27 @@ struct Carried {
     cost: f64,
 }
 
-/// Bytes a second and processor time for each GB: over a relay by either carrier, and over a plain forwarder.
+/// Bytes a second and processor time for each GB: over a relay alone and over the one in the server by either carrier, and over a
+/// plain forwarder.
 pub fn transfers(rounds: u32) -> Vec<Series> {
-    let ways = ["QUIC", "WebSocket", "plain forwarder"];
+    let ways = [
+        "relay alone, QUIC",
+        "relay alone, WebSocket",
+        "in the server, QUIC",
+        "in the server, WebSocket",
+        "plain forwarder",
+    ];
     let rate = |way: &str| Series::new(format!("{way}: carried"), Unit::MegabitsPerSecond);
     let cost = |way: &str| Series::new(format!("{way}: processor for a GB"), Unit::Milliseconds);
     let mut series: Vec<_> = ways.iter().map(|way| (rate(way), cost(way))).collect();
     for _ in 0..rounds {
-        let carried =
-            [over_relay(PreferCarrier::OnlyQuic), over_relay(PreferCarrier::OnlyWebSocket), forwarded()];
+        let carried = [
+            over_relay(PreferCarrier::OnlyQuic),
+            over_relay(PreferCarrier::OnlyWebSocket),
+            over_server(PreferCarrier::OnlyQuic),
+            over_server(PreferCarrier::OnlyWebSocket),
+            forwarded(),
+        ];
         for ((rate, cost), carried) in series.iter_mut().zip(carried) {
             rate.push(carried.megabits);
             cost.push(carried.cost);
@@ -219,10 +236,28 @@ fn count(process: u32, arrived: &AtomicU64) -> Carried {
 fn over_relay(prefer: PreferCarrier) -> Carried {
     let relay = Relay::start();
     let runtime = Runtime::new().expect("tokio starts");
+    let devices = runtime.block_on(async {
+        let sender = first(&relay, prefer).await;
+        [sender, relay.attach(1, prefer).await.expect("a relay admits all that have a pass")]
+    });
+    carry(&runtime, relay.running.child.id(), devices)
+}
+
+/// The same over the relay that every server has.
+fn over_server(prefer: PreferCarrier) -> Carried {
+    alone(move |runtime, apid| {
+        let devices = runtime.block_on(async {
+            let token = apid.token(2).await.parse().expect("a token");
+            [member(&token, 0, prefer).await, member(&token, 1, prefer).await]
+        });
+        carry(runtime, apid.id(), devices)
+    })
+}
+
+/// One device sends the other as fast as it goes.
+fn carry(runtime: &Runtime, process: u32, [mut sender, receiver]: [Device; 2]) -> Carried {
     let arrived = Arc::new(AtomicU64::new(0));
     runtime.block_on(async {
-        let mut sender = first(&relay, prefer).await;
-        let receiver = relay.attach(1, prefer).await.expect("a relay admits all that have a pass");
         let (to, arrived) = (receiver.id, arrived.clone());
         tokio::spawn(async move {
             // All of it: the link ends with its other half.
@@ -244,7 +279,7 @@ fn over_relay(prefer: PreferCarrier) -> Carried {
             }
         });
     });
-    count(relay.running.child.id(), &arrived)
+    count(process, &arrived)
 }
 
 fn forwarded() -> Carried {

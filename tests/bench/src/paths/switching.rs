@@ -8,10 +8,13 @@ use lab::{Mesh, Process, SOON, wait_for};
 use super::pass;
 use crate::series::{Bound, Series, Unit};
 
-/// Milliseconds between two packets.
-const INTERVAL: f64 = 10.0;
-/// One interval between the probes of a path in use, and the packet that is on its way.
-const PROBE_INTERVAL: Bound = Bound::AllBelow(1_000.0 + INTERVAL);
+/// A path that ends is noticed within the 400 ms between two probes of one that carries packets, and the 300 ms in which neither
+/// it nor the next one is answered; and then a packet is on its way to the relay and back.
+const ENDED: Bound = Bound::AllBelow(400.0 + 300.0 + 50.0);
+/// A path that is found costs what is on its way when packets change over.
+const CHANGED: Bound = Bound::AllBelow(50.0);
+/// Each round blocks the path at another moment between two probes.
+const STEP: Duration = Duration::from_millis(90);
 const PING: [&str; 5] = ["ping", "-n", "-q", "-i0.01", "-W1"];
 /// Before a change, so that the path is in use; and after it, so that what it cost is over.
 const AROUND: Duration = Duration::from_secs(2);
@@ -29,14 +32,14 @@ pub fn measure(rounds: u32) -> Vec<Series> {
     }
     let address = mesh.device_field("beta", "address_v4");
     let goes = |way: &str| mesh.goes("alpha", "beta", way) && mesh.goes("beta", "alpha", way);
-    let mut ended = Series::new("lost when a direct path ends", Unit::Milliseconds).must(PROBE_INTERVAL);
-    let mut found = Series::new("lost when a direct path is found", Unit::Milliseconds).must(PROBE_INTERVAL);
+    let mut ended = Series::new("lost when a direct path ends", Unit::Milliseconds).must(ENDED);
+    let mut found = Series::new("lost when a direct path is found", Unit::Milliseconds).must(CHANGED);
     let begun = start(&mesh, &address, 0);
     wait_for("a direct path", FOUND, || goes("direct"));
     lost(&begun);
     for round in 1..=rounds {
         let ping = start(&mesh, &address, round);
-        pass(AROUND);
+        pass(AROUND + STEP * (round % 4));
         mesh.block("r-alpha", THERE);
         wait_for("the relay", FOUND, || goes("relayed"));
         ended.push(lost(&ping));
@@ -59,7 +62,9 @@ fn lost(ping: &Process) -> f64 {
     wait_for("ping ends", SOON, || ping.ended().is_some());
     let text = ping.output();
     let line = text.lines().find(|line| line.contains(" packets transmitted")).expect("ping counts");
-    let mut numbers = line.split(' ').filter_map(|word| word.parse::<f64>().ok());
+    let mut numbers = line.split(' ').filter_map(|word| word.trim_end_matches("ms").parse::<f64>().ok());
     let (sent, received) = (numbers.next().expect("sent"), numbers.next().expect("received"));
-    (sent - received) * INTERVAL
+    // Two packets are further apart than asked for, as far as the machine's timers go.
+    let time = numbers.next_back().expect("the time of all");
+    (sent - received) * time / sent.max(1.0)
 }
