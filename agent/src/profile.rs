@@ -156,7 +156,7 @@ impl Profile {
     }
 
     /// Brings the file that tells ssh which hosts to refuse to the version that is held. It is beside the socket: whoever may
-    /// ask finds it, and it is there whenever somebody was answered.
+    /// ask finds it, and it is there whenever somebody was answered. What a restored server forgot is kept beside the ledger.
     pub async fn revoked_hosts(
         &self,
         name: &Label,
@@ -171,7 +171,7 @@ impl Profile {
         }
         let trust = self.handle()?.ssh_trust().await.map_err(|gone| failed(&gone))?;
         let (version, trust) = trust.unwrap_or((held, SshTrust::default()));
-        let file = RevokedFile(path.clone());
+        let file = RevokedFile::keeping(path.clone(), self.ledger.with_file_name(REVOKED_HOSTS));
         let write = move || file.write(revoked::hosts(&trust, version), now, |_| Ok(()));
         let done = tokio::task::spawn_blocking(write).await.map_err(|error| failed(&error))?;
         done.map_err(|error| failed(&error))?;

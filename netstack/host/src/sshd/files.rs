@@ -89,7 +89,7 @@ impl Places {
             set_readable(path).map_err(|e| WriteError::Folder(path.clone(), e))?;
         }
         let list = RevocationList::of_trust(&state.trust, &CaKind::ALL, state.version);
-        RevokedFile(self.revoked()).write(list, now, check)?;
+        RevokedFile::new(self.revoked()).write(list, now, check)?;
         put(&self.trusted(), trusted(state).as_bytes())?;
         self.write_principals(&principals(state))
     }

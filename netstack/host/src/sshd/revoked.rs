@@ -13,10 +13,13 @@ use crate::files::{self, FileError, PUBLIC};
 /// By then every certificate of before has ended: a host's lives a week, and a day is for clocks.
 const BEFORE_LIFE: Duration = Duration::from_secs(8 * 24 * 3600);
 
-/// A list in this file. Beside it, while it matters, what was revoked before the server was restored from a backup, which may
+/// A list in a file. In another, while it matters, what was revoked before the server was restored from a backup, which may
 /// not know of it.
 #[derive(Debug, Clone)]
-pub struct RevokedFile(pub PathBuf);
+pub struct RevokedFile {
+    list: PathBuf,
+    before: PathBuf,
+}
 
 /// Why a file was not written.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +47,17 @@ pub fn hosts(trust: &SshTrust, version: Version) -> RevocationList {
 }
 
 impl RevokedFile {
+    /// Both beside each other.
+    pub fn new(list: PathBuf) -> Self {
+        let before = beside(&list, "before");
+        Self { list, before }
+    }
+
+    /// The list is where a restart of the machine takes it away; what was before is not.
+    pub const fn keeping(list: PathBuf, before: PathBuf) -> Self {
+        Self { list, before }
+    }
+
     /// Brings it to a list. `check` says whether a file of it may be put in place.
     ///
     /// # Errors
@@ -54,7 +68,7 @@ impl RevokedFile {
         now: Timestamp,
         check: impl Fn(&Path) -> Result<(), String>,
     ) -> Result<(), WriteError> {
-        let there = self.read(&self.0)?;
+        let there = self.read(&self.list)?;
         let before = self.before(there.as_ref(), &list, now)?;
         let list = list.and(before);
         // The version says of which epoch it is, so that what was before it is kept once.
@@ -64,13 +78,13 @@ impl RevokedFile {
         if there.is_some_and(same) {
             return Ok(());
         }
-        let half = self.beside("new");
+        let half = beside(&self.list, "new");
         files::replace(&half, &list.to_bytes(now), PUBLIC)?;
         if let Err(why) = check(&half) {
             files::remove(&half)?;
             return Err(WriteError::List(why));
         }
-        fs::rename(&half, &self.0).map_err(|e| WriteError::Folder(self.0.clone(), e))
+        fs::rename(&half, &self.list).map_err(|e| WriteError::Folder(self.list.clone(), e))
     }
 
     /// A server of a later epoch was restored: what was revoked until then stays so here, for as long as certificates of
@@ -81,19 +95,19 @@ impl RevokedFile {
         list: &RevocationList,
         now: Timestamp,
     ) -> Result<RevocationList, WriteError> {
-        let path = self.beside("before");
-        let kept = self.read(&path)?;
-        let age = fs::metadata(&path).and_then(|meta| meta.modified()).ok().and_then(|at| at.elapsed().ok());
+        let path = &self.before;
+        let kept = self.read(path)?;
+        let age = fs::metadata(path).and_then(|meta| meta.modified()).ok().and_then(|at| at.elapsed().ok());
         let kept = kept.filter(|_| age.is_none_or(|age| age < BEFORE_LIFE));
         match there.filter(|there| there.epoch() < list.epoch()) {
             Some(there) if !there.is_empty() => {
                 let before = there.clone().and(kept.unwrap_or_default());
-                files::replace(&path, &before.to_bytes(now), PUBLIC)?;
+                files::replace(path, &before.to_bytes(now), PUBLIC)?;
                 tracing::info!("what was revoked before the server was restored stays revoked here");
                 Ok(before)
             }
             _ if kept.is_none() => {
-                files::remove(&path)?;
+                files::remove(path)?;
                 Ok(RevocationList::default())
             }
             _ => Ok(kept.unwrap_or_default()),
@@ -103,12 +117,12 @@ impl RevokedFile {
     fn read(&self, path: &Path) -> Result<Option<RevocationList>, FileError> {
         Ok(files::read(path)?.and_then(|bytes| RevocationList::from_bytes(&bytes).ok()))
     }
+}
 
-    fn beside(&self, what: &str) -> PathBuf {
-        let mut name = self.0.clone().into_os_string();
-        name.push(format!(".{what}"));
-        name.into()
-    }
+fn beside(path: &Path, what: &str) -> PathBuf {
+    let mut name = path.to_owned().into_os_string();
+    name.push(format!(".{what}"));
+    name.into()
 }
 
 #[cfg(test)]
@@ -140,12 +154,12 @@ mod tests {
     #[test]
     fn what_was_revoked_before_a_restore_stays_revoked_while_its_certificates_live() {
         let dir = tempfile::tempdir().expect("a directory");
-        let file = RevokedFile(dir.path().join("revoked"));
+        let file = RevokedFile::new(dir.path().join("revoked"));
         let revoked_after = |epoch, generation, revoked: &[u64]| {
             let trust = trust(CaKind::User, revoked.iter().copied().map(serial));
             let list = RevocationList::of_trust(&trust, &CaKind::ALL, version(epoch, generation));
             file.write(list, Timestamp::default(), |_| Ok(())).expect("written");
-            let bytes = fs::read(&file.0).expect("there");
+            let bytes = fs::read(&file.list).expect("there");
             let list = RevocationList::from_bytes(&bytes).expect("a list");
             assert_eq!(list.epoch(), u64::from(epoch));
             list.authorities.values().flat_map(|of| of.serials.clone()).collect::<Vec<_>>()
@@ -157,24 +171,24 @@ mod tests {
         assert_eq!(revoked_after(7, 3, &[9]), [6, 9]);
         assert_eq!(revoked_after(8, 3, &[]), [6, 9], "restored once more");
         let long_ago = SystemTime::now() - BEFORE_LIFE;
-        let before = fs::File::options().write(true).open(file.beside("before")).expect("there");
+        let before = fs::File::options().write(true).open(&file.before).expect("there");
         before.set_modified(long_ago).expect("set");
         assert_eq!(revoked_after(8, 4, &[10]), [10]);
-        assert!(!file.beside("before").exists());
+        assert!(!file.before.exists());
     }
 
     #[test]
     fn a_list_that_is_not_taken_leaves_the_one_before_in_place() {
         let dir = tempfile::tempdir().expect("a directory");
-        let file = RevokedFile(dir.path().join("revoked"));
+        let file = RevokedFile::new(dir.path().join("revoked"));
         let list = |number| {
             RevocationList::of_trust(&trust(CaKind::User, [serial(number)]), &CaKind::ALL, version(1, number))
         };
         file.write(list(5), Timestamp::default(), |_| Ok(())).expect("written");
-        let written = fs::read(&file.0).expect("there");
+        let written = fs::read(&file.list).expect("there");
         let refused = file.write(list(6), Timestamp::default(), |_| Err("garbage".into()));
         assert!(matches!(refused, Err(WriteError::List(_))), "{refused:?}");
-        assert_eq!(fs::read(&file.0).expect("there"), written);
+        assert_eq!(fs::read(&file.list).expect("there"), written);
         assert_eq!(fs::read_dir(dir.path()).expect("there").count(), 1);
     }
 
