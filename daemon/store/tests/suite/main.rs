@@ -15,4 +15,5 @@ mod presence;
 mod races;
 mod rows;
 mod schema;
+mod schemas;
 mod support;
