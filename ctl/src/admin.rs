@@ -1,16 +1,16 @@
 //! The API, as an administrator uses it: over HTTPS with a token, or over the server's own unix socket.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use link::ServerAddress;
 use link::https::header::HeaderValue;
 use link::https::{self, Bounds, Bytes, HttpsError, Method, Request, Response, Server, StatusCode, header};
 use link::tls::HttpsTrust;
-use model::Label;
 use model::api::admin::Version;
 use model::api::{Page, Problem};
 use model::token::Bearer;
+use model::{Code, Label};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,14 @@ const DOWNLOAD_TIME_MAX: Duration = Duration::from_secs(2 * 3600);
 const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 const BOUNDS: Bounds = Bounds { time_max: ANSWER_TIME_MAX, body_bytes_max: ANSWER_BYTES_MAX };
+/// A request whose connection breaks is sent again for so long: a server restarts meanwhile.
+const AGAIN_TIME_MAX: Duration = Duration::from_secs(60);
+/// Between two tries, twice as long each time.
+const PAUSE_FIRST: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(3);
+/// Questions whether a server knows keys: ten seconds of a restart.
+const VERSION_TRIES_MAX: u32 = 6;
+
 /// By what a server knows a request that it did.
 const KEY: &str = "idempotency-key";
 
@@ -155,14 +163,26 @@ impl Admin {
     /// Makes or does something: once, even if the connection breaks before the answer is there and it is sent again.
     pub async fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T, Failure> {
         let key = new_key()?;
-        let request = || self.keyed_request(path, body, &key);
-        match https::request(&self.server, request()?, BOUNDS).await {
-            Err(HttpsError::Broken { .. }) if self.remembers_keys().await => self.exchange(request()?).await,
-            answer => read(answer),
+        let begun = Instant::now();
+        let mut pause = PAUSE_FIRST;
+        loop {
+            let answer = https::request(&self.server, self.keyed_request(path, body, &key)?, BOUNDS).await;
+            let may_again = match &answer {
+                Err(HttpsError::Broken { .. }) => self.remembers_keys().await,
+                // It is being done by the request whose connection broke.
+                Ok(answer) => is_under_way(answer),
+                Err(_) => false,
+            };
+            if !may_again || begun.elapsed() + pause > AGAIN_TIME_MAX {
+                return read(answer);
+            }
+            tokio::time::sleep(pause).await;
+            pause = PAUSE_MAX.min(pause * 2);
         }
     }
 
-    /// Has something made of which a second one does no harm, such as a certificate.
+    /// Has something made by a request that has no key: of which a second one does no harm, such as a certificate, or for which a
+    /// server knows none, such as a login. It is not sent again by itself.
     pub async fn post_again<B: Serialize, T: DeserializeOwned>(
         &self,
         path: &str,
@@ -244,15 +264,28 @@ impl Admin {
         Ok(request)
     }
 
-    /// Whether the server knows a request that it did. One of before would do it twice.
+    /// Whether the server knows a request that it did. One of before would do it twice. One that restarts says so in a moment.
     async fn remembers_keys(&self) -> bool {
-        let version = self.get::<Version>("/api/version").await;
-        version.is_ok_and(|version| version.idempotency_keys)
+        let mut pause = PAUSE_FIRST;
+        for _ in 0..VERSION_TRIES_MAX {
+            match self.get::<Version>("/api/version").await {
+                Ok(version) => return version.idempotency_keys,
+                Err(_) => tokio::time::sleep(pause).await,
+            }
+            pause = PAUSE_MAX.min(pause * 2);
+        }
+        false
     }
 
     async fn exchange<T: DeserializeOwned>(&self, request: Request<Bytes>) -> Result<T, Failure> {
         read(https::request(&self.server, request, BOUNDS).await)
     }
+}
+
+/// Whether the request is being done, as it was sent before.
+fn is_under_way(answer: &Response<Bytes>) -> bool {
+    let problem = serde_json::from_slice::<Problem>(answer.body());
+    problem.is_ok_and(|problem| problem.code == Code::IdempotencyKeyInUse.as_str())
 }
 
 /// A form, or why there is none.
@@ -344,6 +377,8 @@ mod tests {
     use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
     use tokio::net::{UnixListener, UnixStream};
 
+    use model::Refusal;
+
     use super::*;
 
     /// The request's line, and its key if it has one.
@@ -365,12 +400,16 @@ mod tests {
     }
 
     async fn answer(stream: &mut BufReader<UnixStream>, body: &Value) {
+        answer_as(stream, "200 OK", body).await;
+    }
+
+    async fn answer_as(stream: &mut BufReader<UnixStream>, status: &str, body: &Value) {
         let body = body.to_string();
-        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+        let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n", body.len());
         stream.write_all(format!("{head}{body}").as_bytes()).await.expect("written");
     }
 
-    /// What came of a request whose first connection breaks, and the keys with which it was sent.
+    /// What came of a request whose first connections break, and which is being done then, and the keys with which it was sent.
     async fn broken_once(version: Value) -> (Result<Value, Failure>, Vec<Option<String>>) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("socket");
@@ -386,12 +425,18 @@ mod tests {
                     continue;
                 }
                 keys.push(key);
-                if keys.len() < 2 {
+                match keys.len() {
                     // Whoever waits for the answer hears that there is none.
-                    drop(stream);
-                } else {
-                    answer(&mut stream, &json!({"made": 1})).await;
-                    return keys;
+                    1 | 2 => drop(stream),
+                    3 => {
+                        let refusal = Refusal::new(Code::IdempotencyKeyInUse, "it is being done");
+                        let problem = json!(Problem::new(&refusal, String::new()));
+                        answer_as(&mut stream, "409 Conflict", &problem).await;
+                    }
+                    _ => {
+                        answer(&mut stream, &json!({"made": 1})).await;
+                        return keys;
+                    }
                 }
                 if version.get("idempotency_keys").is_none() {
                     // One more look at the version, and no second try.
@@ -417,6 +462,7 @@ mod tests {
         remembers["idempotency_keys"] = true.into();
         let (done, keys) = broken_once(remembers).await;
         assert_eq!(done.ok(), Some(json!({"made": 1})));
-        assert!(keys[0].is_some() && keys[0] == keys[1], "{keys:?}");
+        assert!(keys.len() == 4 && keys[0].is_some(), "{keys:?}");
+        assert!(keys.iter().all(|key| *key == keys[0]), "{keys:?}");
     }
 }

@@ -40,12 +40,12 @@ pub(super) async fn run(output: &Output, asked: &Asked<'_>) -> Result<Exit, Fail
     };
     let admin = Admin::anonymous(address.clone(), trust);
     let mut form = Login { user, password, code: code.map(ToOwned::to_owned) };
-    let mut answer: Result<LoggedIn, Failure> = admin.post("/api/v1/login", &form).await;
+    let mut answer: Result<LoggedIn, Failure> = admin.post_again("/api/v1/login", &form).await;
     if answer.as_ref().is_err_and(|failure| failure.is(Code::SecondFactorNeeded))
         && std::io::stdin().is_terminal()
     {
         form.code = Some(ask("code of your authenticator, or a recovery code: ", "--code")?);
-        answer = admin.post("/api/v1/login", &form).await;
+        answer = admin.post_again("/api/v1/login", &form).await;
     }
     let begun = answer?;
     remember(&Remembered { server: address.to_string(), token: begun.secret, pinned })?;

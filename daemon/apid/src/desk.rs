@@ -8,6 +8,7 @@ mod hosts;
 mod hub_key;
 mod looks;
 mod pace;
+mod saving;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use link::Sender;
 use model::wire::{Channel, Frame, Remark, Retry};
 use model::{Code, Refusal, TenantId};
 use store::Store;
-use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use self::pace::Pace;
@@ -34,8 +35,6 @@ use crate::signing::Signing;
 
 /// Messages that wait for the desk. Links and requests wait behind them when it is full.
 const INBOX_MAX: usize = 1024;
-/// Batches of presence on their way: a few rounds of ten thousand devices.
-const SAVES_WAITING_MAX: usize = 64;
 
 type Reply = oneshot::Sender<Result<Answer, Refusal>>;
 
@@ -218,9 +217,7 @@ struct Open {
     /// Links that are writing their last frames.
     closing: JoinSet<()>,
     /// Presence on its way to the store.
-    saving: JoinSet<()>,
-    /// Whose turn it is to be saved.
-    save_turn: Arc<Mutex<()>>,
+    saving: saving::Saving,
 }
 
 impl Run {
@@ -325,7 +322,7 @@ impl Run {
                 Output::Refresh { tenant, since } => self.refresh(tenant, since),
                 Output::Poll => self.poll(),
                 Output::Audit(entry) => self.audit.write(entry),
-                Output::SavePresence(rows) => self.save_presence(rows, open),
+                Output::SavePresence(rows) => open.saving.save(rows, &self.store),
                 Output::Certify { link, tenant, device, key } => self.certify(link, tenant, device, &key),
                 Output::NoteLogins { link, tenant, device, logins } => {
                     self.note_logins(link, tenant, device, logins);
@@ -434,27 +431,6 @@ impl Run {
         self.elsewhere(async move { Input::Polled(store.standings().await.map_err(|e| report::chain(&e))) });
     }
 
-    fn save_presence(&self, rows: Vec<control::PresenceRow>, open: &mut Open) {
-        let (store, turn) = (self.store.clone(), Arc::clone(&open.save_turn));
-        while open.saving.try_join_next().is_some() {}
-        if open.saving.len() >= SAVES_WAITING_MAX {
-            tracing::warn!(
-                "presence is not saved while the database is away; the next heartbeats tell it again"
-            );
-            return;
-        }
-        open.saving.spawn(async move {
-            // SQLite has one writer, for which nobody waits for long: not all batches of a server that ends at once.
-            let _turn = turn.lock().await;
-            if let Err(error) = store.save_presence(&rows).await {
-                tracing::warn!(
-                    error = error.chain(),
-                    "presence was not saved; the next heartbeats tell it again"
-                );
-            }
-        });
-    }
-
     /// Tells every node when to come back, and waits until they have read it and what was under way is answered.
     async fn stop(
         mut self,
@@ -470,7 +446,7 @@ impl Run {
                 self.take(message, &mut open);
                 self.drain_outputs(&mut open);
             }
-            while open.saving.join_next().await.is_some() {}
+            open.saving.done().await;
         };
         if tokio::time::timeout(DRAIN_TIME_MAX, answered).await.is_err() {
             tracing::warn!("the store did not answer everything before the end");

@@ -13,6 +13,7 @@ mod dns;
 mod doctor;
 mod health;
 mod idempotency;
+mod in_path;
 mod login;
 mod me;
 mod observe;

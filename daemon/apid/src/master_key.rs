@@ -150,16 +150,9 @@ async fn first(
     store: &Store,
     passphrase: &str,
 ) -> anyhow::Result<Result<Sealer, SealError>> {
-    let loaded = store.load().await.context("the database cannot be read")?;
-    let salted = seal::read(&settings.state_dir, seal::SALT_FILE)?;
-    let salted = salted.map(|salt| Sealer::of_passphrase(passphrase, &*salt)).transpose()?;
-    let filed = seal::read(&settings.state_dir, seal::KEY_FILE)?;
-    let filed = filed.map(|key| Sealer::of_key(&*key)).transpose()?;
-    let candidates = [salted, filed, Some(Sealer::of_key(&random::<32>())?)];
-    let Some(sealer) = candidates.into_iter().flatten().find(|sealer| opens(sealer, &loaded)) else {
-        let why = "neither the passphrase nor seal.key opens the keys of this database: give the passphrase that does, or copy \
-                   seal.key of the server that made it";
-        return Ok(Err(SealError::Closed(why.into())));
+    let sealer = match found(settings, store, passphrase).await? {
+        Ok(sealer) => sealer,
+        Err(closed) => return Ok(Err(closed)),
     };
     let wrapped = Wrapped::new(&sealer, passphrase)?.text();
     let note = entry(Actor::Server, "server.keys-wrapped", "", None);
@@ -174,6 +167,26 @@ async fn first(
     Ok(Wrapped::read(&wrapped)?.open(passphrase))
 }
 
+/// The master key of a database that has none under a passphrase. Writes nothing.
+async fn found(
+    settings: &Settings,
+    store: &Store,
+    passphrase: &str,
+) -> anyhow::Result<Result<Sealer, SealError>> {
+    let loaded = store.load().await.context("the database cannot be read")?;
+    let salted = seal::read(&settings.state_dir, seal::SALT_FILE)?;
+    let salted = salted.map(|salt| Sealer::of_passphrase(passphrase, &*salt)).transpose()?;
+    let filed = seal::read(&settings.state_dir, seal::KEY_FILE)?;
+    let filed = filed.map(|key| Sealer::of_key(&*key)).transpose()?;
+    let candidates = [salted, filed, Some(Sealer::of_key(&random::<32>())?)];
+    let Some(sealer) = candidates.into_iter().flatten().find(|sealer| opens(sealer, &loaded)) else {
+        let why = "neither the passphrase nor seal.key opens the keys of this database: give the passphrase that does, or copy \
+                   seal.key of the server that made it";
+        return Ok(Err(SealError::Closed(why.into())));
+    };
+    Ok(Ok(sealer))
+}
+
 /// Whether it opens what is sealed in a database, as far as anything is.
 fn opens(sealer: &Sealer, loaded: &Loaded) -> bool {
     let mut sealed = loaded.tenants.iter().filter(|rows| !rows.sealed_anchor.is_empty()).peekable();
@@ -184,9 +197,12 @@ fn opens(sealer: &Sealer, loaded: &Loaded) -> bool {
 pub async fn rewrap(settings: &Settings) -> anyhow::Result<()> {
     let _held = first_start::serving(&settings.state_dir)?;
     let store = first_start::store(settings).await?;
-    let sealer = open(settings, &store).await?;
-    // The first time that was what made it.
     let before = store.setting(SETTING).await?;
+    let sealer = match (passphrase(settings)?, &before) {
+        // What is written down is what is wanted, and nothing before it.
+        (Some(passphrase), None) => found(settings, &store, &passphrase).await??,
+        _ => open(settings, &store).await?,
+    };
     let loaded = store.load().await.context("the database cannot be read")?;
     sealer.expose_master()?;
     anyhow::ensure!(
@@ -232,11 +248,11 @@ pub async fn replace(settings: &Settings, store: &Store) -> anyhow::Result<Seale
     let sealer = Sealer::of_key(&random::<32>())?;
     let wrapped = Wrapped::new(&sealer, &passphrase)?.text();
     let note = entry(Actor::Server, "server.keys-wrapped", "a new master key", None);
-    if let Some(before) = &before {
-        let aside = format!("{SETTING}.before-{}", clock::wall().unix_micros());
-        store.swap_setting(&aside, None, Some(before), &note).await?;
-    }
-    let swapped = store.swap_setting(SETTING, before.as_deref(), Some(&wrapped), &note).await?;
+    let aside = format!("{SETTING}.before-{}", clock::wall().unix_micros());
+    let swapped = match &before {
+        Some(before) => store.swap_setting_aside(SETTING, (before, &aside), &wrapped, &note).await?,
+        None => store.swap_setting(SETTING, None, Some(&wrapped), &note).await?,
+    };
     anyhow::ensure!(swapped, "another master key was made meanwhile");
     Ok(sealer)
 }

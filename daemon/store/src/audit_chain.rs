@@ -167,10 +167,8 @@ impl Store {
                 let sequence = fields.number("sequence")?;
                 // An entry that does not even read was not written so.
                 let kept = digest_of(&fields, "hash");
-                let links = Covered::ALL.into_iter().any(|covered| {
-                    let next = next_hash(&hash, sequence, row, covered);
-                    next.is_ok_and(|next| kept.as_ref().is_ok_and(|kept| *kept == next))
-                });
+                let next = Covered::of(row).and_then(|covered| next_hash(&hash, sequence, row, covered));
+                let links = next.is_ok_and(|next| kept.as_ref().is_ok_and(|kept| *kept == next));
                 hash = kept.unwrap_or(hash);
                 verdict.broken = if sequence != at + 1 {
                     Some((at + 1, "an entry is missing"))
@@ -275,14 +273,11 @@ async fn save_ends(
 enum Covered {
     /// All, of an entry that says where it came from.
     Traced,
-    /// Those of before there was such a thing: of every other entry, and of those that a program of then chained beside one of
-    /// now.
+    /// Those of before there was such a thing: of every other entry.
     Plain,
 }
 
 impl Covered {
-    const ALL: [Self; 2] = [Self::Traced, Self::Plain];
-
     fn of(row: &Row) -> Result<Self, Corrupt> {
         let fields = Fields::of_row("audit", "id", row);
         let traced = fields.text_or_null("source")?.is_some() || fields.text_or_null("request")?.is_some();

@@ -31,12 +31,14 @@ pub enum Keyed {
         asked: Vec<u8>,
         /// Status and body, once it is done.
         answer: Option<(u16, Vec<u8>)>,
+        /// Whoever began it is gone and did not say what came of it.
+        abandoned: bool,
     },
 }
 
 impl Store {
     /// Takes a key, or says what is known of it. Keys from before `expired` are forgotten; what was begun before `abandoned` and
-    /// is not answered was begun by a server that is gone.
+    /// is not answered was begun by a server that is gone, and nobody knows whether it was done.
     pub async fn begin_keyed(
         &self,
         request: &KeyedRequest,
@@ -46,10 +48,8 @@ impl Store {
     ) -> Result<Keyed, ReadError> {
         let mut transaction = self.database.write().await?;
         let KeyedRequest { holder, key } = request;
-        let old = "DELETE FROM keyed_requests WHERE holder = $1 AND key = $2 \
-                   AND (asked_at < $3 OR (answer IS NULL AND asked_at < $4))";
-        let times = (expired.unix_micros(), abandoned.unix_micros());
-        transaction.execute(old, values![holder.as_str(), key.as_str(), times.0, times.1]).await?;
+        let old = "DELETE FROM keyed_requests WHERE holder = $1 AND key = $2 AND asked_at < $3";
+        transaction.execute(old, values![holder.as_str(), key.as_str(), expired.unix_micros()]).await?;
         let take = "INSERT INTO keyed_requests (holder, key, asked, asked_at) VALUES ($1, $2, $3, $4) \
                     ON CONFLICT (holder, key) DO NOTHING";
         let arguments = values![holder.as_str(), key.as_str(), asked, now.unix_micros()];
@@ -62,12 +62,15 @@ impl Store {
         let row = transaction.optional(known, values![holder.as_str(), key.as_str()]).await?;
         transaction.commit().await?;
         // Whoever had it gave it back in between: the next try takes it.
-        let Some(row) = row else { return Ok(Keyed::Known { asked: asked.into(), answer: None }) };
+        let Some(row) = row else {
+            return Ok(Keyed::Known { asked: asked.into(), answer: None, abandoned: false });
+        };
         let fields = Fields::of_row("keyed_requests", "key", &row);
         let status = fields.number_or_null::<u16>("status")?;
         let answer =
             status.map(|status| Ok::<_, ReadError>((status, fields.bytes("answer")?))).transpose()?;
-        Ok(Keyed::Known { asked: fields.bytes("asked")?, answer })
+        let abandoned = answer.is_none() && fields.time("asked_at")? < abandoned;
+        Ok(Keyed::Known { asked: fields.bytes("asked")?, answer, abandoned })
     }
 
     /// It was done.

@@ -213,6 +213,26 @@ impl Store {
         Ok(true)
     }
 
+    /// The same, with what there was kept under another name: all of it or nothing, and one entry.
+    pub async fn swap_setting_aside(
+        &self,
+        name: &str,
+        (before, aside): (&str, &str),
+        after: &str,
+        entry: &AuditEntry,
+    ) -> Result<bool, ReadError> {
+        let mut transaction = self.database.write().await?;
+        let sql = "UPDATE settings SET value = $3 WHERE name = $1 AND value = $2";
+        if transaction.execute(sql, values![name, before, after]).await? == 0 {
+            return Ok(false);
+        }
+        let sql = "INSERT INTO settings (name, value) VALUES ($1, $2)";
+        transaction.execute(sql, values![aside, before]).await?;
+        audit::append(&mut transaction, AuditId::new(entry.at), entry).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
     /// One statement that must touch one row, and its audit entry.
     pub(crate) async fn change(
         &self,

@@ -110,6 +110,8 @@ codes! {
     103 CommandUnsupported "command-unsupported" "upgrade the agent on it: see `warren device show NAME`; a plain peer has none";
     110 IdempotencyKeyReused "idempotency-key-reused" "use a new key for another request: a key stands for one request, for a day";
     111 IdempotencyKeyInUse "idempotency-key-in-use" "ask again in a moment with the same key, and the answer is the first one's";
+    112 IdempotencyOutcomeUnknown "idempotency-outcome-unknown" "the server ended while it was done: look whether it was; to do it anew, take another key";
+    113 MethodNotAllowed "method-not-allowed" "see the answer's Allow, and /api/v1/openapi.json for what each path has";
     120 BackupUnreadable "backup-unreadable" "check the path, its permissions and the disk";
     121 BackupNotOne "backup-not-one" "name a file that `warren backup create` made";
     122 BackupKeyWrong "backup-key-wrong" "open it with what it was made for: --key FILE, or --passphrase-file FILE";

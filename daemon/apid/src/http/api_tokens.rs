@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use model::api::Page;
@@ -16,6 +16,7 @@ use store::{ApiToken, PeopleError, User};
 
 use super::App;
 use super::auth::Caller;
+use super::in_path::InPath;
 use super::paging::{PageQuery, read_page};
 use super::problem::{Refused, bad_form, of_people, unavailable};
 use super::tenants::tenant_named;
@@ -130,7 +131,7 @@ pub async fn create(
 pub async fn revoke(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<ApiTokenId>,
+    InPath(id): InPath<ApiTokenId>,
 ) -> Result<Json<Form>, Refused> {
     let absent = || Refusal::new(Code::ApiTokenNotFound, format!("there is no API token {id}"));
     let rows = seen(&app, &caller).await?;

@@ -45,6 +45,9 @@ pub async fn list(
     let cursor = wanted.cursor.map(|text| text.parse::<AuditCursor>()).transpose();
     let cursor = cursor.map_err(|e| Refusal::new(Code::BadRequest, format!("cursor: {e}")))?;
     let (rows, next) = match wanted.after {
+        Some(number) if i64::try_from(number).is_err() => {
+            return Err(Refusal::new(Code::BadRequest, "after is below 2^63").into());
+        }
         Some(number) => {
             let rows = app.store.audit_after(tenant, number, limit).await;
             (rows.map_err(|e| unavailable(&e))?, None)

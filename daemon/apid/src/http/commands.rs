@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use control::Directory;
@@ -17,6 +17,7 @@ use store::{CommandRow, CommandState, QueueError};
 use super::App;
 use super::auth::Caller;
 use super::devices::{find, takes_part};
+use super::in_path::InPath;
 use super::paging::{PageQuery, read_page};
 use super::problem::{Refused, bad_form, unavailable};
 use super::tenants::{MeantQuery, meant, read_query};
@@ -47,7 +48,7 @@ fn form(row: &CommandRow, device: Label) -> DeviceCommand {
 pub async fn list(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
-    Path(device): Path<String>,
+    InPath(device): InPath<String>,
     query: MeantQuery,
     page: PageQuery,
 ) -> Result<Json<Page<DeviceCommand>>, Refused> {
@@ -65,7 +66,7 @@ pub async fn list(
 pub async fn queue(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
-    Path(device): Path<String>,
+    InPath(device): InPath<String>,
     query: MeantQuery,
     wish: Result<Json<NewCommand>, JsonRejection>,
 ) -> Result<(StatusCode, Json<DeviceCommand>), Refused> {

@@ -54,11 +54,16 @@ fn operation(route: &Route) -> Value {
         "description": "Refused (RFC 9457)",
         "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
     });
+    let mut responses = Map::new();
+    for status in std::iter::once(*status).chain(route.gives_also) {
+        responses.insert(status.to_string(), gives.clone());
+    }
+    responses.insert("default".into(), problem);
     let mut operation = json!({
         "operationId": route.id,
         "summary": route.about,
         "parameters": parameters(route),
-        "responses": {status.to_string(): gives, "default": problem},
+        "responses": responses,
         "x-warren-needs": needs(route.needs),
     });
     if let Some(form) = &route.asks {
@@ -78,8 +83,8 @@ fn parameters(route: &Route) -> Vec<Value> {
     let text = json!({"type": "string"});
     let names = route.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let in_path = names.map(|name| json!({"name": name, "in": "path", "required": true, "schema": text}));
-    let in_query = route.query.iter().map(|(name, about)| {
-        json!({"name": name, "in": "query", "required": false, "description": about, "schema": text})
+    let in_query = route.query.iter().map(|(name, about, schema)| {
+        json!({"name": name, "in": "query", "required": false, "description": about, "schema": schema})
     });
     let key = route.is_keyed().then(|| {
         json!({"name": "Idempotency-Key", "in": "header", "required": false, "schema": text, "description": KEY_ABOUT})

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use control::{By, Control, Directory, Edit};
 use model::api::Page;
@@ -11,6 +11,7 @@ use model::api::admin::{ChangedDevice, Device, DeviceChange};
 use model::{Code, DeviceId, Label, Refusal, Standing, TenantId};
 
 use super::auth::Caller;
+use super::in_path::InPath;
 use super::paging::{PageQuery, read_page};
 use super::problem::{Refused, bad_form};
 use super::tenants::{Meant, MeantQuery, meant, read_query};
@@ -93,7 +94,7 @@ pub async fn list(
 pub async fn show(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
-    Path(device): Path<String>,
+    InPath(device): InPath<String>,
     query: MeantQuery,
 ) -> Result<Json<Device>, Refused> {
     let query = read_query(query)?;
@@ -108,7 +109,7 @@ pub async fn show(
 pub async fn change(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
-    Path(device): Path<String>,
+    InPath(device): InPath<String>,
     query: MeantQuery,
     wish: Result<Json<DeviceChange>, JsonRejection>,
 ) -> Result<Json<ChangedDevice>, Refused> {
@@ -139,7 +140,7 @@ pub async fn change(
 pub async fn approve(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
-    Path(device): Path<String>,
+    InPath(device): InPath<String>,
     query: MeantQuery,
 ) -> Result<Json<ChangedDevice>, Refused> {
     edit(&app, query, caller, device, Edit::ApproveDevice).await
@@ -149,7 +150,7 @@ pub async fn approve(
 pub async fn revoke(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
-    Path(device): Path<String>,
+    InPath(device): InPath<String>,
     query: MeantQuery,
 ) -> Result<Json<ChangedDevice>, Refused> {
     let Located { tenant, id, name, by } = locate(&app, read_query(query)?, caller, device).await?;

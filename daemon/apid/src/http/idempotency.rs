@@ -1,7 +1,7 @@
 //! `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): who is not sure whether a request was done sends it again with
 //! the same key. What was done is answered again; a refusal (4xx) changed nothing, and frees the key. A failure (5xx) may have
-//! changed something, and is answered again: who wants it done anew looks first, and takes another key. Only
-//! where the server or its database goes away meanwhile does the key do it again, two minutes later.
+//! changed something, and is answered again: who wants it done anew looks first, and takes another key. So does
+//! who asks again after the server or its database went away meanwhile: nobody knows then whether it was done.
 
 use std::time::Duration;
 
@@ -80,7 +80,7 @@ async fn answered(app: App, named: KeyedRequest, request: Request, next: Next) -
     let now = wall();
     let times = (now - KEY_LIFE, now - ABANDONED_AFTER);
     let known = app.store.begin_keyed(&named, &sealed, now, times).await.map_err(|e| unavailable(&e))?;
-    let Keyed::Known { asked, answer } = known else {
+    let Keyed::Known { asked, answer, abandoned } = known else {
         let request = Request::from_parts(parts, Body::from(body));
         // Whoever asks may be gone before it is done: that is who will ask again.
         let done = tokio::spawn(done(app, named, request, next)).await;
@@ -90,6 +90,10 @@ async fn answered(app: App, named: KeyedRequest, request: Request, next: Next) -
     if *asked != digest.as_bytes() {
         let detail = "the key was used for another request";
         return Err(Refusal::new(Code::IdempotencyKeyReused, detail).into());
+    }
+    if abandoned {
+        let detail = "the server ended before it said what came of the request";
+        return Err(Refusal::new(Code::IdempotencyOutcomeUnknown, detail).into());
     }
     let Some((status, answer)) = answer else {
         return Err(Refusal::new(Code::IdempotencyKeyInUse, "the request is being done").into());
@@ -106,7 +110,7 @@ async fn done(app: App, named: KeyedRequest, request: Request, next: Next) -> Re
         in_time.map_err(|_| Refusal::new(Code::StoreUnavailable, "the request was not done in time"))?;
     if response.status().is_client_error() {
         if let Err(error) = app.store.forget_keyed(&named).await {
-            tracing::warn!(error = error.chain(), "a key stays in use for two minutes");
+            tracing::warn!(error = error.chain(), "what came of a key will not be known");
         }
         return Ok(response);
     }

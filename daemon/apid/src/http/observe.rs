@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderValue, Method};
+use axum::http::{HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use control::{Actor, Origin};
@@ -47,7 +47,12 @@ pub async fn request(State(metrics): State<Metrics>, mut request: Request, next:
     if let Some(told) = response.extensions().get::<Told>().cloned() {
         let Refusal { code, detail } = &told.0.refusal;
         tracing::info!(request = id, route, method, status, micros, actor, %code, detail, "request refused");
+        // Which methods there are is the router's to say (RFC 9110, section 15.5.6).
+        let allow = response.headers_mut().remove(header::ALLOW);
         response = with_request_id(&told, &id);
+        if let Some(allow) = allow {
+            response.headers_mut().insert(header::ALLOW, allow);
+        }
     } else if OF_PROBES.contains(&&*route) {
         tracing::debug!(request = id, route, method, status, micros, actor, "request answered");
     } else {

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::problem::{Refused, bad_query};
 
 /// Items of a page at most, and when nobody says how many: some hundred kilobytes.
-const PAGE_ITEMS_MAX: usize = 1_000;
+pub const PAGE_ITEMS_MAX: usize = 1_000;
 
 /// Which page is wanted.
 #[derive(Debug, Clone, Default, Deserialize)]

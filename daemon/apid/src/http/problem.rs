@@ -80,7 +80,7 @@ pub async fn no_such_route() -> Refused {
 
 /// The answer of a method that a path does not have.
 pub async fn no_such_method() -> Refused {
-    Refusal::new(Code::NotFound, "this path does not have that method").into()
+    Refusal::new(Code::MethodNotAllowed, "this path does not have that method").into()
 }
 
 /// The answer of a refusal. [`super::observe::request`] writes the request id into it.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use ca::limits::{USER_LIFE_MAX, USER_LIFE_MIN};
@@ -14,6 +14,7 @@ use model::{Code, Label, Refusal};
 
 use super::App;
 use super::auth::Caller;
+use super::in_path::InPath;
 use super::paging::{PageQuery, read_page};
 use super::problem::{Refused, bad_form};
 use super::tenants::{MeantQuery, Target, meant, read_query, target};
@@ -37,7 +38,7 @@ pub async fn list(
 pub async fn set(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
-    Path(name): Path<Label>,
+    InPath(name): InPath<Label>,
     query: MeantQuery,
     wish: Result<Json<RoleWish>, JsonRejection>,
 ) -> Result<Json<Role>, Refused> {
@@ -55,7 +56,7 @@ pub async fn set(
 pub async fn delete(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
-    Path(name): Path<Label>,
+    InPath(name): InPath<Label>,
     query: MeantQuery,
 ) -> Result<StatusCode, Refused> {
     let Target { tenant, by, .. } = target(&app, read_query(query)?, caller).await?;

@@ -1,6 +1,8 @@
 //! The table of routes: path, who may call it, what it asks and gives. The router and the API's own description are both
 //! made from it, so that there is no route that says nothing of itself.
 
+use std::ops::RangeInclusive;
+
 use axum::Router;
 use axum::extract::Request;
 use axum::handler::Handler;
@@ -8,10 +10,11 @@ use axum::middleware::Next;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use model::Role;
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa::openapi::{RefOr, Schema};
 
+use super::paging::PAGE_ITEMS_MAX;
 use super::{App, auth, idempotency};
 
 /// Who may call a route.
@@ -57,13 +60,15 @@ pub struct Route {
     /// Who may call it.
     pub needs: Needs,
     /// What its query may say, and what that means.
-    pub query: Vec<(&'static str, &'static str)>,
+    pub query: Vec<(&'static str, &'static str, Value)>,
     /// Its body.
     pub asks: Option<Form>,
     /// Whether its answer is bytes.
     pub bytes: bool,
     /// Its answer, with the status.
     pub gives: (u16, Option<Form>),
+    /// The same form is its answer with this status, too.
+    pub gives_also: Option<u16>,
     handler: MethodRouter<App>,
 }
 
@@ -85,6 +90,7 @@ macro_rules! methods {
                 asks: None,
                 bytes: false,
                 gives: (204, None),
+                gives_also: None,
                 handler: on(MethodFilter::$method, handler),
             }
         })*
@@ -112,6 +118,12 @@ impl Route {
         self
     }
 
+    /// The same form comes with this status, too, which is no refusal.
+    pub fn also(mut self, status: u16) -> Self {
+        self.gives_also = Some(status);
+        self
+    }
+
     /// It answers with bytes, which no form describes.
     pub fn gives_bytes(mut self, status: u16) -> Self {
         self.gives = (status, None);
@@ -126,12 +138,23 @@ impl Route {
 
     /// It gives pages, as its query says.
     pub fn paged(self) -> Self {
-        self.query("limit", "Items of the page").query("cursor", "What `next` of the page before said")
+        self.query_number("limit", "Items of the page", 1..=PAGE_ITEMS_MAX as u64)
+            .query("cursor", "What `next` of the page before said")
     }
 
     /// Its query may say this.
-    pub fn query(mut self, name: &'static str, about: &'static str) -> Self {
-        self.query.push((name, about));
+    pub fn query(self, name: &'static str, about: &'static str) -> Self {
+        self.query_of(name, about, json!({"type": "string"}))
+    }
+
+    /// Its query may say this, a number of this range.
+    pub fn query_number(self, name: &'static str, about: &'static str, range: RangeInclusive<u64>) -> Self {
+        let (least, most) = range.into_inner();
+        self.query_of(name, about, json!({"type": "integer", "minimum": least, "maximum": most}))
+    }
+
+    fn query_of(mut self, name: &'static str, about: &'static str, schema: Value) -> Self {
+        self.query.push((name, about, schema));
         self
     }
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use ca::due::Notice;
@@ -23,6 +23,7 @@ use store::CertificatesOf;
 use super::App;
 use super::auth::Caller;
 use super::devices::takes_part;
+use super::in_path::InPath;
 use super::problem::{Refused, bad_form, unavailable};
 use super::tenants::{MeantQuery, Target, meant, read_query, target};
 use crate::clock::wall;
@@ -150,7 +151,7 @@ pub async fn list(
 pub async fn rotate(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
-    Path(kind): Path<CaKind>,
+    InPath(kind): InPath<CaKind>,
     query: MeantQuery,
     form: Result<Option<Json<Rotate>>, JsonRejection>,
 ) -> Result<Json<Authority>, Refused> {
@@ -166,7 +167,7 @@ pub async fn rotate(
 pub async fn roll_back(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
-    Path(kind): Path<CaKind>,
+    InPath(kind): InPath<CaKind>,
     query: MeantQuery,
 ) -> Result<Json<Authority>, Refused> {
     stepped(&app, caller, query, kind, Edit::RollBackAuthority(kind)).await
@@ -176,7 +177,7 @@ pub async fn roll_back(
 pub async fn advance(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
-    Path(kind): Path<CaKind>,
+    InPath(kind): InPath<CaKind>,
     query: MeantQuery,
     form: Result<Json<Advance>, JsonRejection>,
 ) -> Result<Json<Authority>, Refused> {
@@ -210,7 +211,7 @@ pub async fn revoke(
 pub async fn revoked(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
-    Path(kind): Path<CaKind>,
+    InPath(kind): InPath<CaKind>,
     query: MeantQuery,
 ) -> Result<Json<RevocationList>, Refused> {
     let query = read_query(query)?;

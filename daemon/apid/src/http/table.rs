@@ -1,5 +1,6 @@
 //! Every route of the API, with what it needs, asks and gives. A row is all that a new route needs beside its handler.
 
+use control::limits::GRACE_MAX;
 use model::Role;
 use model::api::Page;
 use model::api::admin::{
@@ -54,9 +55,11 @@ pub const BACKUP: &str = "/api/v1/backup";
 fn of_server() -> Vec<Route> {
     vec![
         get("/healthz", Needs::Nothing, "healthz", "Each check by name", health::healthz)
-            .gives::<Health>(200),
+            .gives::<Health>(200)
+            .also(503),
         get("/readyz", Needs::Nothing, "readyz", "Whether requests are served", health::readyz)
-            .gives::<Health>(200),
+            .gives::<Health>(200)
+            .also(503),
         get(
             "/api/version",
             Needs::Nothing,
@@ -104,7 +107,11 @@ fn of_server() -> Vec<Route> {
             "A tenant is closed, and erased after its grace; an empty one at once",
             tenants::delete,
         )
-        .query("grace_seconds", "How long it can be restored; a week if it has devices"),
+        .query_number(
+            "grace_seconds",
+            "How long it can be restored; a week if it has devices",
+            0..=GRACE_MAX.as_secs(),
+        ),
         post(
             "/api/v1/tenants/{name}/restore",
             SUPER_ADMIN,
@@ -226,7 +233,7 @@ fn of_audit() -> Vec<Route> {
         )
         .of_tenant()
         .paged()
-        .query("after", "Entries after this number instead, oldest first")
+        .query_number("after", "Entries after this number instead, oldest first", 0..=u64::MAX / 2)
         .gives::<Page<AuditEntry>>(200),
         get(
             "/api/v1/audit/verification",

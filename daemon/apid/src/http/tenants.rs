@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use control::limits::GRACE_DEFAULT;
@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use super::App;
 use super::auth::Caller;
+use super::in_path::InPath;
 use super::paging::{PageQuery, read_page};
 use super::problem::{Refused, bad_form, bad_query};
 
@@ -121,7 +122,7 @@ pub async fn list(
 pub async fn show(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
-    Path(name): Path<Label>,
+    InPath(name): InPath<Label>,
 ) -> Result<Json<Tenant>, Refused> {
     let meant = Meant { tenant: Some(name) };
     Ok(Json(app.desk.read(move |control| self::meant(control, &meant, &caller).map(form)).await??))
@@ -145,7 +146,7 @@ pub async fn create(
 pub async fn change(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
-    Path(name): Path<Label>,
+    InPath(name): InPath<Label>,
     wish: Result<Json<TenantChange>, JsonRejection>,
 ) -> Result<Json<Tenant>, Refused> {
     let Json(wish) = wish.map_err(|rejection| bad_form(&rejection))?;
@@ -168,7 +169,7 @@ pub struct Grace {
 pub async fn delete(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
-    Path(name): Path<Label>,
+    InPath(name): InPath<Label>,
     grace: Result<Query<Grace>, QueryRejection>,
 ) -> Result<StatusCode, Refused> {
     let Query(Grace { grace_seconds }) = grace.map_err(|rejection| bad_query(&rejection))?;
@@ -188,7 +189,7 @@ pub async fn delete(
 pub async fn restore(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
-    Path(name): Path<Label>,
+    InPath(name): InPath<Label>,
 ) -> Result<Json<Tenant>, Refused> {
     let Target { tenant, by, .. } = target(&app, Meant { tenant: Some(name) }, caller).await?;
     app.desk.edit(Some(tenant), Edit::RestoreTenant, by).await?;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use control::{Answer, Directory, Edit, Stay, Token as Row};
@@ -13,6 +13,7 @@ use model::{Code, Label, Refusal, Timestamp, TokenId};
 
 use super::App;
 use super::auth::Caller;
+use super::in_path::InPath;
 use super::paging::{PageQuery, read_page};
 use super::problem::{Refused, bad_form};
 use super::tenants::{MeantQuery, Target, meant, read_query, target};
@@ -64,7 +65,7 @@ pub async fn list(
 pub async fn show(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<TokenId>,
+    InPath(id): InPath<TokenId>,
     query: MeantQuery,
 ) -> Result<Json<Token>, Refused> {
     let query = read_query(query)?;
@@ -108,7 +109,7 @@ pub async fn create(
 pub async fn revoke(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<TokenId>,
+    InPath(id): InPath<TokenId>,
     query: MeantQuery,
 ) -> Result<Json<Token>, Refused> {
     let Target { tenant, name, by } = target(&app, read_query(query)?, caller).await?;

@@ -1,7 +1,7 @@
 //! `/api/v1/users`: people, as those see them who may do at least as much, in the same tenants.
 
+use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use model::api::Page;
@@ -11,6 +11,7 @@ use store::{PeopleError, User};
 
 use super::App;
 use super::auth::Caller;
+use super::in_path::InPath;
 use super::paging::{PageQuery, read_page};
 use super::problem::{Refused, bad_form, of_people, unavailable};
 use super::tenants::tenant_named;
@@ -88,7 +89,7 @@ pub async fn list(
 pub async fn show(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
-    Path(name): Path<Label>,
+    InPath(name): InPath<Label>,
 ) -> Result<Json<Form>, Refused> {
     let user = find(&app, &caller, &name).await?;
     Ok(Json(form(&app, &user).await?))
@@ -119,7 +120,7 @@ pub async fn create(
 pub async fn change(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
-    Path(name): Path<Label>,
+    InPath(name): InPath<Label>,
     wish: Result<Json<UserChange>, JsonRejection>,
 ) -> Result<Json<Form>, Refused> {
     let Json(wish) = wish.map_err(|rejection| bad_form(&rejection))?;
@@ -189,7 +190,7 @@ async fn hashed(app: &App, caller: &Caller, user: &User, password: String) -> Re
 pub async fn delete(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
-    Path(name): Path<Label>,
+    InPath(name): InPath<Label>,
 ) -> Result<StatusCode, Refused> {
     let user = find_below(&app, &caller, &name).await?;
     let mut done = entry(caller.by, "user.delete", name.as_str(), None);
@@ -202,7 +203,7 @@ pub async fn delete(
 pub async fn remove_factor(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
-    Path(name): Path<Label>,
+    InPath(name): InPath<Label>,
 ) -> Result<StatusCode, Refused> {
     let user = find_below(&app, &caller, &name).await?;
     if caller.user.as_ref().is_some_and(|own| own.id == user.id) {

@@ -1,5 +1,7 @@
 //! Requests that are sent again with the same key: done once, answered alike, each person's own.
 
+use std::process::Command;
+
 use link::https::{Bounds, Bytes, Method, Request, Response, Server, header, request};
 use model::api::admin::Version;
 use serde_json::{Value, json};
@@ -113,6 +115,27 @@ async fn a_refusal_frees_the_key_and_nobody_gets_another_persons_answer() {
     let form = json!({"user": "ada", "password": PASSWORD});
     let secret = async || json_of(&send(&server, "/api/v1/login", None, "k", &form).await)["secret"].clone();
     assert_ne!(secret().await, secret().await);
+}
+
+#[tokio::test]
+async fn what_a_server_did_not_finish_is_not_done_again_but_said_to_be_unknown() {
+    let apid = start();
+    let wish = json!({"ttl_seconds": 60, "uses": 1});
+    let path = "/api/v1/tokens";
+    assert_eq!(send(&apid.socket(), path, None, "k", &wish).await.status(), 201);
+    let dir = apid.stop();
+    // As a server leaves it that dies in the midst, three minutes ago.
+    let database = dir.path().join("warren.db");
+    let sql = "UPDATE keyed_requests SET status = NULL, answer = NULL, asked_at = asked_at - 180000000";
+    let changed = Command::new("sqlite3").arg(&database).arg(sql).status().expect("apt-get install sqlite3");
+    assert!(changed.success());
+    let apid = Apid::start(dir, &[("WARREN_ADMIN_PASSWORD", PASSWORD)]);
+    let again = send(&apid.socket(), path, None, "k", &wish).await;
+    let (status, problem) = (again.status().as_u16(), json_of(&again));
+    assert_eq!((status, &problem["code"]), (409, &json!("idempotency-outcome-unknown")));
+    assert!(problem["hint"].as_str().is_some_and(|hint| hint.contains("another key")), "{problem}");
+    assert_eq!(tokens(&apid).await, 1, "nothing was done again");
+    assert_eq!(send(&apid.socket(), path, None, "other", &wish).await.status(), 201);
 }
 
 #[tokio::test]

@@ -148,7 +148,7 @@ async fn bad_input_is_refused_with_a_code_a_hint_and_a_request_id() {
         assert_eq!(problem["request_id"].as_str().map(str::len), Some(16), "{problem}");
     };
     check(Method::GET, "/nothing", Value::Null, (404, "not-found")).await;
-    check(Method::PUT, "/api/v1/tenants", json!({}), (404, "not-found")).await;
+    check(Method::PUT, "/api/v1/tenants", json!({}), (405, "method-not-allowed")).await;
     check(Method::GET, "/api/v1/devices?tenant=..", Value::Null, (400, "bad-request")).await;
     check(Method::GET, "/api/v1/devices?tenant=other", Value::Null, (404, "tenant-not-found")).await;
     check(Method::GET, "/api/v1/devices/nobody", Value::Null, (404, "device-not-found")).await;

@@ -149,6 +149,12 @@ async fn what_was_written_into_the_database_by_hand_is_found(fresh: Fresh) {
             (4, "an entry is not as it was written"),
         ),
         (
+            // One that came by no request gets one by hand.
+            "UPDATE audit SET source = '192.0.2.1' WHERE sequence = 3",
+            "UPDATE audit SET source = NULL WHERE sequence = 3",
+            (3, "an entry is not as it was written"),
+        ),
+        (
             "UPDATE audit SET source = NULL, request = NULL WHERE sequence = 4",
             "UPDATE audit SET source = '192.0.2.1', request = '0000000000000003' WHERE sequence = 4",
             (4, "an entry is not as it was written"),

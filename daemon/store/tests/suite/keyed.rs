@@ -22,15 +22,17 @@ async fn a_key_is_taken_once_until_it_is_old_or_abandoned(fresh: Fresh) {
     let known = |answer: Option<(u16, &[u8])>| Keyed::Known {
         asked: b"asked".to_vec(),
         answer: answer.map(|(status, body)| (status, body.to_vec())),
+        abandoned: false,
     };
     assert_eq!(begin(&store, &one, 1000).await, Keyed::New);
     assert_eq!(begin(&store, &one, 1005).await, known(None));
     assert_eq!(begin(&store, &request("user:bob", "one"), 1005).await, Keyed::New);
-    assert_eq!(begin(&store, &one, 1011).await, Keyed::New, "whoever began it is gone");
+    let gone = Keyed::Known { asked: b"asked".to_vec(), answer: None, abandoned: true };
+    assert_eq!(begin(&store, &one, 1011).await, gone, "whoever began it is gone");
     store.answer_keyed(&one, 201, b"answer").await.expect("writes");
     store.forget_keyed(&one).await.expect("what is answered stays");
     assert_eq!(begin(&store, &one, 1100).await, known(Some((201, b"answer"))));
-    assert_eq!(begin(&store, &one, 1112).await, Keyed::New, "its day is over");
+    assert_eq!(begin(&store, &one, 1101).await, Keyed::New, "its day is over");
     store.forget_keyed(&one).await.expect("writes");
     assert_eq!(begin(&store, &one, 1112).await, Keyed::New, "it was refused");
     assert_eq!(store.prune_keyed(at(1112)).await.expect("prunes"), 1, "that of bob");

@@ -365,6 +365,7 @@ pub struct Version {
     /// Of the server.
     pub version: String,
     /// Lowest and highest version of the link that it speaks.
+    #[schema(value_type = Vec<u16>, min_items = 2, max_items = 2)]
     pub link_versions: (u16, u16),
     /// Whether it does a request with an `Idempotency-Key` once, however often it is sent.
     #[serde(default)]

@@ -75,7 +75,9 @@ pub const fn status_of(code: Code) -> u16 {
         | Code::DeviceQuotaReached
         | Code::CommandUnsupported
         | Code::IdempotencyKeyInUse
+        | Code::IdempotencyOutcomeUnknown
         | Code::QuotaReached => 409,
+        Code::MethodNotAllowed => 405,
         Code::IdempotencyKeyReused => 422,
         Code::RateLimited => 429,
         Code::ConnectionRefused => 502,
