@@ -39,6 +39,12 @@ pub async fn hear(store: Store, desk: Desk) {
 
 /// Listens for as long as it is polled; ends where there is nobody to be heard.
 pub async fn listen(store: Store, desk: Desk) {
+    if store.shares_sessions() {
+        tracing::info!(
+            "the database is behind a pooler that shares sessions: other replicas are not heard, the database is \
+             asked four times a second instead"
+        );
+    }
     loop {
         let error = match store.news().await {
             Ok(None) => return,

@@ -262,7 +262,7 @@ pub enum CommitError {
     /// The token had no use left.
     #[error("the token has no use left")]
     TokenUsed,
-    /// The database did not do it.
+    /// The database did not do it. Our own words are first, the driver's come after a colon.
     #[error("the database is unavailable: {0}")]
     Unavailable(String),
 }

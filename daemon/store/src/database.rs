@@ -4,14 +4,15 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
+use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::dialect;
 use crate::error::{DatabaseError, Kind, OpenError};
+use crate::pooler;
 use crate::sql::{Engine, Transaction};
 
 /// PostgreSQL connections of one replica, if nobody says otherwise: three replicas stay far below its default limit of
@@ -27,13 +28,6 @@ const ACQUIRE_TIME_MAX: Duration = Duration::from_secs(5);
 const BUSY_TIME_MAX: Duration = Duration::from_secs(2);
 /// How often a write is begun anew when the database is locked: six seconds in all, then the caller decides.
 pub(crate) const WRITE_ATTEMPTS_MAX: u32 = 3;
-/// What a PostgreSQL session is cut off after: our statements take milliseconds, migrations lift it.
-const POSTGRES_LIMITS: [(&str, &str); 3] = [
-    ("statement_timeout", "10s"),
-    ("lock_timeout", "5s"),
-    // A replica stopped in the middle of a transaction must not block the others for long.
-    ("idle_in_transaction_session_timeout", "15s"),
-];
 
 /// How many connections there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,6 +50,8 @@ pub(crate) enum Database {
         pool: PgPool,
         /// For the lease and for what others wrote: neither waits for the requests of people.
         aside: PgPool,
+        /// A pooler gives each transaction another session.
+        shares_sessions: bool,
     },
 }
 
@@ -73,18 +69,19 @@ impl Database {
             }
             ("postgres" | "postgresql", _) => {
                 let options = PgConnectOptions::from_str(url).map_err(|e| OpenError::Options(e.into()))?;
-                let options =
-                    options.application_name("warren").options(POSTGRES_LIMITS).disable_statement_logging();
-                // A statement that a connection remembers fails after another replica added a column, and behind a
-                // pool of connections such as pgbouncer it may be on another one.
-                let options = options.statement_cache_capacity(0);
+                // Poolers refuse a session with settings that they do not know; each transaction brings its own.
+                let options = options.application_name("warren").extra_float_digits(None);
+                // A statement that a connection remembers fails after another replica added a column.
+                let options = options.statement_cache_capacity(0).disable_statement_logging();
                 let pool = |connections| {
                     PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIME_MAX)
                 };
-                Self::Postgres {
-                    pool: pool(connections_max).connect_lazy_with(options.clone()),
-                    aside: pool(ASIDE_CONNECTIONS_MAX).connect_lazy_with(options),
-                }
+                let (pool, aside) = (
+                    pool(connections_max).connect_lazy_with(options.clone()),
+                    pool(ASIDE_CONNECTIONS_MAX).connect_lazy_with(options),
+                );
+                let shares_sessions = pooler::shares_sessions(&pool, &aside).await?;
+                Self::Postgres { pool, aside, shares_sessions }
             }
             _ => return Err(bad()),
         };
@@ -101,8 +98,13 @@ impl Database {
             .busy_timeout(BUSY_TIME_MAX)
             .foreign_keys(true)
             .disable_statement_logging();
+        // SQLite ends a transaction by itself where it finds no room or cannot write. The driver goes on counting it, and
+        // would never begin another one on that connection.
         let pool = |connections| {
-            SqlitePoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIME_MAX)
+            SqlitePoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(ACQUIRE_TIME_MAX)
+                .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
         };
         Ok(Self::Sqlite {
             path: path.to_owned(),
@@ -182,7 +184,7 @@ impl Database {
                 let idle = readers.num_idle() + writer.num_idle();
                 figures(readers.size() + writer.size(), idle, SQLITE_READERS_MAX + 1)
             }
-            Self::Postgres { pool, aside } => {
+            Self::Postgres { pool, aside, .. } => {
                 let max = pool.options().get_max_connections() + ASIDE_CONNECTIONS_MAX;
                 figures(pool.size() + aside.size(), pool.num_idle() + aside.num_idle(), max)
             }
@@ -195,7 +197,7 @@ impl Database {
                 readers.close().await;
                 writer.close().await;
             }
-            Self::Postgres { pool, aside } => {
+            Self::Postgres { pool, aside, .. } => {
                 aside.close().await;
                 pool.close().await;
             }

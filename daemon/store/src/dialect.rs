@@ -2,12 +2,25 @@
 
 use crate::sql::{Engine, Sql};
 
+/// A beginning of PostgreSQL, with what the transaction is cut off after: our statements take milliseconds, migrations lift
+/// it, and a replica stopped in the middle of one must not block the others for long. With each transaction, because a
+/// session may be lent for no longer than that (pgbouncer).
+macro_rules! within_limits {
+    ($begin:literal) => {
+        concat!(
+            $begin,
+            "; SET LOCAL statement_timeout = '10s'; SET LOCAL lock_timeout = '5s'; \
+             SET LOCAL idle_in_transaction_session_timeout = '15s'"
+        )
+    };
+}
+
 /// How a write begins. SQLite takes its one writer's place at once, so that no read inside it grows stale.
-pub(crate) const BEGIN_WRITE: Sql = Sql { sqlite: "BEGIN IMMEDIATE", postgres: "BEGIN" };
+pub(crate) const BEGIN_WRITE: Sql = Sql { sqlite: "BEGIN IMMEDIATE", postgres: within_limits!("BEGIN") };
 
 /// How a read begins: all its statements see one moment. In WAL mode SQLite's plain transactions do.
 pub(crate) const BEGIN_READ: Sql =
-    Sql { sqlite: "BEGIN", postgres: "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" };
+    Sql { sqlite: "BEGIN", postgres: within_limits!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY") };
 
 /// Lets one replica at a time migrate. In SQLite `BEGIN IMMEDIATE` did. The number is Warren's own.
 /// Answers a row, and a migration may take as long as it needs.

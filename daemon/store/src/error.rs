@@ -56,8 +56,7 @@ impl Kind {
             sqlx::Error::Database(e) => {
                 let code = e.code().unwrap_or_default();
                 if e.try_downcast_ref::<SqliteError>().is_some() {
-                    // https://www.sqlite.org/rescode.html: the low byte is the primary code.
-                    Self::of_sqlite(code.parse::<u32>().unwrap_or_default() & 0xff)
+                    Self::of_sqlite(code.parse().unwrap_or_default())
                 } else {
                     Self::of_postgres(&code)
                 }
@@ -72,8 +71,15 @@ impl Kind {
         }
     }
 
+    /// https://www.sqlite.org/rescode.html
     const fn of_sqlite(code: u32) -> Self {
-        match code {
+        /// No room for the index of the write-ahead log.
+        const SQLITE_IOERR_SHMSIZE: u32 = 4874;
+        if code == SQLITE_IOERR_SHMSIZE {
+            return Self::Full;
+        }
+        // The low byte is the primary code.
+        match code & 0xff {
             5 | 6 => Self::Locked,
             8 => Self::ReadOnly,
             10 | 14 => Self::Unreachable,

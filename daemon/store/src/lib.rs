@@ -34,6 +34,7 @@ mod lease;
 mod migrate;
 mod news;
 mod people;
+mod pooler;
 mod portable;
 mod presence;
 mod refill;

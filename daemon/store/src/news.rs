@@ -9,20 +9,24 @@ use crate::store::Store;
 
 /// The channel of NOTIFY.
 const CHANNEL: &str = "warren";
+/// One message to the server: it needs no transaction of its own, whoever pools sessions.
+const NOTIFY: &str = "NOTIFY warren";
 
 impl Store {
     /// Tells other replicas to look again. Not in the transaction that wrote: commits that notify wait for each other, as
     /// they hold a lock of the whole database until they are on disk.
     pub async fn tell_others(&self) -> Result<(), DatabaseError> {
         if let Database::Postgres { pool, .. } = &self.database {
-            sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL).execute(pool).await?;
+            sqlx::raw_sql(NOTIFY).execute(pool).await?;
         }
         Ok(())
     }
 
-    /// Listens for what others wrote. `None`: there are no others.
+    /// Listens for what others wrote. `None`: there are no others, or sessions are shared and none could listen.
     pub async fn news(&self) -> Result<Option<News>, DatabaseError> {
-        let Database::Postgres { aside, .. } = &self.database else { return Ok(None) };
+        let Database::Postgres { aside, shares_sessions: false, .. } = &self.database else {
+            return Ok(None);
+        };
         let mut listener = PgListener::connect_with(aside).await?;
         // Whoever asks again learns of a connection that broke, and says so.
         listener.eager_reconnect(false);

@@ -131,8 +131,10 @@ macro_rules! on {
 
 /// A query with its arguments bound, for whichever driver infers it.
 macro_rules! bound {
-    ($text:expr, $values:expr) => {{
-        let mut query = sqlx::query($text);
+    ($engine:expr, $text:expr, $values:expr) => {{
+        // PostgreSQL's connections are told to remember none: named all the same, each would stay in its session for as long
+        // as that lives, and in a shared session meet another of its name.
+        let mut query = sqlx::query($text).persistent(matches!($engine, Engine::Sqlite));
         for value in $values {
             query = match value {
                 Value::Text(v) => query.bind(v),
@@ -159,8 +161,9 @@ impl Transaction {
         sql: impl Into<Sql>,
         values: Vec<Value>,
     ) -> Result<u64, DatabaseError> {
-        let text = sql.into().on(self.engine());
-        let touched = on!(self, driver => bound!(text, values).execute(&mut **driver).await.map(|done| done.rows_affected()));
+        let engine = self.engine();
+        let text = sql.into().on(engine);
+        let touched = on!(self, driver => bound!(engine, text, values).execute(&mut **driver).await.map(|done| done.rows_affected()));
         Ok(touched?)
     }
 
@@ -170,8 +173,8 @@ impl Transaction {
         text: String,
         values: Vec<Value>,
     ) -> Result<u64, DatabaseError> {
-        let text = AssertSqlSafe(text);
-        let touched = on!(self, driver => bound!(text, values).execute(&mut **driver).await.map(|done| done.rows_affected()));
+        let (engine, text) = (self.engine(), AssertSqlSafe(text));
+        let touched = on!(self, driver => bound!(engine, text, values).execute(&mut **driver).await.map(|done| done.rows_affected()));
         Ok(touched?)
     }
 
@@ -181,9 +184,10 @@ impl Transaction {
         sql: impl Into<Sql>,
         values: Vec<Value>,
     ) -> Result<Vec<Row>, DatabaseError> {
-        let text = sql.into().on(self.engine());
+        let engine = self.engine();
+        let text = sql.into().on(engine);
         on!(self, driver => {
-            let rows = bound!(text, values).fetch_all(&mut **driver).await?;
+            let rows = bound!(engine, text, values).fetch_all(&mut **driver).await?;
             Ok(rows.into_iter().map(Row::from).collect())
         })
     }
@@ -194,9 +198,9 @@ impl Transaction {
         text: String,
         values: Vec<Value>,
     ) -> Result<Vec<Row>, DatabaseError> {
-        let text = AssertSqlSafe(text);
+        let (engine, text) = (self.engine(), AssertSqlSafe(text));
         on!(self, driver => {
-            let rows = bound!(text, values).fetch_all(&mut **driver).await?;
+            let rows = bound!(engine, text, values).fetch_all(&mut **driver).await?;
             Ok(rows.into_iter().map(Row::from).collect())
         })
     }
@@ -207,8 +211,9 @@ impl Transaction {
         sql: impl Into<Sql>,
         values: Vec<Value>,
     ) -> Result<Option<Row>, DatabaseError> {
-        let text = sql.into().on(self.engine());
-        on!(self, driver => Ok(bound!(text, values).fetch_optional(&mut **driver).await?.map(Row::from)))
+        let engine = self.engine();
+        let text = sql.into().on(engine);
+        on!(self, driver => Ok(bound!(engine, text, values).fetch_optional(&mut **driver).await?.map(Row::from)))
     }
 
     /// Runs a script of our own, several statements without arguments.

@@ -60,6 +60,12 @@ impl Store {
         self.database.engine()
     }
 
+    /// Whether something before PostgreSQL gives each transaction another session, so that nobody can be heard there
+    /// ([`Self::news`]).
+    pub const fn shares_sessions(&self) -> bool {
+        matches!(self.database, Database::Postgres { shares_sessions: true, .. })
+    }
+
     /// Whether the database takes a write now: one row, counted up.
     pub async fn probe(&self) -> Result<(), DatabaseError> {
         let mut transaction = self.database.write().await?;

@@ -64,7 +64,7 @@ codes! {
     26 Forbidden "forbidden" "ask an administrator of the tenant";
     27 VersionUnsupported "version-unsupported" "update the older of server and agent";
     28 FrameInvalid "frame-invalid" "something between server and agent changes the bytes, or one of them is no Warren";
-    29 StoreUnavailable "store-unavailable" "the database does not answer: see /healthz and the server's log; it is tried again";
+    29 StoreUnavailable "store-unavailable" "the server's database does not do its part: `warren server doctor` there says what it lacks; try again afterwards";
     30 Conflict "conflict" "somebody else changed it at the same time: look at it and try again";
     31 KeyTaken "key-taken" "another device has this WireGuard key: remove the state directory on the copy and enrol it again";
     32 IdentityCloned "identity-cloned" "two machines present one identity: remove the state directory on the copy and enrol it again";

@@ -8,6 +8,8 @@ use crate::places::tree;
 
 /// The port in the server's namespace, where nobody else listens.
 const PORT: u16 = 5432;
+/// Where a pooler before it listens.
+const POOLED_PORT: u16 = 6432;
 /// Where all servers of a world reach a cluster: the bridge between them has the address.
 const SHARED: &str = "203.0.113.250";
 
@@ -47,21 +49,20 @@ impl Postgres {
         Self::run(self.place.clone(), port, &["--follow", &follow, "-c", "listen_addresses=*"])
     }
 
+    /// Starts a pgbouncer before it, which every server reaches.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    pub fn pooler(&self, mode: &str) -> Pooler {
+        let (server, port) = (self.port.to_string(), POOLED_PORT.to_string());
+        let args = [&self.directory, &server, &port, mode, SHARED];
+        Pooler { script: script(&self.place, "pgbouncer", &args).0 }
+    }
+
     fn run(place: Node, port: u16, args: &[&str]) -> Self {
-        let script = tree().join("scripts/lib/postgres");
-        let script = script.to_str().expect("the tree's path is text");
         let at = format!("port={port}");
-        let mut child = place
-            .command(&[&[script], args, &["-c", &at]].concat())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("ip netns exec can be started");
-        let mut url = String::new();
-        let out = child.stdout.take().expect("it is piped");
-        BufReader::new(out).read_line(&mut url).expect("a pipe can be read");
-        assert!(url.starts_with("postgres://"), "PostgreSQL did not come up; what it said is above");
-        let directory = url.trim().split_once("?host=").expect("its directory").1.to_owned();
+        let (child, url) = script(&place, "postgres", &[args, &["-c", &at]].concat());
+        let directory = url.split_once("?host=").expect("its directory").1.to_owned();
         Self { script: child, place, directory, port }
     }
 
@@ -103,6 +104,43 @@ impl Postgres {
     pub fn promote(&self) {
         assert_eq!(self.sql("SELECT pg_promote(true, 20)"), "t");
     }
+}
+
+/// A running pgbouncer. It ends with this value.
+#[derive(Debug)]
+pub struct Pooler {
+    script: Child,
+}
+
+impl Pooler {
+    /// How every server reaches PostgreSQL through it.
+    pub fn url() -> String {
+        format!("postgres://warren@{SHARED}:{POOLED_PORT}/postgres")
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        drop(self.script.stdin.take());
+        let _ = self.script.wait();
+    }
+}
+
+/// Starts a script of `scripts/lib` that serves until its standard input closes, and gives the URL that it prints.
+fn script(place: &Node, name: &str, args: &[&str]) -> (Child, String) {
+    let script = tree().join("scripts/lib").join(name);
+    let script = script.to_str().expect("the tree's path is text");
+    let mut child = place
+        .command(&[&[script], args].concat())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("ip netns exec can be started");
+    let mut url = String::new();
+    let out = child.stdout.take().expect("it is piped");
+    BufReader::new(out).read_line(&mut url).expect("a pipe can be read");
+    assert!(url.starts_with("postgres://"), "{name} did not come up; what it said is above");
+    (child, url.trim().to_owned())
 }
 
 impl Drop for Postgres {

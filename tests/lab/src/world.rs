@@ -13,6 +13,7 @@ use crate::node::Node;
 use crate::places::{programs, tree};
 use crate::postgres::Postgres;
 use crate::process::Process;
+use crate::small_disk::SmallDisk;
 
 static WORLDS: AtomicU32 = AtomicU32::new(1);
 static SWEPT: Once = Once::new();
@@ -76,6 +77,12 @@ impl World {
     /// A file or folder that belongs to a node: `run`, `lib`, `resolv.conf`.
     pub fn file(&self, node: &str, path: &str) -> PathBuf {
         self.directory.join("nodes").join(node).join(path)
+    }
+
+    /// Gives a server a disk of its own for what it keeps, of so many MiB. Before its programs start.
+    pub fn small_disk(&self, server: &str, mebibytes: u32) -> SmallDisk {
+        topology(&["small", &self.prefix, server, &format!("{mebibytes}m")]);
+        SmallDisk(self.file(server, "lib/filling"))
     }
 
     /// Every machine finds a name at this address too.

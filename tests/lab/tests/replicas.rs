@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use lab::{Mesh, Pinging, Postgres, Process, SOON, World, wait_for};
+use lab::{Mesh, Pinging, Pooler, Postgres, Process, SOON, World, wait_for};
 
 /// All servers by one name, as a record with three addresses would have it.
 const SERVERS_URL: &str = "https://servers.example.org:8443";
@@ -285,4 +285,37 @@ fn a_database_that_takes_nothing_is_named_and_nobody_notices() {
     wait_for("edits are taken again", SOON, || add("last").code == 0);
     mesh.on("alpha").reaches(HUB, HANDSHAKE_TIME_MAX);
     assert_eq!(pinging.lost(), 0);
+}
+
+#[test]
+fn replicas_behind_a_pooler_follow_the_lease_and_each_other() {
+    let world = World::new(&["alpha", "beta", "+two", "+three"]);
+    let postgres = world.shared_postgres(PORT);
+    let pooler = postgres.pooler("transaction");
+    let replicas = Replicas::over(world, postgres, Pooler::url(), &["alpha", "beta"]);
+    let mesh = &replicas.mesh;
+    mesh.on("alpha").reaches(HUB, SOON);
+    mesh.on("alpha").reaches("beta", SOON);
+    wait_for("a direct path", SOON, || mesh.goes("alpha", "beta", "direct"));
+    let doctor = mesh.on("two").run(&["warren", "server", "doctor"]);
+    assert!(doctor.out.contains("nobody can LISTEN"), "{}", doctor.tell());
+    mesh.on("two").ok(&["warren", "dns", "add", "told", "A", "192.0.2.1"]);
+    let known = || mesh.on("three").json(&["warren", "dns", "list"]).to_string().contains("\"told.");
+    wait_for("another replica knows it", Duration::from_secs(2), known);
+
+    let pinging = Pinging::start(mesh, "alpha", "beta");
+    let writers = ["two", "three"].map(|server| replicas.writes(server));
+    writers.iter().for_each(Writer::goes_on);
+    replicas.apid("server").kill();
+    replicas.leader(&["two", "three"], LEADER_TIME_MAX);
+    mesh.on("alpha").reaches(HUB, HANDSHAKE_TIME_MAX);
+    writers.iter().for_each(Writer::goes_on);
+
+    drop(pooler);
+    wait_for("it is named", SOON, || replicas.health("two").contains("unreachable"));
+    let _again = replicas.postgres.pooler("transaction");
+    writers.iter().for_each(Writer::goes_on);
+    mesh.on("alpha").reaches(HUB, HANDSHAKE_TIME_MAX);
+    assert_eq!(pinging.lost(), 0);
+    eprintln!("{} edits acknowledged, none lost", replicas.keeps(&writers));
 }

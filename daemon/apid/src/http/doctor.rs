@@ -34,6 +34,7 @@ pub async fn examine(app: &App) -> Vec<Finding> {
     let checks = app.readiness.checks().await;
     let mut findings: Vec<Finding> = checks.iter().map(|(name, found)| machine::check(name, found)).collect();
     findings.push(machine::migrations(app.store.schema().await));
+    findings.extend(machine::sessions(app.store.engine(), app.store.shares_sessions()));
     findings.push(machine::people(app.store.users().await.map(|users| users.len())));
     findings.push(machine::disk(&site.state_dir, crate::room::of(&site.state_dir)));
     findings.push(machine::files());

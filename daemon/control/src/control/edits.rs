@@ -155,8 +155,9 @@ impl Control {
                 self.refresh(flight.tenant);
             }
             Err(CommitError::Unavailable(reason)) => {
+                let what = format!("the edit was not taken: {}", what_of(&reason));
                 self.store_failed(Some(flight.tenant), reason, now);
-                let refusal = Refusal::new(Code::StoreUnavailable, "the database did not take the edit");
+                let refusal = Refusal::new(Code::StoreUnavailable, what);
                 self.refuse_wish(lane, &flight.wish, refusal, now);
             }
         }
@@ -290,6 +291,11 @@ struct Decided {
     devices_count: u32,
     decision: Decision,
     founded: Option<(Tenant, model::AnchorSecret)>,
+}
+
+/// What is wrong with the database, without what its driver says: that is for the log.
+fn what_of(reason: &str) -> &str {
+    reason.split_once(": ").map_or(reason, |(what, _)| what)
 }
 
 /// The rows of a tenant that was just made: it has no device, token or record.

@@ -190,7 +190,7 @@ async fn what_was_written_into_the_database_by_hand_is_found(fresh: Fresh) {
     }
 }
 
-async fn two_replicas_chain_each_entry_once(fresh: Fresh) {
+pub(crate) async fn two_replicas_chain_each_entry_once(fresh: Fresh) {
     let (a, b) = (fresh.open().await, fresh.open().await);
     append(&a, 0..40).await;
     let (one, two) = tokio::join!(chain(&a), chain(&b));

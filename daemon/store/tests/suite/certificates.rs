@@ -60,7 +60,7 @@ async fn living(store: &Store, of: CertificatesOf, now: Timestamp) -> Vec<Certif
     store.living_certificates(tenant_id(1), of, now).await.expect("reads")
 }
 
-async fn serials_are_never_given_twice(fresh: Fresh) {
+pub(crate) async fn serials_are_never_given_twice(fresh: Fresh) {
     let stores = [fresh.open().await, fresh.open().await];
     let take = |n: usize, count| {
         let store = stores[n].clone();

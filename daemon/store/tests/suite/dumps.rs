@@ -198,7 +198,7 @@ async fn what_is_there_is_moved_aside_or_not_touched(fresh: Fresh) {
     assert_eq!(raw.count("SELECT COUNT(*) FROM before_1.tenants WHERE name = 'tenant2'").await, 1);
 }
 
-async fn a_dump_is_of_one_moment(fresh: Fresh) {
+pub(crate) async fn a_dump_is_of_one_moment(fresh: Fresh) {
     let store = peopled(&fresh).await;
     let mut dump = store.dump(DumpOf::Everything).await.expect("begins");
     let first = dump.next().await.expect("read").expect("a page");

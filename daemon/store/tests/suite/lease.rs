@@ -25,7 +25,7 @@ fn others(term: u64, holder: &str) -> Holding {
     Holding::Others { term: Term(term), holder: holder.into() }
 }
 
-async fn one_holds_it_until_it_ends(fresh: Fresh) {
+pub(crate) async fn one_holds_it_until_it_ends(fresh: Fresh) {
     let store = fresh.open().await;
     assert_eq!(claim(&store, "a", None, LONG).await, Holding::Held(Term(1)));
     assert_eq!(claim(&store, "b", None, LONG).await, others(1, "a"));
@@ -43,7 +43,7 @@ async fn a_replica_that_was_restarted_holds_it_again_in_a_new_term(fresh: Fresh)
     assert_eq!(claim(&store, "a", Some(Term(2)), LONG).await, Holding::Held(Term(2)));
 }
 
-async fn of_many_that_claim_at_once_one_holds_it(fresh: Fresh) {
+pub(crate) async fn of_many_that_claim_at_once_one_holds_it(fresh: Fresh) {
     let store = fresh.open().await;
     let claims = (0..8).map(|n| {
         let store = store.clone();
@@ -56,7 +56,7 @@ async fn of_many_that_claim_at_once_one_holds_it(fresh: Fresh) {
     assert_eq!(held, 1);
 }
 
-async fn what_a_former_holder_commits_is_refused(fresh: Fresh) {
+pub(crate) async fn what_a_former_holder_commits_is_refused(fresh: Fresh) {
     let store = fresh.open().await;
     let version = make_tenant(&store, 1).await;
     claim(&store, "a", None, Duration::ZERO).await;

@@ -10,6 +10,7 @@ mod hosts;
 mod keyed;
 mod lease;
 mod people;
+mod pooled;
 mod postgres;
 mod presence;
 mod races;

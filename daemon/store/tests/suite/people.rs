@@ -155,7 +155,7 @@ async fn alive(store: &Store, n: u8, seconds: i64) -> Option<Session> {
     found.map(|(session, _)| session)
 }
 
-async fn sessions_end(fresh: Fresh) {
+pub(crate) async fn sessions_end(fresh: Fresh) {
     let store = fresh.open().await;
     let alice = user(1);
     store.create_user(&alice, &entry("user.create", None)).await.expect("a new user");

@@ -15,13 +15,26 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/lib/postgres");
+        Self::run("postgres", arguments)
+    }
+
+    /// pgbouncer before it, on a port of its own.
+    pub(crate) fn pooler(&self, mode: &str, port: &str) -> Self {
+        Self::run("pgbouncer", &[self.directory(), "5432", port, mode])
+    }
+
+    fn directory(&self) -> &str {
+        self.url.split_once("?host=").expect("its directory").1
+    }
+
+    fn run(script: &str, arguments: &[&str]) -> Self {
+        let path = format!("{}/../../scripts/lib/{script}", env!("CARGO_MANIFEST_DIR"));
         let mut script = Command::new(path)
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("scripts/lib/postgres runs");
+            .expect("the scripts of scripts/lib run");
         let mut url = String::new();
         let stdout = script.stdout.take().expect("it was piped");
         BufReader::new(stdout).read_line(&mut url).expect("its output is text");
@@ -44,10 +57,17 @@ pub(crate) async fn fresh_database() -> String {
     let name = format!("t{}", COUNT.fetch_add(1, Ordering::Relaxed));
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
     let cluster = CLUSTER.get_or_init(|| Cluster::start(&[]));
-    let mut connection = PgConnection::connect(&cluster.url).await.expect("the cluster answers");
-    sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {name}")))
-        .execute(&mut connection)
-        .await
-        .expect("the name is fresh");
-    cluster.url.replace("/postgres?", &format!("/{name}?"))
+    cluster.database(&name).await
+}
+
+impl Cluster {
+    /// Makes an empty database and gives its URL.
+    pub(crate) async fn database(&self, name: &str) -> String {
+        let mut connection = PgConnection::connect(&self.url).await.expect("the cluster answers");
+        sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {name}")))
+            .execute(&mut connection)
+            .await
+            .expect("the name is fresh");
+        self.url.replace("/postgres?", &format!("/{name}?"))
+    }
 }

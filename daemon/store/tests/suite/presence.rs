@@ -53,7 +53,7 @@ async fn presence_survives(fresh: Fresh) {
     store.save_presence(&[]).await.expect("nothing to save");
 }
 
-async fn many_devices_are_saved_at_once(fresh: Fresh) {
+pub(crate) async fn many_devices_are_saved_at_once(fresh: Fresh) {
     let store = fresh.open().await;
     let version = make_tenant(&store, 1).await;
     let mut facts = Vec::new();

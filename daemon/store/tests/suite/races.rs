@@ -26,7 +26,7 @@ on_both_engines! {
     a_restored_database_has_another_epoch,
 }
 
-async fn of_two_replicas_one_commits(fresh: Fresh) {
+pub(crate) async fn of_two_replicas_one_commits(fresh: Fresh) {
     let (a, b) = (fresh.open().await, fresh.open().await);
     let version = make_tenant(&a, 1).await;
     let (first, second) = tokio::join!(
@@ -55,7 +55,7 @@ async fn redeem(store: Store, joining: Device, token: TokenId) -> Result<(), Com
     }
 }
 
-async fn of_twenty_devices_one_redeems(fresh: Fresh) {
+pub(crate) async fn of_twenty_devices_one_redeems(fresh: Fresh) {
     const RACING: u8 = 20;
     let stores = [fresh.open().await, fresh.open().await, fresh.open().await];
     let version = make_tenant(&stores[0], 1).await;
@@ -117,7 +117,7 @@ async fn crash_after<F: Future>(polls: u32, future: F) -> Option<F::Output> {
     .await
 }
 
-async fn a_commit_dropped_anywhere_is_whole_or_nothing(fresh: Fresh) {
+pub(crate) async fn a_commit_dropped_anywhere_is_whole_or_nothing(fresh: Fresh) {
     let (store, witness) = (fresh.open().await, fresh.open().await);
     let mut version = make_tenant(&store, 1).await;
     version = put(&store, tenant_id(1), version, vec![Fact::Token(token(9, 200))]).await.expect("commits");
@@ -195,6 +195,27 @@ async fn a_commit_that_fails_anywhere_leaves_nothing(fresh: Fresh) {
     store.commit(&commit, &Sealed::default()).await.expect("nothing of the failures stayed");
 }
 
+/// As SQLite does by itself where the disk is full: the driver is not told that its transaction is over.
+#[tokio::test]
+async fn a_transaction_that_sqlite_ended_takes_no_connection_with_it() {
+    let fresh = Fresh::sqlite();
+    let store = fresh.open().await;
+    let version = make_tenant(&store, 1).await;
+    let mut raw = fresh.raw().await;
+    raw.run("CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(ROLLBACK, 'stopped'); END").await;
+    let facts = vec![Fact::Device(device(1))];
+    for _ in 0..3 {
+        let failed = put(&store, tenant_id(1), version, facts.clone()).await;
+        assert!(
+            matches!(&failed, Err(CommitError::Unavailable(why)) if why.contains("stopped")),
+            "{failed:?}"
+        );
+    }
+    raw.run("DROP TRIGGER full").await;
+    put(&store, tenant_id(1), version, facts).await.expect("there is room again");
+    store.probe().await.expect("well again");
+}
+
 async fn a_commit_that_breaks_a_uniqueness_leaves_nothing(fresh: Fresh) {
     let store = fresh.open().await;
     let version = make_tenant(&store, 1).await;
@@ -238,7 +259,7 @@ async fn rows_of_another_tenant_stay(fresh: Fresh) {
     assert_eq!(rows_of(&store, 2).await.version, two);
 }
 
-async fn overlapping_blocks_are_founded_once(fresh: Fresh) {
+pub(crate) async fn overlapping_blocks_are_founded_once(fresh: Fresh) {
     let stores = [fresh.open().await, fresh.open().await];
     let epoch = stores[0].load().await.expect("loads").epoch;
     let found = |n: u8, net: &str| {
@@ -260,7 +281,7 @@ async fn overlapping_blocks_are_founded_once(fresh: Fresh) {
     );
 }
 
-async fn a_short_lock_is_waited_for_and_a_long_one_is_named(fresh: Fresh) {
+pub(crate) async fn a_short_lock_is_waited_for_and_a_long_one_is_named(fresh: Fresh) {
     let store = fresh.open().await;
     let version = make_tenant(&store, 1).await;
     let mut raw = fresh.raw().await;

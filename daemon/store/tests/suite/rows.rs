@@ -17,7 +17,7 @@ on_both_engines! {
     a_row_that_does_not_read_is_named,
 }
 
-async fn every_row_survives_the_round_trip(fresh: Fresh) {
+pub(crate) async fn every_row_survives_the_round_trip(fresh: Fresh) {
     let store = fresh.open().await;
     let version = make_tenant(&store, 1).await;
     let mut pending = device(1);

@@ -44,7 +44,7 @@ const BACK_TO_1: &str = "DROP TABLE keyed_requests; ALTER TABLE audit DROP COLUM
                          ALTER TABLE tenants DROP COLUMN erase_at; ALTER TABLE devices DROP COLUMN labels; ALTER TABLE devices DROP COLUMN expires_at; ALTER TABLE devices DROP COLUMN idle_seconds; \
                          ALTER TABLE devices DROP COLUMN lapse; ALTER TABLE tokens DROP COLUMN device_seconds; ALTER TABLE tokens DROP COLUMN idle_seconds; ALTER TABLE devices DROP COLUMN abilities; DELETE FROM migrations WHERE version >= 2";
 
-async fn an_empty_database_is_migrated_once(fresh: Fresh) {
+pub(crate) async fn an_empty_database_is_migrated_once(fresh: Fresh) {
     let opened = Store::reach(&fresh.url).await.expect("it answers");
     assert_eq!(opened.pending().await.expect("reads"), *NAMES);
     let store = opened.migrate().await.expect("migrates");
@@ -59,7 +59,7 @@ async fn an_empty_database_is_migrated_once(fresh: Fresh) {
     assert_eq!(fresh.raw().await.count("SELECT COUNT(*) FROM migrations").await, i64::from(NEWEST));
 }
 
-async fn two_replicas_migrate_at_once(fresh: Fresh) {
+pub(crate) async fn two_replicas_migrate_at_once(fresh: Fresh) {
     let (a, b, c) = tokio::join!(Store::open(&fresh.url), Store::open(&fresh.url), Store::open(&fresh.url));
     let (a, b, c) = (a.expect("a store"), b.expect("a store"), c.expect("a store"));
     make_tenant(&a, 1).await;
@@ -102,7 +102,7 @@ async fn a_migration_that_fails_leaves_nothing(fresh: Fresh) {
     raw.run("CREATE TABLE users (free TEXT)").await;
 }
 
-async fn a_rehearsal_leaves_nothing(fresh: Fresh) {
+pub(crate) async fn a_rehearsal_leaves_nothing(fresh: Fresh) {
     let store = fresh.open().await;
     make_tenant(&store, 1).await;
     store.close().await;
@@ -149,7 +149,7 @@ async fn a_missing_migration_is_made_up_for(fresh: Fresh) {
     rows_of(&kept.migrate().await.expect("migrates"), 1).await;
 }
 
-async fn pools_count_their_connections(fresh: Fresh) {
+pub(crate) async fn pools_count_their_connections(fresh: Fresh) {
     let store = fresh.open().await;
     let figures = store.figures();
     assert!(figures.open <= figures.max && figures.max <= 15, "{figures:?}");

@@ -37,17 +37,21 @@ pub(crate) use on_both_engines;
 /// A database that was empty when the test began.
 pub(crate) struct Fresh {
     pub(crate) url: String,
+    /// Past what pools connections, if anything does.
+    pub(crate) raw_url: String,
     pub(crate) directory: Option<tempfile::TempDir>,
 }
 
 impl Fresh {
     pub(crate) fn sqlite() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
-        Self { url: format!("sqlite:{}/warren.db", directory.path().display()), directory: Some(directory) }
+        let url = format!("sqlite:{}/warren.db", directory.path().display());
+        Self { raw_url: url.clone(), url, directory: Some(directory) }
     }
 
     pub(crate) async fn postgres() -> Self {
-        Self { url: postgres::fresh_database().await, directory: None }
+        let url = postgres::fresh_database().await;
+        Self { raw_url: url.clone(), url, directory: None }
     }
 
     pub(crate) async fn open(&self) -> Store {
@@ -57,9 +61,9 @@ impl Fresh {
     /// A connection past the store.
     pub(crate) async fn raw(&self) -> Raw {
         if self.directory.is_some() {
-            Raw::Sqlite(Box::new(SqliteConnection::connect(&self.url).await.expect("the file")))
+            Raw::Sqlite(Box::new(SqliteConnection::connect(&self.raw_url).await.expect("the file")))
         } else {
-            Raw::Postgres(Box::new(PgConnection::connect(&self.url).await.expect("the cluster")))
+            Raw::Postgres(Box::new(PgConnection::connect(&self.raw_url).await.expect("the cluster")))
         }
     }
 }

@@ -8,6 +8,7 @@ use model::Timestamp;
 use model::api::local::Finding;
 use model::relay::RelayPlace;
 use nix::sys::resource::{Resource, getrlimit};
+use store::Engine;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -83,6 +84,17 @@ pub(super) fn migrations(schema: Result<(u32, u32), impl Display>) -> Finding {
         .meaning("a migration is not done"),
         Err(error) => Finding::unchecked("migrations", error),
     }
+}
+
+/// Whether replicas hear of each other; SQLite has one.
+pub(super) fn sessions(engine: Engine, shares: bool) -> Option<Finding> {
+    let what = if shares {
+        "a pooler lends sessions of PostgreSQL for a transaction each: other replicas' edits are asked for four times a \
+         second, as nobody can LISTEN"
+    } else {
+        "sessions of PostgreSQL are our own: other replicas' edits are heard at once"
+    };
+    (engine == Engine::Postgres).then(|| Finding::good("sessions", what))
 }
 
 /// How old the last backup is; before the first one, how old the server is.
