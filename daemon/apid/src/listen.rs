@@ -2,9 +2,8 @@
 //! nothing about what they want.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +38,9 @@ const HEAD_BYTES_MAX: usize = 32 * 1024;
 const UNREAD_TIME_MAX: Duration = Duration::from_secs(30);
 /// HTTPS connections of one address at once: an office's, or a proxy's, and never all that there are.
 const HTTPS_CONNECTIONS_EACH: usize = HTTPS_CONNECTIONS_MAX / 2;
+/// Connections of one user to the unix socket at once. Anybody on the machine may knock: the hub and whoever administers find
+/// a place all the same, until four users have joined in.
+const UNIX_CONNECTIONS_EACH: usize = UNIX_CONNECTIONS_MAX / 4;
 /// After accept(2) failed for want of descriptors or memory; others free some meanwhile.
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -50,12 +52,12 @@ pub async fn https(
 ) -> Result<(), link::tls::TlsError> {
     let acceptor = TlsAcceptor::from(certificate.server_config(ALPN_HTTP)?);
     let room = Arc::new(Semaphore::new(HTTPS_CONNECTIONS_MAX));
-    let places = Places::default();
+    let places = Places::new(HTTPS_CONNECTIONS_EACH);
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else { return Ok(()) };
         let Some((stream, address)) = accepted(listener.accept().await).await else { continue };
         let address = link::listening::canonical(address);
-        let Some(place) = places.enter(address.ip()) else {
+        let Some(place) = places.enter(network_of(address.ip())) else {
             tracing::debug!(%address, "too many connections of one address");
             continue;
         };
@@ -69,33 +71,40 @@ pub async fn https(
     }
 }
 
-/// How many connections each address has.
-#[derive(Clone, Default)]
-struct Places(Arc<Mutex<BTreeMap<IpAddr, usize>>>);
+/// How many connections each has: an address, or a user of the machine.
+struct Places<Who> {
+    counts: Arc<Mutex<BTreeMap<Who, usize>>>,
+    each: usize,
+}
 
-/// One connection of an address, for as long as it lives.
-struct Place(Places, IpAddr);
+/// One connection of somebody, for as long as it lives.
+struct Place<Who: Ord>(Arc<Mutex<BTreeMap<Who, usize>>>, Who);
 
-impl Places {
-    fn enter(&self, address: IpAddr) -> Option<Place> {
-        let address = network_of(address);
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(address).or_default();
-        if *count >= HTTPS_CONNECTIONS_EACH {
+impl<Who: Ord + Copy> Places<Who> {
+    /// So many for each.
+    fn new(each: usize) -> Self {
+        Self { counts: Arc::default(), each }
+    }
+
+    /// `None`: it has as many as it may.
+    fn enter(&self, who: Who) -> Option<Place<Who>> {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(who).or_default();
+        if *count >= self.each {
             return None;
         }
         *count += 1;
-        Some(Place(self.clone(), address))
+        Some(Place(Arc::clone(&self.counts), who))
     }
 }
 
-impl Drop for Place {
+impl<Who: Ord> Drop for Place<Who> {
     fn drop(&mut self) {
-        let mut counts = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(mut entry) = counts.entry(self.1) {
-            *entry.get_mut() -= 1;
-            if *entry.get() == 0 {
-                entry.remove();
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.1);
             }
         }
     }
@@ -118,15 +127,21 @@ async fn one_https(
 pub async fn unix(listener: UnixListener, users: LocalUsers, desk: Desk, router: Router) {
     let users = Arc::new(users);
     let room = Arc::new(Semaphore::new(UNIX_CONNECTIONS_MAX));
+    let places = Places::new(UNIX_CONNECTIONS_EACH);
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else { return };
         let Some((stream, _)) = accepted(listener.accept().await).await else { continue };
+        let place = stream.peer_cred().ok().and_then(|who| places.enter(who.uid()));
+        let Some(place) = place else {
+            tracing::debug!("a user of this machine has too many connections");
+            continue;
+        };
         let (users, desk, router) = (users.clone(), desk.clone(), router.clone());
         tokio::spawn(async move {
             if let Err(error) = one_visitor(stream, &users, desk, router).await {
                 tracing::debug!(%error, "unix connection ended");
             }
-            drop(permit);
+            drop((permit, place));
         });
     }
 }
@@ -207,13 +222,13 @@ mod tests {
 
     #[test]
     fn one_address_never_has_every_place() {
-        let (places, one) = (Places::default(), "192.0.2.1".parse().expect("an address"));
+        let (places, one) = (Places::new(HTTPS_CONNECTIONS_EACH), 1);
         let mut held: Vec<_> = (0..HTTPS_CONNECTIONS_EACH).filter_map(|_| places.enter(one)).collect();
         assert_eq!((held.len(), places.enter(one).is_none()), (HTTPS_CONNECTIONS_EACH, true));
-        assert!(places.enter("192.0.2.2".parse().expect("an address")).is_some());
+        assert!(places.enter(2).is_some());
         held.pop();
         assert!(places.enter(one).is_some(), "one ended");
         held.clear();
-        assert!(places.0.lock().expect("nobody panicked").is_empty(), "nothing is kept of who is gone");
+        assert!(places.counts.lock().expect("nobody panicked").is_empty(), "nothing is kept of who is gone");
     }
 }

@@ -80,8 +80,7 @@ impl Database {
                     pool(connections_max).connect_lazy_with(options.clone()),
                     pool(ASIDE_CONNECTIONS_MAX).connect_lazy_with(options),
                 );
-                let shares_sessions = pooler::shares_sessions(&pool, &aside).await?;
-                Self::Postgres { pool, aside, shares_sessions }
+                Self::Postgres { pool, aside, shares_sessions: false }
             }
             _ => return Err(bad()),
         };
@@ -113,8 +112,9 @@ impl Database {
         })
     }
 
-    /// Connections that know the schema as it is now. SQLite's keep the one of before for their next statement, whose columns
-    /// the driver then counts wrongly.
+    /// Connections that know the schema as it is now, and who lends them. SQLite's keep the schema of before for their next
+    /// statement, whose columns the driver then counts wrongly. Until here there is one connection, so that whoever restores
+    /// can count those of others.
     pub(crate) async fn after_migration(self) -> Result<Self, OpenError> {
         match &self {
             Self::Sqlite { path, .. } => {
@@ -123,7 +123,11 @@ impl Database {
                 fresh.read().await?;
                 Ok(fresh)
             }
-            Self::Postgres { .. } => Ok(self),
+            Self::Postgres { pool, aside, .. } => {
+                let shares_sessions = pooler::shares_sessions(pool, aside).await?;
+                let (pool, aside) = (pool.clone(), aside.clone());
+                Ok(Self::Postgres { pool, aside, shares_sessions })
+            }
         }
     }
 

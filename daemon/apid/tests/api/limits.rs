@@ -88,3 +88,27 @@ async fn a_client_that_dawdles_or_talks_too_much_is_cut() {
     assert!(ended.is_ok(), "a head that never ends is waited for, and not for ever");
     assert!(probe(&apid, "/readyz").await.starts_with("HTTP/1.0 200 "), "others are served");
 }
+
+/// As listen.rs says: of 256 places one user has a quarter.
+const PLACES_EACH: usize = 64;
+
+#[tokio::test]
+async fn one_local_user_never_has_every_place_at_the_socket() {
+    let apid = start(&[]);
+    let path = apid.dir.path().join("apid.sock");
+    let mut held = Vec::new();
+    for _ in 0..PLACES_EACH {
+        held.push(tokio::net::UnixStream::connect(&path).await.expect("a socket"));
+    }
+    let mut further = tokio::net::UnixStream::connect(&path).await.expect("a socket");
+    assert_eq!(further.read(&mut [0]).await.expect("it is closed"), 0, "told nothing, and let go");
+    held.clear();
+    let end = std::time::Instant::now() + PATIENCE;
+    loop {
+        let wish = Request::builder().uri("/api/version").body(Vec::new().into()).expect("a request");
+        match request(&apid.socket(), wish, Bounds::default()).await {
+            Ok(answer) => break assert_eq!(answer.status(), 200),
+            Err(error) => assert!(std::time::Instant::now() < end, "places come back: {error}"),
+        }
+    }
+}
