@@ -51,6 +51,8 @@ pub const DEVICE_LIFE_MAX: Duration = Duration::from_secs(3653 * 24 * 3600);
 pub const IDLE_LEAST: Duration = Duration::from_secs(10);
 /// What is silent for longer than a month is not ephemeral.
 pub const IDLE_MOST: Duration = Duration::from_secs(31 * 24 * 3600);
+/// The quota of a tenant at most: no block has more addresses.
+pub const QUOTA_MAX: u32 = 1 << 24;
 /// How long a closed tenant can be restored when nobody says: a week has a working day in it.
 pub const GRACE_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The longest grace: a year and a day, as for tokens.

@@ -197,6 +197,7 @@ fn bound_text(bound: Bound, unit: Unit) -> String {
     match bound {
         Bound::P99Below(limit) => format!("p99 < {limit} {unit}"),
         Bound::AllBelow(limit) => format!("max < {limit} {unit}"),
+        Bound::AllAtLeast(limit) => format!("min ≥ {limit} {unit}"),
         Bound::AllAre(exactly) => format!("always {exactly}"),
     }
 }

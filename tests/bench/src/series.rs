@@ -36,6 +36,8 @@ pub enum Bound {
     P99Below(f64),
     /// Every measurement is below.
     AllBelow(f64),
+    /// Every measurement is this or above.
+    AllAtLeast(f64),
     /// Every measurement is this.
     AllAre(f64),
 }
@@ -90,6 +92,7 @@ impl Series {
         self.bound.map(|bound| match bound {
             Bound::P99Below(limit) => self.percentile(99) < limit,
             Bound::AllBelow(limit) => self.values.iter().all(|value| *value < limit),
+            Bound::AllAtLeast(limit) => self.values.iter().all(|value| *value >= limit),
             Bound::AllAre(exactly) => self.values.iter().all(|value| (value - exactly).abs() < f64::EPSILON),
         })
     }
@@ -119,6 +122,8 @@ mod tests {
         mostly.push(9.0);
         check(&mostly, Bound::P99Below(5.0), true);
         check(&mostly, Bound::AllBelow(5.0), false);
+        check(&[2.0, 3.0], Bound::AllAtLeast(2.0), true);
+        check(&[2.0, 1.9], Bound::AllAtLeast(2.0), false);
         check(&[1.0, 1.0], Bound::AllAre(1.0), true);
         check(&[1.0, 2.0], Bound::AllAre(1.0), false);
         assert_eq!(series(&[1.0]).holds(), None);

@@ -27,6 +27,11 @@ pub fn describe(routes: &[Route]) -> Value {
         }
         paths.entry(route.path).or_default().insert(route.method.into(), operation(route));
     }
+    let mut parts = serde_json::to_value(parts).expect("schemas are JSON");
+    let known = parts.clone();
+    merge(&mut parts, &known);
+    let mut paths = serde_json::to_value(paths).expect("JSON");
+    merge(&mut paths, &known);
     json!({
         "openapi": "3.1.0",
         "info": {"title": "Warren", "version": env!("CARGO_PKG_VERSION"), "license": {"name": "Apache-2.0"}},
@@ -39,6 +44,34 @@ pub fn describe(routes: &[Route]) -> Value {
             }},
         },
     })
+}
+
+/// A form with another one's fields among its own (serde's flatten) is one object: of `allOf`, the one that takes no fields beside its
+/// own would refuse those of the other.
+fn merge(schema: &mut Value, known: &Value) {
+    let together = schema.get("allOf").and_then(Value::as_array).and_then(|all| together(all, known));
+    if let (Some(together), Some(object)) = (together, schema.as_object_mut()) {
+        object.remove("allOf");
+        object.extend(together);
+    }
+    match schema {
+        Value::Object(fields) => fields.values_mut().for_each(|inner| merge(inner, known)),
+        Value::Array(items) => items.iter_mut().for_each(|inner| merge(inner, known)),
+        _ => {}
+    }
+}
+
+fn together(all: &[Value], known: &Value) -> Option<Map<String, Value>> {
+    let (mut properties, mut required) = (Map::new(), Vec::new());
+    for part in all {
+        let named = part.get("$ref").and_then(Value::as_str).and_then(|path| path.rsplit('/').next());
+        let part = named.map_or(Some(part), |name| known.get(name))?;
+        properties.extend(part.get("properties")?.as_object()?.clone());
+        required.extend(part.get("required").and_then(Value::as_array).into_iter().flatten().cloned());
+    }
+    let fields =
+        [("type", json!("object")), ("properties", properties.into()), ("required", required.into())];
+    Some(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
 fn operation(route: &Route) -> Value {

@@ -4,18 +4,21 @@
 use std::ops::RangeInclusive;
 
 use axum::Router;
+use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::handler::Handler;
 use axum::middleware::Next;
 use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
-use model::Role;
+use model::{Code, Refusal, Role};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa::openapi::{RefOr, Schema};
 
 use super::paging::PAGE_ITEMS_MAX;
-use super::{App, auth, idempotency};
+use super::problem::Refused;
+use super::{App, BODY_BYTES_MAX, auth, idempotency};
 
 /// Who may call a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,7 +175,21 @@ impl Route {
         };
         let once = from_fn_with_state(app.clone(), idempotency::once);
         let handler = if is_keyed { self.handler.route_layer(once) } else { self.handler };
+        let handler = if self.asks.is_some() { handler.route_layer(from_fn(objects_alone)) } else { handler };
         let guarded = handler.route_layer(from_fn_with_state(app.clone(), auth::require));
         router.route(self.path, guarded.route_layer(from_fn(declare)))
     }
+}
+
+/// Forms are objects. A list in their place would be read field by field (serde reads both), and an empty one as a wish for nothing.
+async fn objects_alone(request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let Ok(body) = to_bytes(body, BODY_BYTES_MAX).await else {
+        let detail = format!("a form has at most {BODY_BYTES_MAX} bytes");
+        return Refused::from(Refusal::new(Code::BadRequest, detail)).into_response();
+    };
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Refused::from(Refusal::new(Code::BadRequest, "a form is an object")).into_response();
+    }
+    next.run(Request::from_parts(parts, Body::from(body))).await
 }

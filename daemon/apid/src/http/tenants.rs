@@ -6,7 +6,7 @@ use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use control::limits::GRACE_DEFAULT;
+use control::limits::{GRACE_DEFAULT, QUOTA_MAX};
 use control::{Answer, By, Control, Directory, Edit};
 use model::api::Page;
 use model::api::admin::{NewTenant, Tenant, TenantChange};
@@ -153,6 +153,9 @@ pub async fn change(
     let Target { tenant, by, .. } = target(&app, Meant { tenant: Some(name) }, caller).await?;
     match (wish.quota, wish.no_quota) {
         (Some(_), true) => return Err(Refusal::new(Code::BadRequest, "a quota, or none").into()),
+        (Some(quota), _) if quota > QUOTA_MAX => {
+            return Err(Refusal::new(Code::BadRequest, format!("quota is {QUOTA_MAX} at most")).into());
+        }
         (None, false) => {}
         (quota, _) => drop(app.desk.edit(Some(tenant), Edit::SetQuota(quota), by).await?),
     }

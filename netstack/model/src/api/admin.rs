@@ -66,6 +66,7 @@ pub struct NewTenant {
 pub struct TenantChange {
     /// How many devices it may have from now on; those that it has stay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 16_777_216)]
     pub quota: Option<u32>,
     /// As many as there are addresses.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -1,8 +1,8 @@
 //! Devices of many tenants: some tenants have one pair, the others a hundred devices each.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use lab::wait_for;
@@ -34,25 +34,57 @@ pub struct News {
 /// What all devices count.
 #[derive(Debug, Default)]
 pub struct Fleet {
-    attached: AtomicUsize,
+    links: Mutex<Links>,
     refused: AtomicU64,
 }
 
-/// One attached device.
+#[derive(Debug, Default)]
+struct Links {
+    /// Counts what was done to the server.
+    round: u64,
+    /// That hold, since whenever.
+    all: usize,
+    /// Of those, the ones that began in this round. A device has one at a time.
+    of_round: usize,
+}
+
+/// One attached device, and in which round it attached.
 #[derive(Debug)]
-pub struct Up(Arc<Fleet>);
+pub struct Up(Arc<Fleet>, u64);
 
 impl Drop for Up {
     fn drop(&mut self) {
-        self.0.attached.fetch_sub(1, Relaxed);
+        let mut links = self.0.links();
+        links.all -= 1;
+        if links.round == self.1 {
+            links.of_round -= 1;
+        }
     }
 }
 
 impl Fleet {
     /// One more is attached.
     pub fn up(self: &Arc<Self>) -> Up {
-        self.attached.fetch_add(1, Relaxed);
-        Up(self.clone())
+        let mut links = self.links();
+        links.all += 1;
+        links.of_round += 1;
+        Up(self.clone(), links.round)
+    }
+
+    /// From now on a device is back when it attached anew: one that has not noticed yet is not.
+    pub fn begin_round(&self) {
+        let mut links = self.links();
+        links.round += 1;
+        links.of_round = 0;
+    }
+
+    /// Devices that attached since the round began, and still are.
+    pub fn back(&self) -> usize {
+        self.links().of_round
+    }
+
+    fn links(&self) -> MutexGuard<'_, Links> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One was told no.
@@ -64,7 +96,7 @@ impl Fleet {
 
     /// Devices that are attached.
     pub fn attached(&self) -> usize {
-        self.attached.load(Relaxed)
+        self.links().all
     }
 
     /// How often a device was told no: a person sees that.

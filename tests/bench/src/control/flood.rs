@@ -32,6 +32,10 @@ pub const CHECK: Scale = Scale { rate: 50, time: Duration::from_secs(2) };
 
 /// What others may wait for.
 const OTHERS: Bound = Bound::P99Below(100.0);
+/// Of the logins that are wanted, so many are offered and answered: with fewer it is no flood.
+const FLOOD_LEAST: f64 = 0.8;
+/// Of 100 logins.
+const MISSED: Bound = Bound::AllBelow(5.0);
 /// Between two pairs of requests of the others: below what one person may ask in a minute.
 const PAUSE: Duration = Duration::from_millis(110);
 /// Logins are begun so often, some at a time.
@@ -91,11 +95,13 @@ fn one_flood(
 ) -> Vec<Series> {
     let mut read = Series::new(format!("{what}: another reads"), Unit::Milliseconds).must(OTHERS);
     let mut write = Series::new(format!("{what}: another edits"), Unit::Milliseconds).must(OTHERS);
-    let (answered, missed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let [answered, missed, begun_logins] = std::array::from_fn(|_| Arc::new(AtomicU64::new(0)));
     let cpu = process_cpu(apid.id());
     let begun = Instant::now();
     runtime.block_on(async {
-        let flood = tokio::spawn(flood(scale.rate, from, reader.clone(), answered.clone(), missed.clone()));
+        let counters =
+            Counters { begun: begun_logins.clone(), answered: answered.clone(), missed: missed.clone() };
+        let flood = tokio::spawn(flood(scale.rate, from, reader.clone(), counters));
         let mut pause = interval(PAUSE);
         pause.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut number = 0u32;
@@ -117,9 +123,13 @@ fn one_flood(
     let one = |text: &str, unit, value: f64| Series::one(format!("{what}: {text}"), unit, value);
     let mut series = vec![read, write];
     if !matches!(from, From::Nobody) {
-        let rate = answered.load(Relaxed) as f64 / seconds;
-        series.push(one("logins answered in a second", Unit::Count, rate));
-        series.push(one("logins not begun, for want of an answer", Unit::Count, missed.load(Relaxed) as f64));
+        let (answered, missed) = (answered.load(Relaxed) as f64, missed.load(Relaxed) as f64);
+        let offered = begun_logins.load(Relaxed) as f64 + missed;
+        let least = Bound::AllAtLeast(f64::from(scale.rate) * FLOOD_LEAST);
+        series.push(one("logins offered in a second", Unit::Count, offered / seconds).must(least));
+        series.push(one("logins answered in a second", Unit::Count, answered / seconds).must(least));
+        let share = 100.0 * missed / offered.max(1.0);
+        series.push(one("of 100 logins not begun, for want of an answer", Unit::Count, share).must(MISSED));
     }
     let cpu = milliseconds(process_cpu(apid.id()) - cpu) / seconds;
     series.push(one("processor time of warren-apid in a second", Unit::Milliseconds, cpu));
@@ -157,12 +167,21 @@ impl Reader {
     }
 }
 
-async fn flood(rate: u32, from: From, reader: Arc<Reader>, answered: Arc<AtomicU64>, missed: Arc<AtomicU64>) {
+/// What becomes of logins.
+struct Counters {
+    begun: Arc<AtomicU64>,
+    answered: Arc<AtomicU64>,
+    missed: Arc<AtomicU64>,
+}
+
+async fn flood(rate: u32, from: From, reader: Arc<Reader>, counters: Counters) {
     if matches!(from, From::Nobody) {
         return std::future::pending().await;
     }
     let each = (f64::from(rate) * TICK.as_secs_f64()).ceil() as u32;
     let mut ticks = interval(TICK);
+    // What a busy machine missed is not made up for in a burst.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut under_way = JoinSet::new();
     let mut number = 0;
     loop {
@@ -171,12 +190,13 @@ async fn flood(rate: u32, from: From, reader: Arc<Reader>, answered: Arc<AtomicU
         for _ in 0..each {
             number += 1;
             if under_way.len() >= UNANSWERED_MAX {
-                missed.fetch_add(1, Relaxed);
+                counters.missed.fetch_add(1, Relaxed);
                 continue;
             }
             let low = if matches!(from, From::One) { 1 } else { number % ADDRESSES };
             let address = Ipv4Addr::from_bits(0xc633_0000 | u32::try_from(low).expect("a thousand"));
-            let (reader, answered) = (reader.clone(), answered.clone());
+            counters.begun.fetch_add(1, Relaxed);
+            let (reader, answered) = (reader.clone(), counters.answered.clone());
             under_way.spawn(async move {
                 if reader.guess(number, address).await {
                     answered.fetch_add(1, Relaxed);
