@@ -30,6 +30,7 @@ struct Replicas {
     /// How servers reach it, or whoever takes its place.
     url: String,
     programs: BTreeMap<&'static str, [Rc<Process>; 2]>,
+    agents: BTreeMap<&'static str, Rc<Process>>,
 }
 
 impl Replicas {
@@ -49,13 +50,20 @@ impl Replicas {
             }
         }
         let first = [Rc::clone(&mesh.apid), Rc::clone(&mesh.netd)];
-        let mut replicas = Self { mesh, postgres, url, programs: BTreeMap::from([("server", first)]) };
+        let mut replicas = Self {
+            mesh,
+            postgres,
+            url,
+            programs: BTreeMap::from([("server", first)]),
+            agents: BTreeMap::new(),
+        };
         for server in ["two", "three"] {
             replicas.share_seal(server);
             replicas.start(server);
         }
         for device in devices {
-            replicas.mesh.agent(device);
+            let agent = replicas.mesh.agent(device);
+            replicas.agents.insert(device, agent);
             let token = replicas.mesh.token(&[]);
             let up = ["warren", "up", "--server", SERVERS_URL, "--token", &token, "--hostname", device];
             replicas.mesh.on(device).ok(&up);
@@ -318,4 +326,173 @@ fn replicas_behind_a_pooler_follow_the_lease_and_each_other() {
     mesh.on("alpha").reaches(HUB, HANDSHAKE_TIME_MAX);
     assert_eq!(pinging.lost(), 0);
     eprintln!("{} edits acknowledged, none lost", replicas.keeps(&writers));
+}
+
+/// What others hear is saved after half a minute and read after as much; a device that is gone without a word is missed a
+/// little later.
+const HEARD_WITHIN: Duration = Duration::from_secs(120);
+/// Clocks are one here; a heartbeat and what is rounded.
+const SEEN_APART_MAX: i64 = 60;
+
+impl Replicas {
+    /// Waits until every replica says this of whether a device is online.
+    fn all_say(&self, device: &str, online: bool) {
+        let ask = |server: &str| {
+            let done = self.mesh.on(server).run(&["warren", "device", "show", device, "--json"]);
+            serde_json::from_str::<serde_json::Value>(&done.out).unwrap_or_default()
+        };
+        let all = || {
+            Some(["server", "two", "three"].map(ask))
+                .filter(|all| all.iter().all(|one| one["online"] == online))
+        };
+        assert!(lab::until(HEARD_WITHIN, all).is_some(), "not all say online={online} of {device}");
+    }
+}
+
+#[test]
+fn who_is_there_is_known_on_every_replica_and_after_its_restart() {
+    let mut replicas = Replicas::new(&["alpha", "beta"]);
+    for server in ["two", "three", "server"] {
+        replicas.apid(server).stop();
+        replicas.start(server);
+    }
+    replicas.all_say("beta", true);
+
+    let seconds = [
+        "bash",
+        "-c",
+        "date --date=\"$(warren device show beta --json | grep -o '\"last_seen_at\": *\"[^\"]*' | cut -d'\"' -f4)\" +%s",
+    ];
+    replicas.agents["beta"].stop();
+    let down_at: i64 = replicas.mesh.on("server").ok(&["date", "+%s"]).trim().parse().expect("a number");
+    replicas.all_say("beta", false);
+    for server in ["server", "two", "three"] {
+        let seen: i64 = replicas.mesh.on(server).ok(&seconds).trim().parse().expect("a number");
+        assert!(
+            (down_at - seen).abs() <= SEEN_APART_MAX,
+            "{server} saw it last at {seen}, it went at {down_at}"
+        );
+    }
+    // All that knew of it end at once, and know it all the same afterwards.
+    for server in ["server", "two", "three"] {
+        replicas.apid(server).kill();
+    }
+    for server in ["server", "two", "three"] {
+        replicas.start(server);
+    }
+    replicas.all_say("beta", false);
+    replicas.all_say("alpha", true);
+}
+
+#[test]
+fn a_database_of_yesterday_is_followed_by_replicas_that_serve() {
+    let replicas = Replicas::new(&["alpha", "beta"]);
+    let mesh = &replicas.mesh;
+    mesh.announce("agent", "join refused");
+    mesh.on("alpha").reaches("beta", SOON);
+    mesh.on("alpha").reaches(HUB, SOON);
+    wait_for("a direct path", SOON, || mesh.goes("alpha", "beta", "direct"));
+    let unused = mesh.token(&[]);
+    let dump = mesh.file("two", "lib/dump.sql");
+    let dump = dump.to_str().expect("text");
+    let place = ["-h", "203.0.113.250", "-U", "warren", "-d", "postgres"];
+    mesh.on("two").ok(&[&["pg_dump", "--clean", "--if-exists", "-f", dump], &place[..]].concat());
+
+    mesh.on("two").ok(&["warren", "dns", "add", "later", "A", "192.0.2.9"]);
+    mesh.revoke("beta");
+    wait_for("beta is nobody's peer", SOON, || mesh.path("alpha", "beta").is_null());
+    let version = |device: &str| mesh.status(device)["holds"].as_str().unwrap_or_default().to_owned();
+    assert!(version("alpha").starts_with("1."), "{}", version("alpha"));
+
+    mesh.on("two").ok(&[&["psql", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-f", dump], &place[..]].concat());
+    let restored = mesh.daemon("two", "apid", &["--database", &replicas.url, "--restored"]);
+    wait_for("the database is told", SOON, || restored.ended().is_some());
+    assert!(restored.ended().is_some_and(|end| end.success()), "{}", restored.output());
+
+    wait_for("alpha follows", HANDSHAKE_TIME_MAX, || {
+        version("alpha")
+            .split('.')
+            .next()
+            .and_then(|epoch| epoch.parse::<u64>().ok())
+            .is_some_and(|epoch| epoch > 1)
+    });
+    for server in ["server", "two", "three"] {
+        let records = mesh.on(server).json(&["warren", "dns", "list"]).to_string();
+        assert!(!records.contains("\"later."), "{server} keeps what the database does not have: {records}");
+        let devices = mesh.on(server).json(&["warren", "device", "list"]);
+        assert_eq!(devices["items"].as_array().map(Vec::len), Some(2), "{server}: {devices}");
+    }
+    let leader = replicas.leader(&["server", "two", "three"], LEADER_TIME_MAX);
+    wait_for("it is the hub", SOON, || replicas.acts_as_hub(leader));
+    mesh.on("alpha").reaches(HUB, HANDSHAKE_TIME_MAX);
+    let join = ["warren", "up", "--server", SERVERS_URL, "--hostname", "beta", "--token", &unused];
+    mesh.on("beta").run(&["warren", "logout", "--yes"]);
+    let refused = mesh.on("beta").run(&join);
+    assert!(refused.code == 3 && refused.err.contains("revoked"), "{}", refused.tell());
+    mesh.on("three").ok(&["warren", "dns", "add", "after", "A", "192.0.2.10"]);
+    wait_for("alpha learns it", SOON, || {
+        mesh.on("alpha").dig(None, "after.home.internal", "A") == "192.0.2.10"
+    });
+}
+
+/// Agents of the crowd: as many as a build machine carries beside its other work; `WARREN_LAB_AGENTS` says how many else.
+const CROWD: usize = 20;
+/// Joining is a second of processor time each.
+const CROWD_TIME_MAX: Duration = Duration::from_secs(600);
+/// Of the crowd are pinged all along.
+const PINGED: usize = 20;
+
+/// Every agent of the crowd does what its command says, eight at a time, tried until it succeeds. `@` is the agent's number.
+fn crowd(mesh: &Mesh, size: usize, command: &str) {
+    let agent = "warren --agent-socket /run/warren/a@.sock";
+    let each = format!("until {agent} {command} >/dev/null 2>&1; do sleep 0.2; done");
+    let script = format!("seq 0 $(({size} - 1)) | xargs -P 8 -I @ bash -c '{each}'");
+    let done = mesh.plain("crowd", "crowd", &["bash", "-c", &script]);
+    wait_for(command, CROWD_TIME_MAX, || done.ended().is_some());
+    assert!(done.ended().is_some_and(|end| end.success()), "{}", done.output());
+}
+
+#[test]
+fn a_rolling_restart_costs_a_crowd_no_tunnel() {
+    let size = std::env::var("WARREN_LAB_AGENTS").ok().and_then(|size| size.parse().ok()).unwrap_or(CROWD);
+    let world = World::new(&["alpha", "crowd", "+two", "+three"]);
+    let postgres = world.shared_postgres(PORT);
+    let url = postgres.shared_url();
+    let mut replicas = Replicas::over(world, postgres, url, &["alpha"]);
+    let token = replicas.mesh.token(&["--uses", &size.to_string()]);
+    let agents: Vec<_> = (0..size)
+        .map(|n| {
+            let (state, socket) = (format!("/var/lib/warren/a{n}"), format!("/run/warren/a{n}.sock"));
+            let proxy = format!("127.0.0.1:{}", 2000 + n);
+            let flags = ["--state-dir", &state, "--socket", &socket, "--proxy", &proxy];
+            replicas.mesh.daemon("crowd", "agent-rootless", &flags)
+        })
+        .collect();
+    let up = format!("up --server {SERVERS_URL} --token {token} --hostname a@");
+    crowd(&replicas.mesh, size, &up);
+    crowd(&replicas.mesh, size, "status --check ready");
+    let address = |n: usize| replicas.mesh.device_field(&format!("a{n}"), "address_v4");
+    let pinged: Vec<String> = (0..PINGED.min(size)).map(address).collect();
+    for (n, address) in pinged.iter().enumerate() {
+        replicas.mesh.on("alpha").reaches(address, HANDSHAKE_TIME_MAX);
+        wait_for("a direct path", HANDSHAKE_TIME_MAX, || {
+            replicas.mesh.goes("alpha", &format!("a{n}"), "direct")
+        });
+    }
+    let pings: Vec<_> =
+        pinged.iter().map(|address| Pinging::start(&replicas.mesh, "alpha", address)).collect();
+    let peers = replicas.mesh.wg_peers("server", "wg0");
+    assert_eq!(peers.len(), size + 1);
+    let writers = ["server", "two", "three"].map(|server| replicas.writes(server));
+    for server in ["three", "two", "server"] {
+        replicas.apid(server).stop();
+        replicas.start(server);
+        writers.iter().for_each(Writer::goes_on);
+    }
+    crowd(&replicas.mesh, size, "status --check ready");
+    let lost: Vec<usize> = pings.into_iter().map(Pinging::lost).collect();
+    assert!(lost.iter().all(|lost| *lost == 0), "lost: {lost:?}");
+    assert!(agents.iter().all(|agent| agent.ended().is_none()), "an agent has ended");
+    assert_eq!(replicas.mesh.wg_peers("server", "wg0"), peers);
+    eprintln!("{size} agents, {} edits acknowledged, none lost", replicas.keeps(&writers));
 }
