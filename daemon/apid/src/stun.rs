@@ -125,7 +125,8 @@ impl Door {
         }
         let place = &self.places[if reply.from_other_port { 1 - self.which } else { self.which }];
         let transmit = Transmit {
-            destination: meta.addr,
+            // Never another address: whoever asks is told nothing there that it could not be told here.
+            destination: SocketAddr::new(meta.addr.ip(), reply.to_port.unwrap_or(meta.addr.port())),
             ecn: None,
             contents: &reply.bytes,
             segment_size: None,

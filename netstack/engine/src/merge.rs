@@ -30,6 +30,8 @@ pub(crate) struct Merge {
     rivals: BTreeMap<PublicKey, BTreeSet<TenantId>>,
     /// Peers whose packets the hub carries: what they have is the hub's meanwhile, as it has the block.
     left_to_hub: BTreeSet<PublicKey>,
+    /// Between keepalives, where they are wished, as was learnt here.
+    keepalive_seconds: Option<u16>,
     /// Peers whose endpoint has to be resolved.
     named: BTreeMap<PublicKey, Endpoint>,
     up: bool,
@@ -77,6 +79,7 @@ impl Merge {
             owners: BTreeMap::new(),
             rivals: BTreeMap::new(),
             left_to_hub: BTreeSet::new(),
+            keepalive_seconds: None,
             named: BTreeMap::new(),
             up,
             desired: Desired::default(),
@@ -141,6 +144,28 @@ impl Merge {
             setting.allowed = allowed.unwrap_or_default();
         }
         is_news
+    }
+
+    /// Takes what was learnt of keepalives, and says whose changed.
+    pub(crate) fn set_keepalive(&mut self, learnt: Option<u16>, ledger: &Ledger) -> Vec<PublicKey> {
+        if std::mem::replace(&mut self.keepalive_seconds, learnt) == learnt {
+            return Vec::new();
+        }
+        let peer = |(key, tenant): (&PublicKey, &TenantId)| {
+            let peer = ledger.snapshot(*tenant)?.peers.get(key).filter(|peer| peer.keepalive_seconds > 0)?;
+            Some((*key, self.keepalive_of(peer)))
+        };
+        let wished: Vec<(PublicKey, u16)> = self.owners.iter().filter_map(peer).collect();
+        for (key, seconds) in &wished {
+            if let Some(setting) = self.interface_mut().and_then(|i| i.peers.get_mut(key)) {
+                setting.keepalive_seconds = *seconds;
+            }
+        }
+        wished.into_iter().map(|(key, _)| key).collect()
+    }
+
+    fn keepalive_of(&self, peer: &Peer) -> u16 {
+        self.keepalive_seconds.filter(|_| peer.keepalive_seconds > 0).unwrap_or(peer.keepalive_seconds)
     }
 
     /// Takes all of a tenant anew, or lets go of it if the ledger holds nothing of it.
@@ -227,7 +252,7 @@ impl Merge {
             key: *key,
             allowed: peer.allowed.iter().copied().filter(|_| !is_left).collect(),
             endpoint: address,
-            keepalive_seconds: peer.keepalive_seconds,
+            keepalive_seconds: self.keepalive_of(peer),
         };
         let Some(interface) = self.interface_mut() else { return Touched::plainly(key) };
         let before = interface.peers.insert(*key, setting);

@@ -4,6 +4,7 @@
 //! ```text
 //!   traffic, hints, datagrams, relays, addresses ──▶ Paths ──▶ datagrams, hints, "steer this peer there"
 //!                                                     ├─ local: where we may be reached, by STUN and by what is told
+//!                                                     ├─ life: how long NATs remember us
 //!                                                     └─ peer, one for each that is talked to
 //!                                                         ├─ session: hints and probes, sealed
 //!                                                         ├─ route: one for each address
@@ -17,6 +18,7 @@
 mod address;
 mod budget;
 mod guess;
+mod life;
 mod local;
 mod over;
 mod packet;
@@ -37,6 +39,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 
 pub use address::{CandidateKind, Mapping};
+use life::{Life, Trial};
 use local::Local;
 use packet::{HintBody, Packet, Tag};
 use peer::{Around, Peer, Wish};
@@ -68,6 +71,7 @@ pub struct Paths {
     peers: BTreeMap<PublicKey, Peer>,
     tags: BTreeMap<Tag, PublicKey>,
     local: Local,
+    life: Life,
     relays: Vec<RelayId>,
     /// How far those are that were measured.
     relay_round_trips: BTreeMap<RelayId, Duration>,
@@ -91,6 +95,7 @@ impl Paths {
             peers: BTreeMap::new(),
             tags: BTreeMap::new(),
             local: Local::default(),
+            life: Life::default(),
             relays: Vec::new(),
             relay_round_trips: BTreeMap::new(),
             out: VecDeque::new(),
@@ -106,8 +111,16 @@ impl Paths {
             PathInput::Peer { key, device } => self.set_peer(&key, device),
             PathInput::Interfaces(addresses) => self.local.set_interfaces(addresses),
             PathInput::Mapped(address) => self.local.set_mapped(address),
-            PathInput::StunServers(servers) => self.local.set_servers(servers),
+            PathInput::StunServers(servers) => {
+                self.life.set_servers(&servers, now);
+                self.local.set_servers(servers);
+            }
+            PathInput::Tried { from, bytes } => {
+                let local = &self.local;
+                self.life.heard(from, &bytes, |address| local.is_of_interface(address), now);
+            }
             PathInput::Moved => {
+                self.life.moved(now);
                 self.local.moved();
                 self.touch_all(|peer| peer.moved(now));
             }
@@ -165,7 +178,8 @@ impl Paths {
     pub fn poll_timeout(&self) -> Option<Deadline> {
         let local = self.local.deadline().map(|at| Deadline { at, why: "ask where we are" });
         let peers = self.queue.first().map(|(at, _)| Deadline { at: *at, why: "look for a path" });
-        local.into_iter().chain(peers).min()
+        let life = self.life.deadline().map(|at| Deadline { at, why: "learn what NATs remember" });
+        local.into_iter().chain(peers).chain(life).min()
     }
 
     /// How packets go to a peer. `None`: nobody talks to it, or it is none.
@@ -188,6 +202,11 @@ impl Paths {
     /// How the NAT in front of this device maps. `None`: nobody asked yet.
     pub fn mapping(&self) -> Option<Mapping> {
         self.local.mapping()
+    }
+
+    /// Seconds between keepalives that keep a way in open here, as far as that was learnt; 0: none are needed.
+    pub fn keepalive(&self) -> Option<u16> {
+        self.life.keepalive()
     }
 
     /// Learns anew where this device may be reached, unless that is fresh.
@@ -305,6 +324,8 @@ impl Paths {
     fn advance(&mut self, now: Mono) {
         let requests = self.local.advance(now, &mut self.rng);
         self.out.extend(requests.into_iter().map(|(to, bytes)| PathOutput::Probe { to, bytes }));
+        let trial = self.life.advance(now, &mut self.rng);
+        self.out.extend(trial.map(|Trial { quiet, to, bytes }| PathOutput::Try { quiet, to, bytes }));
         loop {
             let news = (self.local.version(), &self.relays);
             if (self.told.0, &self.told.1) != news {

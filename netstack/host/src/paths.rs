@@ -9,6 +9,7 @@ mod raw;
 pub mod relay;
 pub mod report;
 mod road;
+mod trial;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -77,6 +78,8 @@ pub(crate) struct Shell {
     stun: Vec<Endpoint>,
     stun_servers: Vec<SocketAddr>,
     resolving: Option<JoinHandle<Vec<SocketAddr>>>,
+    /// By which it is learnt what NATs remember.
+    trial: trial::Sockets,
     suspension: Suspension,
     counters: PathCounters,
     /// What the engine is to hear next.
@@ -88,6 +91,7 @@ impl Shell {
     /// are no addresses to tell, and paths are found by what others see.
     pub(crate) fn start(interface: &InterfaceName, credentials: Credentials, maps_ports: bool) -> Self {
         let (road, heard) = Road::new();
+        let mark = credentials.mark;
         let (told, networks) = watch::channel(Network::default());
         let watching = match network::Watch::open(interface.clone()) {
             Ok(watch) => Some(tokio::spawn(async move {
@@ -117,6 +121,7 @@ impl Shell {
             stun: Vec::new(),
             stun_servers: Vec::new(),
             resolving: None,
+            trial: trial::Sockets::new(mark),
             suspension: Suspension::new(),
             counters: PathCounters::default(),
             next: VecDeque::new(),
@@ -151,6 +156,7 @@ impl Shell {
                 self.counters.probes_total += 1;
                 self.road.probe(to, &bytes);
             }
+            PathOutput::Try { quiet, to, bytes } => self.trial.send(quiet, to, &bytes),
             PathOutput::Relay { relay, to, bytes } => {
                 self.counters.probes_total += 1;
                 self.road.relays().inspect(|relays| relays.send(relay, to, &bytes));
@@ -237,6 +243,7 @@ impl Shell {
                     }
                     return input;
                 }
+                input = self.trial.hear() => return input,
                 () = reach(&mut self.places) => {}
                 Ok(()) = self.networks.changed() => self.another_network(),
                 servers = finished(&mut self.resolving) => {
@@ -303,6 +310,7 @@ impl Shell {
     /// The machine is elsewhere, or slept: names may mean other addresses, too.
     fn moved(&mut self) {
         self.next.push_back(PathInput::Moved);
+        self.trial.close();
         self.want_port();
         let mapped = self.mapping.as_ref().and_then(|mapping| *mapping.opened.borrow());
         self.next.push_back(PathInput::Mapped(mapped));

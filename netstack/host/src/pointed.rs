@@ -1,7 +1,7 @@
 //! Which peers were told an endpoint and have not answered there. Knows no engine.
 
 use std::collections::BTreeMap;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use engine::{ObservedPeer, STALE_AFTER};
 use model::PublicKey;
@@ -39,7 +39,10 @@ impl Pointed {
     /// A handshake is due only where packets flow, and with keepalives they always do.
     fn is_stale(&self, key: &PublicKey, peer: &PeerState, now: SystemTime) -> bool {
         let silent = match peer.last_handshake {
-            Some(at) => now.duration_since(at).is_ok_and(|age| age >= STALE_AFTER),
+            // The first keepalive that finds the session too old begins the next one.
+            Some(at) => now
+                .duration_since(at)
+                .is_ok_and(|age| age >= STALE_AFTER + Duration::from_secs(peer.keepalive_seconds.into())),
             None => true,
         };
         let tried = self.0.get(key).is_none_or(|at| at.elapsed() >= STALE_AFTER);

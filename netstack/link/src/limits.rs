@@ -12,8 +12,8 @@ pub const QUEUE_FRAMES_MAX: usize = 64;
 pub const QUEUE_BYTES_MAX: usize = 4 * FRAME_WIRE_BYTES_MAX;
 /// Bytes taken from a carrier at a time. A control link is mostly idle: a small buffer is enough.
 pub const READ_BYTES_MAX: usize = 16 * 1024;
-/// One frame is written in this time, or the peer does not read: as long as a link may be silent.
-pub const WRITE_TIME_MAX: Duration = LINK_SILENCE_MAX;
+/// One frame is written in this time, or the peer does not read: half as long as a link may be silent.
+pub const WRITE_TIME_MAX: Duration = Duration::from_secs(LINK_SILENCE_MAX.as_secs() / 2);
 /// The peer has this long to read what was sent before a close: a few round trips on a bad path.
 pub const CLOSE_TIME_MAX: Duration = Duration::from_secs(3);
 
@@ -31,8 +31,8 @@ pub const ADDRESS_DELAY: Duration = Duration::from_millis(250);
 pub const ADDRESSES_MAX: usize = 8;
 
 /// QUIC sends a ping after so long without a packet. A server that was killed and came back is noticed in this time by
-/// its stateless reset (RFC 9000, section 10.3), so that all are back within ten seconds. Between two heartbeats, 30 s
-/// apart, these are three exchanges of about 130 bytes, a megabyte a day.
+/// its stateless reset (RFC 9000, section 10.3), so that all are back within ten seconds. Between two heartbeats, a minute
+/// apart, these are six exchanges of about 130 bytes, a megabyte a day.
 pub const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(9);
 /// A server gives up after so long without a packet: three lost keep-alives. A laptop that slept redials at once.
 pub const QUIC_IDLE_MAX: Duration = Duration::from_secs(30);

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::{
-    BINDING_REQUEST, BINDING_SUCCESS, CHANGE_PORT, CHANGE_REQUEST, HEADER_BYTES, MAGIC_COOKIE,
+    BINDING_REQUEST, BINDING_SUCCESS, CHANGE_PORT, CHANGE_REQUEST, HEADER_BYTES, MAGIC_COOKIE, RESPONSE_PORT,
     XOR_MAPPED_ADDRESS, attributes, masked,
 };
 
@@ -27,6 +27,17 @@ pub fn request_from_other_port(transaction: &Transaction) -> [u8; HEADER_BYTES +
     bytes[HEADER_BYTES..HEADER_BYTES + 2].copy_from_slice(&CHANGE_REQUEST.to_be_bytes());
     bytes[HEADER_BYTES + 3] = 4;
     bytes[HEADER_BYTES + 4..].copy_from_slice(&CHANGE_PORT.to_be_bytes());
+    bytes
+}
+
+/// A binding request that is to be answered at another port of the address that it comes from (RFC 5780, section 4.6).
+pub fn request_to_port(transaction: &Transaction, port: u16) -> [u8; HEADER_BYTES + 8] {
+    let mut bytes = [0; HEADER_BYTES + 8];
+    bytes[..HEADER_BYTES].copy_from_slice(&request(transaction));
+    bytes[3] = 8;
+    bytes[HEADER_BYTES..HEADER_BYTES + 2].copy_from_slice(&RESPONSE_PORT.to_be_bytes());
+    bytes[HEADER_BYTES + 3] = 4;
+    bytes[HEADER_BYTES + 4..HEADER_BYTES + 6].copy_from_slice(&port.to_be_bytes());
     bytes
 }
 

@@ -2,12 +2,13 @@
 //! writes bytes; opens no socket, keeps no state, and knows nothing of meshes.
 //!
 //! Of the standard it has what a public server needs: binding requests without credentials, `XOR-MAPPED-ADDRESS`, error 420,
-//! and of RFC 5780 the request to be answered from the server's other port, by which a NAT shows what it lets in.
+//! and of RFC 5780 the request to be answered from the server's other port, by which a NAT shows what it lets in,
+//! and the one to be answered at another port of one's own, by which it shows what it remembers.
 
 mod client;
 mod server;
 
-pub use client::{Transaction, request, request_from_other_port, response};
+pub use client::{Transaction, request, request_from_other_port, request_to_port, response};
 pub use server::{REPLY_BYTES_MAX, REQUEST_BYTES_MAX, Reply, reply};
 
 /// The port that the standard gives (RFC 8489, section 18.6).
@@ -23,6 +24,8 @@ const BINDING_ERROR: [u8; 2] = [1, 0x11];
 const CHANGE_REQUEST: u16 = 0x0003;
 const CHANGE_IP: u32 = 4;
 const CHANGE_PORT: u32 = 2;
+/// RFC 5780, section 7.5: a port, and two bytes that say nothing.
+const RESPONSE_PORT: u16 = 0x0027;
 const ERROR_CODE: u16 = 0x0009;
 const UNKNOWN_ATTRIBUTES: u16 = 0x000A;
 const XOR_MAPPED_ADDRESS: u16 = 0x0020;

@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::{
     BINDING_ERROR, BINDING_REQUEST, BINDING_SUCCESS, CHANGE_IP, CHANGE_PORT, CHANGE_REQUEST, ERROR_CODE,
-    HEADER_BYTES, MAGIC_COOKIE, UNKNOWN_ATTRIBUTES, XOR_MAPPED_ADDRESS, attributes, is_stun, masked,
+    HEADER_BYTES, MAGIC_COOKIE, RESPONSE_PORT, UNKNOWN_ATTRIBUTES, XOR_MAPPED_ADDRESS, attributes, is_stun,
+    masked,
 };
 
 /// A longer datagram is no binding request of anybody: the minimum MTU of IPv4 without headers (RFC 8489, section 6.1).
@@ -28,6 +29,8 @@ pub struct Reply {
     pub bytes: Vec<u8>,
     /// It is to leave from the server's other port.
     pub from_other_port: bool,
+    /// It is to go to this port of the address that asked.
+    pub to_port: Option<u16>,
 }
 
 /// Answers a binding request that came from an address. `None`: it is none, and nothing is sent.
@@ -37,9 +40,11 @@ pub fn reply(request: &[u8], from: SocketAddr) -> Option<Reply> {
     }
     let mut unknown = Vec::new();
     let mut change = 0;
+    let mut port = None;
     for attribute in attributes(request)? {
         match attribute? {
             (CHANGE_REQUEST, flags) => change = u32::from_be_bytes(flags.try_into().ok()?),
+            (RESPONSE_PORT, value) => port = Some(u16::from_be_bytes(*value.first_chunk()?)),
             (kind, _) if kind >= OPTIONAL_FROM || PASSED_OVER.contains(&kind) => {}
             (kind, _) => unknown.push(kind),
         }
@@ -54,7 +59,9 @@ pub fn reply(request: &[u8], from: SocketAddr) -> Option<Reply> {
     } else {
         message(BINDING_ERROR, transaction, &refusal(&unknown))
     };
-    Some(Reply { bytes, from_other_port: unknown.is_empty() && change & CHANGE_PORT != 0 })
+    let is_good = unknown.is_empty();
+    let to_port = port.filter(|port| is_good && *port != 0);
+    Some(Reply { bytes, from_other_port: is_good && change & CHANGE_PORT != 0, to_port })
 }
 
 fn message(kind: [u8; 2], transaction: &[u8], attributes: &[u8]) -> Vec<u8> {
@@ -91,7 +98,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Transaction, request, request_from_other_port, response};
+    use crate::{Transaction, request, request_from_other_port, request_to_port, response};
 
     const TRANSACTION: Transaction = *b"twelve bytes";
 
@@ -118,6 +125,13 @@ mod tests {
     fn who_asks_for_the_other_port_is_answered_from_there() {
         let reply = reply(&request_from_other_port(&TRANSACTION), from("192.0.2.1:7")).expect("an answer");
         assert!(reply.from_other_port);
+        assert_eq!(response(&reply.bytes), Some((TRANSACTION, from("192.0.2.1:7"))));
+    }
+
+    #[test]
+    fn who_asks_for_another_port_of_its_own_is_answered_there() {
+        let reply = reply(&request_to_port(&TRANSACTION, 4711), from("192.0.2.1:7")).expect("an answer");
+        assert_eq!((reply.to_port, reply.from_other_port), (Some(4711), false));
         assert_eq!(response(&reply.bytes), Some((TRANSACTION, from("192.0.2.1:7"))));
     }
 

@@ -7,7 +7,7 @@ use model::{NodeId, PublicKey, Signed};
 
 use crate::change::Subject;
 use crate::output::Output;
-use crate::paths::{PathInput, PathOutput, Way};
+use crate::paths::{PathInput, PathOutput, Paths, Way};
 use crate::turn::Turn;
 
 use super::Machines;
@@ -113,6 +113,10 @@ impl Machines {
                 }
                 _ => turn.push(Output::Path(output)),
             }
+        }
+        let learnt = self.paths.as_ref().and_then(Paths::keepalive);
+        for key in self.merge.set_keepalive(learnt, &self.ledger) {
+            self.reconciler.mark(Subject::Peer(key));
         }
     }
 }

@@ -66,6 +66,11 @@ impl Local {
         self.servers = servers.into_iter().map(canonical).take(SERVERS_MAX).collect();
     }
 
+    /// Whether an interface of this machine has the address, whatever the port.
+    pub(super) fn is_of_interface(&self, address: SocketAddr) -> bool {
+        self.interfaces.iter().any(|own| own.ip() == address.ip().to_canonical())
+    }
+
     /// A peer saw our packets come from there.
     pub(super) fn seen(&mut self, address: SocketAddr) {
         let address = canonical(address);

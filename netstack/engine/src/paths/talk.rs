@@ -123,6 +123,13 @@ pub enum PathInput {
         /// Its bytes.
         bytes: Vec<u8>,
     },
+    /// What came to the [socket that is tried](PathOutput::Try).
+    Tried {
+        /// Its source.
+        from: SocketAddr,
+        /// Its bytes.
+        bytes: Vec<u8>,
+    },
     /// A hint that came over the link.
     Hinted {
         /// From whom, as the server says.
@@ -151,6 +158,15 @@ pub enum PathOutput {
         /// Where to.
         to: SocketAddr,
         /// 66 bytes, as many as a packet of full size has in WireGuard, or a STUN request.
+        bytes: Vec<u8>,
+    },
+    /// Send this from one of two sockets that serve for nothing else, and tell what comes to the first of them.
+    Try {
+        /// From that one, or from the other.
+        quiet: bool,
+        /// Where to.
+        to: SocketAddr,
+        /// A STUN request.
         bytes: Vec<u8>,
     },
     /// Send this over a relay.

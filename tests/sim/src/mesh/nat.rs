@@ -137,21 +137,22 @@ impl Nat {
 /// Lets in what answers, and nothing else.
 #[derive(Debug, Default)]
 pub struct Firewall {
-    talked: BTreeMap<SocketAddr, Mono>,
+    /// By a port of ours.
+    talked: BTreeMap<(u16, SocketAddr), Mono>,
 }
 
 /// As Linux forgets UDP that was answered once (nf_conntrack_udp_timeout_stream).
-const FIREWALL_EXPIRY: Duration = Duration::from_secs(120);
+pub const FIREWALL_EXPIRY: Duration = Duration::from_secs(120);
 
 impl Firewall {
     /// A packet leaves.
-    pub fn out(&mut self, to: SocketAddr, now: Mono) {
-        self.talked.insert(to, now);
+    pub fn out(&mut self, by: u16, to: SocketAddr, now: Mono) {
+        self.talked.insert((by, to), now);
     }
 
     /// Whether a packet gets in.
-    pub fn admits(&self, from: SocketAddr, now: Mono) -> bool {
-        self.talked.get(&from).is_some_and(|at| now.since(*at) < FIREWALL_EXPIRY)
+    pub fn admits(&self, at: u16, from: SocketAddr, now: Mono) -> bool {
+        self.talked.get(&(at, from)).is_some_and(|at| now.since(*at) < FIREWALL_EXPIRY)
     }
 }
 

@@ -1,14 +1,17 @@
 //! Hosts behind NATs behind NATs, and who must be able to talk to whom directly. Delays nothing.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use model::Mono;
 
-use super::nat::{Filters, Firewall, Maps, Nat};
+use super::nat::{FIREWALL_EXPIRY, Filters, Firewall, Maps, Nat};
 use crate::dice::Dice;
 
 /// The port of every host's WireGuard.
 pub const PORT: u16 = 41_641;
+/// Those of the sockets by which a host learns what NATs remember: the one that is tried, and the other.
+pub const TRIAL_PORTS: [u16; 2] = [41_642, 41_643];
 /// The segment that everything hangs on.
 pub const INTERNET: usize = 0;
 /// The server, over both families.
@@ -63,8 +66,8 @@ pub struct Network {
 /// Where a packet arrived.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Arrival {
-    /// At a host, from an address as the host sees it.
-    Host(usize, SocketAddr),
+    /// At a host, from an address as the host sees it, at a port of its.
+    Host(usize, SocketAddr, u16),
     /// At the server's port.
     Server(SocketAddr, SocketAddr),
 }
@@ -76,18 +79,25 @@ impl Network {
         host.v4.iter().chain(&host.v6).map(|ip| SocketAddr::new(*ip, PORT)).collect()
     }
 
-    /// Sends a datagram from a host. `None`: it is dropped on the way.
-    pub fn send(&mut self, host: usize, to: SocketAddr, now: Mono, dice: &mut Dice) -> Option<Arrival> {
+    /// Sends a datagram from a port of a host. `None`: it is dropped on the way.
+    pub fn send(
+        &mut self,
+        host: usize,
+        port: u16,
+        to: SocketAddr,
+        now: Mono,
+        dice: &mut Dice,
+    ) -> Option<Arrival> {
         let sender = &mut self.hosts[host];
         let own = if to.is_ipv4() { sender.v4 } else { sender.v6 }?;
         if sender.blocked {
             return None;
         }
         if let Some(firewall) = &mut sender.firewall {
-            firewall.out(to, now);
+            firewall.out(port, to, now);
         }
         let segment = if to.is_ipv4() { sender.segment } else { INTERNET };
-        self.carry(segment, SocketAddr::new(own, PORT), to, now, dice)
+        self.carry(segment, SocketAddr::new(own, port), to, now, dice)
     }
 
     /// Sends a datagram from the server.
@@ -114,7 +124,7 @@ impl Network {
                 return Some(Arrival::Server(to, from));
             }
             if let Some(host) = self.host_at(segment, to.ip()) {
-                return self.admits(host, from, to, now).then_some(Arrival::Host(host, from));
+                return self.admits(host, from, to, now).then_some(Arrival::Host(host, from, to.port()));
             }
             let entered = self.routers.iter().find(|r| r.outside == segment && r.nat.external == to.ip());
             if let Some(router) = entered {
@@ -146,8 +156,15 @@ impl Network {
 
     fn admits(&self, host: usize, from: SocketAddr, to: SocketAddr, now: Mono) -> bool {
         let host = &self.hosts[host];
-        let open = host.firewall.as_ref().is_none_or(|firewall| firewall.admits(from, now));
-        open && !host.blocked && to.port() == PORT
+        let open = host.firewall.as_ref().is_none_or(|firewall| firewall.admits(to.port(), from, now));
+        open && !host.blocked && (to.port() == PORT || TRIAL_PORTS.contains(&to.port()))
+    }
+
+    /// After how long of silence a host is not reached any more where it was. `None`: it always is.
+    pub fn forgets(&self, host: usize) -> Option<Duration> {
+        let firewall = self.hosts[host].firewall.as_ref().map(|_| FIREWALL_EXPIRY);
+        let nats = self.chain(host).into_iter().map(|router| router.nat.rules.expiry);
+        nats.chain(firewall).min()
     }
 
     /// The NATs between a host and the Internet, the nearest first.

@@ -126,6 +126,12 @@ enum Happening {
         from: SocketAddr,
         bytes: Vec<u8>,
     },
+    /// At the socket that is tried.
+    Tried {
+        to: usize,
+        from: SocketAddr,
+        bytes: Vec<u8>,
+    },
     Relayed {
         to: usize,
         from: usize,
@@ -397,6 +403,7 @@ impl World {
                 self.record(to, to, &bytes);
                 self.tell(to, PathInput::Datagram { from, bytes });
             }
+            Happening::Tried { to, from, bytes } => self.tell(to, PathInput::Tried { from, bytes }),
             Happening::Relayed { to, from, by, bytes } => {
                 let from = self.nodes[from].device;
                 self.tell(to, PathInput::Relayed { relay: by, from, bytes });

@@ -7,7 +7,7 @@ use std::time::Duration;
 use engine::paths::{ConnectedRelay, PathInput, PathOutput, RelayId, Way};
 use model::PublicKey;
 
-use super::super::network::Arrival;
+use super::super::network::{Arrival, PORT, TRIAL_PORTS};
 use super::{Happening, MeshSabotage, STRANGER, STUN_PORTS, World};
 
 /// To a relay and back, as it is measured once: see [`World::delay`].
@@ -31,6 +31,14 @@ impl World {
                     &bytes,
                     bytes.len(),
                 );
+            }
+            PathOutput::Try { quiet, to, bytes } => {
+                let port = TRIAL_PORTS[usize::from(!quiet)];
+                let arrival = self.network.send(node, port, to, self.at, &mut self.dice);
+                if let Some(Arrival::Server(server, seen)) = arrival.filter(|_| self.server_up) {
+                    let delay = self.delay();
+                    self.stun(server, seen, &bytes, delay * 2);
+                }
             }
             PathOutput::Relay { relay, to, bytes } => {
                 self.nodes[node].sent += 1;
@@ -164,10 +172,10 @@ impl World {
     ) {
         let delay = self.delay();
         let is_spared = self.sabotage == Some(MeshSabotage::LongPingsPass) && !bytes.is_empty();
-        match self.network.send(node, to, self.at, &mut self.dice) {
-            Some(Arrival::Host(host, _)) if self.blocked && host != node => {}
-            Some(Arrival::Host(host, _)) if self.network.carries(node, host) < length && !is_spared => {}
-            Some(Arrival::Host(host, from)) => self.soon(delay, arrives(host, from)),
+        match self.network.send(node, PORT, to, self.at, &mut self.dice) {
+            Some(Arrival::Host(host, ..)) if self.blocked && host != node => {}
+            Some(Arrival::Host(host, ..)) if self.network.carries(node, host) < length && !is_spared => {}
+            Some(Arrival::Host(host, from, _)) => self.soon(delay, arrives(host, from)),
             Some(Arrival::Server(server, seen)) if self.server_up => {
                 self.stun(server, seen, bytes, delay * 2);
             }
@@ -175,10 +183,19 @@ impl World {
         }
     }
 
-    /// What the server answers (RFC 8489).
+    /// What the server answers (RFC 8489; RFC 5780 where somebody asks for another port).
     fn stun(&mut self, server: SocketAddr, seen: SocketAddr, request: &[u8], delay: Duration) {
-        if !STUN_PORTS.contains(&server.port()) || request.len() != 20 {
+        if !STUN_PORTS.contains(&server.port()) {
             return;
+        }
+        let (mut by, mut to) = (server, seen);
+        match request.get(20..) {
+            Some([]) => {}
+            Some([0, 3, 0, 4, 0, 0, 0, 2]) => {
+                by.set_port(STUN_PORTS[usize::from(server.port() == STUN_PORTS[0])]);
+            }
+            Some([0, 0x27, 0, 4, high, low, 0, 0]) => to.set_port(u16::from_be_bytes([*high, *low])),
+            _ => return,
         }
         let told = match self.sabotage {
             Some(MeshSabotage::ServerLies) => SocketAddr::new(server.ip(), 9),
@@ -194,8 +211,12 @@ impl World {
         bytes.extend([0, 0x20, 0, length, 0, family]);
         bytes.extend((told.port() ^ 0x2112).to_be_bytes());
         bytes.extend(octets.iter().zip(&request[4..20]).map(|(byte, mask)| byte ^ mask));
-        if let Some(Arrival::Host(to, from)) = self.network.answer(server, seen, self.at, &mut self.dice) {
-            self.soon(delay, Happening::Datagram { to, from, bytes });
+        match self.network.answer(by, to, self.at, &mut self.dice) {
+            Some(Arrival::Host(to, from, PORT)) => self.soon(delay, Happening::Datagram { to, from, bytes }),
+            Some(Arrival::Host(to, from, port)) if port == TRIAL_PORTS[0] => {
+                self.soon(delay, Happening::Tried { to, from, bytes });
+            }
+            _ => {}
         }
     }
 }

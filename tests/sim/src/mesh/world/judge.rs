@@ -103,6 +103,27 @@ impl World {
         }
     }
 
+    /// Everybody has learnt how often it must be heard to be reached, and is not heard more often.
+    pub(super) fn judge_keepalives(&mut self) {
+        for node in (0..self.nodes.len()).filter(|node| !self.nodes[*node].is_mute) {
+            if self.network.hosts[node].blocked {
+                continue;
+            }
+            let expected: &[Option<u16>] = match self.network.forgets(node).map(|after| after.as_secs()) {
+                // Whoever had IPv6 once does not know what is in its way there.
+                None => &[Some(0), Some(110)],
+                Some(30) => &[Some(25)],
+                Some(60) => &[Some(30)],
+                Some(_) => &[Some(110)],
+            };
+            let learnt = self.nodes[node].paths.keepalive();
+            if !expected.contains(&learnt) {
+                let detail = format!("node {node} learnt {learnt:?}, not {expected:?}");
+                return self.fail("what-nats-remember-is-learnt", detail);
+            }
+        }
+    }
+
     /// Whether only the hub carries packets between two.
     fn is_left(&self, a: usize, b: usize) -> bool {
         [a, b].iter().any(|node| self.nodes[*node].is_mute)

@@ -85,6 +85,7 @@ impl World {
                 self.soon(CALM, Happening::Next(Phase::End));
             }
             Phase::End => {
+                self.judge_keepalives();
                 let invariant = "a-path-that-must-be-there-is-found";
                 // Without a server nobody learns any more how NATs map.
                 match self.server_up {
