@@ -179,6 +179,12 @@ impl Profile {
         Ok(path)
     }
 
+    /// What it holds of SSH; nothing if the server says nothing of it.
+    pub async fn ssh_trust(&self) -> Result<SshTrust, Refusal> {
+        let trust = self.handle()?.ssh_trust().await.map_err(|gone| failed(&gone))?;
+        Ok(trust.map(|(_, trust)| trust).unwrap_or_default())
+    }
+
     /// Where its server is.
     pub fn server(&self) -> ServerAddress {
         self.server.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -87,10 +87,8 @@ async fn answer(profiles: &Profiles, request: Request) -> Result<Answer, Refusal
                 ssh::known_hosts(&*profiles.running(&profile).await?, &profile, &host, wall()).await?;
             Ok(Answer::Known { lines })
         }
-        Request::SshTrusted { profile } => {
-            let (keys, revoked_hosts) =
-                ssh::trusted(&*profiles.running(&profile).await?, &profile, wall()).await?;
-            Ok(Answer::Trusted { keys, revoked_hosts: Some(revoked_hosts) })
+        Request::SshTrusted { profile, held } => {
+            ssh::trusted(&*profiles.running(&profile).await?, &profile, held.as_ref(), wall()).await
         }
         Request::SshVouch { profile, public_key } => {
             let vouch = profiles.running(&profile).await?.vouch(&public_key, wall()).await?;

@@ -1,10 +1,8 @@
 //! What this device's people need of SSH: whose hosts they may trust, and how this machine's own sshd is. Runs no ssh.
 
-use std::path::PathBuf;
-
 use engine::status::PeerStatus;
-use model::api::local::Finding;
-use model::{CaKey, CaKind, Code, Label, NodeId, Refusal, Timestamp};
+use model::api::local::{Answer, Finding, HeldCertificate};
+use model::{CaKind, CertificateId, Code, Label, NodeId, Refusal, Revoked, SshTrust, Timestamp};
 
 use crate::doctor::inactive;
 use crate::profile::Profile;
@@ -44,16 +42,37 @@ pub async fn known_hosts(
     Ok(authorities.chain(plain).collect())
 }
 
-/// Whose certificates of people the mesh's hosts take, and the file of hosts that are to be refused.
+/// Whose certificates of people the mesh's hosts take, whether the one at hand is among those that are revoked, and the file of
+/// hosts that are to be refused.
 pub async fn trusted(
     profile: &Profile,
     name: &Label,
+    held: Option<&HeldCertificate>,
     now: Timestamp,
-) -> Result<(Vec<CaKey>, PathBuf), Refusal> {
+) -> Result<Answer, Refusal> {
     let report = profile.report().await?;
     let Some(tenant) = view::active(&report) else { return Err(view::inactive(&report)) };
     let keys = tenant.ssh_keys.iter().filter(|key| key.kind == CaKind::User).map(|key| key.key).collect();
-    Ok((keys, profile.revoked_hosts(name, tenant.held.version, now).await?))
+    let held_revoked = match held {
+        Some(held) => takes_back(&profile.ssh_trust().await?, held),
+        None => false,
+    };
+    Ok(Answer::Trusted {
+        keys,
+        revoked_hosts: Some(profile.revoked_hosts(name, tenant.held.version, now).await?),
+        held_revoked,
+        addresses: tenant.addresses.map(|own| own.both().to_vec()).unwrap_or_default(),
+    })
+}
+
+/// Whether hosts refuse a person's certificate: what is listed is of one tenant alone.
+fn takes_back(trust: &SshTrust, held: &HeldCertificate) -> bool {
+    let means = |what: &Revoked| match what {
+        Revoked::Serial(serial) => *serial == held.serial,
+        Revoked::Id(CertificateId::Identity(identity, _)) => *identity == held.identity,
+        Revoked::Id(CertificateId::Device(..)) => false,
+    };
+    trust.revoked.keys().any(|(kind, what)| *kind == CaKind::User && means(what))
 }
 
 /// How this machine's sshd is.
@@ -75,17 +94,21 @@ pub async fn doctor(profile: &Profile, name: &Label) -> Result<Vec<Finding>, Ref
         let keys = sshd.people.len();
         findings.push(Finding::good(
             "sshd",
-            format!("takes certificates of {keys} key(s) of the mesh's authority for people"),
+            format!("sshd takes certificates of {keys} key(s) of the mesh's authority for people"),
         ));
     } else {
         let config = settings.sshd_config.display();
-        let why =
-            format!("is not told of the mesh: --ssh is off, or {config} includes no directory of drop-ins");
+        let why = format!(
+            "sshd is not told of the mesh: --ssh is off, or {config} includes no directory of drop-ins"
+        );
         findings.push(Finding::good("sshd", &why));
     }
     match (sshd.kept, sshd.certificate_until) {
         (true, Some(until)) => {
-            findings.push(Finding::good("certificate", format!("of this host, until {until}")));
+            findings.push(Finding::good(
+                "certificate",
+                format!("this host's certificate is valid until {until}"),
+            ));
         }
         (true, None) => findings.push(Finding::bad(
             "certificate",
@@ -99,4 +122,26 @@ pub async fn doctor(profile: &Profile, name: &Label) -> Result<Vec<Finding>, Ref
         findings.push(Finding::bad("server", &what, "upgrade the server"));
     }
     Ok(findings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_persons_certificate_is_taken_back_by_its_number_or_by_the_person() {
+        let read = |text: &str| text.parse::<Revoked>().expect("reads");
+        let mut trust = SshTrust::default();
+        trust.revoked.insert((CaKind::User, read("serial:5")), ());
+        trust.revoked.insert((CaKind::User, read("id:u:cyd@home")), ());
+        trust.revoked.insert((CaKind::Host, read("serial:6")), ());
+        for (serial, identity, expect) in
+            [("5", "u:ada", true), ("7", "u:cyd", true), ("6", "u:ada", false), ("7", "s:cyd", false)]
+        {
+            let (serial, identity) =
+                (serial.parse().expect("a serial"), identity.parse().expect("an identity"));
+            let held = HeldCertificate { serial, identity };
+            assert_eq!(takes_back(&trust, &held), expect, "{held:?}");
+        }
+    }
 }

@@ -10,7 +10,7 @@ use link::tls::HttpsTrust;
 use model::api::admin::Version;
 use model::api::{Page, Problem};
 use model::token::Bearer;
-use model::{Code, Label};
+use model::{Code, Digest, Label};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -113,6 +113,16 @@ impl Admin {
         let trust = if pinned { HttpsTrust::Pinned(token.server()) } else { authorities };
         let bearer = Some(token.expose().to_string());
         Ok(Self { server: Server::Https { address, trust }, bearer, tenant })
+    }
+
+    /// Whoever is logged in where: another login has another. Nobody learns the login by it.
+    pub fn session(&self) -> Digest {
+        let server = match &self.server {
+            Server::Https { address, .. } => address.to_string(),
+            Server::Unix(path) => path.display().to_string(),
+        };
+        let bearer = self.bearer.as_deref().unwrap_or_default();
+        Digest::of("warren session 1", &[server.as_bytes(), &[0], bearer.as_bytes()])
     }
 
     /// Without a token yet: for a login.

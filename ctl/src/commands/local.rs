@@ -75,6 +75,7 @@ pub(super) async fn run(args: &Args, output: &Output) -> Result<Exit, Failure> {
         Command::Logout { profile, yes } => {
             confirm("Forget this device's identity? It must enrol again with a new token.", *yes)?;
             ask_once(socket, &Request::Logout { profile: profile.profile.clone() }, no_wait).await?;
+            super::ssh::drop_held(Some(&profile.profile))?;
             output.say("the identity is gone");
             Ok(Exit::Done)
         }

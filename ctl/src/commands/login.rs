@@ -48,6 +48,7 @@ pub(super) async fn run(output: &Output, asked: &Asked<'_>) -> Result<Exit, Fail
         answer = admin.post_again("/api/v1/login", &form).await;
     }
     let begun = answer?;
+    super::ssh::drop_held(None)?;
     remember(&Remembered { server: address.to_string(), token: begun.secret, pinned })?;
     output.say(format!("logged in to {address} as {} until {}", begun.user, begun.expires_at));
     Ok(Exit::Done)

@@ -1,30 +1,24 @@
 //! `warren ssh`: a certificate for the person, and ssh with it. The key never leaves this machine.
 
+mod place;
+
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use model::api::local::{Answer, Request};
 use model::api::ssh::{IssuedCertificate, NewCertificate};
-use model::{CaKey, Label, Timestamp};
-use serde::{Deserialize, Serialize};
+use model::{Label, Timestamp};
 
 use crate::admin::{Admin, config_dir};
 use crate::agent::ask_once;
 use crate::args::Args;
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
-
-const KEY: &str = "id_ed25519";
-/// What plain ssh includes.
-const CONFIG: &str = "config";
-const CERTIFICATE: &str = "id_ed25519-cert.pub";
-const HELD: &str = "held.json";
-/// A certificate that ends sooner is renewed first: logging in and starting takes its time.
-const LEFT_MIN: Duration = Duration::from_secs(120);
+use place::{CERTIFICATE, CONFIG, Held, KEY, Place, Trust, Wanted};
 
 /// What the person wants.
 pub(super) struct Asked<'a> {
@@ -33,70 +27,6 @@ pub(super) struct Asked<'a> {
     pub include: bool,
     pub profile: &'a Label,
     pub rest: &'a [String],
-}
-
-/// What is known of the certificate at hand.
-#[derive(Serialize, Deserialize)]
-struct Held {
-    valid_until: Timestamp,
-    profile: Label,
-    tenant: Option<Label>,
-    /// The key that signed it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    signer: Option<CaKey>,
-}
-
-/// The person's own directory for SSH.
-struct Place(PathBuf);
-
-impl Place {
-    fn make() -> Result<Self, Failure> {
-        let path = config_dir()?.join("ssh");
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
-        made.map_err(|e| unwritable(&path, &e))?;
-        Ok(Self(path))
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    /// The certificate at hand, if it is the one that is meant and lives long enough.
-    fn held(&self, wanted: &Held) -> Option<Held> {
-        let held =
-            fs::read(self.file(HELD)).ok().and_then(|bytes| serde_json::from_slice::<Held>(&bytes).ok());
-        let fits = |held: &Held| {
-            held.valid_until > wall() + LEFT_MIN
-                && (&held.profile, &held.tenant) == (&wanted.profile, &wanted.tenant)
-        };
-        held.filter(fits).filter(|_| self.file(CERTIFICATE).exists() && self.file(KEY).exists())
-    }
-
-    /// Puts a file in place, whole or not at all.
-    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
-        let (half, whole) = (self.file(&format!("{name}.half")), self.file(name));
-        let open = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&half);
-        let written = open.and_then(|mut file| std::io::Write::write_all(&mut file, bytes));
-        written.and_then(|()| fs::rename(&half, &whole)).map_err(|e| unwritable(&whole, &e))
-    }
-
-    /// The public half of the person's key, which is made if it is not there.
-    fn public_key(&self) -> Result<String, Failure> {
-        let (key, public) = (self.file(KEY), self.file(&format!("{KEY}.pub")));
-        if !key.exists() || !public.exists() {
-            // ssh-keygen asks before it replaces: half of a pair is none.
-            for file in [&key, &public] {
-                let _ = fs::remove_file(file);
-            }
-            let mut keygen = Command::new("ssh-keygen");
-            keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", "warren", "-f"]).arg(&key);
-            let made = keygen.status().map_err(|e| no_openssh("ssh-keygen", &e))?;
-            if !made.success() {
-                return Err(unwritable(&key, &format!("ssh-keygen ended with {made}")));
-            }
-        }
-        fs::read_to_string(&public).map_err(|e| unwritable(&public, &e))
-    }
 }
 
 pub(super) async fn run(args: &Args, asked: &Asked<'_>, output: &Output) -> Result<Exit, Failure> {
@@ -121,15 +51,15 @@ pub(super) async fn run(args: &Args, asked: &Asked<'_>, output: &Output) -> Resu
         output.say(format!("{} until {}", issued.principal, issued.valid_until));
         return Ok(Exit::Done);
     }
-    let wanted = Held {
-        valid_until: Timestamp::default(),
+    let wanted = Wanted {
         profile: asked.profile.clone(),
         tenant: args.tenant.clone(),
-        signer: None,
+        session: Admin::person(args)?.session(),
+        now: wall(),
     };
-    let trust = Trust::ask(args, asked.profile).await;
     let held = place.held(&wanted).filter(|_| asked.life.is_none());
-    if !held.is_some_and(|held| trust.takes(held.signer)) {
+    let trust = Trust::ask(args, asked.profile, held.as_ref()).await;
+    if !held.is_some_and(|held| trust.takes(&held)) {
         login(args, &place, asked).await?;
     }
     let mut ssh = Command::new("ssh");
@@ -143,28 +73,10 @@ pub(super) async fn run(args: &Args, asked: &Asked<'_>, output: &Output) -> Resu
     Err(no_openssh("ssh", &ssh.exec()))
 }
 
-/// What the agent says of whom to trust.
-#[derive(Default)]
-struct Trust {
-    /// Whose certificates hosts take; `None` if nobody knows.
-    keys: Option<Vec<CaKey>>,
-    revoked_hosts: Option<PathBuf>,
-}
-
-impl Trust {
-    /// An agent that is away, or of before, says nothing.
-    async fn ask(args: &Args, profile: &Label) -> Self {
-        let request = Request::SshTrusted { profile: profile.clone() };
-        match ask_once(&args.agent_socket, &request, Duration::ZERO).await {
-            Ok(Answer::Trusted { keys, revoked_hosts }) => Self { keys: Some(keys), revoked_hosts },
-            _ => Self::default(),
-        }
-    }
-
-    /// Whether hosts still take certificates of this signer: its key may have been replaced. If nobody knows, they do.
-    fn takes(&self, signer: Option<CaKey>) -> bool {
-        signer.zip(self.keys.as_ref()).is_none_or(|(signer, keys)| keys.contains(&signer))
-    }
+/// Drops the certificate at hand: who logs in may be another. Of one profile alone where that is given.
+pub(super) fn drop_held(profile: Option<&Label>) -> Result<(), Failure> {
+    // Without a directory there is none at hand.
+    config_dir().map_or(Ok(()), |folder| Place::of(&folder).drop_certificate(profile))
 }
 
 /// Gets a certificate and puts it where ssh finds it.
@@ -176,19 +88,26 @@ async fn login(args: &Args, place: &Place, asked: &Asked<'_>) -> Result<IssuedCe
     };
     let admin = Admin::person(args)?;
     let life_seconds = asked.life.map(|life| life.as_secs());
-    let form = NewCertificate { public_key, vouch, life_seconds };
+    let form = NewCertificate { public_key: public_key.clone(), vouch, life_seconds };
     let issued: IssuedCertificate =
         admin.post_again(&admin.of_tenant("/api/v1/ssh/certificates"), &form).await?;
+    // ssh-agent finds the former one by its file.
+    place.drop_certificate(None)?;
     place.write(CERTIFICATE, format!("{}\n", issued.certificate).as_bytes())?;
+    let trust = Trust::ask(args, asked.profile, None).await;
     let held = Held {
         valid_until: issued.valid_until,
         profile: asked.profile.clone(),
         tenant: args.tenant.clone(),
-        signer: Some(issued.signer),
+        session: admin.session(),
+        serial: issued.serial,
+        identity: issued.principal.parse().map_err(|_| Failure::bug("the certificate is nobody's"))?,
+        signer: issued.signer,
+        public_key,
+        addresses: trust.addresses.clone(),
     };
-    let trust = Trust::ask(args, asked.profile).await;
     place.write(CONFIG, config(args, asked.profile, place, &trust)?.as_bytes())?;
-    place.write(HELD, &serde_json::to_vec(&held).map_err(|e| Failure::bug(e.to_string()))?)?;
+    place.note(&held)?;
     hand_to_agent(place, issued.valid_until);
     Ok(issued)
 }
@@ -225,16 +144,37 @@ fn known_hosts_command(args: &Args, profile: &Label) -> Result<String, Failure> 
 fn config(args: &Args, profile: &Label, place: &Place, trust: &Trust) -> Result<String, Failure> {
     let command = known_hosts_command(args, profile)?;
     let check = command.replace('"', "'").replace("%H", "'%h' >/dev/null 2>&1");
+    // One that does not know the word would refuse all of the person's configuration.
+    let known = match knows_hosts_by_command(&ssh_version()) {
+        true => format!("    KnownHostsCommand {command}\n"),
+        false => String::new(),
+    };
     // The check has brought the file up to date: where it is missing, nothing here counts.
     let revoked = trust.revoked_hosts.as_ref();
     let revoked =
         revoked.map(|file| format!("    RevokedHostKeys \"{}\"\n", file.display())).unwrap_or_default();
     Ok(format!(
-        "# Of `warren ssh login`, which writes it anew.\nMatch exec \"{check}\"\n    KnownHostsCommand {command}\n\
+        "# Of `warren ssh login`, which writes it anew.\nMatch exec \"{check}\"\n{known}\
          {revoked}    IdentityFile \"{}\"\n    CertificateFile \"{}\"\nMatch all\n",
         place.file(KEY).display(),
         place.file(CERTIFICATE).display(),
     ))
+}
+
+/// What `ssh -V` says; empty if nobody knows.
+fn ssh_version() -> String {
+    let said = Command::new("ssh").arg("-V").stdin(Stdio::null()).output();
+    said.map(|said| String::from_utf8_lossy(&said.stderr).into_owned()).unwrap_or_default()
+}
+
+/// Whether an ssh has `KnownHostsCommand`: OpenSSH has since 8.5. Of another nobody knows.
+fn knows_hosts_by_command(version: &str) -> bool {
+    let numbers = version.strip_prefix("OpenSSH_").unwrap_or_default();
+    let mut numbers = numbers.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (8, 5),
+        _ => true,
+    }
 }
 
 /// Puts one line at the top of the person's own configuration, unless it is there: what comes first counts.
@@ -294,4 +234,24 @@ fn no_openssh(program: &str, error: &std::io::Error) -> Failure {
         format!("{program} cannot be started: {error}"),
         "install OpenSSH: apt-get install openssh-client",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ssh_of_before_is_not_told_what_it_does_not_know() {
+        for (version, expect) in [
+            ("OpenSSH_9.2p1 Debian-2+deb12u7, OpenSSL 3.0.17", true),
+            ("OpenSSH_8.5p1, LibreSSL", true),
+            ("OpenSSH_8.4p1 Debian-5+deb11u3", false),
+            ("OpenSSH_7.4p1, OpenSSL 1.0.2k-fips", false),
+            ("OpenSSH_10.0p2", true),
+            ("OpenSSH_for_Windows_8.1p1", true),
+            ("", true),
+        ] {
+            assert_eq!(knows_hosts_by_command(version), expect, "{version}");
+        }
+    }
 }

@@ -74,7 +74,7 @@ pub fn install(world: &World, host: &str) {
 /// Waits until a host shows a certificate to who connects.
 pub fn is_certified(mesh: &Mesh, host: &str) {
     let what = format!("{host} has a certificate that sshd shows");
-    let certified = |done: &Done| done.out.contains("of this host, until");
+    let certified = |done: &Done| done.out.contains("this host's certificate is valid until");
     mesh.on(host).wait(&what, CERTIFIED_WITHIN, &["warren", "doctor", "ssh"], certified);
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::DeviceId;
 use crate::key::PublicKey;
 use crate::name::{Label, Name};
-use crate::ssh::CaKey;
+use crate::ssh::{CaKey, SshIdentity, SshSerial};
 use crate::time::Timestamp;
 use crate::vouch::SignedVouch;
 
@@ -119,6 +119,9 @@ pub enum Request {
     SshTrusted {
         /// Which profile.
         profile: Label,
+        /// A certificate that is at hand. Agents of before know no such field.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        held: Option<HeldCertificate>,
     },
     /// Whose certificates make a host known, if it is a device of the mesh.
     SshKnown {
@@ -139,6 +142,15 @@ pub enum Request {
         /// Which profile.
         profile: Label,
     },
+}
+
+/// A person's certificate, as far as it can be revoked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldCertificate {
+    /// Its number.
+    pub serial: SshSerial,
+    /// Whose it is.
+    pub identity: SshIdentity,
 }
 
 /// The agent's answer.
@@ -177,6 +189,12 @@ pub enum Answer {
         /// What ssh is to refuse of hosts (`RevokedHostKeys`). `None`: an agent of before.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         revoked_hosts: Option<PathBuf>,
+        /// Whether the one at hand is revoked.
+        #[serde(default)]
+        held_revoked: bool,
+        /// The device's own in the mesh: a certificate is good from these alone. Empty: an agent of before.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        addresses: Vec<IpAddr>,
     },
     /// To `SshVouch`.
     Vouched {

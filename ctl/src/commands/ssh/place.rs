@@ -1,0 +1,275 @@
+//! The person's own key and certificate, and whether the certificate at hand still serves. Starts no ssh.
+
+use std::fs;
+use std::net::IpAddr;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use model::api::local::{Answer, HeldCertificate, Request};
+use model::{CaKey, Digest, Label, SshIdentity, SshSerial, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{no_openssh, unwritable};
+use crate::admin::config_dir;
+use crate::agent::ask_once;
+use crate::args::Args;
+use crate::failure::Failure;
+
+pub(super) const KEY: &str = "id_ed25519";
+/// What plain ssh includes.
+pub(super) const CONFIG: &str = "config";
+pub(super) const CERTIFICATE: &str = "id_ed25519-cert.pub";
+const HELD: &str = "held.json";
+/// A certificate that ends sooner is renewed first: logging in and starting takes its time.
+const LEFT_MIN: Duration = Duration::from_secs(120);
+
+/// Which certificate is meant.
+pub(super) struct Wanted {
+    pub profile: Label,
+    pub tenant: Option<Label>,
+    /// Whoever is logged in where.
+    pub session: Digest,
+    pub now: Timestamp,
+}
+
+/// What is known of the certificate at hand. One of which less is known, as programs of before wrote it, is none.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct Held {
+    pub valid_until: Timestamp,
+    pub profile: Label,
+    pub tenant: Option<Label>,
+    /// For whose login it was given.
+    pub session: Digest,
+    pub serial: SshSerial,
+    pub identity: SshIdentity,
+    /// The key that signed it.
+    pub signer: CaKey,
+    /// The key that it is for.
+    pub public_key: String,
+    /// Where it is good from; empty if the agent did not say.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// The person's own directory for SSH.
+pub(super) struct Place(PathBuf);
+
+impl Place {
+    /// It in the person's own directory; it need not be there.
+    pub(super) fn of(config_dir: &Path) -> Self {
+        Self(config_dir.join("ssh"))
+    }
+
+    pub(super) fn make() -> Result<Self, Failure> {
+        let place = Self::of(&config_dir()?);
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&place.0);
+        made.map_err(|e| unwritable(&place.0, &e))?;
+        Ok(place)
+    }
+
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// The certificate at hand, if it is the one that is meant and lives long enough.
+    pub(super) fn held(&self, wanted: &Wanted) -> Option<Held> {
+        let public = fs::read_to_string(self.file(&format!("{KEY}.pub"))).ok()?;
+        let fits = |held: &Held| {
+            held.valid_until > wanted.now + LEFT_MIN
+                && (&held.profile, &held.tenant) == (&wanted.profile, &wanted.tenant)
+                && held.session == wanted.session
+                && held.public_key == public
+        };
+        self.known().filter(fits).filter(|_| self.file(CERTIFICATE).exists() && self.file(KEY).exists())
+    }
+
+    fn known(&self) -> Option<Held> {
+        fs::read(self.file(HELD)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
+    }
+
+    /// Notes what the certificate is that was just written.
+    pub(super) fn note(&self, held: &Held) -> Result<(), Failure> {
+        self.write(HELD, &serde_json::to_vec(held).map_err(|e| Failure::bug(e.to_string()))?)
+    }
+
+    /// Takes the certificate away, from ssh-agent too; only one of this profile, if one is named. The key stays.
+    pub(super) fn drop_certificate(&self, profile: Option<&Label>) -> Result<(), Failure> {
+        let is_other = |held: Held| profile.is_some_and(|profile| held.profile != *profile);
+        if self.known().is_some_and(is_other) {
+            return Ok(());
+        }
+        if self.file(CERTIFICATE).exists() && std::env::var_os("SSH_AUTH_SOCK").is_some() {
+            let mut delete = Command::new("ssh-add");
+            delete.arg("-q").arg("-d").arg(self.file(KEY));
+            delete.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            // One that does not have it need not forget it.
+            let _ = delete.status();
+        }
+        for name in [HELD, CERTIFICATE] {
+            match fs::remove_file(self.file(name)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(unwritable(&self.file(name), &error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts a file in place, whole or not at all.
+    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
+        let (half, whole) = (self.file(&format!("{name}.half")), self.file(name));
+        let open = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&half);
+        let written = open.and_then(|mut file| std::io::Write::write_all(&mut file, bytes));
+        written.and_then(|()| fs::rename(&half, &whole)).map_err(|e| unwritable(&whole, &e))
+    }
+
+    /// The public half of the person's key, which is made if it is not there.
+    pub(super) fn public_key(&self) -> Result<String, Failure> {
+        let (key, public) = (self.file(KEY), self.file(&format!("{KEY}.pub")));
+        if !key.exists() || !public.exists() {
+            // ssh-keygen asks before it replaces: half of a pair is none.
+            for file in [&key, &public] {
+                let _ = fs::remove_file(file);
+            }
+            let mut keygen = Command::new("ssh-keygen");
+            keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", "warren", "-f"]).arg(&key);
+            let made = keygen.status().map_err(|e| no_openssh("ssh-keygen", &e))?;
+            if !made.success() {
+                return Err(unwritable(&key, &format!("ssh-keygen ended with {made}")));
+            }
+        }
+        fs::read_to_string(&public).map_err(|e| unwritable(&public, &e))
+    }
+}
+
+/// What the agent says of whom to trust.
+#[derive(Default)]
+pub(super) struct Trust {
+    /// Whose certificates hosts take; `None` if nobody knows.
+    keys: Option<Vec<CaKey>>,
+    pub(super) revoked_hosts: Option<PathBuf>,
+    held_revoked: bool,
+    /// The device's own; empty if nobody knows.
+    pub(super) addresses: Vec<IpAddr>,
+}
+
+impl Trust {
+    /// An agent that is away says nothing, and one of before nothing of the certificate at hand.
+    pub(super) async fn ask(args: &Args, profile: &Label, held: Option<&Held>) -> Self {
+        let held = held.map(|held| HeldCertificate { serial: held.serial, identity: held.identity.clone() });
+        let ask = async |held| {
+            let request = Request::SshTrusted { profile: profile.clone(), held };
+            ask_once(&args.agent_socket, &request, Duration::ZERO).await
+        };
+        let mut answer = ask(held.clone()).await;
+        if answer.is_err() && held.is_some() {
+            answer = ask(None).await;
+        }
+        match answer {
+            Ok(Answer::Trusted { keys, revoked_hosts, held_revoked, addresses }) => {
+                Self { keys: Some(keys), revoked_hosts, held_revoked, addresses }
+            }
+            _ => Self::default(),
+        }
+    }
+
+    /// Whether hosts still take a certificate. If nobody knows, they do.
+    pub(super) fn takes(&self, held: &Held) -> bool {
+        let signer_trusted = self.keys.as_ref().is_none_or(|keys| keys.contains(&held.signer));
+        let moved = !self.addresses.is_empty() && self.addresses != held.addresses;
+        signer_trusted && !moved && !self.held_revoked
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(of: &str) -> Digest {
+        Digest::of("test", &[of.as_bytes()])
+    }
+
+    fn label(text: &str) -> Label {
+        text.parse().expect("a label")
+    }
+
+    const NOW: Timestamp = Timestamp::from_unix_micros(1_000_000_000);
+
+    fn held() -> Held {
+        Held {
+            valid_until: NOW + Duration::from_secs(3600),
+            profile: label("default"),
+            tenant: None,
+            session: session("ada"),
+            serial: SshSerial::from_number(5).expect("a serial"),
+            identity: "u:ada".parse().expect("an identity"),
+            signer: CaKey::from_bytes([1; 32]),
+            public_key: "ssh-ed25519 AAAA warren\n".into(),
+            addresses: vec!["100.64.0.2".parse().expect("an address")],
+        }
+    }
+
+    fn place() -> (tempfile::TempDir, Place) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = Place::of(folder.path());
+        fs::create_dir(&place.0).expect("made");
+        place.note(&held()).expect("written");
+        for (name, text) in [(KEY, "key"), (CERTIFICATE, "certificate")] {
+            place.write(name, text.as_bytes()).expect("written");
+        }
+        place.write(&format!("{KEY}.pub"), held().public_key.as_bytes()).expect("written");
+        (folder, place)
+    }
+
+    fn wanted() -> Wanted {
+        Wanted { profile: label("default"), tenant: None, session: session("ada"), now: NOW }
+    }
+
+    #[test]
+    fn a_certificate_serves_whom_it_was_given_to_and_nobody_else() {
+        let (_folder, place) = place();
+        for (what, wanted, expect) in [
+            ("the same", wanted(), true),
+            ("another login or server", Wanted { session: session("cyd"), ..wanted() }, false),
+            ("another profile", Wanted { profile: label("work"), ..wanted() }, false),
+            ("another tenant", Wanted { tenant: Some(label("lab")), ..wanted() }, false),
+            ("it ends", Wanted { now: NOW + Duration::from_secs(3500), ..wanted() }, false),
+        ] {
+            assert_eq!(place.held(&wanted).is_some(), expect, "{what}");
+        }
+        place.write(&format!("{KEY}.pub"), b"ssh-ed25519 BBBB warren\n").expect("written");
+        assert!(place.held(&wanted()).is_none(), "another key");
+    }
+
+    #[test]
+    fn what_hosts_refuse_is_not_used_again() {
+        let trust = |signer: u8, held_revoked: bool, address: &str| Trust {
+            keys: Some(vec![CaKey::from_bytes([signer; 32])]),
+            revoked_hosts: None,
+            held_revoked,
+            addresses: vec![address.parse().expect("an address")],
+        };
+        for (what, trust, expect) in [
+            ("nobody knows", Trust::default(), true),
+            ("as it was", trust(1, false, "100.64.0.2"), true),
+            ("another signer", trust(2, false, "100.64.0.2"), false),
+            ("revoked", trust(1, true, "100.64.0.2"), false),
+            ("enrolled anew", trust(1, false, "100.64.0.9"), false),
+        ] {
+            assert_eq!(trust.takes(&held()), expect, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_login_takes_the_certificate_away_and_leaves_the_key() {
+        let (_folder, place) = place();
+        place.drop_certificate(Some(&label("work"))).expect("nothing to do");
+        assert!(place.held(&wanted()).is_some(), "another profile's logout");
+        place.drop_certificate(None).expect("dropped");
+        assert!(place.held(&wanted()).is_none());
+        assert!(!place.file(CERTIFICATE).exists() && place.file(KEY).exists());
+        place.drop_certificate(None).expect("again");
+    }
+}
