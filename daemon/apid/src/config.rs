@@ -111,9 +111,12 @@ pub struct Settings {
     /// File with that passphrase.
     #[arg(long, env = "WARREN_CA_PASSPHRASE_FILE", conflicts_with = "ca_passphrase")]
     pub ca_passphrase_file: Option<PathBuf>,
-    /// Of rewrap: file with the passphrase that opens the keys from now on; a key file in the state directory if absent.
+    /// Of rewrap: file with the passphrase that opens the keys from now on.
     #[arg(long)]
     pub new_ca_passphrase_file: Option<PathBuf>,
+    /// Of rewrap: take the passphrase away; seal.key in the state directory opens the keys from now on.
+    #[arg(long, conflicts_with = "new_ca_passphrase_file", requires = "task")]
+    pub to_key_file: bool,
     /// Password of the first administrator, `admin`; a one-time setup URL is printed if absent.
     #[arg(long, env = "WARREN_ADMIN_PASSWORD", hide_env_values = true)]
     pub admin_password: Option<String>,

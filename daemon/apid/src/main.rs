@@ -47,6 +47,8 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use axum::Router;
+use clap::CommandFactory as _;
+use clap::error::ErrorKind;
 use control::{Control, ControlConfig};
 use link::tls::Certificate;
 use model::Endpoint;
@@ -65,6 +67,7 @@ use crate::keys::Keys;
 use crate::limiters::Limiters;
 use crate::metrics::Metrics;
 use crate::relay::Switchboard;
+use crate::seal::SealError;
 use crate::signing::Signing;
 use crate::site::Site;
 
@@ -90,7 +93,7 @@ fn main() -> ExitCode {
     }
     match settings.task {
         Some(Task::Migrate) => return service::run(migrated(settings)),
-        Some(Task::Rewrap) => return service::run(async move { master_key::rewrap(&settings).await }),
+        Some(Task::Rewrap) => return rewrap(&settings),
         Some(Task::Verify | Task::Restore) | None => {}
     }
     match settings.role {
@@ -98,6 +101,26 @@ fn main() -> ExitCode {
         Role::Server if settings.restored => service::run(restored(settings)),
         Role::Server => service::run(serve(settings)),
     }
+}
+
+/// Has the keys opened by something else. Refused where that is not said, or where nothing opens them now.
+fn rewrap(settings: &Settings) -> ExitCode {
+    if settings.new_ca_passphrase_file.is_none() && !settings.to_key_file {
+        let what = "say what opens the keys from now on: --new-ca-passphrase-file FILE, or --to-key-file to go without";
+        let error = Settings::command().error(ErrorKind::MissingRequiredArgument, what);
+        // Nothing is left to do if the terminal is gone.
+        let _ = error.print();
+        return ExitCode::from(2);
+    }
+    let mut refused = None;
+    let exit = service::run(async {
+        match master_key::rewrap(settings).await {
+            Err(error) if error.is::<SealError>() => refused = Some(format!("{error:#}")),
+            done => done?,
+        }
+        Ok(())
+    });
+    refused.map_or(exit, |why| service::refuse(&why))
 }
 
 /// As many files as the hard limit allows (getrlimit(2)).

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use backup::SealedBy;
-use control::{Actor, Loaded};
+use control::{Actor, AuditEntry, Loaded};
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use store::Store;
@@ -78,7 +78,8 @@ pub fn passphrase(settings: &Settings) -> anyhow::Result<Option<Zeroizing<String
 /// The passphrase in a file.
 pub fn read_passphrase(path: &Path) -> anyhow::Result<Zeroizing<String>> {
     let text = std::fs::read_to_string(path).map(Zeroizing::new);
-    trimmed(&text.with_context(|| format!("passphrase file {} cannot be read", path.display()))?)
+    let text = text.with_context(|| format!("passphrase file {} cannot be read", path.display()))?;
+    trimmed(&text).with_context(|| format!("passphrase file {} cannot be used", path.display()))
 }
 
 fn trimmed(text: &str) -> anyhow::Result<Zeroizing<String>> {
@@ -205,19 +206,27 @@ pub async fn rewrap(settings: &Settings) -> anyhow::Result<()> {
     };
     let loaded = store.load().await.context("the database cannot be read")?;
     sealer.expose_master()?;
-    anyhow::ensure!(
-        opens(&sealer, &loaded),
-        "what opens the keys now does not open them: nothing was changed"
-    );
-    let note = entry(Actor::Server, "server.keys-wrapped", "", None);
-    let after = match &settings.new_ca_passphrase_file {
-        Some(path) => Wrapped::new(&sealer, &read_passphrase(path)?)?.text(),
+    if !opens(&sealer, &loaded) {
+        let why = "what opens the keys now does not open them: nothing was changed";
+        return Err(SealError::Closed(why.into()).into());
+    }
+    let had_file = seal::read(&settings.state_dir, seal::KEY_FILE)?.is_some();
+    let (after, way) = match &settings.new_ca_passphrase_file {
+        Some(path) => {
+            (Wrapped::new(&sealer, &read_passphrase(path)?)?.text(), "a new passphrase opens the keys")
+        }
+        // Before the passphrase is taken away: nothing else would have the key then.
         None => {
             sealer.write_key_file(&settings.state_dir)?;
-            KEY_FILE_CHOSEN.to_owned()
+            (KEY_FILE_CHOSEN.to_owned(), "the passphrase is taken away: seal.key opens the keys")
         }
     };
+    let note = entry(Actor::Server, "server.keys-wrapped", "", None);
+    let note = AuditEntry { detail: way.into(), ..note };
     let swapped = store.swap_setting(SETTING, before.as_deref(), Some(&after), &note).await?;
+    if !swapped && !had_file && settings.new_ca_passphrase_file.is_none() {
+        seal::forget(&settings.state_dir, &[seal::KEY_FILE])?;
+    }
     anyhow::ensure!(
         swapped,
         "it was changed by another meanwhile: look which passphrase opens it, and try again"

@@ -32,6 +32,8 @@ fn rewrap(dir: &Path, passphrase: &str, to: Option<&str>) -> Output {
         let file = dir.join("new");
         std::fs::write(&file, format!("{new}\n")).expect("written");
         command.arg("--new-ca-passphrase-file").arg(file);
+    } else {
+        command.arg("--to-key-file");
     }
     command.output().expect("the binary runs")
 }
@@ -45,7 +47,8 @@ async fn a_passphrase_is_changed_while_the_server_serves_and_the_former_one_open
     assert_eq!(another_tenant(&apid, "second").await, 201, "it goes on");
     let refused = rewrap(apid.dir.path(), OLD, Some("another"));
     assert!(
-        !refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("wrong passphrase")
+        refused.status.code() == Some(3)
+            && String::from_utf8_lossy(&refused.stderr).contains("wrong passphrase")
     );
 
     let sealed = with(apid.stop(), OLD);
@@ -55,6 +58,30 @@ async fn a_passphrase_is_changed_while_the_server_serves_and_the_former_one_open
     assert_eq!(names.0, 200, "it says what there is");
     let open = with(sealed.stop(), NEW);
     assert_eq!((signs(&open).await, another_tenant(&open, "third").await), (json!("ok"), 201));
+}
+
+#[tokio::test]
+async fn a_passphrase_is_taken_away_only_by_who_says_so() {
+    let apid = with(tempfile::tempdir().expect("a directory"), OLD);
+    let dir = apid.dir.path();
+    let mut bare = Command::new(env!("CARGO_BIN_EXE_warren-apid"));
+    bare.args(["rewrap", "--allow-root", "--state-dir"]).arg(dir).env("WARREN_CA_PASSPHRASE", OLD);
+    let refused = bare.output().expect("the binary runs");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(2) && said.contains("--to-key-file"), "{refused:?}");
+    assert!(!dir.join("seal.key").exists());
+    let empty = rewrap(dir, OLD, Some(""));
+    let said = String::from_utf8_lossy(&empty.stderr);
+    assert!(!empty.status.success() && said.contains(&dir.join("new").display().to_string()), "{empty:?}");
+    assert!(rewrap(dir, OLD, Some(NEW)).status.success());
+    assert!(rewrap(dir, NEW, None).status.success());
+    let (_, log) = get(&apid.socket(), "/api/v1/audit?limit=10", None).await;
+    let entries = log["items"].as_array().expect("entries");
+    let wrapped = entries.iter().filter(|entry| entry["action"] == "server.keys-wrapped");
+    let details: Vec<&str> = wrapped.filter_map(|entry| entry["detail"].as_str()).collect();
+    for way in ["a new passphrase opens the keys", "the passphrase is taken away: seal.key opens the keys"] {
+        assert!(details.contains(&way), "{details:?}");
+    }
 }
 
 #[tokio::test]
