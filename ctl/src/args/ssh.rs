@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Subcommand;
-use model::{CaKind, DeviceId, Label, Login, Revoked, SshIdentity};
+use model::{CaKind, Label, Login, Revoked, SshIdentity};
 
 use super::duration;
 
@@ -29,9 +29,9 @@ pub enum Ca {
         /// user or host.
         #[arg(long = "type", value_name = "TYPE")]
         kind: CaKind,
-        /// Id of a device that nobody waits for; may be repeated.
+        /// Name or id of a device that nobody waits for; may be repeated.
         #[arg(long, value_name = "DEVICE")]
-        except: Vec<DeviceId>,
+        except: Vec<String>,
     },
     /// Let the former key sign again.
     Rollback {
@@ -50,9 +50,12 @@ pub enum Ca {
         /// user or host.
         #[arg(long = "type", value_name = "TYPE")]
         kind: CaKind,
-        /// serial:NUMBER, or id:u:NAME@TENANT for all of a person.
+        /// serial:NUMBER, or id:u:NAME@TENANT for all of a person, new ones too for two days; of a host id:h:ID@TENANT.
         #[arg(required = true)]
         what: Vec<Revoked>,
+        /// Also what the server does not know: a restored one has forgotten what it gave out since the backup.
+        #[arg(long)]
+        unknown: bool,
         /// Do not ask.
         #[arg(long)]
         yes: bool,

@@ -16,7 +16,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const PAGE_MAX: u32 = 1000;
 
 impl Row for AuditEntry {
-    const HEADS: &'static [&'static str] = &["AT", "ACTOR", "ACTION", "TARGET", "OUTCOME"];
+    const HEADS: &'static [&'static str] = &["AT", "ACTOR", "ACTION", "TARGET", "OUTCOME", "DETAIL"];
 
     fn cells(&self) -> Vec<String> {
         vec![
@@ -25,6 +25,7 @@ impl Row for AuditEntry {
             self.action.clone(),
             self.target.clone(),
             self.code.clone().unwrap_or_else(|| self.outcome.clone()),
+            self.detail.clone(),
         ]
     }
 

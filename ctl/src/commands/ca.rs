@@ -2,8 +2,8 @@
 
 use std::io::Write as _;
 
-use model::CaKind;
 use model::api::ssh::{Advance, Authority, NewRevocation, RevocationList, Revocations, Rotate};
+use model::{CaKind, Revoked};
 
 use crate::admin::Admin;
 use crate::args::Ca as Command;
@@ -56,14 +56,17 @@ pub(super) async fn run(admin: &Admin, command: &Command, output: &Output) -> Re
             let path = format!("/api/v1/ssh/authorities/{kind}/revoked");
             list(&admin.get(&admin.of_tenant(&path)).await?, output)?;
         }
-        Command::Revoke { kind, what, yes } => {
+        Command::Revoke { kind, what, unknown, yes } => {
             super::confirm(&format!("Take back {} of the {kind} authority?", listed(what)), *yes)?;
-            let form = NewRevocation { kind: *kind, what: what.clone() };
+            let form = NewRevocation { kind: *kind, what: what.clone(), unknown: *unknown };
             let done: Revocations = admin.post(&admin.of_tenant("/api/v1/ssh/revocations"), &form).await?;
             if output.json() {
                 output.object(&done);
             }
-            output.say(format!("{} revoked", done.revoked));
+            output.say(format!("{} revoked, {} living certificates", done.revoked, done.certificates));
+            if what.iter().any(|what| matches!(what, Revoked::Id(_))) {
+                output.say(format!("new ones are refused too, until {}", done.until));
+            }
         }
     }
     Ok(Exit::Done)
@@ -117,6 +120,6 @@ fn notes(authorities: &[Authority]) -> Vec<String> {
     lines
 }
 
-fn listed(what: &[model::Revoked]) -> String {
+fn listed(what: &[Revoked]) -> String {
     what.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -20,6 +20,7 @@ mod observe;
 mod paging;
 mod plain;
 mod problem;
+mod revocable;
 mod roles;
 mod routes;
 mod server;

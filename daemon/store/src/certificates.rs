@@ -1,6 +1,6 @@
 //! Every certificate that was signed: written, with its audit entry, before anybody gets it. Signs nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use ca::KeyGeneration;
@@ -116,28 +116,39 @@ impl Store {
     }
 
     /// When the last certificate of each key ends that lives at this time, was not revoked and is needed: a host that shows
-    /// one of another key needs those that it had before no more.
+    /// one of another key needs those that it had before no more. Those that these devices asked for
+    /// do not count.
     pub async fn certificates_until(
         &self,
         tenant: TenantId,
         kind: CaKind,
         now: Timestamp,
+        except: &BTreeSet<DeviceId>,
     ) -> Result<BTreeMap<KeyGeneration, Timestamp>, ReadError> {
-        let sql = "SELECT certificates.generation, MAX(valid_until) AS until FROM certificates \
+        let sql = "SELECT certificates.generation, certificates.device_id, MAX(valid_until) AS until FROM certificates \
                    JOIN authority_keys ON authority_keys.tenant_id = certificates.tenant_id \
                    AND authority_keys.kind = certificates.kind \
                    AND authority_keys.generation = certificates.generation \
                    LEFT JOIN ssh_installed ON ssh_installed.device_id = certificates.device_id \
                    WHERE certificates.tenant_id = $1 AND certificates.kind = $2 AND valid_until > $3 \
                    AND revoked_at IS NULL AND (certificates.kind = 'user' OR ssh_installed.presents IS NULL \
-                   OR ssh_installed.presents = authority_keys.public_key) GROUP BY certificates.generation";
+                   OR ssh_installed.presents = authority_keys.public_key) \
+                   GROUP BY certificates.generation, certificates.device_id";
         let arguments = values![tenant.to_string(), kind.as_str(), now.unix_micros()];
         let rows = self.database.read().await?.all(sql, arguments).await?;
         let read = |row: &Row| {
             let fields = Fields::of_row("certificates", "generation", row);
-            Ok((KeyGeneration(fields.number("generation")?), fields.time("until")?))
+            let of_key = (KeyGeneration(fields.number("generation")?), fields.time("until")?);
+            Ok((fields.parsed::<DeviceId>("device_id")?, of_key))
         };
-        Ok(rows.iter().map(read).collect::<Result<_, Corrupt>>()?)
+        let mut ends = BTreeMap::new();
+        for (device, (key, until)) in rows.iter().map(read).collect::<Result<Vec<_>, Corrupt>>()? {
+            if !except.contains(&device) {
+                let end = ends.entry(key).or_insert(until);
+                *end = until.max(*end);
+            }
+        }
+        Ok(ends)
     }
 
     /// The certificate of this number.

@@ -86,15 +86,16 @@ codes! {
     48 PassInvalid "pass-invalid" "the device gets a new pass from its server when it is attached: see `warren status`";
     60 KeyTypeRefused "key-type-refused" "make a key with `ssh-keygen -t ed25519`";
     61 PrincipalInvalid "principal-invalid" "the server asked for a certificate that its signer refuses: report it with the server's log";
-    62 LifeInvalid "life-invalid" "ask for a shorter life: see `warren ssh login --help`";
+    62 LifeInvalid "life-invalid" "ask for another: `warren ssh login --help`, or for a role `warren role set --help`, says what may be";
     63 SignerSealed "signer-sealed" "start warren-apid with the passphrase or the seal.key that sealed its keys";
     64 RotationUnderWay "rotation-under-way" "see `warren ca status`, then `warren ca advance` or `warren ca rollback`";
     65 RotationIdle "rotation-idle" "begin one with `warren ca rotate --type user` or `--type host`";
-    66 RotationBlocked "rotation-blocked" "see `warren ca status` for who is missing; `--except DEVICE` leaves one out";
+    66 RotationBlocked "rotation-blocked" "see `warren ca status` for what is missing: `--except DEVICE` leaves a device out, `warren ca revoke` ends certificates before their time";
     67 DeviceUnproven "device-unproven" "ask on a device of the mesh: `warren ssh login` there";
     68 PersonUnknown "person-unknown" "log in as a user of the server: `warren login URL`";
     69 RoleNotFound "role-not-found" "see `warren role list`";
     71 CertificateUnknown "certificate-unknown" "somebody may have the authority's key: `warren ca rotate --type user --emergency`, and look at the host";
+    72 RevocationUnknown "revocation-unknown" "check number, name, tenant and --type in `warren audit list`; `--unknown` revokes it all the same, as after a restore";
     70 RoleKept "role-kept" "change what it allows: see `warren role set --help`";
     80 SecondFactorNeeded "second-factor-needed" "give the six digits of your authenticator, or a recovery code";
     81 SecondFactorWrong "second-factor-wrong" "wait for the next code and check the clock, or use a recovery code";

@@ -9,23 +9,25 @@ use axum::http::StatusCode;
 use axum::{Extension, Json};
 use ca::due::Notice;
 use ca::profile::{self, Person};
-use ca::{Ground, Phase, Subject, Verifier, limits};
+use ca::{Ground, Missing, Phase, Subject, Verifier, limits};
 use control::{Answer, By, Control, Directory, Edit, InstalledRow};
 use model::api::Page;
 use model::api::ssh::{
-    Advance, Authority, AuthorityKey, IssuedCertificate, NewCertificate, NewRevocation, RevocationList,
-    Revocations, Rotate,
+    Advance, Authority, AuthorityKey, IssuedCertificate, MissingDevice, NewCertificate, NewRevocation,
+    RevocationList, Revocations, Rotate,
 };
 use model::vouch::{SignedVouch, key_digest};
-use model::{CaKey, CaKind, Code, DeviceId, Refusal, SshIdentity, Standing, TenantId, Timestamp};
-use store::CertificatesOf;
+use model::{
+    CaKey, CaKind, CertificateId, Code, DeviceId, Refusal, SshIdentity, Standing, TenantId, Timestamp,
+};
+use store::{CertificateRow, CertificatesOf};
 
-use super::App;
 use super::auth::Caller;
-use super::devices::takes_part;
+use super::devices::{find, takes_part};
 use super::in_path::InPath;
 use super::problem::{Refused, bad_form, unavailable};
 use super::tenants::{MeantQuery, Target, meant, read_query, target};
+use super::{App, revocable};
 use crate::clock::wall;
 use crate::limiters::{Asker, Limit};
 use crate::signing::{Denied, Holder, SigningKey, Wish};
@@ -33,6 +35,9 @@ use crate::signing::{Denied, Holder, SigningKey, Wish};
 /// A device's word is good for so long, either way: clocks are ten minutes off. It lets nobody but the person who is
 /// logged in have a certificate, and that one for the same key on the same device.
 const VOUCH_LIFE: Duration = Duration::from_secs(15 * 60);
+
+/// A rotation names so many whose certificates it waits for, and counts the others.
+const HOLDERS_NAMED_MAX: usize = 5;
 
 /// A person's certificate: for whoever is logged in, on the device that vouches for the key.
 pub async fn issue(
@@ -184,8 +189,13 @@ pub async fn advance(
     let query = read_query(query)?;
     let Json(form) = form.map_err(|rejection| bad_form(&rejection))?;
     let Target { tenant, by, .. } = target(&app, query, caller).await?;
-    let ground = ground(&app, tenant, kind).await?;
-    let except = form.except.into_iter().collect();
+    let except = app.desk.read(move |control| {
+        let directory = whole(control, tenant)?;
+        let named = form.except.iter().map(|text| Ok(find(directory, text)?.id));
+        named.collect::<Result<BTreeSet<DeviceId>, Refusal>>()
+    });
+    let except = except.await??;
+    let ground = ground(&app, tenant, kind, &except).await?;
     step(&app, tenant, by, kind, Edit::AdvanceAuthority { kind, except, ground }).await
 }
 
@@ -198,11 +208,16 @@ pub async fn revoke(
 ) -> Result<Json<Revocations>, Refused> {
     let query = read_query(query)?;
     let Json(form) = form.map_err(|rejection| bad_form(&rejection))?;
-    let Target { tenant, by, .. } = target(&app, query, caller).await?;
+    let Target { tenant, by, name } = target(&app, query, caller).await?;
+    if !form.unknown {
+        revocable::check(&app, (tenant, &name), form.kind, &form.what).await?;
+    }
+    let certificates = revocable::living(&app, tenant, form.kind, &form.what).await?;
+    let until = last_end(form.kind);
     let what = form.what.into_iter().collect();
-    let edit = Edit::RevokeCertificates { kind: form.kind, what, until: last_end(form.kind) };
+    let edit = Edit::RevokeCertificates { kind: form.kind, what, until };
     match app.desk.edit(Some(tenant), edit, by).await? {
-        Answer::CertificatesRevoked(revoked) => Ok(Json(Revocations { revoked })),
+        Answer::CertificatesRevoked(revoked) => Ok(Json(Revocations { revoked, certificates, until })),
         _ => Err(Code::Internal.into()),
     }
 }
@@ -263,10 +278,20 @@ fn whole(control: &Control, tenant: TenantId) -> Result<&Directory, Refusal> {
 }
 
 /// What a rotation's gates look at: what active devices said that they have installed, and certificates that live.
-async fn ground(app: &App, tenant: TenantId, kind: CaKind) -> Result<Ground, Refusal> {
+///
+/// A host that nobody waits for is not waited for by its certificate either. People's devices are no hosts: what they asked for
+/// opens others.
+async fn ground(
+    app: &App,
+    tenant: TenantId,
+    kind: CaKind,
+    except: &BTreeSet<DeviceId>,
+) -> Result<Ground, Refusal> {
     let said = app.store.installed(tenant).await.map_err(|e| unavailable(&e))?;
+    let mut exempt = except.clone();
     let devices = app.desk.read(move |control| {
         let directory = whole(control, tenant)?;
+        exempt.extend(directory.authority(kind).into_iter().flat_map(|row| row.rotation.exempt.iter()));
         let active = directory.devices().filter(|d| d.standing == Standing::Active && !d.is_plain());
         let mut devices: BTreeMap<_, _> = active.map(|row| (row.id, Verifier::default())).collect();
         for row in said {
@@ -274,10 +299,14 @@ async fn ground(app: &App, tenant: TenantId, kind: CaKind) -> Result<Ground, Ref
                 *verifier = verifier_of(directory, kind, row);
             }
         }
-        Ok::<_, Refusal>(devices)
+        if kind == CaKind::User {
+            exempt.clear();
+        }
+        Ok::<_, Refusal>((devices, exempt))
     });
-    let until = app.store.certificates_until(tenant, kind, wall()).await;
-    Ok(Ground { devices: devices.await??, certificates_until: until.map_err(|e| unavailable(&e))? })
+    let (devices, exempt) = devices.await??;
+    let until = app.store.certificates_until(tenant, kind, wall(), &exempt).await;
+    Ok(Ground { devices, certificates_until: until.map_err(|e| unavailable(&e))? })
 }
 
 /// Hosts check people's certificates, and people's devices those of hosts.
@@ -296,13 +325,13 @@ fn verifier_of(directory: &Directory, kind: CaKind, row: InstalledRow) -> Verifi
 
 /// An authority as it is now; `None` until it is founded.
 async fn authority(app: &App, tenant: TenantId, kind: CaKind) -> Result<Option<Authority>, Refusal> {
-    let ground = ground(app, tenant, kind).await?;
+    let ground = ground(app, tenant, kind, &BTreeSet::new()).await?;
     let of = CertificatesOf::Kind(kind);
-    let living = app.store.living_certificates(tenant, of, wall()).await.map_err(|e| unavailable(&e))?.len();
+    let living = app.store.living_certificates(tenant, of, wall()).await.map_err(|e| unavailable(&e))?;
     let life = app.site.ssh_ca_key_life;
     let form = app.desk.read(move |control| {
         let directory = whole(control, tenant)?;
-        Ok::<_, Refusal>(form(directory, kind, &ground, living, life))
+        Ok::<_, Refusal>(form(directory, kind, &ground, &living, life))
     });
     form.await?
 }
@@ -311,7 +340,7 @@ fn form(
     directory: &Directory,
     kind: CaKind,
     ground: &Ground,
-    living: usize,
+    living: &[CertificateRow],
     life: Duration,
 ) -> Option<Authority> {
     let rotation = &directory.authority(kind)?.rotation;
@@ -325,6 +354,15 @@ fn form(
         is_due: key.generation == signs && Notice::of(key.created_at + life, wall()).is_some(),
     };
     let missing = rotation.missing(ground, wall());
+    let trusted = rotation.trusted();
+    let exempt = |row: &CertificateRow| kind == CaKind::Host && rotation.exempt.contains(&row.device);
+    let text = |missing: &Missing| match missing {
+        Missing::Certificates { key, .. } => {
+            let of_key = living.iter().filter(|row| row.generation == *key && !exempt(row));
+            format!("{}{}", directory.missing_text(missing), holders(directory, of_key))
+        }
+        Missing::Trust { .. } | Missing::HostCertificate { .. } => directory.missing_text(missing),
+    };
     Some(Authority {
         kind,
         state: match rotation.phase {
@@ -336,9 +374,37 @@ fn form(
         phase: rotation.phase.to_string(),
         since: rotation.since,
         keys: directory.trusted_keys(kind).map(key).collect(),
-        living,
-        missing: missing.iter().map(|m| directory.missing_text(m)).collect(),
+        living: living.iter().filter(|row| trusted.contains(&row.generation)).count(),
+        missing: missing.iter().map(text).collect(),
+        missing_devices: missing.iter().filter_map(missing_device).collect(),
     })
+}
+
+fn missing_device(missing: &Missing) -> Option<MissingDevice> {
+    match *missing {
+        Missing::Trust { device, said_at, .. } | Missing::HostCertificate { device, said_at, .. } => {
+            Some(MissingDevice { device, said_at })
+        }
+        Missing::Certificates { .. } => None,
+    }
+}
+
+/// Whose certificates they are: people as hosts know them, hosts by their names.
+fn holders<'a>(directory: &Directory, rows: impl Iterator<Item = &'a CertificateRow>) -> String {
+    let name = |row: &CertificateRow| match &row.id {
+        CertificateId::Identity(identity, _) => identity.to_string(),
+        CertificateId::Device(device, _) => {
+            directory.device(*device).map_or_else(|| device.to_string(), |device| device.name.to_string())
+        }
+    };
+    let names: BTreeSet<String> = rows.map(name).collect();
+    let more = names.len().saturating_sub(HOLDERS_NAMED_MAX);
+    let named = names.into_iter().take(HOLDERS_NAMED_MAX).collect::<Vec<_>>().join(", ");
+    match (named.is_empty(), more) {
+        (true, _) => String::new(),
+        (false, 0) => format!(", of {named}"),
+        (false, more) => format!(", of {named} and {more} more"),
+    }
 }
 
 /// Takes back every certificate that a device asked for: it was removed.

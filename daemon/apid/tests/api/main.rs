@@ -9,6 +9,7 @@ mod lapse;
 mod limits;
 mod observe;
 mod people;
+mod revocations;
 mod seal;
 mod ssh;
 #[path = "../shared/started.rs"]

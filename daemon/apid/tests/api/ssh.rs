@@ -18,7 +18,7 @@ pub(crate) fn wall() -> Timestamp {
     Timestamp::from_unix_micros(i64::try_from(since.as_micros()).expect("before 300 000"))
 }
 
-fn identity(n: u8) -> IdentitySecret {
+pub(crate) fn identity(n: u8) -> IdentitySecret {
     IdentitySecret::from_seed([n; 32])
 }
 
@@ -70,7 +70,7 @@ pub(crate) async fn put_devices(store: &Store, rows: &control::TenantRows, devic
 }
 
 /// A server with an active and a pending device, as the database of one that ran has them.
-async fn with_devices() -> (Apid, TenantId) {
+pub(crate) async fn with_devices() -> (Apid, TenantId) {
     let environment = [("WARREN_ADMIN_PASSWORD", PASSWORD)];
     let dir = Apid::start(tempfile::tempdir().expect("a directory"), &environment).stop();
     let url = format!("sqlite:{}", dir.path().join("warren.db").display());
@@ -82,7 +82,7 @@ async fn with_devices() -> (Apid, TenantId) {
     (Apid::start(dir, &environment), rows.tenant.id)
 }
 
-async fn log_in(apid: &Apid) -> String {
+pub(crate) async fn log_in(apid: &Apid) -> String {
     let server = apid.https(apid.fingerprint());
     let form = json!({"user": "admin", "password": PASSWORD});
     let (status, login) = post(&server, "/api/v1/login", None, form).await;
@@ -91,7 +91,7 @@ async fn log_in(apid: &Apid) -> String {
 }
 
 /// A key of `ssh-keygen`, its public half.
-fn public_key(apid: &Apid, kind: &str) -> String {
+pub(crate) fn public_key(apid: &Apid, kind: &str) -> String {
     let path = apid.dir.path().join(format!("key-{kind}"));
     if !path.exists() {
         let mut keygen = Command::new("ssh-keygen");
@@ -101,11 +101,11 @@ fn public_key(apid: &Apid, kind: &str) -> String {
     std::fs::read_to_string(path.with_extension("pub")).expect("made")
 }
 
-fn vouch(tenant: TenantId, device: u8, key: &str, at: Timestamp) -> Vouch {
+pub(crate) fn vouch(tenant: TenantId, device: u8, key: &str, at: Timestamp) -> Vouch {
     Vouch { tenant, device: DeviceId::from_bytes([device; 16]), key: key_digest(key), at }
 }
 
-fn form(key: &str, vouch: &SignedVouch) -> Value {
+pub(crate) fn form(key: &str, vouch: &SignedVouch) -> Value {
     json!({"public_key": key, "vouch": vouch})
 }
 

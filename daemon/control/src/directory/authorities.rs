@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use ca::{CaSecret, Ground, KeyGeneration, Missing, OfAuthority, RevocationList, Rotation, StepRefused};
+use ca::{
+    CaSecret, Ground, KeyGeneration, Missing, OfAuthority, Phase, RevocationList, Rotation, StepRefused,
+};
 use model::{CaKey, CaKind, Code, DeviceId, HostKey, Label, Refusal, Revoked, Timestamp};
 
 use super::{Decision, Directory, Grounds, refuse};
@@ -212,6 +214,14 @@ impl Directory {
 
     fn step_refused(&self, kind: CaKind, why: &StepRefused) -> Refusal {
         match why {
+            StepRefused::Idle
+                if self.authority(kind).is_some_and(|a| a.rotation.phase == Phase::Rollback) =>
+            {
+                let detail = format!(
+                    "the {kind} authority is in rollback already: `warren ca advance --type {kind}` ends it"
+                );
+                Refusal::new(Code::RotationUnderWay, detail)
+            }
             StepRefused::Idle => {
                 Refusal::new(Code::RotationIdle, format!("the {kind} authority is in standby"))
             }
@@ -232,15 +242,22 @@ impl Directory {
     pub fn missing_text(&self, missing: &Missing) -> String {
         let name = |id: &DeviceId| self.device(*id).map_or_else(|| id.to_string(), |d| d.name.to_string());
         match missing {
-            Missing::Trust { device, .. } => format!("{} does not trust the next key yet", name(device)),
-            Missing::HostCertificate { device, .. } => {
-                format!("{} still shows a certificate of the other key", name(device))
+            Missing::Trust { device, said_at, .. } => {
+                format!("{} does not trust the next key yet, {}", name(device), said(*said_at))
+            }
+            Missing::HostCertificate { device, said_at, .. } => {
+                format!("{} still shows a certificate of the other key, {}", name(device), said(*said_at))
             }
             Missing::Certificates { until, .. } => {
                 format!("certificates of the other key live until {until}")
             }
         }
     }
+}
+
+/// How old what is known of a device is.
+fn said(at: Option<Timestamp>) -> String {
+    at.map_or("and never said what it has".into(), |at| format!("as it said at {at}"))
 }
 
 /// Authorities of these kinds, each with its first key.

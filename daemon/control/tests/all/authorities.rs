@@ -77,12 +77,16 @@ fn a_rotation_goes_step_by_step_and_erases_the_former_key() {
     let token = world.token(tenant, 1);
     let link = world.enrol(1, &token);
     let device = world.device(link);
-    let lagging = Verifier { trusts: Some([KeyGeneration(1)].into()), ..Verifier::default() };
+    let said_at = Some(world.now.wall);
+    let lagging = Verifier { trusts: Some([KeyGeneration(1)].into()), said_at, ..Verifier::default() };
     let ground = Ground { devices: [(device, lagging)].into(), ..Ground::default() };
     let blocked = advance(&mut world, tenant, &ground, &[]).expect_err("a host would lock its people out");
     let name = world.directory(tenant).device(device).expect("enrolled").name.clone();
     assert_eq!(blocked.code, Code::RotationBlocked);
-    assert_eq!(blocked.detail, format!("{name} does not trust the next key yet"));
+    assert_eq!(
+        blocked.detail,
+        format!("{name} does not trust the next key yet, as it said at {}", world.now.wall)
+    );
     assert_eq!(advance(&mut world, tenant, &ground, &[device]), Ok(Phase::UpdateClients));
     assert_eq!(world.directory(tenant).signing_key(kind).map(|key| key.generation), Some(KeyGeneration(2)));
     assert_eq!(advance(&mut world, tenant, &ground, &[]), Ok(Phase::UpdateServers));
@@ -99,6 +103,9 @@ fn a_rollback_erases_the_next_key_and_its_number_is_not_used_again() {
     let kind = CaKind::User;
     world.edit(Some(tenant), Edit::RotateAuthority(kind)).expect("begins");
     assert_eq!(phase_of(world.edit(Some(tenant), Edit::RollBackAuthority(kind))), Ok(Phase::Rollback));
+    let twice = world.edit(Some(tenant), Edit::RollBackAuthority(kind)).expect_err("it is");
+    assert_eq!(twice.code, Code::RotationUnderWay);
+    assert!(twice.detail.contains("`warren ca advance --type user` ends it"), "{}", twice.detail);
     assert_eq!(advance(&mut world, tenant, &Ground::default(), &[]), Ok(Phase::Standby));
     world.edit(Some(tenant), Edit::RotateAuthority(kind)).expect("begins anew");
     let directory = world.directory(tenant);

@@ -1,6 +1,6 @@
 //! Certificates are recorded with their audit entry or not at all, and what is revoked counts no longer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ca::KeyGeneration;
 use control::{Authority, Fact, Revocation, SshFact};
@@ -163,13 +163,17 @@ async fn what_is_revoked_counts_no_longer(fresh: Fresh) {
     let until = |kind, now| {
         let store = store.clone();
         async move {
-            let until = store.certificates_until(tenant_id(1), kind, now).await.expect("reads");
+            let except = BTreeSet::new();
+            let until = store.certificates_until(tenant_id(1), kind, now, &except).await.expect("reads");
             until.get(&KeyGeneration(1)).copied()
         }
     };
     assert_eq!(until(CaKind::User, at(30)).await, Some(at(300)));
     assert_eq!(until(CaKind::Host, at(30)).await, Some(at(400)));
     assert_eq!(until(CaKind::User, at(300)).await, None);
+    let except = [certificate(4, &host_id(1), 400).device].into();
+    let of_others = store.certificates_until(tenant_id(1), CaKind::Host, at(30), &except).await;
+    assert_eq!(of_others.expect("reads"), BTreeMap::new(), "a host that nobody waits for");
     let serial = certificate(2, "u:ada@tenant1", 0).serial;
     for (what, expect) in [(format!("serial:{serial}"), Some(at(200))), ("id:u:ada@tenant1".into(), None)] {
         let what = what.parse().expect("something to revoke");

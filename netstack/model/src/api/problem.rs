@@ -52,6 +52,8 @@ pub const fn status_of(code: Code) -> u16 {
         | Code::NameUnknown
         | Code::UserNotFound
         | Code::ApiTokenNotFound
+        | Code::RoleNotFound
+        | Code::RevocationUnknown
         | Code::NotFound => 404,
         Code::NameTaken
         | Code::BlockOverlap

@@ -58,6 +58,18 @@ pub struct Authority {
     pub living: usize,
     /// Who or what the next step waits for. Empty: it can be taken.
     pub missing: Vec<String>,
+    /// The devices among them.
+    #[serde(default)]
+    pub missing_devices: Vec<MissingDevice>,
+}
+
+/// A device that a rotation waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MissingDevice {
+    /// Which.
+    pub device: DeviceId,
+    /// When it last said what it has installed; null if it never did.
+    pub said_at: Option<Timestamp>,
 }
 
 /// A key of an authority.
@@ -91,9 +103,9 @@ pub struct Rotate {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Advance {
-    /// Devices that nobody waits for in this rotation.
+    /// Devices that nobody waits for in this rotation, by name or id.
     #[serde(default)]
-    pub except: Vec<DeviceId>,
+    pub except: Vec<String>,
 }
 
 /// What a role says: who may be whom on which hosts.
@@ -145,6 +157,9 @@ pub struct NewRevocation {
     pub kind: CaKind,
     /// Which.
     pub what: Vec<Revoked>,
+    /// Also what the server does not know: a restored one has forgotten some.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unknown: bool,
 }
 
 /// What was taken back.
@@ -152,6 +167,12 @@ pub struct NewRevocation {
 pub struct Revocations {
     /// How many revocations are new.
     pub revoked: usize,
+    /// How many living certificates are refused from now on.
+    #[serde(default)]
+    pub certificates: usize,
+    /// Until when: of a person or a host every certificate is refused until then, a new one too.
+    #[serde(default)]
+    pub until: Timestamp,
 }
 
 /// What is revoked of one authority, as sshd reads it.
