@@ -59,6 +59,9 @@ pub enum User {
         /// End its sessions.
         #[arg(long)]
         end_sessions: bool,
+        /// Nothing is asked: for scripts that say so everywhere.
+        #[arg(long)]
+        yes: bool,
     },
     /// Remove one with its sessions and API tokens.
     Delete {

@@ -82,14 +82,15 @@ pub(super) async fn run(admin: &Admin, command: &Command, output: &Output) -> Re
         Command::Tag { device, tags } => {
             let change = DeviceChange { tags: Some(tags.clone()), ..DeviceChange::default() };
             let changed: ChangedDevice = admin.patch(&path(device, ""), &change).await?;
-            let line = format!("{} has {} tags", changed.device.name, changed.device.tags.len());
+            let line = format!("{} has {}", changed.device.name, counted(changed.device.tags.len(), "tag"));
             done(admin, &changed, &line, output);
         }
         Command::Label { device, labels } => {
             let labels = Some(labels.iter().cloned().collect());
             let change = DeviceChange { labels, ..DeviceChange::default() };
             let changed: ChangedDevice = admin.patch(&path(device, ""), &change).await?;
-            let line = format!("{} has {} labels", changed.device.name, changed.device.labels.len());
+            let line =
+                format!("{} has {}", changed.device.name, counted(changed.device.labels.len(), "label"));
             done(admin, &changed, &line, output);
         }
         Command::Set { device, expires } => {
@@ -243,9 +244,19 @@ fn escaped(segment: &str) -> String {
     segment.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
+/// So many of something.
+fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!([0, 1, 2].map(|count| counted(count, "tag")), ["0 tags", "1 tag", "2 tags"]);
+    }
 
     #[test]
     fn a_record_that_leads_to_a_name_of_old_comes_with_what_mends_it() {

@@ -70,6 +70,9 @@ pub(super) async fn run(admin: &Admin, command: &Command, output: &Output) -> Re
                 output.object(&role);
             }
             output.say(format!("{} says so from now on", role.name));
+            if let Some(why) = lets_nobody_in(&role.wish) {
+                output.warning(why);
+            }
         }
         Command::Delete { name, yes } => {
             super::confirm(
@@ -81,4 +84,37 @@ pub(super) async fn run(admin: &Admin, command: &Command, output: &Output) -> Re
         }
     }
     Ok(Exit::Done)
+}
+
+/// Why a role opens nothing.
+fn lets_nobody_in(wish: &RoleWish) -> Option<&'static str> {
+    if !wish.administrators && wish.identities.is_empty() {
+        return Some("nobody has it: name somebody with --who or --administrators");
+    }
+    let nobody = wish.logins.is_empty() && !wish.own_login;
+    nobody.then_some("whoever has it may be nobody: name a login with --login or --own-login")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_that_opens_nothing_is_said_to() {
+        let wish = |administrators, own_login, identities: &[&str], logins: &[&str]| RoleWish {
+            administrators,
+            identities: identities.iter().map(|text| text.parse().expect("an identity")).collect(),
+            own_login,
+            logins: logins.iter().map(|text| text.parse().expect("a login")).collect(),
+            tags: Vec::new(),
+            labels: Default::default(),
+            max_session_ttl_seconds: 3600,
+            permits: Vec::new(),
+        };
+        let why = |wish: RoleWish| lets_nobody_in(&wish).unwrap_or_default();
+        assert!(why(wish(false, true, &[], &["root"])).starts_with("nobody has it"));
+        assert!(why(wish(false, false, &["u:bob"], &[])).starts_with("whoever has it"));
+        assert_eq!(why(wish(true, true, &[], &[])), "");
+        assert_eq!(why(wish(false, false, &["u:bob"], &["www"])), "");
+    }
 }

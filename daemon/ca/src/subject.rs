@@ -103,7 +103,9 @@ impl FromStr for Subject {
         }
         let name = text.split(' ').next().unwrap_or_default();
         let Some(kind) = KeyType::ALL.into_iter().find(|kind| kind.as_str() == name) else {
-            let known = KeyType::ALL.map(KeyType::as_str).join(", ");
+            // RSA is for hosts that have nothing else.
+            let known = KeyType::ALL.into_iter().filter(|kind| *kind != KeyType::Rsa).map(KeyType::as_str);
+            let known = known.collect::<Vec<_>>().join(", ");
             let name: String = name.chars().filter(|c| c.is_ascii_graphic()).take(64).collect();
             return Err(Refusal::new(Code::KeyTypeRefused, format!("{name:?} is none of {known}")));
         };
