@@ -516,6 +516,35 @@ fn what_an_administrator_has_set_for_the_mesh_is_left_and_said() {
 }
 
 #[test]
+fn a_host_whose_configuration_breaks_still_hears_whom_to_refuse_and_whom_to_trust() {
+    let sshd = Sshd::start(["beta"]);
+    sshd.mesh.announce("agent", "sshd-not-kept");
+    sshd.log_in("alpha");
+    assert!(sshd.enters("alpha", "root@beta"), "{}", sshd.said());
+    let config = sshd.etc("beta").join("sshd_config");
+    let text = fs::read_to_string(&config).expect("installed");
+    fs::write(&config, format!("{text}NoSuchWord yes\n")).expect("written");
+
+    let server = sshd.mesh.on("server");
+    let set = ["warren", "role", "set", "administrators", "--administrators", "--own-login"];
+    server.ok(&set);
+    wait_for("administrators are root no more", REVOKED_WITHIN, || !sshd.enters("alpha", "root@beta"));
+    server.ok(&[&set[..], &["--login", "root"]].concat());
+    sshd.enters_soon("alpha", "root@beta");
+
+    // The rotation goes no step further than the running sshd does.
+    sshd.step("rotate", "user").ok();
+    wait_for("beta trusts the next key", SOON, || sshd.step("advance", "user").code == 0);
+    sshd.renew("alpha");
+    assert!(sshd.enters("alpha", "root@beta"), "by the next key: {}", sshd.said());
+
+    fs::write(&config, text).expect("written");
+    sshd.mesh
+        .on("beta")
+        .wait("all is well again", CERTIFIED_WITHIN, &["warren", "doctor", "ssh"], |done| done.code == 0);
+}
+
+#[test]
 fn a_host_that_shows_no_certificates_lets_people_in_by_its_plain_key() {
     let sshd = Sshd::start(["beta"]);
     sshd.log_in("alpha");

@@ -78,6 +78,11 @@ async fn issued(
         let detail = "a local administrator of the server is no person that hosts know";
         return Err(Refusal::new(Code::PersonUnknown, detail).into());
     };
+    // A certificate is the person, with all that the person may.
+    if caller.token.is_some() && caller.role < user.role {
+        let detail = format!("a token of a {} is not all that {} is", caller.role, user.name);
+        return Err(Refusal::new(Code::SessionNeeded, detail).into());
+    }
     let in_time = app.limiters.take(Limit::Signing, Asker::User(user.id));
     in_time.map_err(|after| Refused::later("too many certificates of one person", after))?;
     let subject: Subject = wish.public_key.parse()?;

@@ -114,14 +114,14 @@ impl Directory {
         self.authorities.host_keys.get(&device)
     }
 
-    /// What a person's roles say of certificates: the longest life that one allows, and what any permits. `None`: the person
-    /// has no role.
+    /// What a person's roles say of certificates: the shortest life that one allows, as a certificate opens what all of them
+    /// do, and what any permits. `None`: the person has no role.
     pub fn ssh_roles_of(&self, identity: &SshIdentity) -> Option<(Duration, BTreeSet<ca::Permit>)> {
         let roles = self.ssh_roles().filter(|role| role.names(identity, self.administrators()));
-        roles.fold(None, |most: Option<(Duration, BTreeSet<ca::Permit>)>, role| {
-            let (life, mut permits) = most.unwrap_or_default();
+        roles.fold(None, |all: Option<(Duration, BTreeSet<ca::Permit>)>, role| {
+            let (life, mut permits) = all.unwrap_or((role.session_max, BTreeSet::new()));
             permits.extend(&role.permits);
-            Some((life.max(role.session_max), permits))
+            Some((life.min(role.session_max), permits))
         })
     }
 

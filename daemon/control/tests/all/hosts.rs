@@ -84,6 +84,24 @@ fn administrators_are_root_and_themselves_until_the_role_says_otherwise() {
 }
 
 #[test]
+fn the_strictest_role_of_a_person_says_how_long_a_certificate_lives() {
+    let (mut world, tenant, _) = mesh(1);
+    let identity: model::SshIdentity = "u:bob".parse().expect("an identity");
+    for (name, minutes) in [("prod", 15), ("dev", 12 * 60)] {
+        let role = SshRole {
+            name: label(name),
+            administrators: false,
+            identities: [identity.clone()].into(),
+            session_max: Duration::from_secs(60 * minutes),
+            ..SshRole::default_role()
+        };
+        set_role(&mut world, tenant, role);
+    }
+    let directory = world.control.directory(tenant).expect("there");
+    assert_eq!(directory.ssh_roles_of(&identity).expect("two").0, Duration::from_secs(15 * 60));
+}
+
+#[test]
 fn a_role_of_a_tag_reaches_the_hosts_with_it_and_no_others() {
     let (mut world, tenant, links) = mesh(3);
     let tagged = world.device(links[1]);

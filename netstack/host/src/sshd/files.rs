@@ -74,8 +74,8 @@ impl Places {
         )
     }
 
-    /// Brings every data file to what the state says. The revocations go first: whom they name is let in no longer.
-    /// `check` says whether a list of revocations may be put in place.
+    /// Brings every data file to what the state says, each by itself: one that fails keeps no other from it, and the first
+    /// failure is told. The revocations go first: whom they name is let in no longer. `check` says whether a list of revocations may be put in place.
     pub(super) fn write(
         &self,
         state: &SshState,
@@ -89,21 +89,24 @@ impl Places {
             set_readable(path).map_err(|e| WriteError::Folder(path.clone(), e))?;
         }
         let list = RevocationList::of_trust(&state.trust, &CaKind::ALL, state.version);
-        RevokedFile::new(self.revoked()).write(list, now, check)?;
-        put(&self.trusted(), trusted(state).as_bytes())?;
-        self.write_principals(&principals(state))
+        let revoked = RevokedFile::new(self.revoked()).write(list, now, check);
+        let trusted = put(&self.trusted(), trusted(state).as_bytes());
+        let principals = self.write_principals(&principals(state));
+        revoked.and(trusted).and(principals)
     }
 
     fn write_principals(&self, wanted: &BTreeMap<String, String>) -> Result<(), WriteError> {
         let folder = self.principals();
         let failed = |e| WriteError::Folder(folder.clone(), e);
+        let mut done = Ok(());
         for entry in fs::read_dir(&folder).map_err(failed)?.take(LOGINS_MAX) {
             let entry = entry.map_err(failed)?;
             if !entry.file_name().to_str().is_some_and(|name| wanted.contains_key(name)) {
-                files::remove(&entry.path())?;
+                done = done.and(files::remove(&entry.path()).map_err(WriteError::from));
             }
         }
-        wanted.iter().try_for_each(|(login, lines)| put(&folder.join(login), lines.as_bytes()))
+        let written = wanted.iter().map(|(login, lines)| put(&folder.join(login), lines.as_bytes()));
+        written.fold(done, Result::and)
     }
 
     /// Puts a host certificate in place.
@@ -120,6 +123,11 @@ impl Places {
     pub(super) fn read_trusted(&self) -> Option<Vec<CaKey>> {
         let text = String::from_utf8(files::read(&self.trusted()).ok()??).ok()?;
         text.lines().map(|line| line.parse().ok()).collect()
+    }
+
+    /// The drop-in, if it is there.
+    pub(super) fn read_drop_in(&self) -> Option<String> {
+        String::from_utf8(files::read(&self.drop_in).ok()??).ok()
     }
 
     pub(super) fn read_certificate(&self) -> Option<String> {

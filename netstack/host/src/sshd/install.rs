@@ -64,6 +64,28 @@ pub(super) struct Installed {
     pub(super) problem: Option<InstallError>,
 }
 
+/// What sshd reads at each login, whatever became of its configuration since it was started.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Left {
+    /// Whose certificates it takes.
+    pub(super) people: Vec<CaKey>,
+    /// Who signed the certificate that it was told to show.
+    pub(super) presents: Option<CaKey>,
+}
+
+/// What is in place for an sshd that was told of the drop-in; `None` if there is none.
+pub(super) fn left(programs: &Programs) -> Option<Left> {
+    let places = &programs.places;
+    let text = places.read_drop_in()?;
+    let shows = text.contains(&places.certificate().display().to_string());
+    let certificate = shows.then(|| places.read_certificate()).flatten();
+    let certificate = certificate.and_then(|line| HostCertificate::read(&line).ok());
+    Some(Left {
+        people: places.read_trusted().unwrap_or_default(),
+        presents: certificate.map(|certificate| certificate.signer),
+    })
+}
+
 /// Brings sshd to what the state says. Costs a few runs of sshd's own check when all is so already. `tries`: whether a
 /// certificate that sshd does not show yet is put before it, which costs two reloads where it shows none.
 pub(super) fn install(
@@ -74,10 +96,14 @@ pub(super) fn install(
     now: Timestamp,
 ) -> Result<Installed, InstallError> {
     let address = IpAddr::V4(state.addresses.v4);
+    let write = || programs.places.write(state, now, |list| programs.check_list(list));
+    // An sshd that was told of the files reads them at each login, though its configuration may not be read any more: whom
+    // nobody trusts any more stays out whatever else fails.
+    let written = if programs.places.read_drop_in().is_some() { write() } else { Ok(()) };
     let current = programs.over_mesh(address)?;
     check_free(programs, &current)?;
     let key = programs.host_key(&current).ok_or(InstallError::NoKey)?;
-    programs.places.write(state, now, |list| programs.check_list(list))?;
+    written.and_then(|()| write())?;
     let usable = |line: &String| HostCertificate::read(line).is_ok_and(|read| read.key == key);
     let there = programs.places.read_certificate().filter(usable);
     let fresh = fresh.map(str::to_owned).filter(|line| usable(line) && there.as_ref() != Some(line));

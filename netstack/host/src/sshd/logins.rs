@@ -25,6 +25,8 @@ const JOURNAL: &str = "/run/systemd/journal";
 const FILES: [&str; 2] = ["/var/log/auth.log", "/var/log/secure"];
 /// Ends what syslog puts before a line (RFC 3164, section 4.1.3).
 const TAG_END: &str = "]: ";
+/// Who says so: since OpenSSH 9.8 a program of its own.
+const TAGS: [&str; 2] = ["sshd", "sshd-session"];
 /// A line of syslog is shorter (RFC 5424, section 6.1); more of one is read as another.
 const LINE_BYTES_MAX: u64 = 8 * 1024;
 /// What follows the log is started again so late after it ended.
@@ -120,9 +122,13 @@ pub(super) async fn follow(log: SshLog, says: mpsc::Sender<SshInput>) {
 /// `Accepted publickey for LOGIN from ADDRESS port N ssh2: TYPE HASH ID NAME (serial N) CA TYPE HASH`, as sshd logs it since 7.2.
 fn login(line: &str) -> Option<SshInput> {
     let (before, accepted) = line.split_once("Accepted publickey for ")?;
-    // Nothing but what syslog puts before it: other lines have in them what a stranger chose.
-    if !before.is_empty() && before.find(TAG_END) != before.len().checked_sub(TAG_END.len()) {
-        return None;
+    // Nothing but what syslog puts before it, and sshd's own tag at its end: other lines have in them what a stranger chose.
+    if !before.is_empty() {
+        if before.find(TAG_END) != before.len().checked_sub(TAG_END.len()) {
+            return None;
+        }
+        let (tag, _) = before.rsplit(' ').nth(1)?.split_once('[')?;
+        TAGS.contains(&tag).then_some(())?;
     }
     let (login, rest) = accepted.split_once(" from ")?;
     let (from, rest) = rest.split_once(" port ")?;
@@ -161,6 +167,8 @@ mod tests {
     #[test]
     fn every_other_line_is_passed_over() {
         for line in [
+            &format!("Nov 22 17:00:01 beta logger[12]: {LINE}"),
+            &format!("Nov 22 17:00:01 beta my sshd: {LINE}"),
             "Accepted publickey for root from 100.64.0.2 port 51234 ssh2: ED25519 SHA256:abc",
             "Accepted password for root from 100.64.0.2 port 51234 ssh2",
             "Failed publickey for root from 100.64.0.2 port 1 ssh2: ED25519-CERT SHA256:a ID u:x (serial 1) CA ED25519 b",

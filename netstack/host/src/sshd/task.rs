@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep};
 
-use super::install::{self, InstallError, Installed};
+use super::install::{self, InstallError, Installed, Left};
 use super::logins::follow;
 use super::programs::Programs;
 use super::renewal::wanted_at;
@@ -30,6 +30,24 @@ const WAITING_MAX: usize = 8;
 
 /// What the engine said last. `None`: nothing yet, so nothing is touched.
 type Told = Option<Option<Arc<SshState>>>;
+
+/// What became of an installation.
+enum Done {
+    Installed(Installed),
+    /// It failed, and sshd goes by what is in place as long as it runs.
+    Left(Left, String),
+    /// Nothing of the mesh is there, and why, unless that is as it should be.
+    Nothing(Option<String>),
+}
+
+impl Done {
+    fn failed(left: Option<Left>, problem: String) -> Self {
+        match left {
+            Some(left) => Self::Left(left, problem),
+            None => Self::Nothing(Some(problem)),
+        }
+    }
+}
 
 /// The task, from the loop's side.
 pub struct SshdTask {
@@ -153,9 +171,12 @@ impl Keeper {
     /// Nothing is to be installed.
     async fn let_go(&mut self) -> Duration {
         let config = self.setup.config.clone();
-        let removed =
-            spawn_blocking(move || super::remove(&config)).await.unwrap_or_else(|e| Err(e.to_string()));
-        self.say(Err(removed.err())).await
+        let work = spawn_blocking(move || {
+            let left = || Programs::find(&config).as_ref().and_then(install::left);
+            super::remove(&config).err().map(|error| Done::failed(left(), error))
+        });
+        let done = work.await.unwrap_or_else(|error| Some(Done::Nothing(Some(error.to_string()))));
+        self.say(done.unwrap_or(Done::Nothing(None))).await
     }
 
     async fn keep(&mut self, state: &Arc<SshState>) -> Duration {
@@ -170,23 +191,24 @@ impl Keeper {
             let state = Arc::clone(&state);
             spawn_blocking(move || {
                 let programs = Programs::find(&config)?;
-                Some(install::install(&programs, &state, fresh.as_deref(), tries, wall()))
+                let done = install::install(&programs, &state, fresh.as_deref(), tries, wall());
+                Some(done.map_err(|error| (install::left(&programs), error)))
             })
         };
-        let done: Option<Result<Installed, InstallError>> = work.await.unwrap_or(None);
+        let done: Option<Result<Installed, (Option<Left>, InstallError)>> = work.await.unwrap_or(None);
         let installed = match done {
             Some(Ok(installed)) => installed,
-            Some(Err(error)) => return self.say(Err(Some(chain(&error)))).await,
+            Some(Err((left, error))) => return self.say(Done::failed(left, chain(&error))).await,
             None => {
                 let config = self.setup.config.display();
                 let missing = format!("no sshd whose {config} includes a directory of drop-ins");
-                return self.say(Err((self.setup.mode == SshMode::On).then_some(missing))).await;
+                return self.say(Done::Nothing((self.setup.mode == SshMode::On).then_some(missing))).await;
             }
         };
         let due = wanted_at(installed.held.as_ref(), &installed.key, &state, self.jitter);
         let key = installed.key.clone();
         let is_whole = installed.problem.is_none();
-        let wait = self.say(Ok(installed)).await;
+        let wait = self.say(Done::Installed(installed)).await;
         match (is_whole, tries) {
             (true, _) => self.plain_until = None,
             (false, true) => self.plain_until = Some(Instant::now() + wait),
@@ -206,16 +228,19 @@ impl Keeper {
     }
 
     /// Says what became of it, if that is news, and how soon it is looked at again.
-    async fn say(&mut self, done: Result<Installed, Option<String>>) -> Duration {
-        let report = match &done {
-            Ok(installed) => SshdReport {
+    async fn say(&mut self, done: Done) -> Duration {
+        let report = match done {
+            Done::Installed(installed) => SshdReport {
                 kept: true,
-                people: installed.people.clone(),
+                people: installed.people,
                 presents: installed.shown.as_ref().map(|certificate| certificate.signer),
                 certificate_until: installed.shown.as_ref().map(|c| c.valid_until),
                 problem: installed.problem.as_ref().map(|problem| chain(problem)),
             },
-            Err(problem) => SshdReport { problem: problem.clone(), ..SshdReport::default() },
+            Done::Left(Left { people, presents }, problem) => {
+                SshdReport { kept: true, people, presents, problem: Some(problem), ..SshdReport::default() }
+            }
+            Done::Nothing(problem) => SshdReport { problem, ..SshdReport::default() },
         };
         let input = SshInput::Installed {
             people: report.kept.then(|| report.people.clone()),
