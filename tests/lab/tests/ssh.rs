@@ -539,6 +539,9 @@ fn a_host_whose_configuration_breaks_still_hears_whom_to_refuse_and_whom_to_trus
     assert!(sshd.enters("alpha", "root@beta"), "by the next key: {}", sshd.said());
 
     fs::write(&config, text).expect("written");
+    // It is tried again within minutes, or at once when the agent starts.
+    sshd.agents[1].kill();
+    sshd.mesh.agent("beta");
     sshd.mesh
         .on("beta")
         .wait("all is well again", CERTIFIED_WITHIN, &["warren", "doctor", "ssh"], |done| done.code == 0);
