@@ -60,6 +60,14 @@ enum Seal {
 }
 
 impl Seal {
+    /// What opens it again, as flags of `warren backup verify`: a passphrase is asked for.
+    const fn opened_with(&self) -> &'static str {
+        match self {
+            Self::Recipient(_) => "--key FILE ",
+            Self::Passphrase(_) => "",
+        }
+    }
+
     fn of(recipient: Option<Recipient>, passphrase_file: Option<&Path>) -> Result<Self, Failure> {
         if let Some(recipient) = recipient {
             return Ok(Self::Recipient(recipient));
@@ -147,7 +155,11 @@ async fn create(
         output.object(&created);
     } else {
         output.line(&created.file);
-        output.say(format!("Look whether it holds: warren backup verify {}", created.file));
+        output.say(format!(
+            "Look whether it holds: warren backup verify {}{}",
+            seal.opened_with(),
+            created.file
+        ));
     }
     if complete {
         return Ok(Exit::Done);

@@ -140,7 +140,16 @@ impl Place {
                 return Err(unwritable(&key, &format!("ssh-keygen ended with {made}")));
             }
         }
-        fs::read_to_string(&public).map_err(|e| unwritable(&public, &e))
+        let line = fs::read_to_string(&public).map_err(|e| unwritable(&public, &e))?;
+        let mut look = Command::new("ssh-keygen");
+        look.args(["-l", "-f"]).arg(&public).stdout(Stdio::null()).stderr(Stdio::null());
+        let reads = look.status().map_err(|e| no_openssh("ssh-keygen", &e))?.success();
+        if !reads || line.starts_with("ssh-rsa ") {
+            let detail = format!("{} is no key that is certified", public.display());
+            let hint = format!("remove {} and {}: a new pair is made", key.display(), public.display());
+            return Err(Failure::usage(detail, hint));
+        }
+        Ok(line)
     }
 }
 
@@ -260,6 +269,18 @@ mod tests {
         ] {
             assert_eq!(trust.takes(&held()), expect, "{what}");
         }
+    }
+
+    #[test]
+    fn a_key_that_nobody_certifies_is_named() {
+        let (_folder, place) = place();
+        for bad in ["ssh-ed25519 AAAA warren\n", "ssh-rsa AAAA warren\n", ""] {
+            place.write(&format!("{KEY}.pub"), bad.as_bytes()).expect("written");
+            let refused = place.public_key().expect_err(bad);
+            assert!(refused.detail().contains("id_ed25519.pub is no key"), "{}", refused.detail());
+        }
+        fs::remove_file(place.file(KEY)).expect("removed");
+        assert!(place.public_key().expect("a new pair").starts_with("ssh-ed25519 "));
     }
 
     #[test]
