@@ -27,12 +27,20 @@ pub const METRICS: ([u8; 4], u16) = ([127, 0, 0, 1], 8080);
 
 /// Measures a new server, with a network namespace for it and for all that is started meanwhile.
 pub fn alone<T: Send + 'static>(measure: impl FnOnce(&Runtime, Apid) -> T + Send + 'static) -> T {
+    alone_with(&["--trusted-proxy", "127.0.0.0/8"], measure)
+}
+
+/// The same with these flags: a proxy that is trusted says who asks, and hides who is at the other end of TLS.
+pub fn alone_with<T: Send + 'static>(
+    flags: &'static [&'static str],
+    measure: impl FnOnce(&Runtime, Apid) -> T + Send + 'static,
+) -> T {
     let alone = thread::spawn(move || {
         unshare(CloneFlags::CLONE_NEWNET).expect("root may make a network namespace");
         let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
         assert!(up.is_ok_and(|status| status.success()), "a loopback interface can be set up");
         let runtime = Runtime::new().expect("threads can be started");
-        let apid = Apid::start(&runtime);
+        let apid = Apid::start(&runtime, flags);
         measure(&runtime, apid)
     });
     alone.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -42,13 +50,14 @@ pub fn alone<T: Send + 'static>(measure: impl FnOnce(&Runtime, Apid) -> T + Send
 pub struct Apid {
     child: Child,
     folder: TempDir,
+    flags: &'static [&'static str],
 }
 
 impl Apid {
     /// Starts it and waits until it serves.
-    pub fn start(runtime: &Runtime) -> Self {
+    pub fn start(runtime: &Runtime, flags: &'static [&'static str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let apid = Self { child: serve(folder.path()), folder };
+        let apid = Self { child: serve(folder.path(), flags), folder, flags };
         apid.wait(runtime);
         apid
     }
@@ -58,7 +67,7 @@ impl Apid {
         let id = Pid::from_raw(i32::try_from(self.id()).expect("process ids are small"));
         kill(id, signal).expect("it runs");
         wait_for("warren-apid ends", STOP_TIME_MAX, || self.child.try_wait().is_ok_and(|end| end.is_some()));
-        self.child = serve(self.folder.path());
+        self.child = serve(self.folder.path(), self.flags);
         self.wait(runtime);
     }
 
@@ -121,7 +130,7 @@ impl Drop for Apid {
     }
 }
 
-fn serve(folder: &Path) -> Child {
+fn serve(folder: &Path, flags: &[&str]) -> Child {
     let log = File::options().create(true).append(true).open(folder.join("log")).expect("the folder is ours");
     let address = SocketAddr::from(ADDRESS);
     Command::new(program())
@@ -129,7 +138,8 @@ fn serve(folder: &Path) -> Child {
         .args(["--public-url", &format!("https://{address}"), "--listen", &address.to_string()])
         .args(["--metrics-listen", &SocketAddr::from(METRICS).to_string()])
         .env("WARREN_ADMIN_PASSWORD", ADMIN_PASSWORD)
-        .args(["--stun-listen", "off", "--trusted-proxy", "127.0.0.0/8"])
+        .args(["--stun-listen", "off"])
+        .args(flags)
         .arg("--state-dir")
         .arg(folder)
         .arg("--socket")

@@ -21,7 +21,7 @@ use tokio::runtime::Runtime;
 use super::member::member;
 use super::pass;
 use crate::series::{Bound, Series, Unit};
-use crate::server::{alone, program};
+use crate::server::{alone_with, program};
 use crate::usage::{memory, milliseconds, process_cpu};
 
 const RELAY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9443);
@@ -245,7 +245,7 @@ fn over_relay(prefer: PreferCarrier) -> Carried {
 
 /// The same over the relay that every server has.
 fn over_server(prefer: PreferCarrier) -> Carried {
-    alone(move |runtime, apid| {
+    alone_with(&[], move |runtime, apid| {
         let devices = runtime.block_on(async {
             let token = apid.token(2).await.parse().expect("a token");
             [member(&token, 0, prefer).await, member(&token, 1, prefer).await]
