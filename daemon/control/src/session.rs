@@ -12,10 +12,13 @@ use model::id::CommandId;
 use model::limits::{HANDSHAKE_TIME_MAX, HEARTBEAT_INTERVAL, LINK_SILENCE_MAX};
 use model::wire::frame::{Attach, AttachHub, Hello, HubClaim, Welcome};
 use model::wire::{Channel, Remark, Transcript, VERSION};
-use model::{Abilities, Code, DeviceId, Mono, NodeId, Nonce, PrivateKey, Refusal, Signature, TenantId};
+use model::{
+    Abilities, Code, DeviceId, Mono, NodeId, Nonce, PrivateKey, PublicKey, Refusal, Signature, TenantId,
+};
 
 use crate::dice::Dice;
 use crate::directories::Directories;
+use crate::enrolment::ProvenKey;
 use crate::hints::HintBudget;
 use crate::link::Origin;
 
@@ -173,6 +176,14 @@ impl Greeted {
         self.transcript
             .verify_attach(&attach.claim, &attach.signature)
             .map_err(|_| Refusal::new(Code::ProofInvalid, "the identity key is not proven"))
+    }
+
+    /// The WireGuard key that the device claims and has, if it is another than the one that is known.
+    pub(crate) fn verify_key(&self, attach: &Attach, known: PublicKey) -> Result<Option<ProvenKey>, Refusal> {
+        let other = attach.key.as_ref().filter(|claim| claim.wireguard != known);
+        other
+            .map(|key| ProvenKey::verify(key, &attach.claim.identity, &self.transcript, &self.ephemeral))
+            .transpose()
     }
 
     /// Whether the hub has the WireGuard key that it claims.

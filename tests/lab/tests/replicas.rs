@@ -442,11 +442,11 @@ const CROWD_TIME_MAX: Duration = Duration::from_secs(600);
 /// Of the crowd are pinged all along.
 const PINGED: usize = 20;
 
-/// Every agent of the crowd does what its command says, eight at a time, tried until it succeeds. `@` is the agent's number.
+/// Every agent of the crowd does what its command says, eight at a time, tried until it succeeds. `%` is the agent's number.
 fn crowd(mesh: &Mesh, size: usize, command: &str) {
-    let agent = "warren --agent-socket /run/warren/a@.sock";
+    let agent = "warren --agent-socket /run/warren/a%.sock";
     let each = format!("until {agent} {command} >/dev/null 2>&1; do sleep 0.2; done");
-    let script = format!("seq 0 $(({size} - 1)) | xargs -P 8 -I @ bash -c '{each}'");
+    let script = format!("seq 0 $(({size} - 1)) | xargs -P 8 -I % bash -c '{each}'");
     let done = mesh.plain("crowd", "crowd", &["bash", "-c", &script]);
     wait_for(command, CROWD_TIME_MAX, || done.ended().is_some());
     assert!(done.ended().is_some_and(|end| end.success()), "{}", done.output());

@@ -10,7 +10,7 @@ use model::{Code, DeviceId, Endpoint, Mono, NodeId, Nonce, Now, PublicKey, Refus
 
 use super::Control;
 use crate::edit::Edit;
-use crate::enrolment::{ProvenKey, VerifiedEnrol};
+use crate::enrolment::VerifiedEnrol;
 use crate::event::Event;
 use crate::io::Output;
 use crate::lanes::{Asker, Lane, Wish};
@@ -128,11 +128,7 @@ impl Control {
             return Err(Refusal::new(Code::DeviceUnknown, "no device has this identity"));
         };
         let (id, known, is_live) = (device.id, device.wireguard, device.is_live());
-        let other = attach.key.as_ref().filter(|claim| is_live && claim.wireguard != known);
-        let other = other.map(|claim| {
-            ProvenKey::verify(claim, &attach.claim.identity, &greeted.transcript, &greeted.ephemeral)
-        });
-        let other = other.transpose()?;
+        let other = if is_live { greeted.verify_key(attach, known)? } else { None };
         if let Some(session) = self.sessions.get_mut(&link) {
             session.abilities = attach.abilities.known();
         }
