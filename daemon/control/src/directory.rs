@@ -277,7 +277,7 @@ impl Directory {
             self.sync_device_name(&row.name, touched);
         }
         self.sync_host_key(id, touched);
-        let own = |d: &Device| (d.name.clone(), d.number);
+        let own = |d: &Device| (d.name.clone(), d.number, self.standing(d).told_to(d.abilities));
         let differs = |before: &Device| own(before) != own(device) || self.has_other_logins(before, device);
         if before.as_ref().is_some_and(differs) {
             touched.devices.insert(id);

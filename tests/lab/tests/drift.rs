@@ -16,7 +16,7 @@ const REPAIRED: Duration = Duration::from_secs(2);
 const RESUMED: Duration = Duration::from_secs(2);
 
 /// More than the time between two heartbeats.
-const HEARTBEAT_MAX: Duration = Duration::from_secs(45);
+const HEARTBEAT_MAX: Duration = Duration::from_secs(100);
 
 /// Everything on the host that a snapshot decides, as text that is the same whenever the host is the same. A device
 /// listens on whatever port is free.
@@ -152,12 +152,10 @@ fn when_nobody_does_anything_nothing_is_changed() {
     wait_for("the server knows", SOON, || mesh.status("alpha")["holds"] == held());
     let (drift, version) = (mesh.status("alpha")["drift_total"].clone(), held());
     let before = look(&mesh, "alpha", &interface);
-    // Long enough for heartbeats and for the slow tick that looks at the host.
+    // Long enough for a heartbeat and for the slow tick that looks at the host.
     let seen = || mesh.device_field("alpha", "last_seen_at");
-    for which in ["a heartbeat", "another heartbeat"] {
-        let last = seen();
-        wait_for(which, HEARTBEAT_MAX, || seen() != last);
-    }
+    let last = seen();
+    wait_for("a heartbeat", HEARTBEAT_MAX, || seen() != last);
     assert_eq!(look(&mesh, "alpha", &interface), before);
     assert_eq!((mesh.status("alpha")["drift_total"].clone(), held()), (drift, version));
 }

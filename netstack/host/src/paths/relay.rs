@@ -194,10 +194,18 @@ pub struct RelayCarrier {
     /// Packets go over every relay.
     races: AtomicBool,
     /// The last handshake that was begun, and when: it is begun again only after five seconds.
-    initiation: Mutex<Option<(Mono, Vec<u8>)>>,
+    initiation: Mutex<Option<Initiation>>,
     /// When the paths were told last that packets go here, in microseconds; 0 is never.
     wanted_at: AtomicU64,
     joiner: Mutex<Joiner>,
+}
+
+/// A handshake that was begun.
+struct Initiation {
+    at: Mono,
+    message: Vec<u8>,
+    /// A relay carried it.
+    is_sent: bool,
 }
 
 impl RelayCarrier {
@@ -206,6 +214,9 @@ impl RelayCarrier {
     pub fn set_relay(&self, relay: RelayId, is_steered: bool) {
         self.relay.store(relay.0, Ordering::Relaxed);
         self.is_steered.store(is_steered, Ordering::Relaxed);
+        if let Some(line) = self.shared.upgrade().and_then(|shared| shared.line(relay)) {
+            self.begin_again(&line, false);
+        }
     }
 
     /// Packets go over every relay that is connected from now on, beginning with the last handshake; or no longer. Who gets one
@@ -217,15 +228,20 @@ impl RelayCarrier {
         }
     }
 
-    /// A relay that is connected while relays are raced carries the handshake, too.
+    /// A relay that is connected while relays are raced carries the handshake, too; while there was none, in any case.
     fn join_race(&self, line: &Line) {
-        let Some(shared) = self.shared.upgrade().filter(|_| self.races.load(Ordering::Relaxed)) else {
-            return;
-        };
-        if let Some((at, initiation)) = &*lock(&self.initiation)
-            && shared.now().since(*at) < INITIATION_LIFE
+        self.begin_again(line, self.races.load(Ordering::Relaxed));
+    }
+
+    /// Sends the last handshake over a relay, if none carried it, or anew.
+    fn begin_again(&self, line: &Line, anew: bool) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        if let Some(initiation) = &mut *lock(&self.initiation)
+            && (anew || !initiation.is_sent)
+            && shared.now().since(initiation.at) < INITIATION_LIFE
         {
-            line.send(self.device, initiation);
+            line.send(self.device, &initiation.message);
+            initiation.is_sent = true;
         }
     }
 
@@ -270,7 +286,8 @@ impl Carrier for RelayCarrier {
         };
         for message in messages {
             if message.first() == Some(&INITIATION) {
-                *lock(&self.initiation) = Some((shared.now(), message.to_vec()));
+                let (at, message, is_sent) = (shared.now(), message.to_vec(), !lines.is_empty());
+                *lock(&self.initiation) = Some(Initiation { at, message, is_sent });
             }
             lines.iter().for_each(|line| line.send(self.device, message));
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use control::Directory;
 use engine::{Input, Observed, ObservedPeer, Status};
 use ipnet::IpNet;
-use model::{Abilities, DeviceId, NodeId, PublicKey, Snapshot, Standing, TenantId};
+use model::{Abilities, Code, DeviceId, NodeId, PublicKey, Snapshot, Standing, TenantId};
 
 use super::{Happening, Phase, Who, World};
 use crate::machine::Wish;
@@ -300,7 +300,8 @@ impl World {
             // It lost what it held, and is let in again only with more time.
             (Wish::Pending | Wish::None, Some((tenant, device))) if self.has_expired(tenant, device) => None,
             (Wish::Pending | Wish::None, _) => {
-                let full = self.scenario.small_block && machine.tenant == 0;
+                let code = status.last_refusal.as_ref().map(|refusal| refusal.code);
+                let full = self.scenario.small_block && code == Some(Code::BlockExhausted);
                 (!full && self.may_join(index)).then(|| format!("not joined: {:?}", status.last_refusal))
             }
         }
