@@ -468,7 +468,7 @@ fn a_rolling_restart_costs_a_crowd_no_tunnel() {
             replicas.mesh.daemon("crowd", "agent-rootless", &flags)
         })
         .collect();
-    let up = format!("up --server {SERVERS_URL} --token {token} --hostname a@");
+    let up = format!("up --server {SERVERS_URL} --token {token} --hostname a%");
     crowd(&replicas.mesh, size, &up);
     crowd(&replicas.mesh, size, "status --check ready");
     let address = |n: usize| replicas.mesh.device_field(&format!("a{n}"), "address_v4");
