@@ -21,7 +21,8 @@ fn a_device_with_ipv6_alone_and_one_with_ipv4_alone_join_by_one_name_and_talk() 
     std::fs::write(world.file("server", "address"), NAME).expect("the world's folder can be written");
     let mesh = Mesh::in_world(world, &[]);
     for device in ["six", "four"] {
-        mesh.agent(device);
+        // A busy machine may be sooner by WebSocket.
+        mesh.agent_with(device, &["--carrier", "quic"]);
         mesh.join_at(&format!("https://{NAME}:8443"), device, &mesh.token(&[]));
         mesh.ready(device, SOON);
         assert_eq!(mesh.status(device)["link"], "connected by quic");
