@@ -301,7 +301,9 @@ impl World {
             (Wish::Pending | Wish::None, Some((tenant, device))) if self.has_expired(tenant, device) => None,
             (Wish::Pending | Wish::None, _) => {
                 let code = status.last_refusal.as_ref().map(|refusal| refusal.code);
-                let full = self.scenario.small_block && code == Some(Code::BlockExhausted);
+                let full = self.scenario.small_block
+                    && machine.tenant == 0
+                    && code != Some(Code::DeviceQuotaReached);
                 (!full && self.may_join(index)).then(|| format!("not joined: {:?}", status.last_refusal))
             }
         }
