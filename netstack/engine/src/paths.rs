@@ -225,7 +225,10 @@ impl Paths {
             return;
         }
         if let Some(before) = before {
-            self.keys.remove(&before);
+            // The device may have another key by now.
+            if self.keys.get(&before) == Some(key) {
+                self.keys.remove(&before);
+            }
             self.drop_peer(key);
         }
         if let Some(device) = device {

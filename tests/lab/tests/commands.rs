@@ -93,5 +93,6 @@ fn a_device_gets_another_key_and_is_reached_again_within_a_handshake() {
     wait_for("the second takes the place of the first", SOON, || {
         !next.exists() && mesh.device_field("alpha", "wireguard_key") != after
     });
-    mesh.on("alpha").reaches("hub", SOON);
+    mesh.on("alpha").reaches("beta", SOON);
+    mesh.on("beta").reaches("alpha", SOON);
 }

@@ -51,6 +51,17 @@ fn a_device_that_is_looked_for_asks_where_it_is_though_it_knew_a_moment_ago() {
     learn(&mut one, "198.51.100.2:7", at(3_020));
 }
 
+#[test]
+fn a_device_that_gets_another_key_is_known_by_it_in_whatever_order_keys_come_and_go() {
+    let ([mut one, _], ids, [_, before]) = two();
+    let after = PrivateKey::from_bytes([3; 32]).public();
+    one.set_peer(&after, Some(ids[1]));
+    one.set_peer(&before, None);
+    assert_eq!(one.keys.get(&ids[1]), Some(&after));
+    one.set_peer(&after, None);
+    assert_eq!(one.keys.get(&ids[1]), None);
+}
+
 /// Two that are each other's peers, their devices and their keys.
 fn two() -> ([Paths; 2], [DeviceId; 2], [PublicKey; 2]) {
     let secrets = [1, 2].map(|number| PrivateKey::from_bytes([number; 32]));

@@ -208,7 +208,10 @@ impl Road {
     pub(crate) fn know(&self, peer: PublicKey, device: Option<DeviceId>) {
         let Some(relays) = self.relays() else { return };
         let mut ways = self.ways();
-        if let Some(before) = ways.peers.remove(&peer) {
+        if let Some(before) = ways.peers.remove(&peer)
+            // The device may have another key by now.
+            && ways.keys.get(&before.device) == Some(&peer)
+        {
             ways.keys.remove(&before.device);
         }
         match device {
