@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use control::{Input, LeaseWord, Term};
+use model::Mono;
 use store::{Claim, Engine, Holding, Store};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -32,12 +33,33 @@ const CLAIM_TIME_MAX: Duration = Duration::from_secs(2);
 /// What a lease is kept in.
 pub trait Keeper: Send + Sync + 'static {
     /// Takes the lease if nobody has it, and prolongs it if the claimant has.
-    fn claim(&self, claim: Claim<'_>) -> impl Future<Output = Result<Holding, String>> + Send;
+    fn claim(&self, claim: Claim<'_>) -> impl Future<Output = Result<Holding, Unclaimed>> + Send;
 }
 
 impl Keeper for Store {
-    async fn claim(&self, claim: Claim<'_>) -> Result<Holding, String> {
-        self.hold_lease(claim).await.map_err(|e| report::chain(&e))
+    async fn claim(&self, claim: Claim<'_>) -> Result<Holding, Unclaimed> {
+        self.hold_lease(claim).await.map_err(|e| report::chain(&e).into())
+    }
+}
+
+/// Why nobody knows whose the lease is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {reason}")]
+pub struct Unclaimed {
+    /// Stable: whoever watches the log may wait for it.
+    code: &'static str,
+    reason: String,
+}
+
+impl From<String> for Unclaimed {
+    fn from(reason: String) -> Self {
+        Self { code: "lease-unclaimed", reason }
+    }
+}
+
+impl From<&str> for Unclaimed {
+    fn from(reason: &str) -> Self {
+        reason.to_owned().into()
     }
 }
 
@@ -45,37 +67,59 @@ impl Keeper for Store {
 #[derive(Clone)]
 pub struct Lease {
     /// `None`: there are no other replicas.
-    word: Option<watch::Receiver<LeaseWord>>,
+    claimed: Option<watch::Receiver<Claimed>>,
     clock: Clock,
+}
+
+/// What the claims came to.
+#[derive(Debug, Clone, Default)]
+struct Claimed {
+    word: LeaseWord,
+    /// Why they fail, and since when.
+    trouble: Option<(Mono, Unclaimed)>,
 }
 
 impl Lease {
     /// Of the only replica, which needs none.
     const fn alone(clock: Clock) -> Self {
-        Self { word: None, clock }
+        Self { claimed: None, clock }
     }
 
     /// Claims the lease for as long as the process lives.
     fn keep(keeper: impl Keeper, holder: String, desk: Desk, clock: Clock, metrics: Metrics) -> Self {
-        let (words, word) = watch::channel(LeaseWord::default());
-        let claims = Claims { holder, desk, clock, words, metrics };
+        let (told, claimed) = watch::channel(Claimed::default());
+        let claims = Claims { holder, desk, clock, told, metrics };
         tokio::spawn(claims.again_and_again(keeper));
-        Self { word: Some(word), clock }
+        Self { claimed: Some(claimed), clock }
     }
 
     /// Whether it is held now.
     pub fn is_held(&self) -> bool {
-        self.word.as_ref().is_none_or(|word| word.borrow().held(self.clock.now()).is_some())
+        self.claimed.as_ref().is_none_or(|claimed| claimed.borrow().word.held(self.clock.now()).is_some())
+    }
+
+    /// Why it is not known whose it is, once claims have failed for as long as one lasts. `None`: there is none to claim.
+    pub fn check(&self) -> Option<Result<(), Unclaimed>> {
+        Some(self.claimed.as_ref()?.borrow().check(self.clock.now().mono))
     }
 
     /// Waits until it is held.
     pub async fn held(&mut self) {
         let clock = self.clock;
-        if let Some(word) = &mut self.word
-            && word.wait_for(|word| word.held(clock.now()).is_some()).await.is_err()
+        if let Some(claimed) = &mut self.claimed
+            && claimed.wait_for(|claimed| claimed.word.held(clock.now()).is_some()).await.is_err()
         {
             // Nobody claims any more: the process ends.
             std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Claimed {
+    fn check(&self, now: Mono) -> Result<(), Unclaimed> {
+        match &self.trouble {
+            Some((since, why)) if now.since(*since) >= LASTS => Err(why.clone()),
+            Some(_) | None => Ok(()),
         }
     }
 }
@@ -85,7 +129,7 @@ struct Claims {
     holder: String,
     desk: Desk,
     clock: Clock,
-    words: watch::Sender<LeaseWord>,
+    told: watch::Sender<Claimed>,
     metrics: Metrics,
 }
 
@@ -93,17 +137,13 @@ impl Claims {
     async fn again_and_again(self, keeper: impl Keeper) {
         let mut ticks = interval(CLAIM_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut word, mut fails) = (LeaseWord::default(), false);
+        let Claimed { mut word, mut trouble } = Claimed::default();
         loop {
             ticks.tick().await;
             let before = word.held(self.clock.now());
             match self.claim(&keeper, before).await {
-                Ok(next) => (word, fails) = (next, false),
-                Err(reason) if fails => tracing::debug!(reason, "the lease was not claimed"),
-                Err(reason) => {
-                    tracing::warn!(reason, "the lease was not claimed; tried again each second");
-                    fails = true;
-                }
+                Ok(next) => (word, trouble) = (next, None),
+                Err(why) => trouble = Some((self.since(trouble, &why), why)),
             }
             let held = word.held(self.clock.now());
             match (before, held) {
@@ -111,16 +151,29 @@ impl Claims {
                 (Some(term), None) => tracing::warn!(term = term.0, "this replica lost the lease"),
                 (Some(_) | None, _) => {}
             }
-            self.metrics.lease_held.set(held.is_some().into());
             self.metrics.lease_term.set(i64::try_from(word.term.0).unwrap_or(i64::MAX));
-            self.words.send_replace(word);
+            self.told.send_replace(Claimed { word, trouble: trouble.clone() });
             if !self.desk.tell(Input::Lease(word)).await {
                 return;
             }
         }
     }
 
-    async fn claim(&self, keeper: &impl Keeper, known: Option<Term>) -> Result<LeaseWord, String> {
+    /// Since when claims fail. A trouble that begins, or gives way to another, is logged.
+    fn since(&self, before: Option<(Mono, Unclaimed)>, why: &Unclaimed) -> Mono {
+        let Unclaimed { code, reason } = why;
+        match &before {
+            Some((_, before)) if before.code == *code => {
+                tracing::debug!(code, reason, "the lease was not claimed");
+            }
+            Some(_) | None => {
+                tracing::warn!(code, reason, "the lease was not claimed; tried again each second");
+            }
+        }
+        before.map_or_else(|| self.clock.now().mono, |(since, _)| since)
+    }
+
+    async fn claim(&self, keeper: &impl Keeper, known: Option<Term>) -> Result<LeaseWord, Unclaimed> {
         let asked_at = self.clock.now().mono;
         let claim = Claim { holder: &self.holder, known, lasts: LASTS };
         let claimed = timeout(CLAIM_TIME_MAX, keeper.claim(claim)).await;
@@ -144,7 +197,6 @@ pub async fn of(
     metrics: &Metrics,
 ) -> anyhow::Result<Lease> {
     if store.engine() == Engine::Sqlite {
-        metrics.lease_held.set(1);
         return Ok(Lease::alone(clock));
     }
     tokio::spawn(news::listen(store.clone(), desk.clone()));
@@ -179,4 +231,19 @@ fn name_of(state: &Path) -> anyhow::Result<String> {
         Err(error) => return Err(error).with_context(|| format!("{} cannot be read", path.display())),
     };
     Ok(format!("{}-{}", machine.to_string_lossy(), number.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trouble_is_told_once_it_lasts_as_long_as_the_lease() {
+        let at = |time: Duration| Mono::from_micros(1_000_000) + time;
+        let why = Unclaimed::from("no answer in time");
+        let claimed = Claimed { trouble: Some((at(Duration::ZERO), why.clone())), ..Claimed::default() };
+        assert_eq!(claimed.check(at(LASTS - Duration::from_millis(1))), Ok(()), "the next claim may do");
+        assert_eq!(claimed.check(at(LASTS)), Err(why));
+        assert_eq!(Claimed::default().check(at(LASTS)), Ok(()));
+    }
 }

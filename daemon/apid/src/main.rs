@@ -190,7 +190,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let (desk, running) = Desk::start(control, works, limiters.clone());
     first_start::tenant(&desk, &settings).await?;
     let lease = lease::of(&settings, &store, &desk, clock, &metrics).await?;
-    readiness.set(store.clone(), desk.clone(), signing.clone());
+    readiness.set(store.clone(), desk.clone(), signing.clone(), lease.clone());
 
     let site = Arc::new(Site::of(&settings, &certificate, clock, &answers)?);
     let app = App {

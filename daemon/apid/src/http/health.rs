@@ -14,6 +14,7 @@ use tokio::sync::Mutex;
 
 use super::App;
 use crate::desk::Desk;
+use crate::lease::Lease;
 use crate::metrics::Metrics;
 use crate::signing::{Signing, SigningKey};
 
@@ -30,7 +31,7 @@ type Checks = BTreeMap<String, String>;
 /// What the checks look at; empty until the database is migrated. Clones share it.
 #[derive(Clone, Default)]
 pub struct Readiness {
-    subject: Arc<OnceLock<(Store, Desk, Signing)>>,
+    subject: Arc<OnceLock<(Store, Desk, Signing, Lease)>>,
     /// Locked while the checks run, so that they run once for all who ask meanwhile.
     last: Arc<Mutex<Option<(Instant, Checks)>>>,
 }
@@ -43,21 +44,24 @@ impl FromRef<App> for Readiness {
 
 impl Readiness {
     /// Migrations are done and the desk runs.
-    pub fn set(&self, store: Store, desk: Desk, signing: Signing) {
+    pub fn set(&self, store: Store, desk: Desk, signing: Signing, lease: Lease) {
         // Said once, by main.
-        let _ = self.subject.set((store, desk, signing));
+        let _ = self.subject.set((store, desk, signing, lease));
     }
 
     /// Each check by name, a second old at most.
     pub async fn checks(&self) -> Checks {
-        let Some((store, desk, signing)) = self.subject.get() else {
+        let Some((store, desk, signing, lease)) = self.subject.get() else {
             return BTreeMap::from([("database".into(), "migrations: pending".into())]);
         };
         let mut last = self.last.lock().await;
         if let Some((_, checks)) = last.as_ref().filter(|(at, _)| at.elapsed() < CHECK_LIFE) {
             return checks.clone();
         }
-        let checks = check(store, desk, signing).await;
+        let mut checks = check(store, desk, signing).await;
+        if let Some(claimed) = lease.check() {
+            checks.insert("lease".into(), claimed.err().map_or_else(|| OK.into(), |why| why.to_string()));
+        }
         *last = Some((Instant::now(), checks.clone()));
         checks
     }
@@ -67,7 +71,7 @@ impl Readiness {
         for (check, found) in self.checks().await {
             metrics.check(&check, found == OK);
         }
-        let Some((store, desk, _)) = self.subject.get() else { return };
+        let Some((store, desk, _, lease)) = self.subject.get() else { return };
         let figures = store.figures();
         // What cannot be read stays as it was read last.
         if let Ok(Some(last)) = crate::backup::last(store).await {
@@ -90,6 +94,7 @@ impl Readiness {
                 metrics.hub_drift.set(i64::try_from(drift).unwrap_or(i64::MAX));
             }
         }
+        metrics.lease_held.set(lease.is_held().into());
     }
 
     /// Whether migrations are done.
@@ -153,6 +158,7 @@ pub async fn readyz(State(readiness): State<Readiness>) -> (StatusCode, Json<Hea
     let mut checks = readiness.checks().await;
     // Devices and people are served without a hub, too.
     checks.remove("wireguard");
+    checks.remove("lease");
     // Nor without signatures: a sealed start serves everything else.
     checks.remove("ssh_ca");
     let migrations = if readiness.migrated() { OK } else { "pending" };

@@ -3,6 +3,7 @@
 //!
 //! Whether another's lease is over, is judged by how long it did not change here; no clock of another is read.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -14,10 +15,12 @@ use link::ServerAddress;
 use link::https::{self, Bounds, Method, Request, Server, StatusCode, header};
 use link::tls::HttpsTrust;
 use model::Label;
+use model::wire::Remark;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use store::{Claim, Holding, Store};
 
-use super::Keeper;
+use super::{Keeper, Unclaimed};
 use crate::clock::wall;
 use crate::report;
 
@@ -39,6 +42,7 @@ pub struct Cluster {
     seen: Mutex<Option<(String, Instant)>>,
 }
 
+/// Fields that others have set are written as they were read, as every client of Kubernetes does it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Lease {
@@ -55,6 +59,8 @@ struct Metadata {
     name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     resource_version: Option<String>,
+    #[serde(flatten)]
+    others: BTreeMap<String, Value>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -70,6 +76,26 @@ struct Spec {
     acquire_time: Option<String>,
     #[serde(default)]
     renew_time: Option<String>,
+    #[serde(flatten)]
+    others: BTreeMap<String, Value>,
+}
+
+/// What Kubernetes answers instead of an object.
+#[derive(Deserialize)]
+struct Status {
+    message: String,
+}
+
+impl Lease {
+    fn new(name: &Label) -> Self {
+        let metadata = Metadata { name: name.to_string(), resource_version: None, others: BTreeMap::new() };
+        Self {
+            api_version: "coordination.k8s.io/v1".into(),
+            kind: "Lease".into(),
+            metadata,
+            spec: Spec::default(),
+        }
+    }
 }
 
 impl Cluster {
@@ -106,7 +132,7 @@ impl Cluster {
         method: Method,
         path: String,
         lease: Option<&Lease>,
-    ) -> Result<Option<Lease>, String> {
+    ) -> Result<Option<Lease>, Unclaimed> {
         let token = tokio::fs::read_to_string(&self.token).await;
         let token = token.map_err(|e| format!("{} cannot be read: {e}", self.token.display()))?;
         let body = lease.map(|lease| serde_json::to_vec(lease).map_err(|e| e.to_string())).transpose()?;
@@ -121,15 +147,11 @@ impl Cluster {
         let answer = https::request(&self.server, request, bounds).await.map_err(|e| report::chain(&e))?;
         match answer.status() {
             StatusCode::OK | StatusCode::CREATED => {
-                serde_json::from_slice(answer.body()).map(Some).map_err(|e| format!("no lease: {e}"))
+                Ok(Some(serde_json::from_slice(answer.body()).map_err(|e| format!("no lease: {e}"))?))
             }
             StatusCode::NOT_FOUND => Ok(None),
             StatusCode::CONFLICT => Err("another replica was faster".into()),
-            StatusCode::FORBIDDEN => {
-                Err("Kubernetes forbids it: allow get, create and update of leases to the service account"
-                    .into())
-            }
-            status => Err(format!("Kubernetes answered {status}")),
+            status => Err(refused(status, answer.body())),
         }
     }
 
@@ -148,42 +170,36 @@ impl Cluster {
     }
 
     /// Writes the lease as the claimant's, if it is still as it was read.
-    async fn write(&self, claim: Claim<'_>, read: Option<&Lease>, term: Term) -> Result<(), String> {
+    async fn write(&self, claim: Claim<'_>, read: Option<Lease>, term: Term) -> Result<(), Unclaimed> {
         let now = micro_time();
-        let before =
-            read.filter(|_| claim.known == Some(term)).and_then(|lease| lease.spec.acquire_time.clone());
-        let lease = Lease {
-            api_version: "coordination.k8s.io/v1".into(),
-            kind: "Lease".into(),
-            metadata: Metadata {
-                name: self.name.to_string(),
-                resource_version: read.and_then(|lease| lease.metadata.resource_version.clone()),
-            },
-            spec: Spec {
-                holder_identity: Some(claim.holder.into()),
-                lease_duration_seconds: Some(claim.lasts.as_secs()),
-                lease_transitions: Some(term.0),
-                acquire_time: Some(before.unwrap_or_else(|| now.clone())),
-                renew_time: Some(now),
-            },
+        let (method, path) = match read {
+            Some(_) => (Method::PUT, format!("{}/{}", self.path, self.name)),
+            None => (Method::POST, self.path.clone()),
         };
-        let written = match read {
-            Some(_) => self.ask(Method::PUT, format!("{}/{}", self.path, self.name), Some(&lease)).await?,
-            None => self.ask(Method::POST, self.path.clone(), Some(&lease)).await?,
+        let mut lease = read.unwrap_or_else(|| Lease::new(&self.name));
+        let before = lease.spec.acquire_time.take().filter(|_| claim.known == Some(term));
+        lease.spec = Spec {
+            holder_identity: Some(claim.holder.into()),
+            lease_duration_seconds: Some(claim.lasts.as_secs()),
+            lease_transitions: Some(term.0),
+            acquire_time: Some(before.unwrap_or_else(|| now.clone())),
+            renew_time: Some(now),
+            others: lease.spec.others,
         };
+        let written = self.ask(method, path, Some(&lease)).await?;
         written.map(drop).ok_or_else(|| "the lease was deleted meanwhile".into())
     }
 }
 
 impl Keeper for Cluster {
-    async fn claim(&self, claim: Claim<'_>) -> Result<Holding, String> {
+    async fn claim(&self, claim: Claim<'_>) -> Result<Holding, Unclaimed> {
         let read = self.ask(Method::GET, format!("{}/{}", self.path, self.name), None).await?;
         let spec = read.as_ref().map(|lease| &lease.spec);
         let term = Term(spec.and_then(|spec| spec.lease_transitions).unwrap_or_default());
         let holder = spec.and_then(|spec| spec.holder_identity.clone()).unwrap_or_default();
         let is_mine = holder == claim.holder;
         if is_mine && claim.known == Some(term) {
-            self.write(claim, read.as_ref(), term).await?;
+            self.write(claim, read, term).await?;
             return Ok(Holding::Held(term));
         }
         let is_free = is_mine || holder.is_empty();
@@ -194,12 +210,31 @@ impl Keeper for Cluster {
         }
         let last = self.store.last_term().await.map_err(|e| report::chain(&e))?;
         let next = Term(term.max(last).0 + 1);
-        self.write(claim, read.as_ref(), next).await?;
+        self.write(claim, read, next).await?;
         match self.store.begin_term(next, claim.holder).await {
             Ok(true) => Ok(Holding::Held(next)),
             Ok(false) => Err("a later term has begun".into()),
-            Err(error) => Err(error.chain()),
+            Err(error) => Err(error.chain().into()),
         }
+    }
+}
+
+/// Why Kubernetes did not do it, in its own words, and what helps.
+fn refused(status: StatusCode, body: &[u8]) -> Unclaimed {
+    let said = serde_json::from_slice(body).map_or_else(|_| status.to_string(), |Status { message }| message);
+    let said = Remark::new(&said);
+    match status {
+        StatusCode::FORBIDDEN => Unclaimed {
+            code: "lease-forbidden",
+            reason: format!("{said}: allow get, create and update of leases to the service account"),
+        },
+        StatusCode::UNAUTHORIZED => Unclaimed {
+            code: "lease-unauthorized",
+            reason: format!(
+                "{said}: Kubernetes does not know the token; is its service account still there?"
+            ),
+        },
+        _ => format!("Kubernetes answered {status}: {said}").into(),
     }
 }
 
@@ -210,13 +245,12 @@ fn micro_time() -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use axum::extract::{Path as UrlPath, State};
     use axum::routing::{get, post};
     use axum::{Json, Router};
-    use serde_json::Value;
+    use serde_json::json;
 
     use super::*;
 
@@ -298,7 +332,7 @@ mod tests {
 
     const LASTS: Duration = Duration::from_secs(1);
 
-    async fn claim(cluster: &Cluster, holder: &str, known: Option<u64>) -> Result<Holding, String> {
+    async fn claim(cluster: &Cluster, holder: &str, known: Option<u64>) -> Result<Holding, Unclaimed> {
         cluster.claim(Claim { holder, known: known.map(Term), lasts: LASTS }).await
     }
 
@@ -348,5 +382,46 @@ mod tests {
         assert_eq!((&spec["leaseTransitions"], &spec["holderIdentity"]), (&41.into(), &"a".into()));
         assert_eq!(spec["leaseDurationSeconds"], 1);
         assert!(spec["renewTime"].as_str().is_some_and(|time| time.ends_with(".000000Z")), "{spec}");
+    }
+    #[tokio::test]
+    async fn what_others_wrote_into_it_stays() {
+        let api = api().await;
+        let [a, _] = &api.replicas;
+        assert_eq!(claim(a, "a", None).await, Ok(Holding::Held(Term(1))));
+        {
+            let mut objects = api.objects.lock().expect("no panic");
+            let lease = &mut objects.get_mut("warren-apid").expect("it was made").1;
+            lease["metadata"]["labels"] = json!({ "app": "warren" });
+            lease["spec"]["strategy"] = json!("OldestEmulationVersion");
+        }
+        assert_eq!(claim(a, "a", Some(1)).await, Ok(Holding::Held(Term(1))));
+        assert_eq!(claim(a, "a", None).await, Ok(Holding::Held(Term(2))));
+        let objects = api.objects.lock().expect("no panic");
+        let lease = &objects["warren-apid"].1;
+        assert_eq!(lease["metadata"]["labels"]["app"], "warren");
+        assert_eq!(lease["spec"]["strategy"], "OldestEmulationVersion");
+        assert_eq!(lease["spec"]["leaseTransitions"], 2);
+    }
+
+    #[test]
+    fn a_refusal_has_a_code_and_says_what_helps() {
+        let check = |status: StatusCode, body: &str, parts: [&str; 3]| {
+            let text = refused(status, body.as_bytes()).to_string();
+            assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+        };
+        let forbidden = r#"{"kind": "Status", "message": "leases \"warren-apid\" is forbidden: cannot update", "code": 403}"#;
+        check(
+            StatusCode::FORBIDDEN,
+            forbidden,
+            ["lease-forbidden: ", "cannot update", "allow get, create and update"],
+        );
+        let unauthorized = r#"{"kind": "Status", "message": "Unauthorized", "code": 401}"#;
+        check(
+            StatusCode::UNAUTHORIZED,
+            unauthorized,
+            ["lease-unauthorized: ", "Unauthorized", "service account"],
+        );
+        check(StatusCode::TOO_MANY_REQUESTS, "", ["lease-unclaimed: ", "429", "Too Many"]);
+        check(StatusCode::INTERNAL_SERVER_ERROR, "<html>", ["lease-unclaimed: ", "500", "Internal"]);
     }
 }

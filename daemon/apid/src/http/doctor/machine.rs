@@ -47,6 +47,14 @@ pub(super) fn check(name: &str, found: &str) -> Finding {
             "devices of a withheld tenant keep what they hold and learn nothing new",
             "journalctl -u warren-apid --grep 'is not published'",
         ),
+        "lease" => (
+            "this replica cannot become the hub's server, nor stay it",
+            if found.starts_with("lease-unclaimed") {
+                "journalctl -u warren-apid --grep lease"
+            } else {
+                "kubectl auth can-i update leases, with --as the service account; docs/replicas.md has its Role"
+            },
+        ),
         _ => ("the server does not do all of its work", "journalctl -u warren-apid"),
     };
     // Some say the command themselves.
@@ -279,6 +287,7 @@ mod tests {
         check(super::check("database", "disk-full: no room"), false, "disk-full");
         check(super::check("wireguard", "warren-netd is not attached"), false, "not attached");
         check(super::check("ssh_ca", "signer-sealed: x"), false, "sealed");
+        check(super::check("lease", "lease-forbidden: x"), false, "forbidden");
         check(super::check("another", "trouble"), false, "trouble");
         check(migrations(Ok::<_, String>((4, 4))), true, "schema 4");
         check(migrations(Ok::<_, String>((5, 4))), false, "knows 4");
