@@ -235,11 +235,11 @@ fn keep(sinks: Vec<sinks::Sink>, settings: &Settings, app: &App, lease: lease::L
     let days = settings.audit_retention_days;
     keeping.spawn(sweeper::prune_daily(store.clone(), app.keys.clone(), lease.clone(), days));
     keeping.spawn(lapse::forever(desk.clone(), store.clone(), lease.clone()));
-    keeping.spawn(courier::forever(desk.clone(), store.clone(), lease, Arc::clone(&app.commands)));
+    keeping.spawn(courier::forever(desk.clone(), store.clone(), lease.clone(), Arc::clone(&app.commands)));
     keeping.spawn(due::tell(desk.clone(), app.metrics.clone(), settings.ssh_ca_key_life));
     keeping.spawn(audit::chain(store.clone(), app.keys.clone()));
     keeping.spawn(news::hear(store.clone(), desk.clone()));
-    keeping.spawn(sweep::forever(desk.clone(), store.clone()));
+    keeping.spawn(sweep::forever(desk.clone(), store.clone(), lease));
     keeping
 }
 

@@ -307,6 +307,7 @@ impl Metrics {
             | Event::DirectoryWithheld { .. }
             | Event::AnchorSealed { .. }
             | Event::StoreBehind { .. }
+            | Event::TenantLost { .. }
             | Event::EditRefused { .. }
             | Event::EditDone { .. } => {}
         }

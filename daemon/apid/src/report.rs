@@ -60,6 +60,9 @@ pub fn event(event: &Event) {
         Event::StoreBehind { tenant, read, here } => {
             tracing::error!(%tenant, %read, %here, "store is behind");
         }
+        Event::TenantLost { tenant } => {
+            tracing::warn!(%tenant, "the database was put back and has no such tenant: its devices must join again");
+        }
         Event::CommitConflict { tenant, attempts } => {
             let tenant = tenant.map(tracing::field::display);
             tracing::debug!(tenant, attempts, "edit is decided again");

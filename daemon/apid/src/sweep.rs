@@ -1,5 +1,6 @@
 //! What follows by itself, looked for now and then: certificates of who is gone are taken back, roles mean those who
-//! administer, revocations that name nothing living are dropped. Decides nothing that an edit does not.
+//! administer, revocations that name nothing living are dropped. One replica does, the one that holds the lease; decides
+//! nothing that an edit does not.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::clock::wall;
 use crate::desk::Desk;
+use crate::lease::Lease;
 
 /// Whoever was disabled or removed is let in nowhere soon after.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
@@ -18,11 +20,12 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
 const SWEEPS_PER_PRUNING: u32 = 450;
 
 /// Sweeps until it is aborted. What fails is tried with the next sweep; that the database is gone, its checks say.
-pub async fn forever(desk: Desk, store: Store) {
+pub async fn forever(desk: Desk, store: Store, mut lease: Lease) {
     let mut ticks = interval(SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for sweep in 0_u32.. {
         ticks.tick().await;
+        lease.held().await;
         if let Err(refusal) = once(&desk, &store, sweep % SWEEPS_PER_PRUNING == 0).await {
             tracing::debug!(%refusal, "a sweep was not finished");
         }

@@ -3,6 +3,7 @@
 mod between;
 mod commands;
 mod edits;
+mod endings;
 mod hosts;
 mod hub_key;
 mod lease;

@@ -59,6 +59,12 @@ impl Directories {
         }
     }
 
+    /// Forgets a tenant that there is no more.
+    pub(crate) fn remove(&mut self, id: TenantId) {
+        self.entries.remove(&id);
+        self.by_anchor.retain(|_, tenant| *tenant != id);
+    }
+
     pub(crate) fn by_anchor(&self, fingerprint: &Fingerprint) -> Option<TenantId> {
         self.by_anchor.get(fingerprint).copied()
     }

@@ -118,6 +118,11 @@ pub enum Event {
         /// What the directory has.
         here: Version,
     },
+    /// The database was put back from a backup and has no such tenant: nothing of it is served any more.
+    TenantLost {
+        /// Which.
+        tenant: TenantId,
+    },
     /// An edit is decided again, because somebody else was faster.
     CommitConflict {
         /// Whose; `None` for a new tenant.

@@ -454,6 +454,8 @@ pub struct AuditEntry {
 /// Where the store stands: a cheap read that says which tenants another replica changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standings {
+    /// How often the database was put back from a backup; every version has it.
+    pub epoch: Epoch,
     /// The version of every tenant, deleted ones too.
     pub versions: Vec<(TenantId, Version)>,
 }

@@ -44,7 +44,7 @@ impl Store {
             let fields = Fields::of_row("directories", "tenant_id", row);
             Ok((fields.parsed("tenant_id")?, version(epoch, &fields)?))
         };
-        Ok(Standings { versions: rows.iter().map(read).collect::<Result<_, Corrupt>>()? })
+        Ok(Standings { epoch, versions: rows.iter().map(read).collect::<Result<_, Corrupt>>()? })
     }
 
     /// What was written to one tenant since a generation: its facts if the change log reaches back so far, else all
@@ -84,7 +84,7 @@ impl Store {
                     tracing::debug!(error = %e.chain(), "a commit would break a uniqueness");
                     Err(CommitError::Conflict)
                 }
-                Err(Failed::Database(e)) => Err(CommitError::Unavailable(e.chain())),
+                Err(Failed::Database(e)) => Err(CommitError::Unavailable(self.noting_room(e).chain())),
                 Err(Failed::Corrupt(e)) => Err(CommitError::Unavailable(e.to_string())),
                 Err(Failed::Conflict) => Err(CommitError::Conflict),
                 Err(Failed::TokenUsed) => Err(CommitError::TokenUsed),

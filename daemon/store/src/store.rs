@@ -1,10 +1,16 @@
 //! A store: one database, brought to the newest schema. The people, the audit log and the directories each have
 //! their own file.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::database::{CONNECTIONS_DEFAULT, Database, PoolFigures};
-use crate::error::{DatabaseError, OpenError};
+use crate::error::{DatabaseError, Kind, OpenError};
 use crate::migrate::{self, MIGRATIONS};
 use crate::sql::Engine;
+
+/// Takes half a MiB of PostgreSQL's disk for as long as the transaction lasts.
+const TAKE_ROOM: &str = "CREATE TEMPORARY TABLE warren_room ON COMMIT DROP AS SELECT repeat('x', 2000) FROM generate_series(1, 256)";
 
 /// A database that was reached, and whose schema may be old. Only [`Self::migrate`] makes a [`Store`] of it.
 #[derive(Debug)]
@@ -27,7 +33,7 @@ impl Opened {
     /// Makes them, or waits until another replica has.
     pub async fn migrate(self) -> Result<Store, OpenError> {
         migrate::run(&self.database, MIGRATIONS).await?;
-        Ok(Store { database: self.database.after_migration().await? })
+        Ok(Store { database: self.database.after_migration().await?, lacked_room: Arc::default() })
     }
 }
 
@@ -35,6 +41,8 @@ impl Opened {
 #[derive(Debug, Clone)]
 pub struct Store {
     pub(crate) database: Database,
+    /// The last write that needed room found none.
+    pub(crate) lacked_room: Arc<AtomicBool>,
 }
 
 impl Store {
@@ -66,11 +74,25 @@ impl Store {
         matches!(self.database, Database::Postgres { shares_sessions: true, .. })
     }
 
-    /// Whether the database takes a write now: one row, counted up.
+    /// Whether the database takes a write now: one row, counted up. PostgreSQL finds a place for that on a full disk, too;
+    /// where a commit found no room, more is written until there is some.
     pub async fn probe(&self) -> Result<(), DatabaseError> {
         let mut transaction = self.database.write().await?;
         transaction.execute("UPDATE server SET probes = probes + 1 WHERE id = 1", vec![]).await?;
-        transaction.commit().await
+        if self.lacked_room.load(Ordering::Relaxed) && self.engine() == Engine::Postgres {
+            transaction.execute(TAKE_ROOM, vec![]).await?;
+        }
+        transaction.commit().await?;
+        self.lacked_room.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Notes a write that found no room, and passes the error on.
+    pub(crate) fn noting_room(&self, error: DatabaseError) -> DatabaseError {
+        if error.kind == Kind::Full {
+            self.lacked_room.store(true, Ordering::Relaxed);
+        }
+        error
     }
 
     /// Whether the database answers at all.

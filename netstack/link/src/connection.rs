@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use model::wire::{Channel, Decoder, Frame, FrameError, encode};
-use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Mutex, Notify, Semaphore, watch};
 use tokio::time::timeout;
 
 use crate::credentials::Credentials;
@@ -26,6 +26,7 @@ use crate::half::{ReadHalf, WriteHalf};
 use crate::limits::{
     CLOSE_TIME_MAX, FRAME_WIRE_BYTES_MAX, QUEUE_BYTES_MAX, QUEUE_FRAMES_MAX, WRITE_TIME_MAX,
 };
+use crate::outgoing::{Head, Item, Tail, outgoing};
 
 /// What carries a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,7 +101,7 @@ impl Connection {
     /// The two directions. Starts the task that writes, so it needs a tokio runtime. The link lives until both are
     /// dropped, [`Sender::close`] is done, or the carrier fails.
     pub fn split(self) -> (Sender, Receiver) {
-        let (queue, queued) = mpsc::channel(QUEUE_FRAMES_MAX);
+        let (queue, queued) = outgoing();
         let shared = Arc::new(Shared {
             read: Mutex::new(Some(self.read)),
             room: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)),
@@ -153,15 +154,10 @@ impl Shared {
     }
 }
 
-enum Item {
-    Frame(Bytes, OwnedSemaphorePermit),
-    End,
-}
-
 /// The way out of a link. Clones share one queue; when the last is dropped, the link closes in order.
 #[derive(Clone)]
 pub struct Sender {
-    queue: mpsc::Sender<Item>,
+    queue: Tail,
     shared: Arc<Shared>,
 }
 
@@ -175,7 +171,7 @@ impl Sender {
         let bytes = wire_bytes(frame)?;
         let room = self.shared.room.clone().acquire_many_owned(permits(&bytes)).await;
         let room = room.map_err(|_| self.shared.error())?;
-        self.queue.send(Item::Frame(bytes, room)).await.map_err(|_| self.shared.error())
+        if self.queue.push(Item::Frame(bytes, room)) { Ok(()) } else { Err(self.shared.error()) }
     }
 
     /// Queues a frame if there is room now.
@@ -189,10 +185,7 @@ impl Sender {
             NoPermits => TrySendError::Full,
             Closed => self.shared.error().into(),
         })?;
-        self.queue.try_send(Item::Frame(bytes, room)).map_err(|e| match e {
-            mpsc::error::TrySendError::Full(_) => TrySendError::Full,
-            mpsc::error::TrySendError::Closed(_) => self.shared.error().into(),
-        })
+        if self.queue.push(Item::Frame(bytes, room)) { Ok(()) } else { Err(self.shared.error().into()) }
     }
 
     /// Waits until nothing is queued: all was given to the carrier. Takes no room from those that send meanwhile.
@@ -226,7 +219,7 @@ impl Sender {
                 self.send(frame).await?;
             }
             // Refused only when the link ends already: then the outcome says how.
-            let _ = self.queue.send(Item::End).await;
+            let _ = self.queue.push(Item::End);
             let outcome = ended.wait_for(Option::is_some).await;
             outcome.map_or(Err(LinkError::Closed), |o| o.clone().unwrap_or(Ok(())))
         };
@@ -256,11 +249,13 @@ fn wire_bytes(frame: &Frame) -> Result<Bytes, FrameError> {
     Ok(bytes.into())
 }
 
+/// The room that a frame takes: a small one as much as leaves room for [`QUEUE_FRAMES_MAX`].
 fn permits(bytes: &Bytes) -> u32 {
-    u32::try_from(bytes.len()).expect("a frame is under a megabyte")
+    let room = bytes.len().max(QUEUE_BYTES_MAX / QUEUE_FRAMES_MAX);
+    u32::try_from(room).expect("a frame is under a megabyte")
 }
 
-async fn write_until_end(mut write: WriteHalf, mut queue: mpsc::Receiver<Item>, shared: Arc<Shared>) {
+async fn write_until_end(mut write: WriteHalf, mut queue: Head, shared: Arc<Shared>) {
     let mut ended = shared.ended.subscribe();
     let outcome = tokio::select! {
         outcome = write_queue(&mut write, &mut queue, &shared) => outcome,
@@ -274,16 +269,12 @@ async fn write_until_end(mut write: WriteHalf, mut queue: mpsc::Receiver<Item>, 
     drop(shared.read.lock().await.take());
 }
 
-async fn write_queue(
-    write: &mut WriteHalf,
-    queue: &mut mpsc::Receiver<Item>,
-    shared: &Shared,
-) -> Result<(), LinkError> {
+async fn write_queue(write: &mut WriteHalf, queue: &mut Head, shared: &Shared) -> Result<(), LinkError> {
     let datagrams = write.queues();
     loop {
         let writing = tokio::select! {
             biased;
-            item = queue.recv() => match item {
+            item = queue.pop() => match item {
                 Some(Item::Frame(bytes, room)) => {
                     let written = timeout(WRITE_TIME_MAX, write.write(bytes)).await;
                     drop(room);

@@ -15,6 +15,7 @@ mod half;
 pub mod https;
 pub mod limits;
 pub mod listening;
+mod outgoing;
 pub mod quic;
 pub mod tls;
 pub mod unix;

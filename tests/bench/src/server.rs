@@ -138,6 +138,8 @@ fn serve(folder: &Path, flags: &[&str]) -> Child {
         .args(["--public-url", &format!("https://{address}"), "--listen", &address.to_string()])
         .args(["--metrics-listen", &SocketAddr::from(METRICS).to_string()])
         .env("WARREN_ADMIN_PASSWORD", ADMIN_PASSWORD)
+        // Of the devices' process alone; see scripts/bench.
+        .env_remove("MALLOC_MMAP_THRESHOLD_")
         .args(["--stun-listen", "off"])
         .args(flags)
         .arg("--state-dir")

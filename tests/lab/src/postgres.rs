@@ -40,6 +40,32 @@ impl Postgres {
         Self::run(inet, port, &["--network", "203.0.113.0/24", "-c", "listen_addresses=*"])
     }
 
+    /// The same on a disk of so many MiB, which its write-ahead log is not on.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    pub(crate) fn small(inet: Node, port: u16, mebibytes: u32) -> Self {
+        let mebibytes = mebibytes.to_string();
+        let args = ["--small", &mebibytes, "--network", "203.0.113.0/24", "-c", "listen_addresses=*"];
+        Self::run(inet, port, &args)
+    }
+
+    /// Takes all the room that there is beside its files, to the last byte.
+    ///
+    /// # Panics
+    /// If it is refused.
+    pub fn fill(&self) {
+        self.sql("COPY (SELECT 1) TO PROGRAM 'cat /dev/zero >>filling 2>/dev/null; true'");
+    }
+
+    /// Gives it back.
+    ///
+    /// # Panics
+    /// If it is refused.
+    pub fn make_room(&self) {
+        self.sql("COPY (SELECT 1) TO PROGRAM 'rm filling'");
+    }
+
     /// Starts a standby of this one on another port.
     ///
     /// # Panics

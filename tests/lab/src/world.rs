@@ -115,6 +115,11 @@ impl World {
         Postgres::shared(self.beside("inet"), port)
     }
 
+    /// The same on a disk of so many MiB.
+    pub fn small_postgres(&self, port: u16, mebibytes: u32) -> Postgres {
+        Postgres::small(self.beside("inet"), port, mebibytes)
+    }
+
     fn start(&self, name: &str, command: Command) -> Rc<Process> {
         let number = self.processes.borrow().len();
         let path = self.directory.join(format!("logs/{number:02}-{name}"));

@@ -131,6 +131,45 @@ fn a_full_disk_is_named_and_nobody_in_the_mesh_notices() {
 }
 
 #[test]
+fn a_full_disk_of_postgresql_is_named_for_as_long_as_it_is_full() {
+    let world = World::new(&["alpha", "beta"]);
+    let postgres = world.small_postgres(5432, 64);
+    let mesh = Mesh::in_world(world, &["--database", &postgres.shared_url()]);
+    for part in ["store", "database", "audit", "presence"] {
+        mesh.announce("apid", part);
+    }
+    mesh.enrol(["alpha", "beta"]);
+    mesh.on("alpha").reaches("beta", SOON);
+    let pinging = Pinging::start(&mesh, "beta", HUB);
+    let health = || mesh.on("server").run(&["curl", "-s", "-m5", "http://127.0.0.1:8080/healthz"]).out;
+    let add = |name: &str| mesh.on("server").run(&["warren", "dns", "add", name, "A", "192.0.2.2"]);
+
+    let mut edits = 0;
+    let refused = lab::until(REFUSED_WITHIN, || {
+        postgres.fill();
+        edits += 1;
+        let done = add(&format!("filler-{edits}"));
+        (done.code != 0).then_some(done)
+    });
+    let (refused, _) = refused.expect("a full disk takes no edits");
+    assert!(refused.err.contains("the disk of the database is full"), "{}", refused.tell());
+    wait_for("it is named", SOON, || health().contains("disk-full"));
+    let doctor = mesh.on("server").run(&["warren", "server", "doctor"]);
+    assert!(doctor.code == 7 && doctor.out.contains("disk-full"), "{}", doctor.tell());
+    mesh.on("server").ok(&["warren", "device", "list"]);
+
+    // Nobody edits anything: that there is room again is found by looking.
+    postgres.make_room();
+    wait_for("it is well", SOON, || !health().contains("disk-full"));
+    let after = add("after");
+    assert_eq!(after.code, 0, "{}", after.tell());
+    wait_for("devices learn it", SOON, || {
+        mesh.on("beta").dig(None, "after.home.internal", "A") == "192.0.2.2"
+    });
+    assert_eq!(pinging.lost(), 0, "beta's tunnel stays");
+}
+
+#[test]
 fn a_server_that_is_killed_on_a_full_disk_comes_back_with_all_that_it_acknowledged() {
     let mut small = Small::new();
     small.mesh.announce("agent", "link");

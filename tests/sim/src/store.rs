@@ -162,7 +162,7 @@ impl Store {
     pub fn standings(&self) -> Result<Standings, String> {
         self.reachable()?;
         let read = |(id, stored): (&TenantId, &Stored)| (*id, self.read(stored).version);
-        Ok(Standings { versions: self.tenants.iter().map(read).collect() })
+        Ok(Standings { epoch: self.epoch, versions: self.tenants.iter().map(read).collect() })
     }
 
     /// A copy of `moment` takes the place of all, and the epoch grows: uses and revocations of tokens since are

@@ -1,9 +1,7 @@
 //! What a frame, an end and a silence of a link mean. Proofs are checked by the session, snapshots sent by the publisher.
 
-use std::time::Duration;
-
 use model::wire::frame::{
-    Attach, AttachHub, Attached, Enrol, Enrolled, Heard, Heartbeat, Hello, Holding, Refused, Resync, Retry,
+    Attach, AttachHub, Attached, Enrol, Enrolled, Heard, Heartbeat, Hello, Holding, Refused, Resync,
 };
 use model::wire::{Channel, Frame};
 use model::{Code, DeviceId, Endpoint, Mono, NodeId, Nonce, Now, PublicKey, Refusal, Standing, TenantId};
@@ -14,10 +12,7 @@ use crate::enrolment::VerifiedEnrol;
 use crate::event::Event;
 use crate::io::Output;
 use crate::lanes::{Asker, Lane, Wish};
-use crate::limits::{
-    ABILITIES_INTERVAL, DRAIN_SPREAD_MAX, DRAIN_SPREAD_PER_LINK, FRAMES_UNWRITTEN_MAX, HUB_HEARTBEAT_SECONDS,
-    RETRY_AFTER,
-};
+use crate::limits::{ABILITIES_INTERVAL, FRAMES_UNWRITTEN_MAX, HUB_HEARTBEAT_SECONDS, RETRY_AFTER};
 use crate::link::{LinkId, Origin};
 use crate::presence::{Arrival, HubPresence};
 use crate::rows::{Actor, By};
@@ -421,75 +416,6 @@ impl Control {
         if self.sessions.get(&link).is_some_and(|session| session.unwritten > FRAMES_UNWRITTEN_MAX) {
             self.close(link, "it does not read what it is sent");
         }
-    }
-
-    /// A refusal that passes is told as a retry.
-    pub(super) fn refuse_link(&mut self, link: LinkId, refusal: Refusal) {
-        let Some(session) = self.sessions.get(&link) else { return };
-        let passes = [Code::StoreUnavailable, Code::RateLimited, Code::Conflict, Code::Draining];
-        if passes.contains(&refusal.code) {
-            return self.retry(link, RETRY_AFTER);
-        }
-        self.out.counters.links_refused += 1;
-        let from = match session.from {
-            Origin::Hub => None,
-            Origin::Network(address) => Some(address),
-        };
-        self.out.event(Event::LinkRefused { link, from, refusal: refusal.clone() });
-        self.send(link, Refused { refusal });
-        self.close(link, "refused");
-    }
-
-    fn retry(&mut self, link: LinkId, within: Duration) {
-        let after = self.dice.jittered(within);
-        self.send_away(link, after);
-    }
-
-    fn send_away(&mut self, link: LinkId, after: Duration) {
-        self.send(link, Retry { after_millis: u32::try_from(after.as_millis()).unwrap_or(u32::MAX) });
-        self.close(link, "sent away for a while");
-    }
-
-    fn close(&mut self, link: LinkId, why: &'static str) {
-        if self.sessions.contains_key(&link) {
-            self.out.push(Output::Close { link });
-            self.forget(link, why);
-        }
-    }
-
-    pub(super) fn forget(&mut self, link: LinkId, why: &'static str) {
-        let Some(session) = self.sessions.remove(&link) else { return };
-        self.wakes.remove(&(session.wake_at, link));
-        self.publisher.unsubscribe(link);
-        if session.admitted {
-            self.out.push(Output::Dismiss { link });
-        }
-        if !session.is_attached() {
-            self.half_open.end(session.from);
-        }
-        if let Stage::Attached { node, .. } = session.stage {
-            self.out.event(Event::Detached { link, node, why });
-            match node {
-                NodeId::Device(device) => self.presences.detach(device, link),
-                NodeId::Hub if self.hub.as_ref().is_some_and(|hub| hub.link == link) => self.hub = None,
-                NodeId::Hub => {}
-            }
-        }
-    }
-
-    /// Every node is sent away; the more there are, the wider their return is spread.
-    pub(super) fn on_drain(&mut self, now: Now) {
-        self.draining = true;
-        self.refuse_waiting(now);
-        let links: Vec<LinkId> = self.sessions.keys().copied().collect();
-        let count = u32::try_from(links.len()).unwrap_or(u32::MAX);
-        let spread = DRAIN_SPREAD_PER_LINK.saturating_mul(count).clamp(RETRY_AFTER, DRAIN_SPREAD_MAX);
-        for link in links {
-            let after = self.dice.between(RETRY_AFTER / 2, spread);
-            self.send_away(link, after);
-        }
-        self.save_presence();
-        self.save_installed();
     }
 }
 

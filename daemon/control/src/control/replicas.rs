@@ -159,6 +159,7 @@ impl Control {
         self.store.polling = false;
         match result {
             Ok(standings) => {
+                self.let_go_of_absent(&standings);
                 for (tenant, version) in standings.versions {
                     self.compare(tenant, version);
                 }
@@ -179,6 +180,22 @@ impl Control {
             }
         }
         self.resume_founding(now);
+    }
+
+    /// A database that was put back from a backup begins a new epoch, and knows nothing of tenants that were made after the
+    /// backup: they end here too. Whom this process has founded since that poll began has the epoch of now.
+    fn let_go_of_absent(&mut self, standings: &Standings) {
+        let there: BTreeSet<TenantId> = standings.versions.iter().map(|(tenant, _)| *tenant).collect();
+        let is_of_before =
+            |id: TenantId| self.directories.version(id).is_none_or(|v| v.epoch < standings.epoch);
+        let absent = self.directories.tenants().map(|tenant| tenant.id).filter(|id| !there.contains(id));
+        let lost = absent.filter(|id| is_of_before(*id) && !self.lanes.is_flying(Lane::Of(*id)));
+        for tenant in lost.collect::<Vec<_>>() {
+            self.out.event(Event::TenantLost { tenant });
+            self.directories.remove(tenant);
+            self.send_away_of(tenant);
+        }
+        self.store.epoch = self.store.epoch.max(standings.epoch);
     }
 
     /// An older version is no news: it was read before our own commit. Withheld tenants have their own time.

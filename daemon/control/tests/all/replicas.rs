@@ -164,6 +164,39 @@ fn a_restored_database_is_read_anew() {
     shared.assert_all_hold_their_plans();
 }
 
+#[test]
+fn a_tenant_that_a_restored_database_lacks_is_served_no_more() {
+    let (mut world, tenant) = World::with_tenant();
+    let late = world.found("late");
+    let tokens = [late, tenant].map(|tenant| world.token(tenant, 5));
+    let links = [world.enrol(1, &tokens[0]), world.enrol(2, &tokens[1])];
+    let nodes = links.map(|link| world.disconnect(link));
+    let mut shared = World::over(std::mem::take(&mut world.store), true, 2);
+    let [lost, kept] = nodes.map(|mut node| {
+        node.again(60 + node.link.0);
+        shared.connect(node)
+    });
+    shared.store.epoch = Epoch(1);
+    shared.store.tenants.remove(&late);
+    for stored in shared.store.tenants.values_mut() {
+        stored.rows.version.epoch = Epoch(1);
+    }
+    shared.advance(Duration::from_secs(1));
+    assert!(shared.control.directory(late).is_none());
+    assert!(
+        shared.events.iter().any(|event| matches!(event, Event::TenantLost { tenant } if *tenant == late))
+    );
+    assert!(shared.node(lost).closed && !shared.node(kept).closed, "who is of the other tenant stays");
+    let mut node = shared.disconnect(lost);
+    node.again(80);
+    let again = shared.connect(node);
+    let refusal = shared.node(again).refused.as_ref().expect("nobody knows its anchor");
+    assert_eq!(refusal.code, Code::AnchorUnknown);
+    shared.found("late");
+    shared.enrol(3, &tokens[1]);
+    shared.assert_all_hold_their_plans();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 

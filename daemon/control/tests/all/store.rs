@@ -112,7 +112,7 @@ impl Store {
             return Err("it is down".into());
         }
         let versions = self.tenants.iter().map(|(id, stored)| (*id, stored.rows.version)).collect();
-        Ok(Standings { versions })
+        Ok(Standings { epoch: self.epoch, versions })
     }
 }
 

@@ -254,6 +254,7 @@ impl World {
             Event::NodeAhead { .. }
                 | Event::StoreUnavailable { .. }
                 | Event::StoreBehind { .. }
+                | Event::TenantLost { .. }
                 | Event::LinkRefused { .. }
                 | Event::ResyncAsked { .. }
                 | Event::HoldingOverdue { .. }
