@@ -4,6 +4,7 @@
 //! Each takes bytes and panics if a property is broken; refusing the bytes is always right.
 
 mod answers;
+mod certificates;
 mod datagrams;
 mod engine;
 mod frames;
@@ -11,6 +12,7 @@ mod names;
 mod packets;
 mod relayed;
 mod responses;
+mod revocations;
 mod stun;
 mod tokens;
 mod uapi;
@@ -21,6 +23,7 @@ pub type Fuzzed = fn(&[u8]);
 /// Every target by its name, which is also the name of its corpus under `fuzz/corpus`.
 pub const TARGETS: &[(&str, Fuzzed)] = &[
     ("answers", answers::check),
+    ("certificates", certificates::check),
     ("datagrams", datagrams::check),
     ("engine", engine::check),
     ("frames", frames::check),
@@ -29,6 +32,7 @@ pub const TARGETS: &[(&str, Fuzzed)] = &[
     ("relayed", relayed::check),
     ("stun", stun::check),
     ("responses", responses::check),
+    ("revocations", revocations::check),
     ("tokens", tokens::check),
     ("uapi", uapi::check),
 ];

@@ -1,0 +1,4 @@
+//! Invents input for the target `revocations` of `tests/fuzzed`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzzed::run("revocations", bytes));
