@@ -370,6 +370,18 @@ mod tests {
     }
 
     #[test]
+    fn scripts_may_say_yes_wherever_a_person_is_changed_or_removed() {
+        for line in [
+            "warren user set ada --disable --yes",
+            "warren user set ada --enable --yes",
+            "warren user delete ada --yes",
+        ] {
+            let read = Args::try_parse_from(line.split(' ')).map(|args| args.command);
+            assert!(matches!(read, Ok(Command::User(_))), "{line}: {read:?}");
+        }
+    }
+
+    #[test]
     fn what_follows_the_host_is_for_ssh() {
         let read = |line: &str| match Args::try_parse_from(line.split(' ')).expect(line).command {
             Command::Ssh { host, life, rest, .. } => (host, life.map(|life| life.as_secs()), rest.join(" ")),

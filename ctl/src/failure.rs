@@ -117,3 +117,30 @@ pub fn of_usage(error: &clap::Error) -> ExitCode {
     let _ = error.print();
     if error.use_stderr() { Exit::Usage.into() } else { Exit::Done.into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_has_an_exit_code_of_its_own() {
+        let exit = |code: Code| Failure::from(code).exit;
+        for code in [
+            Code::RoleNotFound,
+            Code::RevocationUnknown,
+            Code::DeviceNotFound,
+            Code::TenantNotFound,
+            Code::TokenNotFound,
+            Code::RecordNotFound,
+            Code::UserNotFound,
+            Code::ApiTokenNotFound,
+            Code::NotFound,
+        ] {
+            assert_eq!(exit(code), Exit::NotFound, "{code}");
+        }
+        assert_eq!(exit(Code::RotationBlocked), Exit::Refused);
+        assert_eq!(exit(Code::SignerSealed), Exit::Unreachable);
+        assert_eq!(exit(Code::ConnectionTimedOut), Exit::TimedOut);
+        assert_eq!(exit(Code::Internal), Exit::Bug);
+    }
+}

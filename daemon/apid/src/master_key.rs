@@ -210,27 +210,7 @@ pub async fn rewrap(settings: &Settings) -> anyhow::Result<()> {
         let why = "what opens the keys now does not open them: nothing was changed";
         return Err(SealError::Closed(why.into()).into());
     }
-    let had_file = seal::read(&settings.state_dir, seal::KEY_FILE)?.is_some();
-    let (after, way) = match &settings.new_ca_passphrase_file {
-        Some(path) => {
-            (Wrapped::new(&sealer, &read_passphrase(path)?)?.text(), "a new passphrase opens the keys")
-        }
-        // Before the passphrase is taken away: nothing else would have the key then.
-        None => {
-            sealer.write_key_file(&settings.state_dir)?;
-            (KEY_FILE_CHOSEN.to_owned(), "the passphrase is taken away: seal.key opens the keys")
-        }
-    };
-    let note = entry(Actor::Server, "server.keys-wrapped", "", None);
-    let note = AuditEntry { detail: way.into(), ..note };
-    let swapped = store.swap_setting(SETTING, before.as_deref(), Some(&after), &note).await?;
-    if !swapped && !had_file && settings.new_ca_passphrase_file.is_none() {
-        seal::forget(&settings.state_dir, &[seal::KEY_FILE])?;
-    }
-    anyhow::ensure!(
-        swapped,
-        "it was changed by another meanwhile: look which passphrase opens it, and try again"
-    );
+    put(settings, &store, &sealer, before.as_deref()).await?;
     store.close().await;
     match &settings.new_ca_passphrase_file {
         Some(_) => {
@@ -246,6 +226,37 @@ pub async fn rewrap(settings: &Settings) -> anyhow::Result<()> {
             );
         }
     }
+    Ok(())
+}
+
+/// Writes down what opens the master key from now on, if nobody else did since `before` was read.
+async fn put(
+    settings: &Settings,
+    store: &Store,
+    sealer: &Sealer,
+    before: Option<&str>,
+) -> anyhow::Result<()> {
+    let had_file = seal::read(&settings.state_dir, seal::KEY_FILE)?.is_some();
+    let (after, way) = match &settings.new_ca_passphrase_file {
+        Some(path) => {
+            (Wrapped::new(sealer, &read_passphrase(path)?)?.text(), "a new passphrase opens the keys")
+        }
+        // Before the passphrase is taken away: nothing else would have the key then.
+        None => {
+            sealer.write_key_file(&settings.state_dir)?;
+            (KEY_FILE_CHOSEN.to_owned(), "the passphrase is taken away: seal.key opens the keys")
+        }
+    };
+    let note = entry(Actor::Server, "server.keys-wrapped", "", None);
+    let note = AuditEntry { detail: way.into(), ..note };
+    let swapped = store.swap_setting(SETTING, before, Some(&after), &note).await?;
+    if !swapped && !had_file && settings.new_ca_passphrase_file.is_none() {
+        seal::forget(&settings.state_dir, &[seal::KEY_FILE])?;
+    }
+    anyhow::ensure!(
+        swapped,
+        "it was changed by another meanwhile: look which passphrase opens it, and try again"
+    );
     Ok(())
 }
 
@@ -268,6 +279,8 @@ pub async fn replace(settings: &Settings, store: &Store) -> anyhow::Result<Seale
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
 
     #[test]
@@ -282,5 +295,28 @@ mod tests {
         );
         assert!(matches!(open("battery staple"), Err(SealError::Wrong(_))));
         assert!(matches!(Wrapped::read("{}"), Err(SealError::Damaged(_))));
+    }
+
+    #[tokio::test]
+    async fn a_key_file_is_left_only_where_it_is_what_opens_the_keys() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().to_str().expect("text");
+        let settings = Settings::parse_from(["warren-apid", "rewrap", "--to-key-file", "--state-dir", path]);
+        let store = first_start::store(&settings).await.expect("a store");
+        let sealer = Sealer::of_key(&[7; 32]).expect("a key");
+        let file = || seal::read(dir.path(), seal::KEY_FILE).expect("reads").map(|key| *key);
+
+        let lost = put(&settings, &store, &sealer, Some("what another took away")).await;
+        assert!(lost.is_err_and(|error| error.to_string().contains("by another meanwhile")));
+        assert_eq!(file(), None, "the passphrase stays, and the key is beside it for nobody");
+        assert_eq!(sealed_by(&store).await.expect("reads"), SealedBy::KeyFile);
+        assert_eq!(store.setting(SETTING).await.expect("reads"), None);
+
+        put(&settings, &store, &sealer, None).await.expect("nobody else");
+        assert_eq!(file(), Some([7; 32]));
+        assert_eq!(store.setting(SETTING).await.expect("reads").as_deref(), Some(KEY_FILE_CHOSEN));
+        let again = put(&settings, &store, &sealer, None).await;
+        assert!(again.is_err());
+        assert_eq!(file(), Some([7; 32]), "what was there before is not taken away");
     }
 }

@@ -77,8 +77,9 @@ async fn a_passphrase_is_taken_away_only_by_who_says_so() {
     assert!(rewrap(dir, NEW, None).status.success());
     let (_, log) = get(&apid.socket(), "/api/v1/audit?limit=10", None).await;
     let entries = log["items"].as_array().expect("entries");
-    let wrapped = entries.iter().filter(|entry| entry["action"] == "server.keys-wrapped");
-    let details: Vec<&str> = wrapped.filter_map(|entry| entry["detail"].as_str()).collect();
+    let wrapped = || entries.iter().filter(|entry| entry["action"] == "server.keys-wrapped");
+    assert_eq!(wrapped().count(), 3, "the first start, and each that was not refused: {entries:?}");
+    let details: Vec<&str> = wrapped().filter_map(|entry| entry["detail"].as_str()).collect();
     for way in ["a new passphrase opens the keys", "the passphrase is taken away: seal.key opens the keys"] {
         assert!(details.contains(&way), "{details:?}");
     }

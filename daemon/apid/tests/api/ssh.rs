@@ -1,6 +1,7 @@
 //! SSH certificates from outside: who gets which, what is refused, rotations, and what goes with a device.
 
 use control::{CommitId, Fact};
+use link::https::Method;
 use model::vouch::{SignedVouch, Vouch, key_digest};
 use model::wire::Remark;
 use model::{Abilities, DeviceId, IdentitySecret, PublicKey, Standing, TenantId, Timestamp, TokenId};
@@ -9,7 +10,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 use store::{Sealed, Store};
 
-use crate::apid::{Apid, get, post};
+use crate::apid::{Apid, ask, get, post};
 
 pub(crate) const PASSWORD: &str = "violet tram 9 opens";
 
@@ -242,6 +243,8 @@ async fn a_rotation_waits_for_certificates_and_a_removed_device_takes_its_own_al
         answer.get("code").or(answer.get("phase")).and_then(Value::as_str).unwrap_or_default().to_owned()
     };
     assert_eq!(step("advance").await, "rotation-idle");
+    let (status, answer) = ask(&socket, Method::DELETE, "/api/v1/roles/nobodys", None, Value::Null).await;
+    assert_eq!((status, &answer["code"]), (404, &json!("role-not-found")), "{answer}");
     assert_eq!(step("rotate").await, "init");
     assert_eq!(step("rotate").await, "rotation-under-way");
     assert_eq!(step("advance").await, "update_clients");
