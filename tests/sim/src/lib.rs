@@ -1,6 +1,7 @@
 //! A simulator: the cores of nodes and servers under one queue of events, with virtual time and everything that can go
 //! wrong. One seed is one run with one digest. Knows no socket, file, thread or clock.
 
+mod certificates;
 mod clock;
 mod dice;
 mod disk;
@@ -13,6 +14,7 @@ mod paths;
 mod queue;
 mod replica;
 mod scenario;
+mod sshd;
 mod store;
 mod trace;
 mod world;

@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::dice::Dice;
 use crate::disk::Disk;
 use crate::host::Host;
+use crate::sshd::Sshd;
 use control::LinkId;
 use std::time::Duration;
 
@@ -75,6 +76,10 @@ pub struct Machine {
     pub abilities: Abilities,
     /// Its kernel.
     pub host: Host,
+    /// Its sshd; one in five has none that its agent can keep.
+    pub sshd: Sshd,
+    /// Somebody copied it, keys and all.
+    pub copied: bool,
     /// While its program runs.
     pub node: Option<Node>,
     /// Counts the starts of its program: what was asked in a former life is not answered.
@@ -128,6 +133,8 @@ impl Machine {
             disk: Disk::default(),
             abilities: if dice.chance(250) { Abilities::NONE } else { Abilities::KNOWN },
             host: Host::default(),
+            sshd: Sshd::new(!is_hub && dice.chance(800), dice.bytes()),
+            copied: false,
             node: None,
             life: 0,
             timer: Timer::default(),
@@ -154,6 +161,7 @@ impl Machine {
         let mut copy = Self::new(format!("copy of {}", self.name), false, tenant, true, dice);
         (copy.identity, copy.wireguard) = (self.identity.clone(), self.wireguard.clone());
         copy.abilities = self.abilities;
+        (copy.sshd.there, copy.copied) = (false, true);
         copy.next.clone_from(&self.next);
         copy.disk = self.disk.copy();
         copy
@@ -170,6 +178,7 @@ impl Machine {
         self.wireguard = PrivateKey::from_bytes(dice.bytes());
         self.next = None;
         self.wish = Wish::None;
+        self.sshd = Sshd::new(self.sshd.there, dice.bytes());
         self.forget();
     }
 
@@ -227,6 +236,7 @@ impl Machine {
     /// Its program ends, at once.
     pub fn stop(&mut self) {
         self.node = None;
+        self.sshd.program_ends();
         self.timer = Timer { stamp: self.timer.stamp + 1, at: None };
         (self.link, self.dialing, self.crash_after) = (None, false, None);
         self.zones.clear();

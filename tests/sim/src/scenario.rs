@@ -22,6 +22,12 @@ pub enum Sabotage {
     LeaksKey,
     /// Programs that began anew for a device command do not know that they did.
     RestartsForget,
+    /// Rotations go on whoever is missing.
+    GatesOpen,
+    /// Devices say that their sshd goes by what they were told, which it does much later.
+    HostsBoast,
+    /// It takes long until sshd goes by what was told.
+    SshdLags,
     /// The hub's host changes all the time, long after the faults.
     HumanNeverRests,
 }

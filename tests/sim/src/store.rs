@@ -9,6 +9,8 @@ use control::{
 };
 use model::{AnchorSecret, Epoch, Generation, Mono, TenantId, Version};
 
+use crate::certificates::Certificates;
+
 /// One tenant as it is stored: rows as of the beginning of the log, and the log.
 pub struct Stored {
     /// As they are now.
@@ -66,6 +68,8 @@ pub struct Store {
     pub betrayal: Option<Betrayal>,
     /// Commits that were taken.
     pub commits: u64,
+    /// Certificates, and what devices installed.
+    pub ssh: Certificates,
 }
 
 impl Store {
@@ -169,6 +173,7 @@ impl Store {
     /// forgotten, so every token is revoked. Says how many generations are lost.
     pub fn restore(&mut self, moment: Mono) -> u64 {
         self.epoch = Epoch(self.epoch.0 + 1);
+        self.ssh.restore(moment);
         let mut lost = 0;
         self.tenants.retain(|_, stored| stored.founded_at <= moment);
         for stored in self.tenants.values_mut() {

@@ -8,7 +8,9 @@ mod commands;
 mod edits;
 mod nodes;
 mod people;
+mod rotations;
 mod servers;
+mod ssh;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -119,6 +121,23 @@ enum Happening {
         life: u64,
         input: Box<control::Input>,
     },
+    /// A machine's sshd goes by what it was told last.
+    Install {
+        machine: usize,
+        life: u64,
+    },
+    Sign {
+        replica: usize,
+        life: u64,
+        wish: Box<ssh::Wish>,
+    },
+    SaveInstalled {
+        replica: usize,
+        life: u64,
+        rows: Vec<control::InstalledRow>,
+    },
+    /// Hosts that are connected have heard of a commit by now.
+    InForce(Box<rotations::Watch>),
     Mend {
         cut: CutId,
     },
@@ -130,6 +149,7 @@ enum Happening {
     Fault,
     Edit,
     Person,
+    Ssh,
     Meddle {
         machine: usize,
         told: bool,
@@ -156,6 +176,7 @@ struct Streams {
     store: Dice,
     chaos: Dice,
     people: Dice,
+    ssh: Dice,
     attack: Dice,
     keys: Dice,
 }
@@ -184,6 +205,7 @@ pub struct World {
     requests: BTreeMap<RequestId, String>,
     commands: commands::Queue,
     last_request: u64,
+    rotations: rotations::Rotations,
     strangers: Vec<Stranger>,
     /// What hostile people recorded of links.
     records: Vec<Vec<Vec<u8>>>,
@@ -215,6 +237,7 @@ impl World {
                 store: stream("store"),
                 chaos: stream("chaos"),
                 people: stream("people"),
+                ssh: stream("ssh"),
                 attack: stream("attack"),
                 keys: stream("keys"),
             },
@@ -232,6 +255,7 @@ impl World {
             requests: BTreeMap::new(),
             commands: commands::Queue::default(),
             last_request: 0,
+            rotations: rotations::Rotations::default(),
             strangers: Vec::new(),
             records: Vec::new(),
             spoofed_per_mille: 0,
@@ -292,6 +316,7 @@ impl World {
         }
         self.soon(Duration::from_millis(500), Happening::Edit);
         self.soon(Duration::from_secs(2), Happening::Person);
+        self.soon(Duration::from_secs(5), Happening::Ssh);
         self.soon(Duration::from_secs(15), Happening::Fault);
         self.soon(Duration::from_secs(1), Happening::Look);
         self.soon(Duration::from_secs(3), Happening::Carry);
@@ -313,12 +338,17 @@ impl World {
             Happening::Written { link } => self.written(link),
             Happening::Ask { replica, life, call } => self.asked(replica, life, call),
             Happening::Answer { replica, life, input } => self.tell_replica(replica, life, *input),
+            Happening::Install { machine, life } => self.install(machine, life),
+            Happening::Sign { replica, life, wish } => self.sign(replica, life, *wish),
+            Happening::SaveInstalled { replica, life, rows } => self.save_installed(replica, life, rows),
+            Happening::InForce(watch) => self.is_in_force(&watch),
             Happening::Mend { cut } => self.mend(cut),
             Happening::Well { what } => self.well(what),
             Happening::Carry => self.carry(),
             Happening::Fault => self.fault(),
             Happening::Edit => self.edit(),
             Happening::Person => self.person(),
+            Happening::Ssh => self.ssh_turn(),
             Happening::Meddle { machine, told } => self.meddle(machine, told),
             Happening::Look => self.look(),
             Happening::QuietIsOver => self.quiet_is_over(),

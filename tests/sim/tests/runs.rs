@@ -101,3 +101,18 @@ fn programs_that_begin_anew_again_and_again_are_found() {
 fn a_host_that_is_never_left_alone_is_found() {
     check(Sabotage::HumanNeverRests, &["quiet-hour", "settles"]);
 }
+
+#[test]
+fn rotations_that_wait_for_nobody_are_found() {
+    check(Sabotage::GatesOpen, &["a-key-signs-if-all-trust-it", "a-key-goes-if-nothing-needs-it"]);
+}
+
+#[test]
+fn hosts_that_say_more_than_they_installed_are_found() {
+    check(Sabotage::HostsBoast, &["a-key-signs-if-all-trust-it", "connected-hosts-follow-in-time"]);
+}
+
+#[test]
+fn an_sshd_that_lags_is_found() {
+    check(Sabotage::SshdLags, &["connected-hosts-follow-in-time"]);
+}

@@ -64,7 +64,7 @@ const ONLY: &[(&str, &[&str], &str)] = &[
     ),
     ("shell", &[], "it is what every daemon's main does alike; it knows nothing of meshes"),
     ("store", &["model", "ca", "control"], "it keeps facts; it neither acts nor talks"),
-    ("sim", &["model", "engine", "control", "dns"], "it drives the cores alone, under virtual time"),
+    ("sim", &["model", "engine", "control", "ca", "dns"], "it drives the cores alone, under virtual time"),
     ("conformance", &["model", "dns"], "it compares answers with those of other servers"),
     ("lab", &[], "it judges from outside"),
     ("tidy", &[], "it reads the tree, it does not link it"),

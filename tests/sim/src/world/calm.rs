@@ -301,9 +301,8 @@ impl World {
             (Wish::Pending | Wish::None, Some((tenant, device))) if self.has_expired(tenant, device) => None,
             (Wish::Pending | Wish::None, _) => {
                 let code = status.last_refusal.as_ref().map(|refusal| refusal.code);
-                let full = self.scenario.small_block
-                    && machine.tenant == 0
-                    && code != Some(Code::DeviceQuotaReached);
+                let full =
+                    self.scenario.small_block && machine.tenant == 0 && code == Some(Code::BlockExhausted);
                 (!full && self.may_join(index)).then(|| format!("not joined: {:?}", status.last_refusal))
             }
         }
@@ -366,7 +365,9 @@ impl World {
         if machine.next.is_some() || directory.device(device)?.wireguard != machine.wireguard.public() {
             return Some("has another key than the directory says".into());
         }
-        if let Some(what) = self.peers_differ(index, directory) {
+        if let Some(what) =
+            self.peers_differ(index, directory).or_else(|| self.sshd_differs(index, directory))
+        {
             return Some(what);
         }
         let itself = directory.device(device)?.wireguard;

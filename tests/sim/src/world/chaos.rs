@@ -81,6 +81,7 @@ impl World {
         }
         if wiped {
             machine.forget();
+            machine.sshd = crate::sshd::Sshd::new(machine.sshd.there, self.dice.keys.bytes());
             machine.wish = crate::machine::Wish::None;
         }
         let upgraded = self.dice.chaos.chance(UPGRADED_PER_MILLE) && index != 0;
@@ -213,6 +214,7 @@ impl World {
             return;
         }
         let copy = original.clone_disk(original.tenant, &mut self.dice.keys);
+        self.machines[index].copied = true;
         let name = copy.name.clone();
         self.trace.tell(self.at, || format!("there is a {name}"));
         let index = self.machines.len();

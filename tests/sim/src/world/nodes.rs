@@ -117,7 +117,7 @@ impl World {
         }
     }
 
-    fn lives(&self, index: usize, life: u64) -> bool {
+    pub(super) fn lives(&self, index: usize, life: u64) -> bool {
         let machine = &self.machines[index];
         machine.life == life && machine.node.is_some()
     }
@@ -194,7 +194,8 @@ impl World {
                 self.soon(delay, Happening::Synced { machine: index, life, ok });
             }
             // Nobody talks here: paths have a world of their own, `mesh`.
-            Output::Path(_) | Output::Ssh(_) | Output::Seal { .. } => {}
+            Output::Path(_) | Output::Seal { .. } => {}
+            Output::Ssh(output) => self.tell_sshd(index, output),
             Output::Observe => {
                 let at = self.host_at(index);
                 self.queue.at(at, Happening::Observe { machine: index, life });

@@ -78,6 +78,11 @@ impl World {
 
     fn request(&mut self, tenant: Option<TenantId>, edit: Edit, by: Actor) {
         let index = self.dice.people.below(self.replicas.len());
+        self.request_at(index, tenant, edit, by);
+    }
+
+    /// Somebody asks one server.
+    pub(super) fn request_at(&mut self, index: usize, tenant: Option<TenantId>, edit: Edit, by: Actor) {
         if self.replicas[index].control.is_none() {
             return;
         }
@@ -295,6 +300,6 @@ impl World {
 }
 
 /// Who administers.
-fn alice() -> Actor {
+pub(super) fn alice() -> Actor {
     Actor::User(Remark::new("alice"))
 }

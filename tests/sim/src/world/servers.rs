@@ -156,11 +156,14 @@ impl World {
             Output::Poll => self.ask(index, life, Call::Poll),
             Output::Answer { request, result } => self.answered(index, request, result),
             Output::CommandDone { device, done, .. } => self.command_done(device, &done),
+            Output::Certify { link, tenant, device, .. } => self.certify(index, link, tenant, device),
+            Output::SaveInstalled(rows) => {
+                let delay = self.store_delay();
+                self.soon(delay, Happening::SaveInstalled { replica: index, life, rows });
+            }
             Output::Audit(_)
             | Output::SavePresence(_)
-            | Output::SaveInstalled(_)
             | Output::HubKey(_)
-            | Output::Certify { .. }
             | Output::NoteLogins { .. }
             | Output::Admit { .. }
             | Output::Dismiss { .. } => {}
@@ -173,7 +176,7 @@ impl World {
         self.soon(delay, Happening::Ask { replica, life, call });
     }
 
-    fn store_delay(&mut self) -> Duration {
+    pub(super) fn store_delay(&mut self) -> Duration {
         let slow = if self.store.ailment.slow { 400 } else { 1 };
         self.dice.store.millis(0, 3) * slow
     }
@@ -225,6 +228,10 @@ impl World {
         self.trace.tell(self.at, || format!("store: {text}"));
         result?;
         self.judge.committed(self.at, commit, before.as_ref());
+        self.store.ssh.follow(commit, self.at);
+        if let Some(before) = &before {
+            self.judge_ssh(commit, before);
+        }
         if let Some(stored) = self.store.tenant(commit.tenant) {
             self.judge.rows(self.at, commit, &stored.rows);
         }
