@@ -136,6 +136,10 @@ pub enum Command {
         /// Life of the certificate, such as 8h; what the server gives if absent.
         #[arg(long, value_parser = duration)]
         life: Option<Duration>,
+        /// A key of your own (FILE and FILE.pub), in a security key too, instead of the one that Warren makes. The certificate stands
+        /// beside it, as FILE-cert.pub. It is used until `ssh login` names none.
+        #[arg(long, value_name = "FILE", env = "WARREN_SSH_KEY")]
+        key: Option<PathBuf>,
         /// Of `ssh login`: let plain ssh(1) know, by one Include line at the top of ~/.ssh/config.
         #[arg(long)]
         include: bool,
@@ -391,6 +395,7 @@ mod tests {
         assert_eq!(read("warren ssh login --life 1h"), ("login".into(), Some(3600), String::new()));
         assert_eq!(read("warren ssh db uptime -p"), ("db".into(), None, "uptime -p".into()));
         assert_eq!(read("warren ssh db -- -v -p 22"), ("db".into(), None, "-v -p 22".into()));
+        assert_eq!(read("warren ssh --key k db"), ("db".into(), None, String::new()));
     }
 
     #[test]

@@ -60,8 +60,9 @@ pub async fn run(args: &Args, output: &Output) -> Result<Exit, Failure> {
         }
         Command::Dns(command) => dns::run(&Admin::new(args)?, command, output).await,
         Command::Role(command) => role::run(&Admin::new(args)?, command, output).await,
-        Command::Ssh { host, life, include, profile, rest } => {
-            let asked = ssh::Asked { host, life: *life, include: *include, profile: &profile.profile, rest };
+        Command::Ssh { host, life, key, include, profile, rest } => {
+            let (key, profile) = (key.as_deref(), &profile.profile);
+            let asked = ssh::Asked { host, life: *life, key, include: *include, profile, rest };
             ssh::run(args, &asked, output).await
         }
         Command::Ca(command) => ca::run(&Admin::new(args)?, command, output).await,

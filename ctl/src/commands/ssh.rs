@@ -18,12 +18,13 @@ use crate::agent::ask_once;
 use crate::args::Args;
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
-use place::{CERTIFICATE, CONFIG, Held, KEY, Place, Trust, Wanted};
+use place::{CONFIG, Held, OwnKey, Place, Trust, Wanted};
 
 /// What the person wants.
 pub(super) struct Asked<'a> {
     pub host: &'a str,
     pub life: Option<Duration>,
+    pub key: Option<&'a Path>,
     pub include: bool,
     pub profile: &'a Label,
     pub rest: &'a [String],
@@ -33,7 +34,8 @@ pub(super) async fn run(args: &Args, asked: &Asked<'_>, output: &Output) -> Resu
     if asked.host == "known-hosts" {
         return known_hosts(args, asked, output).await;
     }
-    let place = Place::make()?;
+    // A login says which key it is from now on; another connection goes on with it.
+    let place = Place::make(asked.key, asked.host != "login")?;
     if asked.host == "login" {
         if let Some(word) = asked.rest.first() {
             return Err(Failure::usage(
@@ -64,8 +66,8 @@ pub(super) async fn run(args: &Args, asked: &Asked<'_>, output: &Output) -> Resu
     }
     let mut ssh = Command::new("ssh");
     ssh.arg("-o").arg(format!("KnownHostsCommand={}", known_hosts_command(args, asked.profile)?));
-    ssh.arg("-o").arg(format!("IdentityFile={}", place.file(KEY).display()));
-    ssh.arg("-o").arg(format!("CertificateFile={}", place.file(CERTIFICATE).display()));
+    ssh.arg("-o").arg(format!("IdentityFile={}", quoted(&place.key())));
+    ssh.arg("-o").arg(format!("CertificateFile={}", quoted(&place.certificate())));
     if let Some(revoked) = trust.revoked_hosts {
         ssh.arg("-o").arg(format!("RevokedHostKeys=\"{}\"", revoked.display()));
     }
@@ -82,6 +84,7 @@ pub(super) fn drop_held(profile: Option<&Label>) -> Result<(), Failure> {
 /// Gets a certificate and puts it where ssh finds it.
 async fn login(args: &Args, place: &Place, asked: &Asked<'_>) -> Result<IssuedCertificate, Failure> {
     let public_key = place.public_key()?;
+    place.check_certificate()?;
     let request = Request::SshVouch { profile: asked.profile.clone(), public_key: public_key.clone() };
     let Answer::Vouched { vouch } = ask_once(&args.agent_socket, &request, Duration::ZERO).await? else {
         return Err(Failure::bug("the agent answered with something else"));
@@ -93,7 +96,8 @@ async fn login(args: &Args, place: &Place, asked: &Asked<'_>) -> Result<IssuedCe
         admin.post_again(&admin.of_tenant("/api/v1/ssh/certificates"), &form).await?;
     // ssh-agent finds the former one by its file.
     place.drop_certificate(None)?;
-    place.write(CERTIFICATE, format!("{}\n", issued.certificate).as_bytes())?;
+    let certificate = format!("{}\n", issued.certificate);
+    place.write(&place.certificate(), certificate.as_bytes())?;
     let trust = Trust::ask(args, asked.profile, None).await;
     let held = Held {
         valid_until: issued.valid_until,
@@ -105,10 +109,14 @@ async fn login(args: &Args, place: &Place, asked: &Asked<'_>) -> Result<IssuedCe
         signer: issued.signer,
         public_key,
         addresses: trust.addresses.clone(),
+        own: place.own.clone().map(|key| OwnKey { key, certificate }),
     };
-    place.write(CONFIG, config(args, asked.profile, place, &trust)?.as_bytes())?;
+    place.write(&place.file(CONFIG), config(args, asked.profile, place, &trust)?.as_bytes())?;
     place.note(&held)?;
-    hand_to_agent(place, issued.valid_until);
+    // What of the person's own is in ssh-agent, she says.
+    if place.own.is_none() {
+        hand_to_agent(place, issued.valid_until);
+    }
     Ok(issued)
 }
 
@@ -155,10 +163,15 @@ fn config(args: &Args, profile: &Label, place: &Place, trust: &Trust) -> Result<
         revoked.map(|file| format!("    RevokedHostKeys \"{}\"\n", file.display())).unwrap_or_default();
     Ok(format!(
         "# Of `warren ssh login`, which writes it anew.\nMatch exec \"{check}\"\n{known}\
-         {revoked}    IdentityFile \"{}\"\n    CertificateFile \"{}\"\nMatch all\n",
-        place.file(KEY).display(),
-        place.file(CERTIFICATE).display(),
+         {revoked}    IdentityFile {}\n    CertificateFile {}\nMatch all\n",
+        quoted(&place.key()),
+        quoted(&place.certificate()),
     ))
+}
+
+/// A path as ssh_config(5) takes it: `%` begins a token there.
+fn quoted(path: &Path) -> String {
+    format!("\"{}\"", path.display().to_string().replace('%', "%%"))
 }
 
 /// What `ssh -V` says; empty if nobody knows.
@@ -211,7 +224,7 @@ fn hand_to_agent(place: &Place, until: Timestamp) {
     }
     let left = (until.unix_micros() - wall().unix_micros()) / 1_000_000;
     let mut add = Command::new("ssh-add");
-    add.args(["-q", "-t", &left.max(1).to_string()]).arg(place.file(KEY));
+    add.args(["-q", "-t", &left.max(1).to_string()]).arg(place.key());
     add.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     // An agent that takes nothing is no obstacle: ssh reads the files.
     let _ = add.status();
