@@ -60,6 +60,17 @@ pub enum Ca {
         #[arg(long)]
         yes: bool,
     },
+    /// What is revoked of both authorities: since when, until when, and by whom.
+    Revoked,
+    /// Make good again what an administrator took back, as far as it lives.
+    Unrevoke {
+        /// serial:NUMBER or id:u:NAME@TENANT, as `warren ca revoked` shows it.
+        #[arg(required = true)]
+        what: Vec<Revoked>,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 /// `warren role`.
@@ -74,7 +85,7 @@ pub enum Role {
         /// Whoever administers the tenant has it.
         #[arg(long)]
         administrators: bool,
-        /// Who else has it, such as u:ada or s:backup; may be repeated.
+        /// Who else has it: u:NAME of a user (`warren user list`); may be repeated.
         #[arg(long = "who", value_name = "IDENTITY")]
         identities: Vec<SshIdentity>,
         /// Each may be the login of its own name.

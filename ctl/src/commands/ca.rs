@@ -2,7 +2,9 @@
 
 use std::io::Write as _;
 
-use model::api::ssh::{Advance, Authority, NewRevocation, RevocationList, Revocations, Rotate};
+use model::api::ssh::{
+    Advance, Authority, GivenBack, NewRevocation, Revocation, RevocationList, Revocations, Rotate, Unrevoke,
+};
 use model::{CaKind, Revoked};
 
 use crate::admin::Admin;
@@ -29,6 +31,24 @@ impl Row for Authority {
 
     fn id(&self) -> String {
         self.kind.to_string()
+    }
+}
+
+impl Row for Revocation {
+    const HEADS: &'static [&'static str] = &["TYPE", "WHAT", "SINCE", "UNTIL", "BY"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.kind.to_string(),
+            self.what.to_string(),
+            self.since.to_string(),
+            self.until.to_string(),
+            self.by.clone().unwrap_or_else(|| "unknown".into()),
+        ]
+    }
+
+    fn id(&self) -> String {
+        self.what.to_string()
     }
 }
 
@@ -59,17 +79,35 @@ pub(super) async fn run(admin: &Admin, command: &Command, output: &Output) -> Re
         Command::Revoke { kind, what, unknown, yes } => {
             super::confirm(&format!("Take back {} of the {kind} authority?", listed(what)), *yes)?;
             let form = NewRevocation { kind: *kind, what: what.clone(), unknown: *unknown };
-            let done: Revocations = admin.post(&admin.of_tenant("/api/v1/ssh/revocations"), &form).await?;
+            revoke(admin, &form, output).await?;
+        }
+        Command::Revoked => {
+            let revoked = admin.list::<Revocation>(&admin.of_tenant("/api/v1/ssh/revocations")).await?;
+            output.list(revoked, "nothing is revoked");
+        }
+        Command::Unrevoke { what, yes } => {
+            super::confirm(&format!("Make {} good again?", listed(what)), *yes)?;
+            let path = admin.of_tenant("/api/v1/ssh/revocations/give-back");
+            let done: GivenBack = admin.post(&path, &Unrevoke { what: what.clone() }).await?;
             if output.json() {
                 output.object(&done);
             }
-            output.say(format!("{} revoked, {} living certificates", done.revoked, done.certificates));
-            if what.iter().any(|what| matches!(what, Revoked::Id(_))) {
-                output.say(format!("new ones are refused too, until {}", done.until));
-            }
+            output.say(format!("{} good again: hosts hear of it within seconds", done.given_back));
         }
     }
     Ok(Exit::Done)
+}
+
+async fn revoke(admin: &Admin, form: &NewRevocation, output: &Output) -> Result<(), Failure> {
+    let done: Revocations = admin.post(&admin.of_tenant("/api/v1/ssh/revocations"), form).await?;
+    if output.json() {
+        output.object(&done);
+    }
+    output.say(format!("{} revoked, {} living certificates", done.revoked, done.certificates));
+    if form.what.iter().any(|what| matches!(what, Revoked::Id(_))) {
+        output.say(format!("new ones are refused too, until {}: `warren ca unrevoke` ends that", done.until));
+    }
+    Ok(())
 }
 
 async fn step(

@@ -144,6 +144,10 @@ fn show(status: &ServerStatus, output: &Output) {
     facts.push(("tenants", status.tenants.to_string()));
     facts.push(("devices", format!("{} active, {} online", status.devices_active, status.devices_online)));
     match &status.hub {
+        // It is a tenant's row that knows of it.
+        None if status.checks.get("directories").is_some_and(|found| found != "ok") => {
+            facts.push(("hub", "not known while tenants are withheld".into()));
+        }
         None => facts.push(("hub", "never attached: start warren-netd".into())),
         Some(hub) => {
             let state = match (hub.online, hub.settled) {

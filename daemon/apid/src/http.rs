@@ -21,6 +21,7 @@ mod paging;
 mod plain;
 mod problem;
 mod revocable;
+mod revocations;
 mod roles;
 mod routes;
 mod server;

@@ -40,6 +40,7 @@ mod stun;
 mod sweep;
 mod sweeper;
 mod throttle;
+mod withdrawn;
 
 use std::path::Path;
 use std::process::ExitCode;

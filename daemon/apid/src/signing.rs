@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ca::limits::{HOLDER_BURST, HOLDER_PER_SECOND, HOLDERS_KEPT_MAX};
+use ca::limits::{HOLDER_BURST, HOLDER_PER_SECOND, HOLDERS_KEPT_MAX, LIVING_PER_HOLDER_MAX};
 use ca::profile::Basis;
 use ca::{Caps, KeyGeneration, KeyName, KeyRing, LogLine, Order, Paces, Signer as _, SignerLog, Subject};
 use control::{AuditEntry, By, Directory};
@@ -185,6 +185,7 @@ impl Signing {
         let Wish { key, tenant, subject, user, device, by } = wish;
         let serial = self.serial().await?;
         let order = order(Basis { key: key.name, tenant, serial, subject })?;
+        self.check_room(&order).await?;
         let now = self.clock.now();
         let certificate = self.ring().sign(&order, now)?.openssh;
         let row = CertificateRow {
@@ -224,6 +225,17 @@ impl Signing {
             )),
             Err(error @ RecordError::Database(_)) => Err(unavailable(&error)),
         }
+    }
+
+    /// Whoever asks without end would fill the lists of all hosts on the day that the certificates are taken back.
+    async fn check_room(&self, order: &Order) -> Result<(), Refusal> {
+        let (KeyName { tenant, kind, .. }, id) = (order.key, order.id());
+        let living = self.store.living_of(tenant, kind, &id, self.clock.now().wall).await;
+        if living.map_err(|e| unavailable(&e))? < LIVING_PER_HOLDER_MAX {
+            return Ok(());
+        }
+        let detail = format!("{LIVING_PER_HOLDER_MAX} certificates of {id} live: wait until some end");
+        Err(Refusal::new(Code::QuotaReached, detail))
     }
 
     /// Writes down why somebody got no certificate. Whoever asks too often fills no log: that is written once, until the

@@ -6,13 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use control::{Actor, Edit};
-use model::{CaKind, Code, Label, Refusal, Revoked, TenantId, Timestamp};
-use store::{Role, Store, User};
+use model::id::UserId;
+use model::{CaKind, Code, Label, Refusal, TenantId};
+use store::{CertificateRow, Role, Store, User};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::clock::wall;
 use crate::desk::Desk;
 use crate::lease::Lease;
+use crate::withdrawn::withdrawn;
 
 /// Whoever was disabled or removed is let in nowhere soon after.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
@@ -36,6 +38,8 @@ async fn once(desk: &Desk, store: &Store, prunes: bool) -> Result<(), Refusal> {
     let unavailable = |error: store::ReadError| Refusal::new(Code::StoreUnavailable, error.to_string());
     let users = store.users().await.map_err(unavailable)?;
     let now = wall();
+    let there: BTreeMap<UserId, Option<TenantId>> =
+        users.iter().filter(|user| user.disabled_at.is_none()).map(|user| (user.id, user.tenant)).collect();
     let owed = desk.read_loaded(move |control| {
         let live = control.directories().filter(|directory| directory.tenant().deleted_at.is_none());
         let owed = live.map(|directory| {
@@ -58,14 +62,17 @@ async fn once(desk: &Desk, store: &Store, prunes: bool) -> Result<(), Refusal> {
         }
     }
     let orphans = store.orphaned_certificates(now).await.map_err(unavailable)?;
-    let mut by_authority = BTreeMap::<(TenantId, CaKind), (BTreeSet<Revoked>, Timestamp)>::new();
-    for row in orphans {
-        let (what, until) = by_authority.entry((row.tenant, row.kind)).or_default();
-        what.insert(Revoked::Serial(row.serial));
-        *until = row.valid_until.max(*until);
+    let mut by_authority = BTreeMap::<(TenantId, CaKind), Vec<(&CertificateRow, bool)>>::new();
+    for row in &orphans {
+        // A device does not come back; a person may be there on others.
+        let sees = |only: &Option<TenantId>| only.is_none_or(|only| only == row.tenant);
+        let is_there = row.user.and_then(|user| there.get(&user)).is_some_and(sees);
+        by_authority.entry((row.tenant, row.kind)).or_default().push((row, !is_there));
     }
-    for ((tenant, kind), (what, until)) in by_authority {
-        edit(desk, tenant, Edit::RevokeCertificates { kind, what, until }).await?;
+    for ((tenant, kind), rows) in by_authority {
+        if let Some((of, until)) = withdrawn(rows.into_iter()) {
+            edit(desk, tenant, Edit::WithdrawCertificates { kind, of, until }).await?;
+        }
     }
     Ok(())
 }

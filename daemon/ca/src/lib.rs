@@ -25,7 +25,7 @@ pub use krl::{OfAuthority, RevocationList};
 pub use order::{BadPermit, Holder, KeyName, Order, Permit};
 pub use pace::Paces;
 pub use ring::KeyRing;
-pub use rotation::{Ground, KeyGeneration, Missing, Phase, Rotation, StepRefused, Verifier};
+pub use rotation::{Ground, KeyGeneration, Missing, Phase, Rotation, Step, StepRefused, Verifier};
 pub use secret::CaSecret;
 pub use signer::{Caps, Certificate, LogLine, Signer, SignerLog};
 pub use subject::{KeyType, Subject};

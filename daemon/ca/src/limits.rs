@@ -34,5 +34,7 @@ pub const PACE_PER_SECOND: u32 = 200;
 pub const HOLDER_BURST: u32 = 30;
 /// Certificates of one person or host a second in the long run.
 pub const HOLDER_PER_SECOND: u32 = 1;
+/// Certificates of one person or host that live at once: each is a serial in every host's list once it is taken back.
+pub const LIVING_PER_HOLDER_MAX: u64 = 1_000;
 /// Persons and hosts whose pace is remembered: a bucket takes less than a hundred bytes.
 pub const HOLDERS_KEPT_MAX: usize = 20_000;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use model::address::MeshAddresses;
+pub use model::ssh::{BadPermit, Permit};
 use model::{CaKind, CertificateId, DeviceId, Label, Name, SshIdentity, SshSerial, TenantId, Timestamp};
 
 use crate::rotation::KeyGeneration;
@@ -23,41 +24,6 @@ pub struct KeyName {
 impl fmt::Display for KeyName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.tenant, self.kind, self.generation.0)
-    }
-}
-
-/// What a user certificate permits besides a command; nothing else is ever permitted (`EXTENSIONS` of PROTOCOL.certkeys).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Permit {
-    /// A terminal.
-    Pty,
-    /// `ssh -L` and `-R`.
-    PortForwarding,
-    /// `ssh -A`.
-    AgentForwarding,
-}
-
-impl Permit {
-    /// As OpenSSH names it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Pty => "permit-pty",
-            Self::PortForwarding => "permit-port-forwarding",
-            Self::AgentForwarding => "permit-agent-forwarding",
-        }
-    }
-}
-
-/// The text is no permit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a certificate permits permit-pty, permit-port-forwarding or permit-agent-forwarding")]
-pub struct BadPermit;
-
-impl std::str::FromStr for Permit {
-    type Err = BadPermit;
-    fn from_str(text: &str) -> Result<Self, BadPermit> {
-        let all = [Self::Pty, Self::PortForwarding, Self::AgentForwarding];
-        all.into_iter().find(|permit| permit.as_str() == text).ok_or(BadPermit)
     }
 }
 

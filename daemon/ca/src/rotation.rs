@@ -70,6 +70,15 @@ impl fmt::Display for Phase {
     }
 }
 
+/// One step of a rotation: a ground that was looked at for it says nothing of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// How far.
+    pub phase: Phase,
+    /// When the phase began.
+    pub since: Timestamp,
+}
+
 /// Where the rotation of one authority is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rotation {
@@ -152,6 +161,11 @@ pub enum StepRefused {
 }
 
 impl Rotation {
+    /// Where it is.
+    pub const fn step(&self) -> Step {
+        Step { phase: self.phase, since: self.since }
+    }
+
     /// An authority with its first key.
     pub const fn first(kind: CaKind, now: Timestamp) -> Self {
         Self {

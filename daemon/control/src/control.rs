@@ -16,7 +16,7 @@ use model::time::Deadline;
 use model::{DeviceId, Mono, Now, TenantId};
 
 use crate::dice::Dice;
-use crate::directories::Directories;
+use crate::directories::{Directories, Withheld};
 use crate::directory::Directory;
 use crate::half_open::HalfOpen;
 use crate::io::{ControlConfig, Input, Output};
@@ -27,6 +27,7 @@ use crate::link::LinkId;
 use crate::outbox::{Counters, Outbox};
 use crate::presence::{HubPresence, Presence, Presences};
 use crate::publisher::Publisher;
+use crate::rows::Tenant;
 use crate::session::Session;
 use crate::ssh::InstalledRow;
 
@@ -150,8 +151,8 @@ impl Control {
         self.directories.whole(tenant)
     }
 
-    /// Tenants that are withheld, because their rows cannot be right.
-    pub fn withheld(&self) -> impl Iterator<Item = TenantId> {
+    /// Tenants that are withheld, and why.
+    pub fn withheld(&self) -> impl Iterator<Item = (&Tenant, Withheld)> {
         self.directories.withheld()
     }
 

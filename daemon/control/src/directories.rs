@@ -1,9 +1,10 @@
-//! The directories of all tenants, and those that are withheld because their rows cannot be right. Publishes nothing.
+//! The directories of all tenants, and those that are withheld because their rows cannot be right, or their keys stay sealed.
+//! Publishes nothing.
 
 use std::collections::BTreeMap;
 
 use model::relay::RelayPlace;
-use model::{AnchorKey, AnchorSecret, Fingerprint, TenantId, Version};
+use model::{AnchorKey, AnchorSecret, Code, Fingerprint, Refusal, TenantId, Version};
 
 use crate::directory::{BadRows, Directory};
 use crate::rows::{Tenant, TenantRows};
@@ -11,7 +12,29 @@ use crate::rows::{Tenant, TenantRows};
 enum Entry {
     Whole(Box<Directory>),
     /// Known to exist; nothing of it is served, so that its nodes stay as they are.
-    Withheld(Tenant),
+    Withheld(Tenant, Withheld),
+}
+
+/// Why nothing of a tenant is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Withheld {
+    /// Its rows cannot be right.
+    Rows,
+    /// Nothing opens its anchor.
+    Sealed,
+}
+
+impl Withheld {
+    /// What whoever asks for the tenant is told.
+    pub fn refusal(self) -> Refusal {
+        match self {
+            Self::Rows => Refusal::new(Code::StoreUnavailable, "the tenant's directory is withheld"),
+            Self::Sealed => Refusal::new(
+                Code::SignerSealed,
+                "the server was started without what opens its keys, and serves no tenant",
+            ),
+        }
+    }
 }
 
 /// Every tenant that the store has, deleted ones too.
@@ -39,23 +62,23 @@ impl Directories {
                 Ok(())
             }
             Err(reason) => {
-                self.entries.entry(tenant.id).or_insert(Entry::Withheld(tenant));
+                self.entries.entry(tenant.id).or_insert(Entry::Withheld(tenant, Withheld::Rows));
                 Err(reason)
             }
         }
     }
 
-    /// Notes a tenant of which nothing can be served.
+    /// Notes a tenant of which nothing can be served, as its anchor does not open.
     pub(crate) fn insert_withheld(&mut self, tenant: Tenant) {
         self.by_anchor.insert(tenant.anchor.fingerprint(), tenant.id);
-        self.entries.entry(tenant.id).or_insert(Entry::Withheld(tenant));
+        self.entries.entry(tenant.id).or_insert(Entry::Withheld(tenant, Withheld::Sealed));
     }
 
     /// Serves nothing of the tenant until its rows are read again.
     pub(crate) fn withhold(&mut self, id: TenantId) {
         if let Some(Entry::Whole(directory)) = self.entries.get(&id) {
             let tenant = directory.tenant().clone();
-            self.entries.insert(id, Entry::Withheld(tenant));
+            self.entries.insert(id, Entry::Withheld(tenant, Withheld::Rows));
         }
     }
 
@@ -77,34 +100,46 @@ impl Directories {
     pub(crate) fn whole(&self, id: TenantId) -> Option<&Directory> {
         match self.entries.get(&id)? {
             Entry::Whole(directory) => Some(directory),
-            Entry::Withheld(_) => None,
+            Entry::Withheld(..) => None,
         }
     }
 
     pub(crate) fn whole_mut(&mut self, id: TenantId) -> Option<&mut Directory> {
         match self.entries.get_mut(&id)? {
             Entry::Whole(directory) => Some(directory),
-            Entry::Withheld(_) => None,
+            Entry::Withheld(..) => None,
         }
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = &Directory> {
         self.entries.values().filter_map(|entry| match entry {
             Entry::Whole(directory) => Some(&**directory),
-            Entry::Withheld(_) => None,
+            Entry::Withheld(..) => None,
         })
     }
 
     pub(crate) fn tenants(&self) -> impl Iterator<Item = &Tenant> + Clone {
         self.entries.values().map(|entry| match entry {
             Entry::Whole(directory) => directory.tenant(),
-            Entry::Withheld(tenant) => tenant,
+            Entry::Withheld(tenant, _) => tenant,
         })
     }
 
     /// Tenants that wait for their rows to be read again.
-    pub(crate) fn withheld(&self) -> impl Iterator<Item = TenantId> {
-        self.entries.iter().filter(|(_, e)| matches!(e, Entry::Withheld(_))).map(|(id, _)| *id)
+    pub(crate) fn withheld(&self) -> impl Iterator<Item = (&Tenant, Withheld)> {
+        self.entries.values().filter_map(|entry| match entry {
+            Entry::Withheld(tenant, why) => Some((tenant, *why)),
+            Entry::Whole(_) => None,
+        })
+    }
+
+    /// Why nothing of a tenant that there is can be served; of one that is served, that it was not a moment ago.
+    pub(crate) fn why_withheld(&self, id: TenantId) -> Refusal {
+        let why = match self.entries.get(&id) {
+            Some(Entry::Withheld(_, why)) => *why,
+            Some(Entry::Whole(_)) | None => Withheld::Rows,
+        };
+        why.refusal()
     }
 
     pub(crate) fn version(&self, id: TenantId) -> Option<Version> {

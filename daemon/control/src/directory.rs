@@ -19,6 +19,7 @@ mod naming;
 mod numbers;
 mod plan;
 mod records;
+mod revocations;
 
 use std::collections::BTreeMap;
 

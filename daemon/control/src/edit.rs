@@ -3,17 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use ca::Ground;
+use ca::{Ground, Step};
 use ipnet::Ipv4Net;
 use model::token::OnboardingToken;
 use model::{
-    Abilities, CaKind, DeviceId, Endpoint, HostKey, Label, Name, PublicKey, RecordData, Revoked, Standing,
-    Timestamp, TokenId,
+    Abilities, CaKind, CertificateId, DeviceId, Endpoint, HostKey, Label, Name, PublicKey, RecordData,
+    Revoked, Standing, Timestamp, TokenId,
 };
 
 use crate::enrolment::{ProvenKey, VerifiedEnrol};
 use crate::rows::{Device, DnsEntry, Stay, Tenant, Token};
-use crate::ssh::{Authority, SshRole};
+use crate::ssh::{Authority, SshRole, Withdrawn};
 
 /// A wish to change one directory.
 #[derive(Debug, Clone)]
@@ -147,6 +147,8 @@ pub enum Edit {
         kind: CaKind,
         /// Devices that nobody waits for in this rotation.
         except: BTreeSet<DeviceId>,
+        /// The step that the ground was looked at for. In another one it says nothing.
+        judged: Step,
         /// What is installed where, and until when certificates live.
         ground: Ground,
     },
@@ -163,6 +165,19 @@ pub enum Edit {
         /// When the last of them ends.
         until: Timestamp,
     },
+    /// Certificates are taken back because a device or a person is gone. Never refused for their number.
+    WithdrawCertificates {
+        /// Of which authority.
+        kind: CaKind,
+        /// Which, by what they are called.
+        of: BTreeMap<CertificateId, Withdrawn>,
+        /// When the last of them ends.
+        until: Timestamp,
+    },
+    /// What an administrator took back is good again, as far as it lives.
+    GiveBackCertificates(BTreeSet<Revoked>),
+    /// A person is gone: no role means whoever has the name next.
+    ForgetPerson(Label),
     /// A role says who may be whom on which hosts.
     SetSshRole(SshRole),
     /// The role goes.
@@ -214,7 +229,9 @@ impl Edit {
             Self::AdvanceAuthority { .. } => "ca.advance",
             Self::RollBackAuthority(_) => "ca.rollback",
             Self::ReplaceAuthority(_) => "ca.replace",
-            Self::RevokeCertificates { .. } => "certificate.revoke",
+            Self::RevokeCertificates { .. } | Self::WithdrawCertificates { .. } => "certificate.revoke",
+            Self::GiveBackCertificates(_) => "certificate.give-back",
+            Self::ForgetPerson(_) => "role.forget-person",
             Self::SetSshRole(_) => "role.set",
             Self::DeleteSshRole(_) => "role.delete",
             Self::SetAdministrators(_) => "role.administrators",
@@ -241,6 +258,8 @@ impl Edit {
                 | Self::SetHub { .. }
                 | Self::FoundAuthorities
                 | Self::RevokeCertificates { .. }
+                | Self::WithdrawCertificates { .. }
+                | Self::ForgetPerson(_)
                 | Self::PruneRevocations
                 | Self::SetAdministrators(_)
                 | Self::Renew
@@ -276,7 +295,13 @@ impl Edit {
             | Self::RollBackAuthority(kind)
             | Self::ReplaceAuthority(kind)
             | Self::AdvanceAuthority { kind, .. } => kind.to_string(),
-            Self::RevokeCertificates { kind, what, .. } => revoked_text(*kind, what),
+            Self::RevokeCertificates { kind, what, .. } => first_text(*kind, what),
+            Self::WithdrawCertificates { kind, of, .. } => {
+                let serials = of.values().flat_map(|withdrawn| &withdrawn.serials);
+                first_text(*kind, &serials.map(|serial| Revoked::Serial(*serial)).collect())
+            }
+            Self::GiveBackCertificates(what) => first_of(what),
+            Self::ForgetPerson(name) => name.to_string(),
             Self::FoundAuthorities
             | Self::PruneRevocations
             | Self::DeleteTenant
@@ -289,12 +314,16 @@ impl Edit {
     }
 }
 
-/// The first of what is revoked, and how many more there are.
-fn revoked_text(kind: CaKind, what: &BTreeSet<Revoked>) -> String {
+fn first_text(kind: CaKind, what: &BTreeSet<Revoked>) -> String {
+    format!("{kind} {}", first_of(what))
+}
+
+/// The first of some certificates, and how many more there are.
+fn first_of(what: &BTreeSet<Revoked>) -> String {
     let first = what.first().map(ToString::to_string).unwrap_or_default();
     match what.len() {
-        0 | 1 => format!("{kind} {first}"),
-        count => format!("{kind} {first} and {} more", count - 1),
+        0 | 1 => first,
+        count => format!("{first} and {} more", count - 1),
     }
 }
 
@@ -337,6 +366,10 @@ pub enum Answer {
     Authority(Authority),
     /// So many revocations are new.
     CertificatesRevoked(usize),
+    /// So many revocations are taken back.
+    CertificatesGivenBack(usize),
+    /// So many roles named the person.
+    PersonForgotten(usize),
     /// The role as it is now.
     SshRole(SshRole),
     /// The role is gone.

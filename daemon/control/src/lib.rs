@@ -1,6 +1,7 @@
 //! What the server decides: directories, edits, plans, the publisher and the server's side of every link. Sans-IO;
 //! knows no database, socket, clock or random source, and never what a node does with a snapshot.
 
+mod actor;
 mod control;
 mod dice;
 mod directories;
@@ -24,6 +25,7 @@ pub mod ssh;
 
 pub use control::Control;
 pub use dice::Dice;
+pub use directories::Withheld;
 pub use directory::Directory;
 pub use edit::{Answer, Edit};
 pub use enrolment::{ProvenKey, VerifiedEnrol};
@@ -37,4 +39,6 @@ pub use rows::{
     Actor, AuditEntry, By, Closing, Commit, CommitError, CommitId, Device, DnsEntry, Fact, Hub, Kind, Loaded,
     PresenceRow, Refresh, Since, Standings, Stay, Tenant, TenantRows, Token, Trace,
 };
-pub use ssh::{Authority, AuthorityKey, InstalledRow, NewKey, Revocation, SshFact, SshRole, SshRows};
+pub use ssh::{
+    Authority, AuthorityKey, InstalledRow, NewKey, Revocation, SshFact, SshRole, SshRows, Withdrawn,
+};

@@ -91,8 +91,13 @@ pub const SSH_ROLES_MAX: usize = 256;
 pub const INSTALLED_KEYS_MAX: usize = 16;
 /// What devices say of their sshd is kept so soon after: a rotation makes all of them say it at once.
 pub const INSTALLED_SAVE_INTERVAL: Duration = Duration::from_millis(500);
-/// Revocations of one tenant at once: a list of so many is under a megabyte (`ca::krl`).
+/// Serials of one tenant that are revoked at once: a list of so many is under a megabyte (`ca::krl`). What follows from a device or a
+/// person that is gone is taken back beyond it by what it is called.
 pub const REVOCATIONS_MAX: usize = 100_000;
+/// Serials of one person or host that is gone which are listed one by one; beyond, all of its certificates are in one line.
+pub const SERIALS_OF_ONE_MAX: usize = 256;
+/// People and hosts that administrators may have revoked at once: each takes some sixty bytes of the list.
+pub const REVOKED_IDS_MAX: usize = 2_000;
 /// A device whose abilities the database did not take is noted again with a heartbeat, so long after.
 pub const ABILITIES_INTERVAL: Duration = Duration::from_secs(60);
 /// Lines of who may be whom that all roles of a tenant may add to one host: some hundred kilobytes of its snapshot.

@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use ca::limits::ROLE_LIFE_DEFAULT;
 use ca::{CaSecret, KeyGeneration, Permit, Rotation};
-use model::{CaKey, CaKind, DeviceId, HostKey, Label, Login, Revoked, SshIdentity, TenantId, Timestamp};
+use model::{
+    CaKey, CaKind, DeviceId, HostKey, Label, Login, Revoked, SshIdentity, SshSerial, TenantId, Timestamp,
+};
+
+use crate::actor::Actor;
 
 /// One of the two authorities of a tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,8 +56,30 @@ pub struct Revocation {
     pub what: Revoked,
     /// Since when.
     pub revoked_at: Timestamp,
-    /// From then on no certificate lives that it names: the list of hosts is the shorter for it.
+    /// From then on no certificate of before lives that it names: the list of hosts is the shorter for it, soon after.
     pub until: Timestamp,
+    /// Who did it: [`Actor::Server`] where it follows from a device or a person that is gone. `None`: a program of before, which
+    /// did not say.
+    pub by: Option<Actor>,
+}
+
+impl Revocation {
+    /// It stays listed for so long after the last certificate that it names: clocks of hosts differ.
+    pub const LISTED_AFTER: Duration = Duration::from_secs(24 * 3600);
+
+    /// Until when hosts refuse what it names, but for the minutes until the list is looked through.
+    pub fn listed_until(&self) -> Timestamp {
+        self.until + Self::LISTED_AFTER
+    }
+}
+
+/// Certificates of one person or host that are taken back because a device or a person is gone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Withdrawn {
+    /// Which.
+    pub serials: BTreeSet<SshSerial>,
+    /// Whoever they name is gone: nobody minds if all with that name are refused.
+    pub holder_gone: bool,
 }
 
 /// Who may be whom on which hosts.

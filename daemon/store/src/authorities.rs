@@ -3,7 +3,7 @@
 
 use ca::{KeyGeneration, KeyName};
 use control::{AuditEntry, Commit, NewKey, SshFact};
-use model::{CaKind, Revoked, TenantId};
+use model::{CaKind, Revoked, TenantId, Timestamp};
 
 use crate::audit::{self, AuditId};
 use crate::encoded::signed;
@@ -81,11 +81,13 @@ pub(crate) async fn keep_keys(
     Ok(())
 }
 
-/// What else is so once the fact is: an erased key is gone, revoked certificates count no longer.
+/// What else is so once the fact is: an erased key is gone, revoked certificates count no longer, and those that are given back
+/// count again.
 pub(crate) async fn follow(
     transaction: &mut Transaction,
     tenant: TenantId,
     fact: &SshFact,
+    at: Timestamp,
 ) -> Result<(), DatabaseError> {
     let tenant = tenant.to_string();
     match fact {
@@ -109,9 +111,21 @@ pub(crate) async fn follow(
             };
             transaction.execute(sql, arguments).await?;
         }
+        SshFact::RevocationGone { kind, what } => {
+            let (serial, id) = match what {
+                Revoked::Serial(serial) => (Some(signed(serial.number())), None),
+                Revoked::Id(id) => (None, Some(id.to_string())),
+            };
+            // Another row may name the same certificate.
+            let sql = "UPDATE certificates SET revoked_at = NULL WHERE tenant_id = $1 AND kind = $2 \
+                       AND (serial = $3 OR certificate_id = $4) AND valid_until > $5 \
+                       AND NOT EXISTS (SELECT 1 FROM revocations WHERE revocations.tenant_id = $1 \
+                       AND revocations.kind = $2 AND (what = 'serial:' || serial OR what = 'id:' || certificate_id))";
+            let arguments = values![tenant, kind.as_str(), serial, id, at.unix_micros()];
+            transaction.execute(sql, arguments).await?;
+        }
         SshFact::Key(_)
         | SshFact::Authority(_)
-        | SshFact::RevocationGone { .. }
         | SshFact::Role(_)
         | SshFact::RoleGone { .. }
         | SshFact::Administrators(_)

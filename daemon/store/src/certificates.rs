@@ -164,6 +164,22 @@ impl Store {
         Ok(row.as_ref().map(read).transpose()?)
     }
 
+    /// How many certificates of this id live at this time and were not revoked.
+    pub async fn living_of(
+        &self,
+        tenant: TenantId,
+        kind: CaKind,
+        id: &CertificateId,
+        now: Timestamp,
+    ) -> Result<u64, ReadError> {
+        let sql = "SELECT COUNT(*) AS living FROM certificates WHERE tenant_id = $1 AND kind = $2 \
+                   AND certificate_id = $3 AND valid_until > $4 AND revoked_at IS NULL";
+        let arguments = values![tenant.to_string(), kind.as_str(), id.to_string(), now.unix_micros()];
+        let row = self.database.read().await?.optional(sql, arguments).await?;
+        let living = row.map(|row| Fields::of_row("certificates", "living", &row).number("living"));
+        Ok(living.transpose()?.unwrap_or_default())
+    }
+
     /// Certificates that live at this time and were not revoked, the newest first; at most [`CERTIFICATES_MAX`].
     pub async fn living_certificates(
         &self,

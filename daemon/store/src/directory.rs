@@ -217,7 +217,7 @@ async fn write_fact(
     let generation = signed(commit.result().generation.0);
     transaction.execute(sql, values![commit.tenant.to_string(), generation, position, kind, json]).await?;
     match fact {
-        Fact::Ssh(fact) => Ok(authorities::follow(transaction, commit.tenant, fact).await?),
+        Fact::Ssh(fact) => Ok(authorities::follow(transaction, commit.tenant, fact, commit.audit.at).await?),
         _ => Ok(()),
     }
 }

@@ -101,6 +101,12 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         needs: 10,
         text: include_str!("migrations/0013_requests.sql"),
     },
+    Migration {
+        version: 14,
+        name: "revoked-by",
+        needs: 10,
+        text: include_str!("migrations/0014_revoked_by.sql"),
+    },
 ];
 
 /// There is a second factor, or a person of one tenant: a program that does not know of them would let people in without,

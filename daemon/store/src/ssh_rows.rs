@@ -45,6 +45,7 @@ pub(crate) fn encode(fact: &SshFact) -> Encoded {
             let mut columns = revocation_key(row.kind, &row.what);
             columns.push(("revoked_at", row.revoked_at.unix_micros().into()));
             columns.push(("until", row.until.unix_micros().into()));
+            columns.push(("revoked_by", row.by.as_ref().map(ToString::to_string).into()));
             set(&REVOCATIONS, "revocation", columns)
         }
         SshFact::Role(row) => set(&ROLES, "role", role_columns(row)),
@@ -191,5 +192,6 @@ pub(crate) fn revocation(fields: &Fields<'_>) -> Result<Revocation, Corrupt> {
         what: fields.parsed("what")?,
         revoked_at: fields.time("revoked_at")?,
         until: fields.time("until")?,
+        by: fields.parsed_or_null("revoked_by")?,
     })
 }

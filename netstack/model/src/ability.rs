@@ -21,9 +21,17 @@ impl Abilities {
     pub const COMMANDS: Self = Self(1 << 9);
     /// Makes another WireGuard key when it is told to.
     pub const REKEY: Self = Self(1 << 10);
+    /// Reads what each person is permitted on it.
+    pub const SSH_PERMITS: Self = Self(1 << 11);
     /// All that this version knows.
-    pub const KNOWN: Self =
-        Self(Self::PATHS.0 | Self::SSH.0 | Self::STANDINGS.0 | Self::COMMANDS.0 | Self::REKEY.0);
+    pub const KNOWN: Self = Self(
+        Self::PATHS.0
+            | Self::SSH.0
+            | Self::STANDINGS.0
+            | Self::COMMANDS.0
+            | Self::REKEY.0
+            | Self::SSH_PERMITS.0,
+    );
 
     /// As they are kept.
     pub const fn bits(self) -> u32 {

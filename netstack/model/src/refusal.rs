@@ -96,6 +96,9 @@ codes! {
     69 RoleNotFound "role-not-found" "see `warren role list`";
     71 CertificateUnknown "certificate-unknown" "somebody may have the authority's key: `warren ca rotate --type user --emergency`, and look at the host";
     72 RevocationUnknown "revocation-unknown" "check number, name, tenant and --type in `warren audit list`; `--unknown` revokes it all the same, as after a restore";
+    73 HolderRevoked "holder-revoked" "wait until then, or ask an administrator: `warren ca revoked`, `warren ca unrevoke`";
+    74 RevocationNotFound "revocation-not-found" "see `warren ca revoked`";
+    75 RevocationKept "revocation-kept" "it ends by itself: see `warren ca revoked`";
     70 RoleKept "role-kept" "change what it allows: see `warren role set --help`";
     80 SecondFactorNeeded "second-factor-needed" "give the six digits of your authenticator, or a recovery code";
     81 SecondFactorWrong "second-factor-wrong" "wait for the next code and check the clock, or use a recovery code";

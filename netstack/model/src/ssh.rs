@@ -260,6 +260,46 @@ impl FromStr for SshIdentity {
 cbor_as_text!(SshIdentity);
 serde_as_text!(SshIdentity);
 
+/// What a person may do on a host besides running a command; nothing else is ever permitted (`EXTENSIONS` of PROTOCOL.certkeys).
+/// Another one comes with an ability of its own: devices of before could not read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(index_only)]
+pub enum Permit {
+    /// A terminal.
+    #[n(0)]
+    Pty,
+    /// `ssh -L` and `-R`.
+    #[n(1)]
+    PortForwarding,
+    /// `ssh -A`.
+    #[n(2)]
+    AgentForwarding,
+}
+
+impl Permit {
+    /// As OpenSSH names it in certificates.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pty => "permit-pty",
+            Self::PortForwarding => "permit-port-forwarding",
+            Self::AgentForwarding => "permit-agent-forwarding",
+        }
+    }
+}
+
+/// The text is no permit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a certificate permits permit-pty, permit-port-forwarding or permit-agent-forwarding")]
+pub struct BadPermit;
+
+impl FromStr for Permit {
+    type Err = BadPermit;
+    fn from_str(text: &str) -> Result<Self, BadPermit> {
+        let all = [Self::Pty, Self::PortForwarding, Self::AgentForwarding];
+        all.into_iter().find(|permit| permit.as_str() == text).ok_or(BadPermit)
+    }
+}
+
 /// What a certificate is called: the same for every certificate of a person or a host, so that one line of a revocation
 /// list takes all of them back.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]

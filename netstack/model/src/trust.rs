@@ -6,7 +6,7 @@ use crate::buckets::Buckets;
 use crate::host_key::HostKey;
 use crate::id::DeviceId;
 use crate::key::Digest;
-use crate::ssh::{CaKey, CaKind, Login, Revoked, SshIdentity};
+use crate::ssh::{CaKey, CaKind, Login, Permit, Revoked, SshIdentity};
 use crate::time::Timestamp;
 
 /// A key of an authority that is trusted now.
@@ -49,6 +49,10 @@ pub struct Grant {
     /// Until when; `None` is without end. sshd itself keeps to it.
     #[n(1)]
     pub until: Option<Timestamp>,
+    /// What of that which the certificate permits holds here besides a terminal, sorted; `None` is all of it. Told to devices with
+    /// [`crate::Abilities::SSH_PERMITS`].
+    #[n(2)]
+    pub permits: Option<Vec<Permit>>,
 }
 
 /// Who may be one login of a host. One line for each identity: sshd takes the first that fits.

@@ -497,6 +497,26 @@ fn a_role_lets_in_where_its_tag_is_and_ends_with_it() {
 }
 
 #[test]
+fn what_a_role_permits_holds_on_no_host_of_another() {
+    let sshd = Sshd::start(["beta", "gamma"]);
+    let server = sshd.mesh.on("server");
+    server.ok(&["warren", "device", "tag", "beta", "web"]);
+    let web = ["warren", "role", "set", "web", "--who", "u:admin", "--login", "root", "--tag", "web"];
+    server.ok(&[&web[..], &["--permit", "permit-port-forwarding"]].concat());
+    sshd.log_in("alpha");
+    let forwards = |target: &str| {
+        let ssh = [&["ssh", target, "--"], &NO_CONFIG[..], &STRICT, &["-W", "127.0.0.1:22"]].concat();
+        sshd.warren("alpha", &ssh)
+    };
+    wait_for("beta forwards", SOON, || forwards("root@beta").out.starts_with("SSH-2.0-"));
+    let refused = forwards("root@gamma");
+    assert!(refused.code != 0 && refused.err.contains("forwarding failed"), "{}", refused.tell());
+    assert!(sshd.enters("alpha", "root@gamma"), "it lets her in all the same: {}", sshd.said());
+    let line = fs::read_to_string(sshd.etc("gamma").join("warren/principals/root")).expect("kept");
+    assert_eq!(line, "restrict,pty u:admin\n");
+}
+
+#[test]
 fn a_device_that_leaves_has_its_sshd_as_it_was() {
     let sshd = Sshd::start(["beta"]);
     let etc = sshd.etc("beta");

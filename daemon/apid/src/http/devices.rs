@@ -15,7 +15,7 @@ use super::in_path::InPath;
 use super::paging::{PageQuery, read_page};
 use super::problem::{Refused, bad_form};
 use super::tenants::{Meant, MeantQuery, meant, read_query};
-use super::{App, dns, ssh};
+use super::{App, dns, revocations};
 use crate::clock::wall;
 
 pub(super) fn form(
@@ -155,7 +155,7 @@ pub async fn revoke(
 ) -> Result<Json<ChangedDevice>, Refused> {
     let Located { tenant, id, name, by } = locate(&app, read_query(query)?, caller, device).await?;
     app.desk.edit(Some(tenant), Edit::RevokeDevice(id), by.clone()).await?;
-    ssh::revoke_of_device(&app, tenant, id, &by).await?;
+    revocations::revoke_of_device(&app, tenant, id, &by).await?;
     now(&app, tenant, id, name).await
 }
 

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use axum::Json;
 use axum::extract::{FromRef, State};
 use axum::http::StatusCode;
+use control::{Control, Withheld};
 use model::api::admin::Health;
-use model::{CaKind, Refusal};
+use model::{CaKind, Code, Refusal};
 use store::Store;
 use tokio::sync::Mutex;
 
@@ -122,16 +123,27 @@ async fn check(store: &Store, desk: &Desk, signing: &Signing) -> Checks {
         Ok(None) => "warren-netd is not attached: systemctl status warren-netd".into(),
         Err(refusal) => refusal.to_string(),
     };
-    let withheld = desk.read(|control| control.withheld().count()).await;
-    let directories = match withheld {
-        Ok(0) => OK.into(),
-        Ok(count) => format!("{count} tenants are withheld: see the log for why"),
+    let directories = match desk.read(withheld).await {
+        Ok(found) => found,
         Err(refusal) => refusal.to_string(),
     };
     let ssh_ca = authorities(desk, signing).await.err().map_or(OK.into(), |refusal| refusal.to_string());
     let checks =
         [("database", database), ("directories", directories), ("ssh_ca", ssh_ca), ("wireguard", wireguard)];
     checks.into_iter().map(|(name, result)| (name.into(), result)).collect()
+}
+
+/// Whether every tenant is served.
+fn withheld(control: &Control) -> String {
+    let sealed = control.withheld().filter(|(_, why)| *why == Withheld::Sealed).count();
+    match (control.withheld().count(), sealed) {
+        (0, _) => OK.into(),
+        (count, 0) => format!("{count} tenants are withheld: see the log for why"),
+        (count, _) => {
+            let (code, hint) = (Code::SignerSealed, Code::SignerSealed.hint());
+            format!("{count} tenants are withheld, their keys are sealed ({code}): {hint}")
+        }
+    }
 }
 
 /// Whether every authority can sign. A key that is open already costs a look.

@@ -7,16 +7,16 @@ use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use ca::limits::{USER_LIFE_MAX, USER_LIFE_MIN};
-use control::{Answer, Edit, SshRole};
+use control::{Answer, By, Edit, SshRole};
 use model::api::Page;
 use model::api::ssh::{Role, RoleWish};
-use model::{Code, Label, Refusal};
+use model::{Code, Label, Refusal, SshIdentity, TenantId};
 
 use super::App;
 use super::auth::Caller;
 use super::in_path::InPath;
 use super::paging::{PageQuery, read_page};
-use super::problem::{Refused, bad_form};
+use super::problem::{Refused, bad_form, unavailable};
 use super::tenants::{MeantQuery, Target, meant, read_query, target};
 
 /// Every role of a tenant.
@@ -46,6 +46,7 @@ pub async fn set(
     let Json(wish) = wish.map_err(|rejection| bad_form(&rejection))?;
     let role = read(name, wish)?;
     let Target { tenant, by, .. } = target(&app, query, caller).await?;
+    check_people(&app, tenant, &role).await?;
     match app.desk.edit(Some(tenant), Edit::SetSshRole(role), by).await? {
         Answer::SshRole(role) => Ok(Json(form(&role))),
         _ => Err(Code::Internal.into()),
@@ -64,11 +65,48 @@ pub async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Refuses names that nobody has: whoever gets one later would have what was meant for another.
+async fn check_people(app: &App, tenant: TenantId, role: &SshRole) -> Result<(), Refusal> {
+    for identity in &role.identities {
+        let SshIdentity::Person(name) = identity else {
+            let detail = format!("{identity} is nobody: no service gets a certificate");
+            return Err(Refusal::new(Code::UserNotFound, detail));
+        };
+        let user = app.store.user(name).await.map_err(|e| unavailable(&e))?;
+        let sees = |user: store::User| user.tenant.is_none_or(|only| only == tenant);
+        if !user.is_some_and(sees) {
+            let detail = format!("{identity} is nobody who sees this tenant");
+            return Err(Refusal::new(Code::UserNotFound, detail));
+        }
+    }
+    Ok(())
+}
+
+/// Takes a person's name out of every role: whoever has it next is another. A tenant that is not served cannot be looked at.
+pub async fn forget_person(app: &App, name: &Label, by: &By) -> Result<(), Refusal> {
+    let person = name.clone();
+    let named = app.desk.read(move |control| {
+        let live = |tenant: &control::Tenant| tenant.deleted_at.is_none();
+        if let Some((_, why)) = control.withheld().find(|(tenant, _)| live(tenant)) {
+            return Err(why.refusal());
+        }
+        let of = control.directories().filter(|directory| live(directory.tenant()));
+        let named = of.filter(|directory| directory.people_of_roles().contains(&person));
+        Ok(named.map(|directory| directory.tenant().id).collect::<Vec<_>>())
+    });
+    for tenant in named.await?? {
+        app.desk.edit(Some(tenant), Edit::ForgetPerson(name.clone()), by.clone()).await?;
+    }
+    Ok(())
+}
+
 fn read(name: Label, wish: RoleWish) -> Result<SshRole, Refusal> {
     let session_max = Duration::from_secs(wish.max_session_ttl_seconds);
     if !(USER_LIFE_MIN..=USER_LIFE_MAX).contains(&session_max) {
-        let (least, most) = (USER_LIFE_MIN.as_secs(), USER_LIFE_MAX.as_secs());
-        let detail = format!("max_session_ttl_seconds is not between {least} and {most}");
+        let (asked, hours) = (session_max.as_secs(), USER_LIFE_MAX.as_secs() / 3600);
+        let detail = format!(
+            "--max-session-ttl (max_session_ttl_seconds) is {asked} s, and neither less than a minute nor more than {hours} h"
+        );
         return Err(Refusal::new(Code::LifeInvalid, detail));
     }
     let permits = wish.permits.iter().map(|permit| permit.parse());

@@ -10,11 +10,10 @@ use axum::{Extension, Json};
 use ca::due::Notice;
 use ca::profile::{self, Person};
 use ca::{Ground, Missing, Phase, Subject, Verifier, limits};
-use control::{Answer, By, Control, Directory, Edit, InstalledRow};
+use control::{By, Control, Directory, Edit, InstalledRow};
 use model::api::Page;
 use model::api::ssh::{
-    Advance, Authority, AuthorityKey, IssuedCertificate, MissingDevice, NewCertificate, NewRevocation,
-    RevocationList, Revocations, Rotate,
+    Advance, Authority, AuthorityKey, IssuedCertificate, MissingDevice, NewCertificate, Rotate,
 };
 use model::vouch::{SignedVouch, key_digest};
 use model::{
@@ -22,12 +21,12 @@ use model::{
 };
 use store::{CertificateRow, CertificatesOf};
 
+use super::App;
 use super::auth::Caller;
 use super::devices::{find, takes_part};
 use super::in_path::InPath;
 use super::problem::{Refused, bad_form, unavailable};
-use super::tenants::{MeantQuery, Target, meant, read_query, target};
-use super::{App, revocable};
+use super::tenants::{MeantQuery, Target, read_query, target};
 use crate::clock::wall;
 use crate::limiters::{Asker, Limit};
 use crate::signing::{Denied, Holder, SigningKey, Wish};
@@ -95,6 +94,12 @@ async fn issued(
         let addresses = directory.device(device).and_then(|row| directory.addresses(row));
         let addresses = addresses.ok_or(Code::Internal)?;
         let tenant = directory.tenant().name.clone();
+        let id = CertificateId::Identity(meant_identity.clone(), tenant.clone());
+        if let Some(revoked) = directory.revocation_of(CaKind::User, &id) {
+            let until = revoked.listed_until();
+            let detail = format!("hosts refuse every certificate of {id} until {until}, a new one too");
+            return Err(Refusal::new(Code::HolderRevoked, detail));
+        }
         let roles = directory.ssh_roles_of(&meant_identity);
         Ok::<_, Refusal>((SigningKey::of(directory, CaKind::User)?, tenant, device, addresses, roles))
     });
@@ -200,57 +205,15 @@ pub async fn advance(
         named.collect::<Result<BTreeSet<DeviceId>, Refusal>>()
     });
     let except = except.await??;
-    let ground = ground(&app, tenant, kind, &except).await?;
-    step(&app, tenant, by, kind, Edit::AdvanceAuthority { kind, except, ground }).await
-}
-
-/// Certificates are taken back.
-pub async fn revoke(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-    query: MeantQuery,
-    form: Result<Json<NewRevocation>, JsonRejection>,
-) -> Result<Json<Revocations>, Refused> {
-    let query = read_query(query)?;
-    let Json(form) = form.map_err(|rejection| bad_form(&rejection))?;
-    let Target { tenant, by, name } = target(&app, query, caller).await?;
-    if !form.unknown {
-        revocable::check(&app, (tenant, &name), form.kind, &form.what).await?;
-    }
-    let certificates = revocable::living(&app, tenant, form.kind, &form.what).await?;
-    let until = last_end(form.kind);
-    let what = form.what.into_iter().collect();
-    let edit = Edit::RevokeCertificates { kind: form.kind, what, until };
-    match app.desk.edit(Some(tenant), edit, by).await? {
-        Answer::CertificatesRevoked(revoked) => Ok(Json(Revocations { revoked, certificates, until })),
-        _ => Err(Code::Internal.into()),
-    }
-}
-
-/// What is revoked, as sshd reads it.
-pub async fn revoked(
-    State(app): State<App>,
-    Extension(caller): Extension<Caller>,
-    InPath(kind): InPath<CaKind>,
-    query: MeantQuery,
-) -> Result<Json<RevocationList>, Refused> {
-    let query = read_query(query)?;
-    let list = app.desk.read(move |control| {
-        let directory = meant(control, &query, &caller)?;
-        let entries = directory.revocations().filter(|row| row.kind == kind).count();
-        Ok::<_, Refusal>((directory.revocation_list(kind), entries))
+    // Before anything else: what is looked at is of this step, or it is not taken.
+    let judged = app.desk.read(move |control| {
+        let directory = whole(control, tenant)?;
+        let authority = directory.authority(kind).ok_or_else(|| unfounded(kind))?;
+        Ok::<_, Refusal>(authority.rotation.step())
     });
-    let (list, entries) = list.await??;
-    Ok(Json(RevocationList::new(kind, list.version, entries, &list.to_bytes(wall()))))
-}
-
-/// No certificate that exists now lives longer.
-fn last_end(kind: CaKind) -> Timestamp {
-    wall()
-        + match kind {
-            CaKind::User => limits::USER_LIFE_MAX,
-            CaKind::Host => limits::HOST_LIFE,
-        }
+    let judged = judged.await??;
+    let ground = ground(&app, tenant, kind, &except).await?;
+    step(&app, tenant, by, kind, Edit::AdvanceAuthority { kind, except, judged, ground }).await
 }
 
 async fn stepped(
@@ -276,6 +239,10 @@ async fn step(
     let key = app.desk.read(move |control| SigningKey::of(whole(control, tenant)?, kind));
     app.signing.open(&key.await??).await?;
     authority(app, tenant, kind).await?.map(Json).ok_or_else(|| Code::Internal.into())
+}
+
+fn unfounded(kind: CaKind) -> Refusal {
+    Refusal::new(Code::StoreUnavailable, format!("the {kind} authority is not founded yet"))
 }
 
 fn whole(control: &Control, tenant: TenantId) -> Result<&Directory, Refusal> {
@@ -410,18 +377,4 @@ fn holders<'a>(directory: &Directory, rows: impl Iterator<Item = &'a Certificate
         (false, 0) => format!(", of {named}"),
         (false, more) => format!(", of {named} and {more} more"),
     }
-}
-
-/// Takes back every certificate that a device asked for: it was removed.
-pub async fn revoke_of_device(app: &App, tenant: TenantId, device: DeviceId, by: &By) -> Result<(), Refusal> {
-    let living = app.store.living_certificates(tenant, CertificatesOf::Device(device), wall()).await;
-    let living = living.map_err(|e| unavailable(&e))?;
-    for kind in CaKind::ALL {
-        let of_kind = living.iter().filter(|row| row.kind == kind);
-        let what: BTreeSet<_> = of_kind.clone().map(|row| model::Revoked::Serial(row.serial)).collect();
-        let Some(until) = of_kind.map(|row| row.valid_until).max() else { continue };
-        let edit = Edit::RevokeCertificates { kind, what, until };
-        app.desk.edit(Some(tenant), edit, by.clone()).await?;
-    }
-    Ok(())
 }

@@ -111,7 +111,7 @@ fn state(control: &Control) -> Value {
             })
         })
     });
-    let withheld: Vec<String> = control.withheld().map(|tenant| tenant.to_string()).collect();
+    let withheld: Vec<String> = control.withheld().map(|(tenant, _)| tenant.id.to_string()).collect();
     json!({
         "tenants": tenants.collect::<Vec<_>>(),
         "withheld": withheld,

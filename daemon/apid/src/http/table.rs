@@ -15,14 +15,14 @@ use model::api::people::{
     PasswordChange, RecoveryCodes, Setup, User, UserChange,
 };
 use model::api::ssh::{
-    Advance, Authority, IssuedCertificate, NewCertificate, NewRevocation, RevocationList, Revocations,
-    Role as SshRole, RoleWish, Rotate,
+    Advance, Authority, GivenBack, IssuedCertificate, NewCertificate, NewRevocation, Revocation,
+    RevocationList, Revocations, Role as SshRole, RoleWish, Rotate, Unrevoke,
 };
 
 use super::routes::{Needs, Route, delete, get, patch, post, put};
 use super::{
-    api_tokens, audit, backup, commands, devices, dns, doctor, health, login, me, plain, roles, server, ssh,
-    support, tenants, tokens, users,
+    api_tokens, audit, backup, commands, devices, dns, doctor, health, login, me, plain, revocations, roles,
+    server, ssh, support, tenants, tokens, users,
 };
 
 /// All routes of the API, with what each needs. There is no other way to add one.
@@ -37,6 +37,7 @@ pub fn routes() -> Vec<Route> {
         of_devices(),
         of_names(),
         of_ssh(),
+        of_revocations(),
     ]
     .into_iter()
     .flatten()
@@ -344,8 +345,6 @@ fn of_ssh() -> Vec<Route> {
     let routes = [
         get("/api/v1/ssh/authorities", VIEWER, "ca.list", "Both authorities", ssh::list)
             .gives::<Page<Authority>>(200),
-        get("/api/v1/ssh/authorities/{kind}/revoked", VIEWER, "ca.revoked", "What is revoked", ssh::revoked)
-            .gives::<RevocationList>(200),
         post("/api/v1/ssh/certificates", VIEWER, "ca.issue", "A certificate of a person", ssh::issue)
             .asks::<NewCertificate>()
             .gives::<IssuedCertificate>(201),
@@ -375,15 +374,6 @@ fn of_ssh() -> Vec<Route> {
             ssh::roll_back,
         )
         .gives::<Authority>(200),
-        post(
-            "/api/v1/ssh/revocations",
-            TENANT_ADMIN,
-            "ca.revoke",
-            "Certificates are taken back",
-            ssh::revoke,
-        )
-        .asks::<NewRevocation>()
-        .gives::<Revocations>(200),
         get("/api/v1/roles", VIEWER, "role.list", "Who may be whom on which hosts", roles::list)
             .paged()
             .gives::<Page<SshRole>>(200),
@@ -391,6 +381,47 @@ fn of_ssh() -> Vec<Route> {
             .asks::<RoleWish>()
             .gives::<SshRole>(200),
         delete("/api/v1/roles/{name}", TENANT_ADMIN, "role.delete", "A role goes", roles::delete),
+    ];
+    routes.into_iter().map(Route::of_tenant).collect()
+}
+
+fn of_revocations() -> Vec<Route> {
+    let routes = [
+        get(
+            "/api/v1/ssh/authorities/{kind}/revoked",
+            VIEWER,
+            "ca.revoked",
+            "What is revoked, as sshd reads it",
+            revocations::as_sshd_reads_it,
+        )
+        .gives::<RevocationList>(200),
+        post(
+            "/api/v1/ssh/revocations",
+            TENANT_ADMIN,
+            "ca.revoke",
+            "Certificates are taken back",
+            revocations::revoke,
+        )
+        .asks::<NewRevocation>()
+        .gives::<Revocations>(200),
+        get(
+            "/api/v1/ssh/revocations",
+            VIEWER,
+            "ca.revocations",
+            "What is revoked, and by whom",
+            revocations::list,
+        )
+        .paged()
+        .gives::<Page<Revocation>>(200),
+        post(
+            "/api/v1/ssh/revocations/give-back",
+            TENANT_ADMIN,
+            "ca.give-back",
+            "What an administrator took back is good again",
+            revocations::give_back,
+        )
+        .asks::<Unrevoke>()
+        .gives::<GivenBack>(200),
     ];
     routes.into_iter().map(Route::of_tenant).collect()
 }

@@ -33,10 +33,13 @@ pub type MeantQuery = Result<Query<Meant>, QueryRejection>;
 pub fn meant<'a>(control: &'a Control, meant: &Meant, caller: &Caller) -> Result<&'a Directory, Refusal> {
     let mut visible = visible(control, caller);
     match &meant.tenant {
-        Some(name) => visible.find(|d| d.tenant().name == *name).ok_or_else(|| absent(name)),
+        Some(name) => visible
+            .find(|d| d.tenant().name == *name)
+            .ok_or_else(|| withheld(control, caller, Some(name)).unwrap_or_else(|| absent(name))),
         None => match (visible.next(), visible.next()) {
             (Some(only), None) => Ok(only),
-            (None, _) => Err(Refusal::new(Code::TenantNotFound, "there is no tenant")),
+            (None, _) => Err(withheld(control, caller, None)
+                .unwrap_or_else(|| Refusal::new(Code::TenantNotFound, "there is no tenant"))),
             (Some(_), Some(_)) => {
                 Err(Refusal::new(Code::BadRequest, "there are several tenants: name one with --tenant"))
             }
@@ -83,6 +86,16 @@ fn visible<'a>(control: &'a Control, caller: &Caller) -> impl Iterator<Item = &'
         .filter(move |d| d.tenant().deleted_at.is_none() && only.is_none_or(|only| only == d.tenant().id))
 }
 
+/// Why a tenant is not served that the caller would see: the one of this name, or any.
+fn withheld(control: &Control, caller: &Caller, name: Option<&Label>) -> Option<Refusal> {
+    let is_meant = |tenant: &control::Tenant| {
+        let sees = caller.tenant.is_none_or(|only| only == tenant.id);
+        sees && tenant.deleted_at.is_none() && name.is_none_or(|name| *name == tenant.name)
+    };
+    let mut found = control.withheld().filter(|(tenant, _)| is_meant(tenant));
+    found.next().map(|(_, why)| why.refusal())
+}
+
 fn absent(name: &Label) -> Refusal {
     Refusal::new(Code::TenantNotFound, format!("there is no tenant {name}"))
 }
@@ -113,6 +126,9 @@ pub async fn list(
 ) -> Result<Json<Page<Tenant>>, Refused> {
     let page = read_page(page)?;
     let items = app.desk.read(move |control| {
+        // A list of none would say that they are gone.
+        let sealed = withheld(control, &caller, None).filter(|why| why.code == Code::SignerSealed);
+        sealed.map_or(Ok(()), Err)?;
         page.of(visible(control, &caller), |directory| directory.tenant().id, |directory| Ok(form(directory)))
     });
     Ok(Json(items.await??))
@@ -135,6 +151,8 @@ pub async fn create(
     wish: Result<Json<NewTenant>, JsonRejection>,
 ) -> Result<(StatusCode, Json<Tenant>), Refused> {
     let Json(wish) = wish.map_err(|rejection| bad_form(&rejection))?;
+    // It is to have keys.
+    app.signing.check_seal()?;
     let edit = Edit::CreateTenant { name: wish.name, block: wish.block_v4 };
     let Answer::TenantCreated(tenant) = app.desk.edit(None, edit, caller.by.clone()).await? else {
         return Err(Code::Internal.into());

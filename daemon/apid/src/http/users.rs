@@ -9,12 +9,12 @@ use model::api::people::{NewUser, User as Form, UserChange};
 use model::{Code, Label, Refusal, Role, TenantId};
 use store::{PeopleError, User};
 
-use super::App;
 use super::auth::Caller;
 use super::in_path::InPath;
 use super::paging::{PageQuery, read_page};
 use super::problem::{Refused, bad_form, of_people, unavailable};
 use super::tenants::tenant_named;
+use super::{App, roles};
 use crate::accounts::{entry, new_user};
 use crate::clock::wall;
 use crate::people;
@@ -109,6 +109,10 @@ pub async fn create(
     };
     whole_server(wish.role, tenant)?;
     app.policy.judge(&wish.password, wish.name.as_str())?;
+    if app.store.user(&wish.name).await.map_err(|e| unavailable(&e))?.is_none() {
+        // What a former person of the name might do is not hers.
+        roles::forget_person(&app, &wish.name, &caller.by).await?;
+    }
     let user = new_user(wish.name, wish.role, tenant, people::hash(wish.password).await?);
     let mut done = entry(caller.by, "user.create", user.name.as_str(), None);
     (done.tenant, done.detail) = (tenant, user.role.to_string());
@@ -193,9 +197,12 @@ pub async fn delete(
     InPath(name): InPath<Label>,
 ) -> Result<StatusCode, Refused> {
     let user = find_below(&app, &caller, &name).await?;
-    let mut done = entry(caller.by, "user.delete", name.as_str(), None);
+    let mut done = entry(caller.by.clone(), "user.delete", name.as_str(), None);
     done.tenant = user.tenant;
     app.store.delete_user(user.id, &done).await.map_err(|e| of_user(&e))?;
+    if let Err(refusal) = roles::forget_person(&app, &name, &caller.by).await {
+        tracing::warn!(%refusal, "roles name a person who is gone, until somebody of that name comes");
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 

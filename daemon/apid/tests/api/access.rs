@@ -152,6 +152,7 @@ fn wish_for(id: &str) -> Value {
         "tenant.change" => json!({"quota": 5}),
         "device.change" => json!({"name": "mine"}),
         "ca.revoke" => json!({"kind": "user", "what": ["serial:1"]}),
+        "ca.give-back" => json!({"what": ["serial:1"]}),
         "role.set" => json!({"max_session_ttl_seconds": 3600}),
         "user.change" => json!({"disabled": true}),
         _ => json!({}),

@@ -10,6 +10,7 @@ mod limits;
 mod observe;
 mod people;
 mod revocations;
+mod roles;
 mod seal;
 mod ssh;
 #[path = "../shared/started.rs"]

@@ -54,10 +54,30 @@ async fn a_passphrase_is_changed_while_the_server_serves_and_the_former_one_open
     let sealed = with(apid.stop(), OLD);
     assert!(signs(&sealed).await.as_str().is_some_and(|why| why.contains("wrong passphrase")));
     assert_eq!(another_tenant(&sealed, "third").await, 503, "no key is sealed by what nobody knows");
-    let names = get(&sealed.socket(), "/api/v1/tenants", None).await;
-    assert_eq!(names.0, 200, "it says what there is");
+    says_that_it_is_sealed(&sealed).await;
     let open = with(sealed.stop(), NEW);
     assert_eq!((signs(&open).await, another_tenant(&open, "third").await), (json!("ok"), 201));
+}
+
+/// Nobody is told that there is no tenant, nor that the database fails.
+async fn says_that_it_is_sealed(apid: &Apid) {
+    let socket = apid.socket();
+    for what in
+        ["tenants", "tenants/home", "devices?tenant=home", "roles", "ssh/authorities", "ssh/revocations"]
+    {
+        let (status, problem) = get(&socket, &format!("/api/v1/{what}"), None).await;
+        assert_eq!((status, &problem["code"]), (503, &json!("signer-sealed")), "{what}: {problem}");
+    }
+    for (what, form) in [("tenants", json!({"name": "third"})), ("ssh/authorities/user/rotate", json!({}))] {
+        let (status, problem) = post(&socket, &format!("/api/v1/{what}"), None, form).await;
+        assert_eq!((status, &problem["code"]), (503, &json!("signer-sealed")), "{what}: {problem}");
+        assert!(problem["hint"].as_str().is_some_and(|hint| hint.contains("passphrase")), "{problem}");
+    }
+    let (_, absent) = get(&socket, "/api/v1/devices?tenant=nowhere", None).await;
+    assert_eq!(absent["code"], json!("tenant-not-found"));
+    let (status, found) = get(&socket, "/api/v1/status", None).await;
+    let directories = found["checks"]["directories"].as_str().unwrap_or_default();
+    assert!(status == 200 && directories.contains("signer-sealed"), "{found}");
 }
 
 #[tokio::test]

@@ -100,7 +100,7 @@ impl Control {
             (Lane::Founding, _) => Err(Refusal::new(Code::BadRequest, "no tenant is named")),
             (Lane::Of(tenant), edit) => {
                 let Some(directory) = self.directories.whole(tenant) else {
-                    return Err(Refusal::new(Code::StoreUnavailable, "the tenant's directory is withheld"));
+                    return Err(self.directories.why_withheld(tenant));
                 };
                 let decision = directory.decide(edit, &mut grounds)?;
                 let devices_count = directory.count_after(&decision.facts);

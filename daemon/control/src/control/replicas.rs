@@ -124,7 +124,7 @@ impl Control {
         }
         if self.store.reread_at.is_some_and(|at| at <= now.mono) {
             self.store.reread_at = None;
-            let withheld: Vec<TenantId> = self.directories.withheld().collect();
+            let withheld: Vec<TenantId> = self.directories.withheld().map(|(tenant, _)| tenant.id).collect();
             withheld.into_iter().for_each(|tenant| self.ask(tenant, Since::Nothing));
         }
     }

@@ -1,21 +1,15 @@
-//! The SSH authorities of a tenant: founding, rotating, revoking. When a step is safe, `ca::rotation` says.
+//! The SSH authorities of a tenant: founding and rotating. When a step is safe, `ca::rotation` says.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
-use ca::{
-    CaSecret, Ground, KeyGeneration, Missing, OfAuthority, Phase, RevocationList, Rotation, StepRefused,
-};
+use ca::{CaSecret, Ground, KeyGeneration, Missing, Phase, Rotation, Step, StepRefused};
 use model::{CaKey, CaKind, Code, DeviceId, HostKey, Label, Refusal, Revoked, Timestamp};
 
 use super::{Decision, Directory, Grounds, refuse};
 use crate::edit::Answer;
-use crate::limits::REVOCATIONS_MAX;
 use crate::rows::Fact;
 use crate::ssh::{Authority, AuthorityKey, NewKey, Revocation, SshFact, SshRole};
 
-/// A revocation stays listed for so long after the last certificate that it names: clocks of hosts differ.
-const LISTED_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// A refusal names so many of those who are missing, and counts the others: `warren ca status` has them all.
 const MISSING_NAMED_MAX: usize = 5;
 
@@ -24,7 +18,7 @@ const MISSING_NAMED_MAX: usize = 5;
 pub(super) struct Authorities {
     rows: BTreeMap<CaKind, Authority>,
     pub(super) keys: BTreeMap<(CaKind, KeyGeneration), AuthorityKey>,
-    revocations: BTreeMap<(CaKind, Revoked), Revocation>,
+    pub(super) revocations: BTreeMap<(CaKind, Revoked), Revocation>,
     pub(super) roles: BTreeMap<Label, SshRole>,
     /// Who administers the tenant: a role may mean them.
     pub(super) administrators: BTreeSet<Label>,
@@ -73,29 +67,10 @@ impl Directory {
         of_kind.find(|row| row.public == *key).map(|row| row.generation)
     }
 
-    /// Whether [`crate::Edit::PruneRevocations`] has something to do.
-    pub fn has_prunable(&self, now: Timestamp) -> bool {
-        self.revocations().any(|row| row.until + LISTED_AFTER < now)
-    }
-
     /// The key that signs for an authority now.
     pub fn signing_key(&self, kind: CaKind) -> Option<&AuthorityKey> {
         let generation = self.authority(kind)?.rotation.signs();
         self.authorities.keys.get(&(kind, generation))
-    }
-
-    /// What is revoked, in a fixed order.
-    pub fn revocations(&self) -> impl Iterator<Item = &Revocation> {
-        self.authorities.revocations.values()
-    }
-
-    /// What is revoked of one authority, as hosts read it.
-    pub fn revocation_list(&self, kind: CaKind) -> RevocationList {
-        let of = OfAuthority::of(self.revocations().filter(|row| row.kind == kind).map(|row| &row.what));
-        // Whichever of its keys signed: serials are unique among all, and ids are meant of all.
-        let keys = self.trusted_keys(kind).map(|key| (key.public.wire(), of.clone()));
-        let version = RevocationList::version_of(self.version);
-        RevocationList { version, authorities: keys.collect(), keys: BTreeSet::new() }
     }
 
     pub(super) fn found_authorities(&self, grounds: &mut Grounds<'_>) -> Decision {
@@ -122,10 +97,15 @@ impl Directory {
         &self,
         kind: CaKind,
         except: &BTreeSet<DeviceId>,
-        ground: &Ground,
+        (judged, ground): (Step, &Ground),
         now: Timestamp,
     ) -> Result<Decision, Refusal> {
         let mut authority = self.founded(kind)?.clone();
+        if authority.rotation.step() != judged {
+            let phase = authority.rotation.phase;
+            let detail = format!("the {kind} authority is in {phase} meanwhile: somebody else took a step");
+            return refuse(Code::Conflict, detail);
+        }
         authority.rotation.exempt.extend(except);
         let forgotten = authority.rotation.advance(ground, now).map_err(|e| self.step_refused(kind, &e))?;
         let erased = self.erased(kind, forgotten, now);
@@ -175,35 +155,6 @@ impl Directory {
         let key = move |generation| self.authorities.keys.get(&(kind, generation));
         let erased = move |key: &AuthorityKey| AuthorityKey { erased_at: Some(now), ..key.clone() };
         forgotten.into_iter().filter_map(key).map(erased).map(SshFact::Key)
-    }
-
-    pub(super) fn revoke_certificates(
-        &self,
-        kind: CaKind,
-        what: &BTreeSet<Revoked>,
-        until: Timestamp,
-        now: Timestamp,
-    ) -> Result<Decision, Refusal> {
-        let stays = |what: &Revoked| {
-            let known = self.authorities.revocations.get(&(kind, what.clone()));
-            known.is_some_and(|known| known.until >= until)
-        };
-        let fresh: Vec<&Revoked> = what.iter().filter(|what| !stays(what)).collect();
-        if self.authorities.revocations.len() + fresh.len() > REVOCATIONS_MAX {
-            return refuse(Code::QuotaReached, format!("{REVOCATIONS_MAX} certificates are revoked"));
-        }
-        let row = |what: &Revoked| Revocation { kind, what: what.clone(), revoked_at: now, until };
-        let facts: Vec<Fact> = fresh.into_iter().map(|what| ssh(SshFact::Revocation(row(what)))).collect();
-        let count = facts.len();
-        Ok(Decision::new(facts, Answer::CertificatesRevoked(count)))
-    }
-
-    pub(super) fn prune_revocations(&self, now: Timestamp) -> Decision {
-        let over = self.revocations().filter(|row| row.until + LISTED_AFTER < now);
-        let gone = over.map(|row| SshFact::RevocationGone { kind: row.kind, what: row.what.clone() });
-        let facts: Vec<Fact> = gone.map(ssh).collect();
-        let count = facts.len();
-        Decision::new(facts, Answer::RevocationsPruned(count))
     }
 
     fn founded(&self, kind: CaKind) -> Result<&Authority, Refusal> {

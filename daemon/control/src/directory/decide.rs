@@ -87,14 +87,19 @@ impl Directory {
             Edit::SetHostKey { device, key } => Ok(self.set_host_key(*device, key)),
             Edit::FoundAuthorities => Ok(self.found_authorities(grounds)),
             Edit::RotateAuthority(kind) => self.rotate_authority(*kind, grounds),
-            Edit::AdvanceAuthority { kind, except, ground } => {
-                self.advance_authority(*kind, except, ground, grounds.now)
+            Edit::AdvanceAuthority { kind, except, judged, ground } => {
+                self.advance_authority(*kind, except, (*judged, ground), grounds.now)
             }
             Edit::RollBackAuthority(kind) => self.roll_back_authority(*kind, grounds.now),
             Edit::ReplaceAuthority(kind) => self.replace_authority(*kind, grounds),
             Edit::RevokeCertificates { kind, what, until } => {
-                self.revoke_certificates(*kind, what, *until, grounds.now)
+                self.revoke_certificates(*kind, what, *until, grounds)
             }
+            Edit::WithdrawCertificates { kind, of, until } => {
+                Ok(self.withdraw_certificates(*kind, of, *until, grounds.now))
+            }
+            Edit::GiveBackCertificates(what) => self.give_back_certificates(what),
+            Edit::ForgetPerson(name) => Ok(self.forget_person(name)),
             Edit::PruneRevocations => Ok(self.prune_revocations(grounds.now)),
             Edit::Renew => Ok(Decision::new(vec![Fact::Tenant(self.tenant.clone())], Answer::Renewed)),
         }

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use ca::Permit;
 use ca::profile::Host;
 use model::{
-    CaKind, Code, DeviceId, Grant, HostKey, Label, Login, LoginGrants, NodeId, OwnSsh, Refusal, Revoked,
-    SshIdentity, SshPatch, Standing, TrustedKey,
+    Abilities, CaKind, Code, DeviceId, Grant, HostKey, Label, Login, LoginGrants, NodeId, OwnSsh, Refusal,
+    Revoked, SshIdentity, SshPatch, Standing, TrustedKey,
 };
 
 use super::plan::split;
@@ -116,9 +117,9 @@ impl Directory {
 
     /// What a person's roles say of certificates: the shortest life that one allows, as a certificate opens what all of them
     /// do, and what any permits. `None`: the person has no role.
-    pub fn ssh_roles_of(&self, identity: &SshIdentity) -> Option<(Duration, BTreeSet<ca::Permit>)> {
+    pub fn ssh_roles_of(&self, identity: &SshIdentity) -> Option<(Duration, BTreeSet<Permit>)> {
         let roles = self.ssh_roles().filter(|role| role.names(identity, self.administrators()));
-        roles.fold(None, |all: Option<(Duration, BTreeSet<ca::Permit>)>, role| {
+        roles.fold(None, |all: Option<(Duration, BTreeSet<Permit>)>, role| {
             let (life, mut permits) = all.unwrap_or((role.session_max, BTreeSet::new()));
             permits.extend(&role.permits);
             Some((life.min(role.session_max), permits))
@@ -131,20 +132,28 @@ impl Directory {
         Some(OwnSsh { logins: self.logins_of(device) })
     }
 
-    /// All grants of all roles, merged: sshd takes the first line that names an identity.
+    /// All grants of all roles, merged: sshd takes the first line that names an identity. What a role permits holds where it lets
+    /// somebody in, and nowhere else.
     fn logins_of(&self, device: &Device) -> Vec<LoginGrants> {
-        let mut logins: BTreeMap<Login, BTreeSet<SshIdentity>> = BTreeMap::new();
+        let mut logins: BTreeMap<Login, BTreeMap<SshIdentity, BTreeSet<Permit>>> = BTreeMap::new();
         for role in self.ssh_roles().filter(|role| means(role, device)) {
             for identity in role.members(self.administrators()) {
                 for login in role.logins_of(&identity) {
-                    logins.entry(login).or_default().insert(identity.clone());
+                    let permits = logins.entry(login).or_default().entry(identity.clone()).or_default();
+                    permits.extend(&role.permits);
                 }
             }
         }
-        let grants = |identities: BTreeSet<SshIdentity>| {
-            identities.into_iter().map(|identity| Grant { identity, until: None }).collect()
+        let reads_permits = device.abilities.has(Abilities::SSH_PERMITS);
+        let grant = |(identity, permits): (SshIdentity, BTreeSet<Permit>)| {
+            let permits = reads_permits.then(|| permits.into_iter().collect());
+            Grant { identity, until: None, permits }
         };
-        logins.into_iter().map(|(login, who)| LoginGrants { login, grants: grants(who) }).collect()
+        let of_login = |(login, who): (Login, BTreeMap<_, _>)| LoginGrants {
+            login,
+            grants: who.into_iter().map(grant).collect(),
+        };
+        logins.into_iter().map(of_login).collect()
     }
 
     /// What a host's certificate rests on, while it is active.
@@ -186,6 +195,29 @@ impl Directory {
         }
         let fact = Fact::Ssh(SshFact::RoleGone { name: name.clone() });
         Ok(Decision::new(vec![fact], Answer::SshRoleGone))
+    }
+
+    /// Every role without a person who is gone.
+    pub(super) fn forget_person(&self, name: &Label) -> Decision {
+        let person = SshIdentity::Person(name.clone());
+        let named = self.ssh_roles().filter(|role| role.identities.contains(&person)).cloned();
+        let without = named.map(|mut role| {
+            role.identities.remove(&person);
+            Fact::Ssh(SshFact::Role(role))
+        });
+        let facts: Vec<Fact> = without.collect();
+        let count = facts.len();
+        Decision::new(facts, Answer::PersonForgotten(count))
+    }
+
+    /// People whom roles name.
+    pub fn people_of_roles(&self) -> BTreeSet<&Label> {
+        let people =
+            self.ssh_roles().flat_map(|role| &role.identities).filter_map(|identity| match identity {
+                SshIdentity::Person(name) => Some(name),
+                SshIdentity::Service(_) => None,
+            });
+        people.collect()
     }
 
     pub(super) fn set_administrators(&self, names: &BTreeSet<Label>) -> Decision {

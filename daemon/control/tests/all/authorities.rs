@@ -24,7 +24,9 @@ fn advance(
     except: &[DeviceId],
 ) -> Result<Phase, Refusal> {
     let (ground, except) = (ground.clone(), except.iter().copied().collect());
-    phase_of(world.edit(Some(tenant), Edit::AdvanceAuthority { kind: CaKind::User, except, ground }))
+    let kind = CaKind::User;
+    let judged = world.directory(tenant).authority(kind).expect("founded").rotation.step();
+    phase_of(world.edit(Some(tenant), Edit::AdvanceAuthority { kind, except, judged, ground }))
 }
 
 fn key_facts(world: &World, tenant: TenantId) -> Vec<control::AuthorityKey> {
@@ -98,6 +100,26 @@ fn a_rotation_goes_step_by_step_and_erases_the_former_key() {
 }
 
 #[test]
+fn a_step_is_not_taken_on_the_ground_of_another() {
+    let (mut world, tenant) = World::with_tenant();
+    let kind = CaKind::User;
+    world.edit(Some(tenant), Edit::RotateAuthority(kind)).expect("begins");
+    let judged = world.directory(tenant).authority(kind).expect("founded").rotation.step();
+    let stale = Edit::AdvanceAuthority { kind, except: BTreeSet::new(), judged, ground: Ground::default() };
+    assert_eq!(phase_of(world.edit(Some(tenant), stale.clone())), Ok(Phase::UpdateClients));
+    let refused = world.edit(Some(tenant), stale.clone()).expect_err("it was looked at for init");
+    assert_eq!(refused.code, Code::Conflict, "{refused}");
+    world.edit(Some(tenant), Edit::RollBackAuthority(kind)).expect("back");
+    advance(&mut world, tenant, &Ground::default(), &[]).expect("ends");
+    world.advance(Duration::from_secs(1));
+    world.edit(Some(tenant), Edit::RotateAuthority(kind)).expect("begins anew");
+    let refused = world.edit(Some(tenant), stale).expect_err("this is another rotation's init");
+    assert_eq!(refused.code, Code::Conflict, "{refused}");
+    let phase = world.directory(tenant).authority(kind).expect("founded").rotation.phase;
+    assert_eq!(phase, Phase::Init, "nothing was done");
+}
+
+#[test]
 fn a_rollback_erases_the_next_key_and_its_number_is_not_used_again() {
     let (mut world, tenant) = World::with_tenant();
     let kind = CaKind::User;
@@ -146,28 +168,4 @@ fn every_new_key_comes_with_the_half_that_is_sealed() {
     let facts: Vec<_> = decision.facts.iter().filter_map(key).collect();
     assert_eq!(facts, [(secret.kind, secret.generation, secret.secret.public())]);
     assert!(format!("{secret:?}").contains("CaSecret(..)"), "no secret is printed");
-}
-
-#[test]
-fn revocations_are_listed_until_a_day_after_they_matter() {
-    let (mut world, tenant) = World::with_tenant();
-    let what: BTreeSet<_> =
-        ["serial:140737488355333", "id:u:ada@home"].map(|w| w.parse().expect("reads")).into();
-    let until = world.now.wall + Duration::from_secs(3600);
-    let revoke = Edit::RevokeCertificates { kind: CaKind::User, what, until };
-    let count = |answer| match answer {
-        Ok(Answer::CertificatesRevoked(count) | Answer::RevocationsPruned(count)) => count,
-        other => panic!("{other:?}"),
-    };
-    let version = |world: &World| world.directory(tenant).version();
-    assert_eq!(count(world.edit(Some(tenant), revoke.clone())), 2);
-    let before = version(&world);
-    assert_eq!(count(world.edit(Some(tenant), revoke)), 0, "they are revoked already");
-    assert_eq!(count(world.edit(Some(tenant), Edit::PruneRevocations)), 0);
-    assert_eq!(version(&world), before, "nothing was written");
-    world.advance(Duration::from_secs(24 * 3600));
-    assert_eq!(count(world.edit(Some(tenant), Edit::PruneRevocations)), 0);
-    world.advance(Duration::from_secs(2 * 3600));
-    assert_eq!(count(world.edit(Some(tenant), Edit::PruneRevocations)), 2);
-    assert_eq!(world.directory(tenant).revocations().count(), 0);
 }

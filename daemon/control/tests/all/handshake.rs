@@ -412,7 +412,10 @@ fn rows_that_cannot_be_right_are_withheld() {
     let mut broken = Store { ..store };
     let lost = broken.tenants.get_mut(&tenant).expect("stored").rows.devices.pop().expect("a device");
     let mut world = World::over(broken, false, 2);
-    assert_eq!(world.control.withheld().collect::<Vec<_>>(), [tenant]);
+    assert_eq!(
+        world.control.withheld().map(|(row, why)| (row.id, why)).collect::<Vec<_>>(),
+        [(tenant, control::Withheld::Rows)]
+    );
     assert!(world.events.iter().any(|e| matches!(e, Event::DirectoryWithheld { .. })));
     let hub = world.connect(Node::hub(900, 9, 51820));
     assert!(world.node(hub).snapshots.is_empty(), "nothing is published of it");

@@ -102,6 +102,44 @@ fn the_strictest_role_of_a_person_says_how_long_a_certificate_lives() {
 }
 
 #[test]
+fn what_a_role_permits_holds_on_its_hosts_alone_and_is_told_to_who_reads_it() {
+    let (mut world, tenant, links) = mesh(2);
+    let token = world.token(tenant, 1);
+    let wish = Wish::Enrol { token: Box::new(token.clone()), hostname: "old".into() };
+    let mut node = Node::device(50, 50, wish, token.anchor);
+    node.abilities = Abilities::PATHS.and(Abilities::SSH);
+    let old = world.connect(node);
+    let web: BTreeSet<_> = [label("web")].into();
+    for device in [world.device(links[1]), world.device(old)] {
+        world.edit(Some(tenant), Edit::TagDevice { device, tags: web.clone() }).expect("tagged");
+    }
+    let role = |name: &str, login: &str, tags: BTreeSet<_>, permits: &[ca::Permit]| SshRole {
+        name: label(name),
+        administrators: false,
+        identities: ["u:bob".parse().expect("an identity")].into(),
+        own_login: false,
+        logins: [login.parse().expect("a login")].into(),
+        tags,
+        permits: permits.iter().copied().collect(),
+        ..SshRole::default_role()
+    };
+    set_role(&mut world, tenant, role("all", "root", BTreeSet::new(), &[]));
+    set_role(&mut world, tenant, role("web", "root", web.clone(), &[ca::Permit::PortForwarding]));
+    set_role(&mut world, tenant, role("www", "www", web, &[ca::Permit::AgentForwarding]));
+    let permits = |link| {
+        let own = world.node(link).snapshot().own.ssh.clone().expect("it reads SSH");
+        let of = |login: model::LoginGrants| (login.login.to_string(), login.grants[0].permits.clone());
+        own.logins.into_iter().map(of).collect::<Vec<_>>()
+    };
+    let line = |login: &str, permits: Option<Vec<ca::Permit>>| (login.to_owned(), permits);
+    assert_eq!(permits(links[0]), [line("root", Some(vec![]))]);
+    let (forwards, agent) = (vec![ca::Permit::PortForwarding], vec![ca::Permit::AgentForwarding]);
+    assert_eq!(permits(links[1]), [line("root", Some(forwards)), line("www", Some(agent))]);
+    assert_eq!(permits(old), [line("root", None), line("www", None)], "it would not understand");
+    world.assert_all_hold_their_plans();
+}
+
+#[test]
 fn a_role_of_a_tag_reaches_the_hosts_with_it_and_no_others() {
     let (mut world, tenant, links) = mesh(3);
     let tagged = world.device(links[1]);

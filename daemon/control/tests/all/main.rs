@@ -12,6 +12,7 @@ mod node;
 mod plans;
 mod publishing;
 mod replicas;
+mod revocations;
 mod store;
 mod tenants;
 mod world;

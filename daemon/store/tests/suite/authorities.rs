@@ -25,7 +25,8 @@ pub(crate) fn key(kind: CaKind, generation: u32) -> AuthorityKey {
 
 fn revocation(what: &str) -> Revocation {
     let what = what.parse().expect("something to revoke");
-    Revocation { kind: CaKind::User, what, revoked_at: at(5), until: at(50) }
+    let by = "user:alice".parse().ok();
+    Revocation { kind: CaKind::User, what, revoked_at: at(5), until: at(50), by }
 }
 
 async fn authorities_survive_the_round_trip(fresh: Fresh) {

@@ -177,13 +177,22 @@ async fn what_is_revoked_counts_no_longer(fresh: Fresh) {
     let serial = certificate(2, "u:ada@tenant1", 0).serial;
     for (what, expect) in [(format!("serial:{serial}"), Some(at(200))), ("id:u:ada@tenant1".into(), None)] {
         let what = what.parse().expect("something to revoke");
-        let row = Revocation { kind: CaKind::User, what, revoked_at: at(40), until: at(500) };
+        let row = Revocation { kind: CaKind::User, what, revoked_at: at(40), until: at(500), by: None };
         let facts = vec![Fact::Ssh(SshFact::Revocation(row))];
         version = put(&store, tenant_id(1), version, facts).await.expect("commits");
         assert_eq!(until(CaKind::User, at(30)).await, expect);
     }
     assert_eq!(until(CaKind::Host, at(30)).await, Some(at(400)), "another authority's");
     assert_eq!(living(&store, CertificatesOf::User(user().id), at(30)).await, []);
+    let ada = "u:ada@tenant1".parse().expect("an id");
+    // The first has ended when they are given back.
+    for (what, expect) in [("id:u:ada@tenant1".into(), 1), (format!("serial:{serial}"), 2)] {
+        let what = what.parse().expect("something to give back");
+        let facts = vec![Fact::Ssh(SshFact::RevocationGone { kind: CaKind::User, what })];
+        version = put(&store, tenant_id(1), version, facts).await.expect("commits");
+        let count = store.living_of(tenant_id(1), CaKind::User, &ada, at(30)).await.expect("reads");
+        assert_eq!(count, expect, "what another row names stays taken back");
+    }
 }
 
 async fn a_serial_is_recorded_once(fresh: Fresh) {

@@ -33,6 +33,7 @@ const NAMES: &[&str] = &[
     "device-commands",
     "presence-facts",
     "requests",
+    "revoked-by",
 ];
 pub(crate) const NEWEST: u32 = NAMES.len() as u32;
 

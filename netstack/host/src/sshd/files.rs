@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ca::RevocationList;
 use engine::SshState;
+use model::ssh::Permit;
 use model::{Block, CaKey, CaKind, Grant, Timestamp};
 
 use super::revoked::{RevokedFile, WriteError};
@@ -170,15 +171,58 @@ fn principals(state: &SshState) -> BTreeMap<String, String> {
     let lines = |grants: &[Grant]| {
         let mut seen = BTreeSet::new();
         let grants = grants.iter().filter(|grant| seen.insert(grant.identity.clone()));
-        grants.map(|grant| format!("{}{}\n", expiry(grant), grant.identity)).collect::<String>()
+        grants.map(|grant| format!("{}{}\n", options(grant), grant.identity)).collect::<String>()
     };
     let logins = state.own.logins.iter();
     logins.map(|login| (login.login.to_string(), lines(&login.grants))).collect()
 }
 
+/// What stands before an identity (`AUTHORIZED_KEYS FILE FORMAT` of `sshd(8)`): of line and certificate what both permit holds.
+fn options(grant: &Grant) -> String {
+    let permits = grant.permits.iter().flat_map(|permits| {
+        let more = permits.iter().copied().filter(|permit| *permit != Permit::Pty);
+        let words = std::iter::once(Permit::Pty).chain(more).map(option);
+        std::iter::once("restrict").chain(words).map(str::to_owned)
+    });
+    let options: Vec<String> = permits.chain(grant.until.map(expiry)).collect();
+    if options.is_empty() { String::new() } else { format!("{} ", options.join(",")) }
+}
+
+const fn option(permit: Permit) -> &'static str {
+    match permit {
+        Permit::Pty => "pty",
+        Permit::PortForwarding => "port-forwarding",
+        Permit::AgentForwarding => "agent-forwarding",
+    }
+}
+
 /// `expiry-time` of `sshd(8)`, in UTC.
-fn expiry(grant: &Grant) -> String {
-    let digits = |until: Timestamp| until.to_string().chars().filter(char::is_ascii_digit).take(14).collect();
-    let text: Option<String> = grant.until.map(digits);
-    text.map(|text| format!("expiry-time=\"{text}Z\" ")).unwrap_or_default()
+fn expiry(until: Timestamp) -> String {
+    let digits: String = until.to_string().chars().filter(char::is_ascii_digit).take(14).collect();
+    format!("expiry-time=\"{digits}Z\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_what_of_the_certificate_holds_here() {
+        let until = Timestamp::from_unix_micros(1_800_000_000_000_000);
+        let check = |permits: Option<&[Permit]>, until, expect: &str| {
+            let identity = "u:ada".parse().expect("an identity");
+            let grant = Grant { identity, until, permits: permits.map(<[Permit]>::to_vec) };
+            assert_eq!(options(&grant), expect);
+        };
+        check(None, None, "");
+        check(None, Some(until), "expiry-time=\"20270115080000Z\" ");
+        check(Some(&[]), None, "restrict,pty ");
+        check(Some(&[Permit::Pty, Permit::PortForwarding]), None, "restrict,pty,port-forwarding ");
+        let both = [Permit::PortForwarding, Permit::AgentForwarding];
+        check(
+            Some(&both),
+            Some(until),
+            "restrict,pty,port-forwarding,agent-forwarding,expiry-time=\"20270115080000Z\" ",
+        );
+    }
 }

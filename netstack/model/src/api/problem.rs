@@ -44,6 +44,7 @@ pub const fn status_of(code: Code) -> u16 {
         | Code::DeviceUnproven
         | Code::PersonUnknown
         | Code::TenantClosed
+        | Code::HolderRevoked
         | Code::SessionNeeded => 403,
         Code::DeviceNotFound
         | Code::TenantNotFound
@@ -54,6 +55,7 @@ pub const fn status_of(code: Code) -> u16 {
         | Code::ApiTokenNotFound
         | Code::RoleNotFound
         | Code::RevocationUnknown
+        | Code::RevocationNotFound
         | Code::NotFound => 404,
         Code::NameTaken
         | Code::BlockOverlap
@@ -70,6 +72,7 @@ pub const fn status_of(code: Code) -> u16 {
         | Code::RotationUnderWay
         | Code::RotationIdle
         | Code::RotationBlocked
+        | Code::RevocationKept
         | Code::SecondFactorOn
         | Code::SecondFactorOff
         | Code::LastAdministrator

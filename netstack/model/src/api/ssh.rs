@@ -175,6 +175,37 @@ pub struct Revocations {
     pub until: Timestamp,
 }
 
+/// What is revoked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Revocation {
+    /// Of which authority.
+    pub kind: CaKind,
+    /// Which.
+    pub what: Revoked,
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when it is listed, but for a quarter of an hour: of a person or a host every certificate is refused until then.
+    pub until: Timestamp,
+    /// Who did it: `server` where it follows from a device or a person that is gone. Null if a version of before did, which did not
+    /// write it down.
+    pub by: Option<String>,
+}
+
+/// What was taken back is to be good again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Unrevoke {
+    /// Which, as the list of revocations names it.
+    pub what: Vec<Revoked>,
+}
+
+/// What is good again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GivenBack {
+    /// How many lines of the list are gone.
+    pub given_back: usize,
+}
+
 /// What is revoked of one authority, as sshd reads it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RevocationList {

@@ -161,6 +161,8 @@ impl World {
             | Answer::SshRoleGone
             | Answer::AdministratorsSet
             | Answer::HostKeySet
+            | Answer::CertificatesGivenBack(_)
+            | Answer::PersonForgotten(_)
             | Answer::Renewed => true,
         }
     }

@@ -216,12 +216,13 @@ impl World {
         let all: Vec<DeviceId> = directory.devices().map(|row| row.id).collect();
         let except: BTreeSet<DeviceId> =
             all.into_iter().filter(|_| leaves_out && self.dice.ssh.chance(300)).collect();
-        if self.is_sabotaged(Sabotage::GatesOpen) {
-            return Some(Edit::AdvanceAuthority { kind, except, ground: Ground::default() });
-        }
         let directory = self.replicas[replica].control.as_ref()?.directory(tenant)?;
+        let judged = directory.authority(kind)?.rotation.step();
+        if self.is_sabotaged(Sabotage::GatesOpen) {
+            return Some(Edit::AdvanceAuthority { kind, except, judged, ground: Ground::default() });
+        }
         let ground = self.ground(replica, directory, kind, &except);
-        Some(Edit::AdvanceAuthority { kind, except, ground })
+        Some(Edit::AdvanceAuthority { kind, except, judged, ground })
     }
 
     /// As the server's own `ground` looks at its database.

@@ -1,0 +1,71 @@
+//! Roles from outside: whom they may name, and that a name is no more than the person who has it.
+
+use link::https::Method;
+use serde_json::{Value, json};
+
+use crate::apid::{Apid, ask, get, post};
+use crate::ssh::PASSWORD;
+
+fn started() -> Apid {
+    Apid::start(tempfile::tempdir().expect("a directory"), &[("WARREN_ADMIN_PASSWORD", PASSWORD)])
+}
+
+async fn make(apid: &Apid, name: &str, tenant: Option<&str>) {
+    let mut form = json!({"name": name, "role": "operator", "password": PASSWORD});
+    if let Some(tenant) = tenant {
+        form["tenant"] = tenant.into();
+    }
+    let (status, made) = post(&apid.socket(), "/api/v1/users", None, form).await;
+    assert_eq!(status, 201, "{made}");
+}
+
+async fn set(apid: &Apid, role: &str, who: &[&str]) -> (u16, Value) {
+    let wish = json!({"identities": who, "logins": ["www"], "max_session_ttl_seconds": 3600});
+    ask(&apid.socket(), Method::PUT, &format!("/api/v1/roles/{role}?tenant=home"), None, wish).await
+}
+
+async fn named(apid: &Apid, role: &str) -> Value {
+    let (_, roles) = get(&apid.socket(), "/api/v1/roles?tenant=home", None).await;
+    let of_name = |item: &&Value| item["name"] == role;
+    roles["items"].as_array().expect("roles").iter().find(of_name).expect("the role")["identities"].clone()
+}
+
+#[tokio::test]
+async fn a_role_names_people_who_are_there() {
+    let apid = started();
+    assert_eq!(post(&apid.socket(), "/api/v1/tenants", None, json!({"name": "lab"})).await.0, 201);
+    make(&apid, "bob", None).await;
+    make(&apid, "eve", Some("lab")).await;
+    for who in ["u:nobody", "u:eve", "s:deploy"] {
+        let (status, problem) = set(&apid, "web", &["u:bob", who]).await;
+        assert_eq!((status, &problem["code"]), (404, &json!("user-not-found")), "{who}");
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.starts_with(who)), "{problem}");
+    }
+    assert_eq!(set(&apid, "web", &["u:bob", "u:admin"]).await.0, 200);
+}
+
+#[tokio::test]
+async fn whoever_gets_the_name_of_a_person_who_is_gone_gets_none_of_her_roles() {
+    let apid = started();
+    make(&apid, "bob", None).await;
+    assert_eq!(set(&apid, "web", &["u:bob", "u:admin"]).await.0, 200);
+    assert_eq!(set(&apid, "dba", &["u:bob"]).await.0, 200);
+    let gone = ask(&apid.socket(), Method::DELETE, "/api/v1/users/bob", None, Value::Null).await;
+    assert_eq!(gone.0, 204, "{}", gone.1);
+    assert_eq!((named(&apid, "web").await, named(&apid, "dba").await), (json!(["u:admin"]), json!([])));
+    make(&apid, "bob", None).await;
+    assert_eq!(named(&apid, "dba").await, json!([]), "another bob");
+    let wish = json!({"name": "admin", "role": "operator", "password": PASSWORD});
+    assert_eq!(post(&apid.socket(), "/api/v1/users", None, wish).await.0, 409);
+    assert_eq!(named(&apid, "web").await, json!(["u:admin"]), "who is there keeps what she has");
+}
+
+#[tokio::test]
+async fn a_life_that_no_role_may_give_is_named_with_its_bound() {
+    let apid = started();
+    let wish = json!({"max_session_ttl_seconds": 48 * 3600});
+    let (status, problem) = ask(&apid.socket(), Method::PUT, "/api/v1/roles/web", None, wish).await;
+    assert_eq!((status, &problem["code"]), (400, &json!("life-invalid")));
+    let detail = problem["detail"].as_str().expect("what is wrong");
+    assert!(detail.contains("--max-session-ttl") && detail.contains("24 h"), "{detail}");
+}
