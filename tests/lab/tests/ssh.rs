@@ -517,6 +517,35 @@ fn what_a_role_permits_holds_on_no_host_of_another() {
 }
 
 #[test]
+fn a_key_of_ones_own_opens_hosts_and_a_person_who_was_revoked_is_given_back() {
+    let sshd = Sshd::start(["beta"]);
+    sshd.log_in("alpha");
+    let key = sshd.home("alpha").join("own");
+    let (own, beside) = (key.display().to_string(), format!("{}-cert.pub", key.display()));
+    sshd.person("alpha", &["ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", &own]).ok();
+    sshd.warren("alpha", &["ssh", "login", "--key", &own]).ok();
+    let first = fs::read_to_string(&beside).expect("beside the key");
+    assert!(first.starts_with("ecdsa-sha2-nistp256-cert-v01@openssh.com "), "{first}");
+    assert!(sshd.enters("alpha", "root@beta"), "{}", sshd.said());
+    assert_eq!(fs::read_to_string(&beside).ok(), Some(first), "it is used again");
+
+    sshd.revoke("id:u:admin@home");
+    wait_for("she is refused, and told so", REVOKED_WITHIN, || {
+        let refused = sshd.warren("alpha", &["ssh", "login", "--key", &own]);
+        refused.code == 3 && refused.err.contains("holder-revoked")
+    });
+    let server = sshd.mesh.on("server");
+    let listed = server.json(&["warren", "ca", "revoked"]);
+    assert_eq!(listed["items"][0]["what"], "id:u:admin@home", "{listed}");
+    server.ok(&["warren", "ca", "unrevoke", "id:u:admin@home", "--yes"]);
+    sshd.enters_soon("alpha", "root@beta");
+
+    sshd.warren("alpha", &["ssh", "login"]).ok();
+    assert!(!fs::exists(&beside).expect("looked") && fs::exists(&key).expect("looked"), "Warren's own again");
+    assert!(sshd.enters("alpha", "root@beta"), "{}", sshd.said());
+}
+
+#[test]
 fn a_device_that_leaves_has_its_sshd_as_it_was() {
     let sshd = Sshd::start(["beta"]);
     let etc = sshd.etc("beta");
