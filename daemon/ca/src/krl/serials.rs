@@ -64,7 +64,7 @@ pub(super) fn pieces(serials: &BTreeSet<u64>) -> Vec<Piece> {
     for (at, run) in runs.iter().enumerate() {
         let begun = Open { start: at, cost: least + BITMAP_BITS + run.count().min(BITMAP_SPAN_MAX) };
         let extended = open.filter(|open| run.last - runs[open.start].first < BITMAP_SPAN_MAX);
-        let extended = extended.map(|open| Open { cost: open.cost + run.last - runs[at - 1].last, ..open });
+        let extended = extended.map(|open| Open { cost: open.cost + (run.last - runs[at - 1].last), ..open });
         let best = extended.filter(|extended| extended.cost <= begun.cost).unwrap_or(begun);
         open = (run.count() <= BITMAP_SPAN_MAX).then_some(best);
         let apart = least + run.apart();
@@ -146,6 +146,7 @@ mod tests {
         let among = pieces(&evens(100).chain(190..200).chain(evens(210)).collect());
         assert!(matches!(&among[..], [Piece::Bits(100, _)]), "{among:?}");
         check([u64::MAX - 1, u64::MAX], &[Piece::Singles(u64::MAX - 1..=u64::MAX)]);
+        check([4, 2, 0].map(|n| u64::MAX - n), &[Piece::Bits(u64::MAX - 4, vec![0b1_0101])]);
     }
 
     #[test]
