@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::{Extension, Json};
 use ca::due::Notice;
 use ca::profile::{self, Person};
-use ca::{Ground, Missing, Phase, Subject, Verifier, limits};
+use ca::{Ground, KeyGeneration, Missing, Phase, Subject, Verifier, limits};
 use control::{By, Control, Directory, Edit, InstalledRow};
 use model::api::Page;
 use model::api::ssh::{
@@ -331,6 +331,7 @@ fn form(
     let text = |missing: &Missing| match missing {
         Missing::Certificates { key, .. } => {
             let of_key = living.iter().filter(|row| row.generation == *key && !exempt(row));
+            let of_key = of_key.filter(|row| is_needed(ground, kind, row.device, *key));
             format!("{}{}", directory.missing_text(missing), holders(directory, of_key))
         }
         Missing::Trust { .. } | Missing::HostCertificate { .. } => directory.missing_text(missing),
@@ -361,6 +362,12 @@ fn missing_device(missing: &Missing) -> Option<MissingDevice> {
     }
 }
 
+/// Whether somebody may still use what a device asked for of a key: a host shows one certificate, and those before are nobody's.
+fn is_needed(ground: &Ground, kind: CaKind, device: DeviceId, key: KeyGeneration) -> bool {
+    let shows = ground.devices.get(&device).and_then(|verifier| verifier.presents);
+    kind == CaKind::User || shows.is_none_or(|shown| shown == key)
+}
+
 /// Whose certificates they are: people as hosts know them, hosts by their names.
 fn holders<'a>(directory: &Directory, rows: impl Iterator<Item = &'a CertificateRow>) -> String {
     let name = |row: &CertificateRow| match &row.id {
@@ -376,5 +383,23 @@ fn holders<'a>(directory: &Directory, rows: impl Iterator<Item = &'a Certificate
         (true, _) => String::new(),
         (false, 0) => format!(", of {named}"),
         (false, more) => format!(", of {named} and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_shows_the_next_key_is_not_waited_for_by_what_it_had() {
+        let device = |n: u8| DeviceId::from_bytes([n; 16]);
+        let shows = |key| Verifier { presents: Some(KeyGeneration(key)), ..Verifier::default() };
+        let devices = [(device(1), shows(1)), (device(2), shows(2)), (device(3), Verifier::default())];
+        let ground = Ground { devices: devices.into(), ..Ground::default() };
+        let of_former = |kind, n| is_needed(&ground, kind, device(n), KeyGeneration(1));
+        for (n, expect) in [(1, true), (2, false), (3, true), (4, true)] {
+            assert_eq!(of_former(CaKind::Host, n), expect, "host {n}");
+            assert!(of_former(CaKind::User, n), "a person's opens others");
+        }
     }
 }
