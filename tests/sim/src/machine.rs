@@ -106,6 +106,8 @@ pub struct Machine {
     pub names_lag: bool,
     /// Its wish to be a device.
     pub wish: Wish,
+    /// Since faults stopped it heard that its tenant has no address for it.
+    pub told_full: bool,
     /// Somebody threw it away.
     pub gone: bool,
     /// The device command for which its program began anew, if that is why.
@@ -148,6 +150,7 @@ impl Machine {
             names: Names::new(NAMES_SEED),
             names_lag: false,
             wish: Wish::None,
+            told_full: false,
             gone: false,
             began_for: None,
             crash_after: None,

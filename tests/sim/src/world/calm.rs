@@ -6,7 +6,7 @@ use std::time::Duration;
 use control::Directory;
 use engine::{Input, Observed, ObservedPeer, Status};
 use ipnet::IpNet;
-use model::{Abilities, Code, DeviceId, NodeId, PublicKey, Snapshot, Standing, TenantId};
+use model::{Abilities, DeviceId, NodeId, PublicKey, Snapshot, Standing, TenantId};
 
 use super::{Happening, Phase, Who, World};
 use crate::machine::Wish;
@@ -122,6 +122,7 @@ impl World {
             let machine = &mut self.machines[index];
             machine.crash_after = None;
             machine.host.calm();
+            machine.told_full = false;
             let life = machine.life;
             self.soon(Duration::ZERO, Happening::Start { who: Who::Machine(index), life });
             self.drive(index, Some(Input::Up));
@@ -300,9 +301,7 @@ impl World {
             // It lost what it held, and is let in again only with more time.
             (Wish::Pending | Wish::None, Some((tenant, device))) if self.has_expired(tenant, device) => None,
             (Wish::Pending | Wish::None, _) => {
-                let code = status.last_refusal.as_ref().map(|refusal| refusal.code);
-                let full =
-                    self.scenario.small_block && machine.tenant == 0 && code == Some(Code::BlockExhausted);
+                let full = self.scenario.small_block && machine.tenant == 0 && machine.told_full;
                 (!full && self.may_join(index)).then(|| format!("not joined: {:?}", status.last_refusal))
             }
         }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use engine::{Change, Event, Input, Output};
 use model::wire::{Frame, Heartbeat, Holding};
-use model::{Endpoint, MeshAddresses, NodeId};
+use model::{Code, Endpoint, MeshAddresses, NodeId};
 
 use super::{Happening, Who, World};
 use crate::judge::{Applying, Removing};
@@ -325,6 +325,9 @@ impl World {
         let name = self.machines[index].name.clone();
         let honest = self.is_honest(index);
         let machine = &mut self.machines[index];
+        if let Event::ServerRefused(refusal) | Event::JoinRefused(refusal) = event {
+            machine.told_full |= refusal.code == Code::BlockExhausted;
+        }
         match event {
             Event::Accepted { tenant, version, standing } => {
                 let before =
