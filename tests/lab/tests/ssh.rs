@@ -25,8 +25,8 @@ const OTHER_ADDRESS: &str = "192.168.1.2";
 struct Sshd {
     mesh: Mesh,
     daemons: Vec<(String, Rc<Process>)>,
-    /// Of alpha, beta and gamma.
-    agents: [Rc<Process>; 3],
+    /// Of alpha, beta, gamma and so on.
+    agents: Vec<Rc<Process>>,
 }
 
 impl Sshd {
@@ -36,8 +36,13 @@ impl Sshd {
 
     /// With clocks that are so far off.
     fn start_at<const N: usize>(clocks: [(&str, &str); N]) -> Self {
+        Self::start_among(["alpha", "beta", "gamma"], clocks)
+    }
+
+    /// With devices of their own, the first of which has no sshd.
+    fn start_among<const D: usize, const N: usize>(devices: [&str; D], clocks: [(&str, &str); N]) -> Self {
         let hosts = clocks.map(|(host, _)| host);
-        let world = World::new(&["alpha", "beta", "gamma"]);
+        let world = World::new(&devices);
         hosts.iter().for_each(|host| sshd::install(&world, host));
         let mesh = Mesh::in_world(world, &["--admin-password", PASSWORD]);
         let daemon = |(host, clock): &(&str, &str)| {
@@ -45,11 +50,12 @@ impl Sshd {
             ((*host).to_owned(), mesh.plain("sshd", host, &sshd))
         };
         let daemons = clocks.iter().map(daemon).collect();
-        let agents = ["alpha", "beta", "gamma"].map(|device| {
+        let agents = devices.map(|device| {
             let agent = mesh.agent_with(device, &["--sshd-log", LOG]);
             mesh.join(device, &mesh.token(&[]));
             agent
         });
+        let agents = agents.to_vec();
         let sshd = Self { mesh, daemons, agents };
         hosts.iter().for_each(|host| sshd::is_certified(&sshd.mesh, host));
         sshd
@@ -77,6 +83,13 @@ impl Sshd {
 
     fn log_in_as(&self, device: &str, user: &str) {
         sshd::log_in(&self.mesh, device, user, PASSWORD);
+    }
+
+    fn create_user(&self, name: &str, more: &[&str]) {
+        let password = self.mesh.file("server", "lib").join("password");
+        fs::write(&password, PASSWORD).expect("written");
+        let of = ["--password-file", password.to_str().expect("text")];
+        self.mesh.on("server").ok(&[&["warren", "user", "create", name], more, &of].concat());
     }
 
     /// `warren ssh TARGET echo hello`, with a host key that must be known already and nobody to ask.
@@ -143,8 +156,27 @@ impl Sshd {
 
     /// Waits until a rotation waits for nothing, and takes its next step.
     fn advance(&self, kind: &str) {
-        wait_for("nobody is missing", SOON, || self.authority(kind)["missing"] == serde_json::json!([]));
+        let nobody = || self.authority(kind)["missing"] == serde_json::json!([]);
+        wait_for("nobody is missing", CERTIFIED_WITHIN, nobody);
         self.step("advance", kind).ok();
+    }
+
+    /// The server is out of a device's reach; the mesh is not.
+    fn cut_off(&self, device: &str) {
+        let rule = "ip daddr 203.0.113.1 meta l4proto { tcp, udp } th dport 8443 drop";
+        let chain = format!("chain cut {{\ntype filter hook forward priority -5\n{rule}\n}}");
+        self.mesh.beside(&format!("r-{device}")).ok(&["nft", &format!("table ip cut {{\n{chain}\n}}")]);
+    }
+
+    fn mend(&self, device: &str) {
+        self.mesh.beside(&format!("r-{device}")).ok(&["nft", "delete table ip cut"]);
+    }
+
+    /// The agent of a device starts again: the device is connected, and talks to another.
+    fn comes_back(&self, device: &str, other: &str) {
+        self.mesh.agent_with(device, &["--sshd-log", LOG]);
+        self.mesh.ready(device, SOON);
+        self.mesh.on(device).reaches(&self.mesh.device_field(other, "address_v4"), SOON);
     }
 
     /// sshd reads its configuration anew, as after a start of the machine.
@@ -153,6 +185,45 @@ impl Sshd {
         daemon.1.signal("HUP");
         let scan = ["ssh-keyscan", "-T", "1", "127.0.0.1"];
         self.mesh.on(host).wait("sshd is back", SOON, &scan, |done| done.out.contains("ssh-ed25519"));
+    }
+}
+
+/// People who know hosts by the two ways that ssh has for it: what it asks the agent, and lines of a file.
+struct KnownBy {
+    config: String,
+    file: PathBuf,
+}
+
+impl KnownBy {
+    fn new(sshd: &Sshd) -> Self {
+        let home = sshd.home("alpha");
+        let config = home.join(".ssh/config").display().to_string();
+        Self { config, file: home.join("known_hosts_of_the_mesh") }
+    }
+
+    /// An administrator writes down whom to trust, as it is now.
+    fn learn(&self, sshd: &Sshd) {
+        let keys = sshd.authority("host")["keys"].as_array().expect("keys").clone();
+        let keys = keys.iter().map(|key| key["public_key"].as_str().expect("a line").to_owned());
+        let lines = keys.map(|key| format!("@cert-authority *.{TENANT_ZONE} {key}\n"));
+        fs::write(&self.file, lines.collect::<String>()).expect("written");
+    }
+
+    /// Everybody enters every host, by both.
+    fn enter_all(&self, sshd: &Sshd, why: &str) {
+        let identity = sshd::identity(&sshd.home("alpha"));
+        let file = format!("UserKnownHostsFile={}", self.file.display());
+        let by_file =
+            [&["ssh"], &NO_CONFIG[..], &["-o", &file], &STRICT, &identity.each_ref().map(String::as_str)]
+                .concat();
+        let by_agent = [&["ssh", "-F", &self.config], &STRICT[..]].concat();
+        for (host, _) in &sshd.daemons {
+            let at = format!("root@{host}.{TENANT_ZONE}");
+            for ssh in [&by_agent, &by_file] {
+                let done = sshd.person("alpha", &[&ssh[..], &[&at, "echo", "hello"]].concat());
+                assert_eq!(done.out, "hello\n", "{why}: {host}: {}\n{}", done.tell(), sshd.said());
+            }
+        }
     }
 }
 
@@ -227,6 +298,39 @@ fn what_is_revoked_is_refused_within_seconds_and_others_are_not() {
 
     server.ok(&["warren", "ca", "revoke", "--type", "user", "id:u:admin@home", "--yes"]);
     wait_for("all of the person", REVOKED_WITHIN, || !sshd.opens("alpha", "root@beta"));
+}
+
+#[test]
+fn who_is_kept_out_opens_nothing_more_whoever_else_uses_the_home_and_whatever_host_was_away() {
+    let sshd = Sshd::start(["beta", "gamma"]);
+    let server = sshd.mesh.on("server");
+    sshd.create_user("bob", &["--role", "viewer"]);
+    server.ok(&["warren", "role", "set", "web", "--who", "u:bob", "--login", "root"]);
+    sshd.log_in("alpha");
+    assert!(sshd.enters("alpha", "root@beta"), "{}", sshd.said());
+    let shown = sshd.home("alpha").join(".config/warren/ssh/id_ed25519-cert.pub");
+    let whose = || sshd.mesh.on("alpha").ok(&["ssh-keygen", "-L", "-f", shown.to_str().expect("text")]);
+    assert!(whose().contains("u:admin@home"), "{}", whose());
+
+    sshd.log_in_as("alpha", "bob");
+    assert!(sshd.enters("alpha", "root@beta"), "{}", sshd.said());
+    assert!(whose().contains("u:bob@home") && !whose().contains("u:admin"), "{}", whose());
+    assert!(sshd.said().contains("ID u:bob@home (serial "), "{}", sshd.said());
+    assert!(sshd.opens("alpha", "root@gamma"), "{}", sshd.said());
+
+    sshd.agents[2].kill();
+    server.ok(&["warren", "user", "set", "bob", "--disable", "--yes"]);
+    wait_for("his certificate opens nothing", REVOKED_WITHIN, || !sshd.opens("alpha", "root@beta"));
+    let again = sshd.warren("alpha", &["ssh", "login"]);
+    assert_eq!(again.code, 3, "and he gets no other: {}", again.tell());
+    sshd.comes_back("gamma", "alpha");
+    wait_for("a host that was away hears of it", REVOKED_WITHIN, || !sshd.opens("alpha", "root@gamma"));
+
+    sshd.log_in("alpha");
+    for target in ["root@beta", "root@gamma"] {
+        assert!(sshd.enters("alpha", target), "who was not meant: {}", sshd.said());
+    }
+    assert!(whose().contains("u:admin@home"), "{}", whose());
 }
 
 #[test]
@@ -381,20 +485,27 @@ fn a_rotation_of_the_authority_for_people_ends_and_is_undone_at_every_phase() {
 
 #[test]
 fn a_stolen_key_opens_nothing_more_and_people_get_a_new_certificate_unasked() {
-    let sshd = Sshd::start(["beta"]);
+    let sshd = Sshd::start(["beta", "gamma"]);
     sshd.log_in("alpha");
     assert!(sshd.enters("alpha", "root@beta"), "{}", sshd.said());
     let (home, stolen) = (sshd.home("alpha"), sshd.mesh.file("alpha", "lib").join("stolen"));
     sshd.mesh.on("alpha").ok(&["cp", "-a", &home.display().to_string(), &stolen.display().to_string()]);
     let key = sshd::identity(&stolen);
-    let ssh = [&["ssh"], &ANY_HOST[..], &key.each_ref().map(String::as_str), &["root@beta", "echo", "hello"]]
-        .concat();
-    let thief = || sshd.mesh.on("alpha").run(&ssh).out == "hello\n";
-    assert!(thief(), "{}", sshd.said());
+    let ssh = [&["ssh"], &ANY_HOST[..], &key.each_ref().map(String::as_str)].concat();
+    let thief = |at: &str| {
+        let done = sshd.mesh.on("alpha").run(&[&ssh[..], &[at, "echo", "hello"]].concat());
+        assert!(done.code == 0 || done.err.contains("Permission denied"), "{}\n{}", done.tell(), sshd.said());
+        done.out == "hello\n"
+    };
+    assert!(thief("root@beta") && thief("root@gamma"), "{}", sshd.said());
+    sshd.agents[2].kill();
     let replace = ["warren", "ca", "rotate", "--type", "user", "--emergency", "--yes"];
     sshd.mesh.on("server").ok(&replace);
-    wait_for("what the former key signed opens nothing", REVOKED_WITHIN, || !thief());
+    wait_for("what the former key signed opens nothing", REVOKED_WITHIN, || !thief("root@beta"));
     assert!(sshd.enters("alpha", "root@beta"), "warren ssh gets another: {}", sshd.said());
+    sshd.comes_back("gamma", "alpha");
+    wait_for("a host that was away hears of it", REVOKED_WITHIN, || !thief("root@gamma"));
+    assert!(sshd.enters("alpha", "root@gamma"), "by the new key: {}", sshd.said());
 }
 
 #[test]
@@ -410,6 +521,14 @@ fn clocks_that_are_ten_minutes_off_keep_nobody_out() {
             assert_eq!(done.out, "hello\n", "{target} from {clock}: {}\n{}", done.tell(), sshd.said());
         }
     }
+
+    // It ends before gamma's clock does, and not by beta's.
+    sshd.warren("alpha", &["ssh", "login", "--life", "5m"]).ok();
+    assert!(sshd.opens("alpha", "root@beta"), "{}", sshd.said());
+    assert!(!sshd.opens("alpha", "root@gamma"), "{}", sshd.said());
+    wait_for("sshd says why", SOON, || sshd.said().contains("Certificate invalid: expired"));
+    sshd.renew("alpha");
+    assert!(sshd.opens("alpha", "root@gamma"), "{}", sshd.said());
 }
 
 #[test]
@@ -441,11 +560,7 @@ fn another_client_gets_in_by_the_same_certificate_and_authority() {
 fn who_administers_one_tenant_alone_is_root_there_until_moved() {
     let sshd = Sshd::start(["beta"]);
     let server = sshd.mesh.on("server");
-    let password = sshd.mesh.file("server", "lib").join("password");
-    fs::write(&password, PASSWORD).expect("written");
-    let of = ["--password-file", password.to_str().expect("text")];
-    let create = ["warren", "user", "create", "bob", "--role", "tenant-admin", "--only-tenant", "home"];
-    server.ok(&[&create[..], &of].concat());
+    sshd.create_user("bob", &["--role", "tenant-admin", "--only-tenant", "home"]);
     sshd.log_in_as("alpha", "bob");
     sshd.enters_soon("alpha", "root@beta");
     server.ok(&["warren", "tenant", "create", "other"]);
@@ -454,31 +569,74 @@ fn who_administers_one_tenant_alone_is_root_there_until_moved() {
 }
 
 #[test]
-fn a_rotation_of_the_authority_for_hosts_goes_through_all_phases_without_a_question() {
-    let sshd = Sshd::start(["beta"]);
+fn a_rotation_for_hosts_with_one_of_three_away_goes_through_all_phases_without_a_question() {
+    let sshd = Sshd::start_among(
+        ["alpha", "beta", "gamma", "delta"],
+        ["beta", "gamma", "delta"].map(|host| (host, "+0m")),
+    );
     sshd.log_in("alpha");
+    sshd.warren("alpha", &["ssh", "login", "--include"]).ok();
+    let people = KnownBy::new(&sshd);
+    let enters = |why: &str| people.enter_all(&sshd, why);
+    let phase = || sshd.authority("host")["phase"].clone();
     let first = sshd.authority("host")["keys"][0]["public_key"].clone();
-    let enters = || sshd.enters("alpha", "root@beta");
-    assert!(enters(), "{}", sshd.said());
+    people.learn(&sshd);
+    enters("at first");
+    let is_blocked = |why: &str| {
+        let blocked = sshd.step("advance", "host");
+        assert!(blocked.code == 3 && blocked.err.contains(why), "{}", blocked.tell());
+    };
+    // Takes the step once nobody is missing; everybody gets in meanwhile.
+    let settles = |why: &str| {
+        wait_for(why, CERTIFIED_WITHIN, || {
+            enters(why);
+            sshd.authority("host")["missing"] == serde_json::json!([])
+        });
+        sshd.step("advance", "host").ok();
+    };
+
+    sshd.cut_off("delta");
     sshd.step("rotate", "host").ok();
-    assert!(enters(), "both are trusted");
-    sshd.advance("host");
-    assert!(enters(), "people first");
+    people.learn(&sshd);
+    is_blocked("delta does not trust the next key");
+    enters("both are trusted, and delta has heard of one");
     sshd.step("rollback", "host").ok();
-    assert!(enters(), "back");
-    sshd.advance("host");
-    assert_eq!(sshd.authority("host")["phase"], "standby");
+    settles("undone before the first step");
+    assert_eq!(phase(), "standby");
+
+    sshd.mend("delta");
     sshd.step("rotate", "host").ok();
+    people.learn(&sshd);
     sshd.advance("host");
+    enters("people first");
+    sshd.step("rollback", "host").ok();
+    settles("undone after the first step");
+
+    sshd.step("rotate", "host").ok();
+    people.learn(&sshd);
     sshd.advance("host");
-    wait_for("beta shows one of the next key", CERTIFIED_WITHIN, || {
-        assert!(enters(), "at every moment");
-        sshd.authority("host")["missing"] == serde_json::json!([])
+    sshd.cut_off("delta");
+    sshd.step("advance", "host").ok();
+    wait_for("delta alone is waited for", CERTIFIED_WITHIN, || {
+        enters("by certificates of either key");
+        let missing = sshd.authority("host")["missing"].to_string();
+        missing.contains("delta still shows") && !missing.contains("gamma") && !missing.contains("beta")
     });
+    is_blocked("delta still shows a certificate of the other key");
+    sshd.step("rollback", "host").ok();
+    settles("undone before the last step, without delta");
+    assert_eq!(sshd.authority("host")["keys"][0]["public_key"], first, "the first key signs on");
+
+    sshd.step("rotate", "host").ok();
+    people.learn(&sshd);
+    is_blocked("delta does not trust the next key");
+    sshd.mend("delta");
     sshd.advance("host");
+    sshd.advance("host");
+    settles("to the end");
     let keys = sshd.authority("host")["keys"].as_array().expect("keys").clone();
     assert!(keys.len() == 1 && keys[0]["public_key"] != first, "{keys:?}");
-    assert!(enters(), "by the next key alone: {}", sshd.said());
+    enters("by the next key alone");
 }
 
 #[test]
