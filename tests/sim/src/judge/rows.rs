@@ -60,6 +60,10 @@ impl Judge {
         self.stored.insert(tenant, rows.version);
         for device in rows.devices.iter().filter(|device| device.standing == Standing::Active) {
             self.retired.remove(&(tenant, device.wireguard));
+            // It may have had another key before it was revoked: that one is gone, its name is not.
+            let same = |retired: &&mut Retired| retired.name == device.name;
+            let retired = self.retired.iter_mut().filter(|((of, _), _)| *of == tenant);
+            retired.map(|(_, retired)| retired).filter(same).for_each(|retired| retired.addresses = None);
         }
     }
 
