@@ -44,7 +44,10 @@ use local::Local;
 use packet::{HintBody, Packet, Tag};
 use peer::{Around, Peer, Wish};
 use session::{Session, Worth};
-pub use talk::{Candidate, ConnectedRelay, PathInput, PathOutput, PathStatus, RelayId, Way, WhyNotDirect};
+pub use talk::{
+    CLOSE_COUNT_INTERVAL, Candidate, ConnectedRelay, PathInput, PathOutput, PathStatus, RelayId, Way,
+    WhyNotDirect,
+};
 
 /// The least time between two looks at one peer that nothing happened to.
 const MOMENT: Duration = Duration::from_millis(1);
@@ -75,6 +78,8 @@ pub struct Paths {
     relays: Vec<RelayId>,
     /// How far those are that were measured.
     relay_round_trips: BTreeMap<RelayId, Duration>,
+    /// The shell can tell the bytes of a peer often.
+    counts_closely: bool,
     out: VecDeque<PathOutput>,
     /// When each peer is due, and the same by time.
     due: BTreeMap<PublicKey, Mono>,
@@ -98,6 +103,7 @@ impl Paths {
             life: Life::default(),
             relays: Vec::new(),
             relay_round_trips: BTreeMap::new(),
+            counts_closely: true,
             out: VecDeque::new(),
             due: BTreeMap::new(),
             queue: BTreeSet::new(),
@@ -154,9 +160,14 @@ impl Paths {
                     self.touch(key);
                 }
             }
+            PathInput::Counts { closely } => {
+                self.counts_closely = closely;
+                self.touch_all(|_| {});
+            }
             PathInput::Counted { peer, sent, received } => {
-                if let Some(counted) = self.peers.get_mut(&peer) {
-                    counted.counted(sent, received, now);
+                let is_news =
+                    self.peers.get_mut(&peer).is_some_and(|counted| counted.counted(sent, received, now));
+                if is_news {
                     self.touch(peer);
                 }
             }
@@ -375,6 +386,7 @@ impl Paths {
             hint_version: self.local.version(),
             relays: &self.relays,
             relay_round_trips: &self.relay_round_trips,
+            counts_closely: self.counts_closely,
         };
         act(peer, &mut around, &mut wishes);
         let to = peer.device;
@@ -385,6 +397,8 @@ impl Paths {
                 Wish::Hint { sealed, over_relays } => PathOutput::Hint { to, sealed, over_relays },
                 Wish::Steer(way) => PathOutput::Steer { peer: *key, way },
                 Wish::Race(on) => PathOutput::Race { peer: *key, on },
+                Wish::Double(over) => PathOutput::Double { peer: *key, over },
+                Wish::Closely(on) => PathOutput::Closely { peer: *key, on },
                 Wish::Seen(address) => {
                     self.local.seen(address);
                     continue;

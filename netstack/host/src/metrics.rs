@@ -92,13 +92,14 @@ const NODE_GAUGES: [NodeGauge; 5] = [
     ("dns_tcp_connections", "TCP connections that are open", |node| node.names.connections()),
 ];
 
-const NODE_COUNTERS: [NodeCounter; 10] = [
+const NODE_COUNTERS: [NodeCounter; 11] = [
     ("node_drift", "Changes made because somebody else changed the host", |node| node.state.drift),
     ("node_changes", "Changes made to the host", |node| node.done.changes_total),
     ("node_changes_failed", "Changes that could not be made", |node| node.done.changes_failed_total),
     ("node_observations", "Looks at the whole host", |node| node.done.observations_total),
     ("node_dials", "Attempts to reach the server", |node| node.done.dials_total),
     ("path_probes", "Probes of paths, and questions to servers of STUN", |node| node.paths.probes_total),
+    ("path_doubts", "Times that packets went both ways for a while", |node| node.paths.doubts_total),
     ("dns_slipped", "Queries over their source's limit, told to come by TCP", |node| node.names.slipped()),
     ("dns_crowded", "Queries that got SERVFAIL because too many were under way", |node| node.names.crowded()),
     ("dns_tcp_turned_away", "TCP connections that there was no place for", |node| node.names.turned_away()),
@@ -256,7 +257,11 @@ mod tests {
             interface: interface.into(),
             state: State { attached: true, drift: 2, ..State::default() },
             done: Counters { changes_total: 3, ..Counters::default() },
-            paths: PathCounters { changes_total: [relayed, relayed].into_iter().collect(), probes_total: 0 },
+            paths: PathCounters {
+                changes_total: [relayed, relayed].into_iter().collect(),
+                doubts_total: 0,
+                probes_total: 0,
+            },
             ways: [Way::Direct(([192, 0, 2, 1], 1).into())].into_iter().collect(),
             names: Arc::default(),
             forwarder: Some(Default::default()),

@@ -1,6 +1,7 @@
 //! What the loop of a device does for the engine's paths: probes out and in, where the machine is, what its peers are sent
 //! and received, where STUN is answered, which relays are connected. Chooses no path, and knows no format.
 
+mod counting;
 mod lane;
 mod mapping;
 mod network;
@@ -9,9 +10,10 @@ mod raw;
 pub mod relay;
 pub mod report;
 mod road;
+mod suspension;
 mod trial;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -22,23 +24,20 @@ use model::key::IdentitySecret;
 use model::relay::{RelayPass, RelayPlace};
 use model::wire::Remark;
 use model::{AnchorKey, Endpoint, EndpointHost, Nonce, PublicKey, Signed};
-use nix::time::{ClockId, clock_gettime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::interface::InterfaceName;
+use crate::paths::counting::Counting;
 use crate::paths::network::Network;
 use crate::paths::places::{Bearer, Places};
 use crate::paths::report::{PathCounters, PathsReport, RelayReport};
+use crate::paths::suspension::Suspension;
 
 pub(crate) use self::lane::Seen;
 pub(crate) use self::road::Road;
 
-/// Peers that are talked to are counted so often.
-const COUNT_INTERVAL: Duration = Duration::from_secs(1);
-/// A suspension that is shorter ends no mapping of a NAT.
-const SUSPENSION_MIN: Duration = Duration::from_secs(2);
 /// The machine's resolver tries its servers within this time, or there is no network.
 const RESOLVE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Without a network, or with a resolver that is not up yet.
@@ -67,8 +66,9 @@ pub(crate) struct Shell {
     /// Whether the router may be asked for a port.
     maps_ports: bool,
     mapping: Option<Mapping>,
-    watched: BTreeSet<PublicKey>,
-    count_at: Option<Instant>,
+    counting: Counting,
+    /// WireGuard is the kernel's, as the engine was told.
+    is_kernel: bool,
     /// Shown to relays on other machines.
     credentials: Credentials,
     named: Vec<RelayPlace>,
@@ -112,8 +112,8 @@ impl Shell {
             listen_port: 0,
             maps_ports,
             mapping: None,
-            watched: BTreeSet::new(),
-            count_at: None,
+            counting: Counting::new(),
+            is_kernel: false,
             credentials,
             named: Vec::new(),
             places: None,
@@ -188,16 +188,18 @@ impl Shell {
                 self.named = named;
             }
             PathOutput::Pass { pass, anchor } => self.show(pass, anchor),
+            PathOutput::Double { peer, over } => {
+                tracing::debug!(%peer, on = over.is_some(), "packets go both ways");
+                self.counters.doubts_total += u64::from(over.is_some());
+                self.road.double(&peer, over);
+            }
+            PathOutput::Closely { peer, on } => self.counting.closely(peer, on),
             PathOutput::Watch { peer, on: true } => {
-                self.watched.insert(peer);
-                self.count_at.get_or_insert_with(|| Instant::now() + COUNT_INTERVAL);
+                self.counting.watch(peer, true);
                 self.want_port();
             }
             PathOutput::Watch { peer, on: false } => {
-                self.watched.remove(&peer);
-                if self.watched.is_empty() {
-                    self.count_at = None;
-                }
+                self.counting.watch(peer, false);
                 self.road.steer(&peer, None);
             }
         }
@@ -210,6 +212,11 @@ impl Shell {
             self.tell_addresses();
             self.want_port();
         }
+        // It is looked at once a second, and a look costs with the number of its peers.
+        let is_kernel = interface.is_some() && self.road.device(|_| ()).is_none();
+        if std::mem::replace(&mut self.is_kernel, is_kernel) != is_kernel {
+            self.next.push_back(PathInput::Counts { closely: !is_kernel });
+        }
     }
 
     /// Has the router asked for a port, once somebody is talked to: a device that is idle asks nobody for anything.
@@ -220,7 +227,7 @@ impl Shell {
             exit.and_then(|exit| exit.own),
             self.listen_port,
         );
-        let wish = wish.filter(|_| self.maps_ports && (self.mapping.is_some() || !self.watched.is_empty()));
+        let wish = wish.filter(|_| self.maps_ports && (self.mapping.is_some() || !self.counting.is_empty()));
         if self.mapping.as_ref().map(|mapping| mapping.wish) != wish {
             self.mapping = wish.map(Mapping::begin);
             self.next.push_back(PathInput::Mapped(None));
@@ -252,7 +259,7 @@ impl Shell {
                     return PathInput::StunServers(servers);
                 }
                 address = mapped(&mut self.mapping) => return PathInput::Mapped(address),
-                () = due(self.count_at) => self.count(),
+                peers = self.counting.due() => self.count(&peers),
             }
         }
     }
@@ -318,9 +325,8 @@ impl Shell {
         self.resolve();
     }
 
-    fn count(&mut self) {
-        self.count_at = Some(Instant::now() + COUNT_INTERVAL);
-        for peer in &self.watched {
+    fn count(&mut self, peers: &[PublicKey]) {
+        for peer in peers {
             if let Some((sent, received)) = self.road.counted(peer) {
                 self.next.push_back(PathInput::Counted { peer: *peer, sent, received });
             }
@@ -445,29 +451,4 @@ async fn finished(task: &mut Option<JoinHandle<Vec<SocketAddr>>>) -> Vec<SocketA
         Some(task) => task.await.unwrap_or_default(),
         None => std::future::pending().await,
     }
-}
-
-/// Tells that the machine was suspended: one clock goes on meanwhile, the other does not (`clock_gettime(2)`).
-struct Suspension {
-    asleep: Duration,
-}
-
-impl Suspension {
-    fn new() -> Self {
-        Self { asleep: asleep() }
-    }
-
-    /// Whether it was, since the last question.
-    fn was(&mut self) -> bool {
-        let now = asleep();
-        let before = std::mem::replace(&mut self.asleep, now);
-        now.saturating_sub(before) >= SUSPENSION_MIN
-    }
-}
-
-/// How long the machine was suspended since it started.
-fn asleep() -> Duration {
-    let read = |clock| clock_gettime(clock).map(Duration::from).unwrap_or_default();
-    let awake = read(ClockId::CLOCK_MONOTONIC);
-    read(ClockId::CLOCK_BOOTTIME).saturating_sub(awake)
 }

@@ -235,6 +235,14 @@ impl Device {
         if !is_probe(datagram) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
+        self.send_sealed(datagram, to)
+    }
+
+    /// Sends a message that the device gave to a [`Carrier`] to an address as well, from the device's port and without waiting.
+    ///
+    /// # Errors
+    /// As [`Self::send_probe`].
+    pub fn send_sealed(&self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
         let sockets = self.shared.sockets.load();
         let socket = sockets.towards(&to).ok_or(io::ErrorKind::Unsupported)?;
         socket.send_to(datagram, &to.into()).map(|_| ())

@@ -50,6 +50,7 @@ fn a_model_that_is_broken_on_purpose_is_found_out() {
     let lied_to = [&not_found[..], &["what-nats-remember-is-learnt"]].concat();
     check(MeshSabotage::ServerLies, &lied_to);
     check(MeshSabotage::NobodyRaces, &["who-talks-is-heard"]);
+    check(MeshSabotage::NobodyDoubles, &["a-path-that-ends-costs-a-probe-interval"]);
     check(MeshSabotage::RelayEatsPackets, &["who-talks-is-heard", "long-packets-are-heard"]);
     check(
         MeshSabotage::PingsAreLost,

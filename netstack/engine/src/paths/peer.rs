@@ -1,14 +1,15 @@
 //! The paths to one peer: which addresses were tried, which answer, which one carries its packets. Knows no other peer.
 //!
 //! ```text
-//!          traffic, or a hint                a ping was answered
-//!  cold ──────────────────────▶ seeking ──────────────────────────▶ direct
-//!   ▲                            │   ▲                                 │
-//!   └──────── no traffic ────────┘   └───── two pings not answered ────┘
+//!          traffic, or a hint                a ping was answered              one was not
+//!  cold ──────────────────────▶ seeking ──────────────────────────▶ direct ◀────────────────▶ in doubt
+//!   ▲                            │   ▲                                           the next was     │
+//!   └──────── no traffic ────────┘   └──────────────────── nor was the next ──────────────────────┘
 //! ```
-//! In every state but direct the packets are relayed, or go through the hub where no relay carries them.
+//! While seeking the packets are relayed, or go through the hub where no relay carries them; in doubt they go both ways.
 
 mod ask;
+mod doubt;
 mod hint;
 mod look;
 
@@ -28,6 +29,7 @@ use super::route::{Route, better};
 use super::session::Session;
 use super::{RelayId, Way};
 use ask::ping;
+use doubt::Doubt;
 
 /// Pings of one search, from its beginning: NATs open with the first, and answers come with the second.
 const SEEK_STEPS: [Duration; 7] = [
@@ -44,9 +46,12 @@ const GUESS_STEP: usize = 2;
 /// Between the ends of searches that found nothing, while there is traffic; the last is repeated.
 const SEEK_AGAIN: [Duration; 4] =
     [Duration::from_secs(5), Duration::from_secs(15), Duration::from_secs(30), Duration::from_secs(60)];
-/// A direct path that carries packets is asked so often whether it lives: with the 300 ms in which two answers are waited for in vain,
-/// a path that ends loses less than that of packets. A thousand of them at once are 2 500 pings a second, half of what the loop takes.
+/// A direct path that carries packets is asked so often whether it lives, and at once where packets go and nothing is heard: a path
+/// that ends loses less than that of packets. A thousand of them at once are 2 500 pings a second, half of what the loop takes.
 const PING_INTERVAL: Duration = Duration::from_millis(400);
+/// And so often where the shell cannot tell soon that nothing is heard: with the 100 ms and more in which an answer is waited for, that
+/// is less than the same.
+const PING_UNTOLD_INTERVAL: Duration = Duration::from_millis(200);
 /// And so often where a few seconds passed without packets.
 const PING_QUIET_INTERVAL: Duration = Duration::from_secs(1);
 const LIVELY: Duration = Duration::from_secs(3);
@@ -92,6 +97,10 @@ pub(super) enum Wish {
     Steer(Way),
     /// Its packets go over every relay, or no longer.
     Race(bool),
+    /// Its packets go over this relay as well, or no longer.
+    Double(Option<RelayId>),
+    /// Its bytes are told often, or no longer.
+    Closely(bool),
     /// A peer saw us there.
     Seen(SocketAddr),
     /// What was a path is none: we may be somewhere else than we were told.
@@ -110,6 +119,8 @@ pub(super) struct Around<'a> {
     pub(super) relays: &'a [RelayId],
     /// How far those are that were measured.
     pub(super) relay_round_trips: &'a BTreeMap<RelayId, Duration>,
+    /// The bytes of a peer can be told often.
+    pub(super) counts_closely: bool,
 }
 
 /// The paths to one peer.
@@ -129,6 +140,7 @@ pub(super) struct Peer {
     /// The shell was told of it. Before, packets may also go over the relay by which the peer's came.
     is_steered: bool,
     way_since: Mono,
+    doubt: Doubt,
     traffic_at: Mono,
     /// When a packet of its came, to the second.
     heard_at: Option<Mono>,
@@ -175,6 +187,7 @@ impl Peer {
             way,
             is_steered: false,
             way_since: now,
+            doubt: Doubt::default(),
             traffic_at: now,
             heard_at: None,
             is_silent: false,
@@ -231,9 +244,17 @@ impl Peer {
         now.since(self.traffic_at) < TRAFFIC_LIFE
     }
 
+    fn is_lively(&self, now: Mono) -> bool {
+        now.since(self.traffic_at) < LIVELY
+    }
+
     /// How often the direct path in use is asked whether it lives.
     fn ping_interval(&self, now: Mono) -> Duration {
-        if now.since(self.traffic_at) < LIVELY { PING_INTERVAL } else { PING_QUIET_INTERVAL }
+        match self.is_lively(now) {
+            true if self.doubt.is_told_soon() => PING_INTERVAL,
+            true => PING_UNTOLD_INTERVAL,
+            false => PING_QUIET_INTERVAL,
+        }
     }
 
     /// A packet for the peer did not go by a direct path.
@@ -246,8 +267,8 @@ impl Peer {
         }
     }
 
-    /// Bytes sent and received over WireGuard so far.
-    pub(super) fn counted(&mut self, sent: u64, received: u64, now: Mono) {
+    /// Bytes sent and received over WireGuard so far. Says whether the peer wants to be looked at for it.
+    pub(super) fn counted(&mut self, sent: u64, received: u64, now: Mono) -> bool {
         let (went, came) = (sent != self.counted.0, received != self.counted.1);
         if went || came {
             self.traffic_at = now;
@@ -257,6 +278,7 @@ impl Peer {
         }
         self.is_silent = went && !came;
         self.counted = (sent, received);
+        self.doubt.counted(went, came, now)
     }
 
     /// Begins a search, or begins the present one anew.
@@ -291,6 +313,9 @@ impl Peer {
                 let pong = self.session.seal(Probe::Pong { number, seen: from })?;
                 let Some(from) = from else {
                     wishes.push(Wish::Relay(by, pong));
+                    if matches!(self.way, Way::Direct(_)) {
+                        self.doubt.warned(now);
+                    }
                     // It tries the relay: what comes by the hub is nothing to it then. And it understands us from now on, though it
                     // may not have understood what it was asked before.
                     let asks = self.way == Way::ViaHub || !self.over.is_proven();
@@ -320,10 +345,15 @@ impl Peer {
             }
             Probe::Pong { number, seen } => match from {
                 Some(from) => {
-                    self.routes.get_mut(&from)?.answered(number, now);
+                    let asked_at = self.routes.get_mut(&from)?.answered(number, now);
+                    if let Some(asked_at) = asked_at.filter(|_| self.way == Way::Direct(from)) {
+                        self.doubt.answered(asked_at);
+                    }
                     wishes.extend(seen.map(Wish::Seen));
                 }
-                None => self.over.of(by)?.answered(number, now),
+                None => {
+                    self.over.of(by)?.answered(number, now);
+                }
             },
         }
         Some(())
@@ -334,6 +364,7 @@ impl Peer {
         self.expire(around.now);
         self.follow_relays(around);
         self.choose(around, wishes);
+        self.doubt(around, wishes);
         self.race(around.now, wishes);
         self.search_on(around, wishes);
         // Before the pings that it makes the peer understand.
@@ -435,6 +466,10 @@ impl Peer {
         }
         if matches!(way, Way::Direct(_)) {
             self.search = None;
+            if was_direct && current.is_none() {
+                // What ended one may have ended the other, which was asked a while ago.
+                self.doubt.warned(now);
+            }
         }
         self.is_steered = true;
         wishes.push(Wish::Steer(way));

@@ -11,10 +11,14 @@ use super::width::Width;
 
 /// Pings without an answer that are remembered: a late answer is still an answer.
 const OUTSTANDING_MAX: usize = 8;
-/// The first answer is waited for so long at least, then it is asked again...
+/// The first answer is waited for so long at least: then it is asked again, and packets go another way as well...
 const PATIENCE_FIRST_MIN: Duration = Duration::from_millis(100);
+/// ... or for so many round trips, and for one and so many times what they differ by, where that is longer (RFC 6298, section 2)...
+const PATIENCE_FIRST_ROUND_TRIPS: u32 = 2;
+const PATIENCE_FIRST_DEVIATIONS: u32 = 4;
 /// ... and for so long then: a machine that is busy answers late, and a late answer to the first counts, too.
 const PATIENCE_MIN: Duration = Duration::from_millis(200);
+const PATIENCE_ROUND_TRIPS: u32 = 3;
 /// And so long at most, also before a round trip was measured: round the world and back is 300 ms.
 const PATIENCE_MAX: Duration = Duration::from_secs(1);
 /// So many pings in a row without an answer end the trust: one may be lost on any network.
@@ -49,6 +53,8 @@ pub(super) struct Route {
     /// When the first of them was sent.
     missed_at: Option<Mono>,
     round_trip: Option<Duration>,
+    /// By how much round trips differ from the mean.
+    deviation: Duration,
     /// The last answer was not compared yet.
     is_news: bool,
     wins: u8,
@@ -66,6 +72,7 @@ impl Route {
             misses: 0,
             missed_at: None,
             round_trip: None,
+            deviation: Duration::ZERO,
             is_news: false,
             wins: 0,
             width: None,
@@ -94,16 +101,24 @@ impl Route {
         self.asked_at = Some(now);
     }
 
-    /// Takes an answer. One to a question that was never asked says nothing.
-    pub(super) fn answered(&mut self, number: u64, now: Mono) {
+    /// Takes an answer, and says when it was asked for. One to a question that was never asked says nothing.
+    pub(super) fn answered(&mut self, number: u64, now: Mono) -> Option<Mono> {
         if let Some(width) = &mut self.width {
             width.answered(number);
         }
-        let Some(at) = self.asked.iter().position(|asked| asked.number == number) else { return };
-        let Some(asked) = self.asked.drain(..=at).next_back() else { return };
-        let sample = now.since(asked.at);
-        self.round_trip = Some(self.round_trip.map_or(sample, |before| (before * 3 + sample) / 4));
+        let at = self.asked.iter().position(|asked| asked.number == number)?;
+        let asked = self.asked.drain(..=at).next_back()?;
+        self.measure(now.since(asked.at));
         (self.answered, self.misses, self.missed_at, self.is_news) = (true, 0, None, true);
+        Some(asked.at)
+    }
+
+    fn measure(&mut self, sample: Duration) {
+        let (mean, deviation) = match self.round_trip {
+            None => (sample, sample / 2),
+            Some(before) => ((before * 3 + sample) / 4, (self.deviation * 3 + before.abs_diff(sample)) / 4),
+        };
+        (self.round_trip, self.deviation) = (Some(mean), deviation);
     }
 
     /// Counts what was not answered in time.
@@ -125,8 +140,14 @@ impl Route {
 
     /// How long the next missing answer is waited for.
     fn patience(&self) -> Duration {
-        let least = if self.misses == 0 { PATIENCE_FIRST_MIN } else { PATIENCE_MIN };
-        self.round_trip.map_or(PATIENCE_MAX, |rtt| (rtt * 3).clamp(least, PATIENCE_MAX))
+        let Some(round_trip) = self.round_trip else { return PATIENCE_MAX };
+        let late = round_trip + self.deviation * PATIENCE_FIRST_DEVIATIONS;
+        let first = late.max(round_trip * PATIENCE_FIRST_ROUND_TRIPS);
+        let (wanted, least) = match self.misses {
+            0 => (first, PATIENCE_FIRST_MIN),
+            _ => (first.max(round_trip * PATIENCE_ROUND_TRIPS), PATIENCE_MIN),
+        };
+        wanted.clamp(least, PATIENCE_MAX)
     }
 
     /// The first answer that is waited for.
@@ -181,6 +202,11 @@ impl Route {
     /// Whether the answer that is missing must be asked for again at once.
     pub(super) fn wants_second(&self) -> bool {
         self.is_alive() && self.misses > 0 && self.waits().is_none()
+    }
+
+    /// Whether no answer is waited for.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waits().is_none()
     }
 
     /// Whether it was asked just now.
@@ -287,11 +313,31 @@ mod tests {
         route.asked(2, at(1000));
         route.expire(at(1100));
         route.asked(3, at(1100));
-        route.answered(2, at(1200));
+        route.answered(2, at(1150));
         route.expire(at(1300));
         assert!(route.is_trusted() && !route.is_sure(), "the second was not answered yet");
         route.answered(3, at(1350));
         assert!(route.is_sure());
+    }
+
+    #[test]
+    fn who_is_far_is_waited_for_as_long_as_answers_take_and_differ() {
+        let patience = |times: &[u64]| {
+            let mut route = Route::new(CandidateKind::Reflexive);
+            for (number, takes) in (1..).zip(times.iter().cycle().take(64)) {
+                measure(&mut route, number, number * 1000, *takes);
+            }
+            route.asked(99, at(100_000));
+            let first = route.deadline().expect("it is asked").since(at(100_000)).as_millis();
+            route.expire(route.deadline().expect("it is asked"));
+            route.asked(100, at(200_000));
+            (first, route.deadline().expect("it is asked").since(at(200_000)).as_millis())
+        };
+        assert_eq!(patience(&[1]), (100, 200));
+        assert_eq!(patience(&[40]), (100, 200));
+        assert_eq!(patience(&[300]), (600, 900));
+        let (first, second) = patience(&[200, 400]);
+        assert!((600..900).contains(&first) && second >= first, "{first} {second}");
     }
 
     #[test]

@@ -9,6 +9,9 @@ use model::{AnchorKey, DeviceId, Endpoint, PublicKey, Signed};
 
 use super::address::CandidateKind;
 
+/// How often the bytes of a peer are told whose direct path carries packets: by twice that its silence is noticed.
+pub const CLOSE_COUNT_INTERVAL: Duration = Duration::from_millis(50);
+
 /// Which relay, as the snapshot numbers them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RelayId(pub u32);
@@ -139,6 +142,12 @@ pub enum PathInput {
     },
     /// A packet for a peer went over a relay, or found no way.
     Wanted(PublicKey),
+    /// Whether the bytes of a peer can be told [closely](PathOutput::Closely). The kernel is asked for them too seldom. At the
+    /// beginning they can.
+    Counts {
+        /// They can.
+        closely: bool,
+    },
     /// Bytes sent to and received from a peer over WireGuard so far, for a peer that is [watched](PathOutput::Watch).
     Counted {
         /// Which.
@@ -194,6 +203,14 @@ pub enum PathOutput {
         /// How.
         way: Way,
     },
+    /// Nobody knows whether the direct path to this peer still lives: send its packets over this relay as well, until it is said
+    /// anew. `None`: no longer. It holds while the peer is steered directly.
+    Double {
+        /// Which.
+        peer: PublicKey,
+        /// Over which.
+        over: Option<RelayId>,
+    },
     /// Nobody knows which relay reaches this peer: send its packets over every one that is connected, with the last handshake once
     /// more, and connect to those that are not. Or stop to. It follows from what is answered, not from [`Self::Steer`].
     Race {
@@ -223,6 +240,13 @@ pub enum PathOutput {
     StunAt(Vec<Endpoint>),
     /// Tell the bytes of this peer every second, or stop to.
     Watch {
+        /// Which.
+        peer: PublicKey,
+        /// Begin, or stop.
+        on: bool,
+    },
+    /// Tell the bytes of this peer, which is watched, every [`CLOSE_COUNT_INTERVAL`] as well, or stop to.
+    Closely {
         /// Which.
         peer: PublicKey,
         /// Begin, or stop.

@@ -1,5 +1,7 @@
 //! One device's paths, input by input. Knows no network: that is the simulator.
 
+mod ends;
+
 use super::*;
 
 fn at(millis: u64) -> Mono {

@@ -110,6 +110,7 @@ impl Relays {
             relay: AtomicU32::new(RelayId::SERVER.0),
             is_steered: AtomicBool::new(false),
             races: AtomicBool::new(false),
+            beside: RwLock::default(),
             initiation: Mutex::default(),
             wanted_at: AtomicU64::new(0),
             joiner: Mutex::default(),
@@ -193,6 +194,8 @@ pub struct RelayCarrier {
     is_steered: AtomicBool,
     /// Packets go over every relay.
     races: AtomicBool,
+    /// Takes them, too.
+    beside: RwLock<Option<Arc<dyn Carrier>>>,
     /// The last handshake that was begun, and when: it is begun again only after five seconds.
     initiation: Mutex<Option<Initiation>>,
     /// When the paths were told last that packets go here, in microseconds; 0 is never.
@@ -226,6 +229,11 @@ impl RelayCarrier {
         if let Some(shared) = self.shared.upgrade().filter(|_| begins) {
             read(&shared.lines).values().for_each(|line| self.join_race(line));
         }
+    }
+
+    /// Packets go by this one as well from now on; `None`: no longer.
+    pub fn set_beside(&self, beside: Option<Arc<dyn Carrier>>) {
+        *write(&self.beside) = beside;
     }
 
     /// A relay that is connected while relays are raced carries the handshake, too; while there was none, in any case.
@@ -284,7 +292,11 @@ impl Carrier for RelayCarrier {
         } else {
             shared.line(RelayId(self.relay.load(Ordering::Relaxed))).into_iter().collect()
         };
+        let beside = read(&self.beside).clone();
         for message in messages {
+            if let Some(beside) = &beside {
+                beside.send(&mut std::iter::once(message));
+            }
             if message.first() == Some(&INITIATION) {
                 let (at, message, is_sent) = (shared.now(), message.to_vec(), !lines.is_empty());
                 *lock(&self.initiation) = Some(Initiation { at, message, is_sent });

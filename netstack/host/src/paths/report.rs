@@ -24,6 +24,8 @@ pub struct PathsReport {
 pub struct PathCounters {
     /// Times that a peer's packets began to go so.
     pub changes_total: PerWay,
+    /// Times that a peer's packets began to go over a relay as well, as its direct path did not answer.
+    pub doubts_total: u64,
     /// Probes sent, by whatever way, and questions to servers of STUN.
     pub probes_total: u64,
 }

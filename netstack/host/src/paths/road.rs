@@ -7,9 +7,11 @@
 //!      ◀───────── arrived ◀──────┘                         its first packet goes at once, and wakes the search for a path
 //! ```
 //!
+//! While nobody knows whether an address still answers, packets for it go onto the ferry, which sends them to the address as well.
+//!
 //! With the kernel's WireGuard a [`Lane`] stands where the device would.
 //!
-//! Locks are taken in this order: the ways, then the device or the lane. The device's own threads take none.
+//! Locks are taken in this order: the ways, then the device or the lane. The device's own threads wait for none.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -74,6 +76,8 @@ struct Entry {
     ferry: Arc<RelayCarrier>,
     /// As the engine steers it; `None` while it does not.
     way: Option<Way>,
+    /// Over which relay its packets go as well, while they go to an address.
+    doubled: Option<RelayId>,
 }
 
 impl Road {
@@ -172,7 +176,7 @@ impl Road {
         self.lane(|lane| {
             lane.count(&peers);
             for (peer, entry) in &ways.peers {
-                let to = lane.place(peer, entry.direct(), &entry.ferry);
+                let to = lane.place(peer, entry.alone(), &entry.ferry);
                 if peers.get(peer).is_some_and(|seen| seen.endpoint != Some(to)) {
                     lane.point(peer, to);
                 }
@@ -222,7 +226,7 @@ impl Road {
             Some(device) => {
                 let ferry = relays.carrier(peer, device);
                 ways.keys.insert(device, peer);
-                ways.peers.insert(peer, Entry { device, ferry, way: None });
+                ways.peers.insert(peer, Entry { device, ferry, way: None, doubled: None });
                 self.turn(&ways, &peer);
             }
         }
@@ -233,6 +237,18 @@ impl Road {
         let mut ways = self.ways();
         if let Some(entry) = ways.peers.get_mut(peer) {
             entry.way = way;
+            if entry.direct().is_none() {
+                entry.doubled = None;
+            }
+            self.turn(&ways, peer);
+        }
+    }
+
+    /// Sends a peer's packets over this relay as well while they go to an address, or no longer.
+    pub(crate) fn double(&self, peer: &PublicKey, over: Option<RelayId>) {
+        let mut ways = self.ways();
+        if let Some(entry) = ways.peers.get_mut(peer).filter(|entry| entry.direct().is_some()) {
+            entry.doubled = over;
             self.turn(&ways, peer);
         }
     }
@@ -253,10 +269,18 @@ impl Road {
     fn turn(&self, ways: &Ways, peer: &PublicKey) {
         let Some(entry) = ways.peers.get(peer) else { return };
         entry.board(ways.first);
-        let direct = entry.direct();
+        let alone = entry.alone();
+        if let Some(to) = entry.direct().filter(|_| alone.is_none()) {
+            let inner = Arc::downgrade(&self.0);
+            entry.ferry.set_beside(Some(Arc::new(Beside { inner, to })));
+        }
         let ferry = || tunnel::Way::By(Arc::clone(&entry.ferry) as Arc<dyn Carrier>);
-        self.device(|device| device.steer(peer, Some(direct.map_or_else(ferry, tunnel::Way::To))));
-        self.lane(|lane| lane.point(peer, lane.place(peer, direct, &entry.ferry)));
+        self.device(|device| device.steer(peer, Some(alone.map_or_else(ferry, tunnel::Way::To))));
+        self.lane(|lane| lane.point(peer, lane.place(peer, alone, &entry.ferry)));
+        // Not before the last packet went onto the ferry.
+        if entry.doubled.is_none() {
+            entry.ferry.set_beside(None);
+        }
     }
 
     /// The relays that are connected are these now, the nearest first.
@@ -298,8 +322,43 @@ impl Road {
     }
 }
 
+/// Sends what is on a ferry to an address, too, as it is.
+struct Beside {
+    inner: Weak<Inner>,
+    to: SocketAddr,
+}
+
+impl Carrier for Beside {
+    fn send(&self, messages: &mut dyn Iterator<Item = &[u8]>) {
+        let Some(inner) = self.inner.upgrade() else { return };
+        inner.send_beside(messages, self.to);
+        // A thread of the device cannot end it, which waits for its threads.
+        if let Some(last) = Arc::into_inner(inner) {
+            std::thread::spawn(move || drop(last));
+        }
+    }
+
+    fn name(&self) -> &str {
+        "direct"
+    }
+}
+
+impl Inner {
+    fn send_beside(&self, messages: &mut dyn Iterator<Item = &[u8]>, to: SocketAddr) {
+        // Whoever puts another device there may be waiting for who comes here, and is not waited for.
+        let (device, lane) = (self.device.try_read(), self.lane.try_read());
+        let device = device.as_ref().ok().and_then(|device| device.as_ref());
+        let lane = lane.as_ref().ok().and_then(|lane| lane.as_ref());
+        for message in messages {
+            let sent = device.map(|device| device.send_sealed(message, to));
+            // What there is no room for is lost, as in any network.
+            let _ = sent.or_else(|| lane.map(|lane| lane.probe(to, message)));
+        }
+    }
+}
+
 impl Entry {
-    /// The address that packets go to. `None`: they go by the ferry.
+    /// The address that packets go to. `None`: they go by the ferry alone.
     const fn direct(&self) -> Option<SocketAddr> {
         match self.way {
             Some(Way::Direct(address)) => Some(address),
@@ -307,13 +366,18 @@ impl Entry {
         }
     }
 
+    /// The address that packets go to and nowhere else. `None`: they go by the ferry.
+    fn alone(&self) -> Option<SocketAddr> {
+        self.direct().filter(|_| self.doubled.is_none())
+    }
+
     /// Tells the ferry over which relay it goes.
     fn board(&self, first: RelayId) {
-        let (relay, is_steered) = match self.way {
-            Some(Way::Relayed(relay)) => (relay, true),
+        let (relay, is_steered) = match (self.way, self.doubled) {
+            (Some(Way::Relayed(relay)), _) | (_, Some(relay)) => (relay, true),
             // The kernel answers a peer that is direct by the ferry all the same, if its packet came so: over the same relay. The
             // networks of one that was left are the hub's, and what is on its way takes a relay.
-            Some(Way::Direct(_) | Way::ViaHub) | None => (first, false),
+            (Some(Way::Direct(_) | Way::ViaHub) | None, None) => (first, false),
         };
         self.ferry.set_relay(relay, is_steered);
     }

@@ -8,9 +8,9 @@ use lab::{Mesh, Process, SOON, wait_for};
 use super::pass;
 use crate::series::{Bound, Series, Unit};
 
-/// A path that ends is noticed within the 400 ms between two probes of one that carries packets, and the 300 ms in which neither
-/// it nor the next one is answered; and then a packet is on its way to the relay and back.
-const ENDED: Bound = Bound::AllBelow(400.0 + 300.0 + 50.0);
+/// No more than what is sent between two probes of a path that carries packets: its silence is noticed and asked after within 150 ms, and
+/// 100 ms later packets go over the relay as well.
+const ENDED: Bound = Bound::AllBelow(400.0);
 /// A path that is found costs what is on its way when packets change over.
 const CHANGED: Bound = Bound::AllBelow(50.0);
 /// Each round blocks the path at another moment between two probes.

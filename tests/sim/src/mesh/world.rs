@@ -38,6 +38,9 @@ const SILENCE_FULL_MAX: Duration = Duration::from_secs(15);
 /// Runs in which one node is mute.
 const MUTE_PER_MILLE: usize = 200;
 
+/// Nodes with the kernel's WireGuard, which is not asked often what it sent.
+const KERNEL_PER_MILLE: usize = 300;
+
 /// Where somebody hostile is, who plays again what he heard.
 const STRANGER: &str = "192.0.2.66:666";
 
@@ -75,6 +78,10 @@ struct Node {
     key: PublicKey,
     ways: BTreeMap<PublicKey, Way>,
     watched: BTreeSet<PublicKey>,
+    /// Those whose bytes are told often.
+    close: BTreeSet<PublicKey>,
+    /// Over which relay the packets of each go that go directly as well.
+    doubled: BTreeMap<PublicKey, RelayId>,
     counted: BTreeMap<PublicKey, (u64, u64)>,
     woken: u64,
     sent: u64,
@@ -105,6 +112,8 @@ impl Node {
             sessions: BTreeMap::new(),
             ways: BTreeMap::new(),
             watched: BTreeSet::new(),
+            close: BTreeSet::new(),
+            doubled: BTreeMap::new(),
             counted: BTreeMap::new(),
             woken: 0,
             sent: 0,
@@ -155,6 +164,7 @@ enum Happening {
     },
     Talk,
     Count,
+    CountClosely,
     /// A node hears which relays are connected.
     Connected {
         node: usize,
@@ -209,6 +219,8 @@ enum Fault {
 enum Break {
     Server,
     Blocked(bool),
+    /// Nothing goes directly any more, and all relays are there.
+    BlockedAlone,
 }
 
 struct World {
@@ -224,6 +236,10 @@ struct World {
     server_up: bool,
     hub_up: bool,
     blocked: bool,
+    /// Since when nothing goes directly, though relays carry all.
+    blocked_alone: Option<Mono>,
+    /// Somebody's bytes are told often.
+    counts_closely: bool,
     /// Nothing comes to this node over this relay.
     deaf: Option<(usize, RelayId)>,
     silence_max: Duration,
@@ -250,6 +266,8 @@ pub enum MeshSabotage {
     ServerLies,
     /// Only the relay that was chosen is given packets, and only the link hints, though nobody knows what reaches a peer.
     NobodyRaces,
+    /// Packets go one way only, though nobody knows whether it lives.
+    NobodyDoubles,
     /// Packets are lost on the way to a relay, which says that it is there.
     RelayEatsPackets,
     /// Every second ping is lost.
@@ -335,6 +353,8 @@ impl World {
             server_up: true,
             hub_up: true,
             blocked: false,
+            blocked_alone: None,
+            counts_closely: false,
             deaf: None,
             silence_max: SILENCE_MAX,
             silence_full_max: SILENCE_MAX,
@@ -368,6 +388,8 @@ impl World {
         let interfaces = self.network.interfaces(node);
         self.tell(node, PathInput::Interfaces(interfaces));
         self.tell(node, PathInput::StunServers(servers));
+        let closely = !self.dice.chance(KERNEL_PER_MILLE);
+        self.tell(node, PathInput::Counts { closely });
         self.connect(node);
     }
 
@@ -422,6 +444,7 @@ impl World {
             Happening::Wake { .. } => {}
             Happening::Talk => self.talk(),
             Happening::Count => self.count(),
+            Happening::CountClosely => self.count_closely(),
             Happening::Connected { node, relays } => self.connected_to(node, relays),
             Happening::Dialled { node } => self.dialled(node),
             Happening::Next(phase) => self.next(phase),

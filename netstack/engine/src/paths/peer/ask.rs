@@ -63,7 +63,7 @@ impl Peer {
             let in_use = way == Way::Direct(*address);
             let interval = if in_use { ping_interval } else { COMPARE_INTERVAL };
             let is_due = route.is_alive() && route.next(interval) <= around.now;
-            if is_due || (in_use && route.wants_second()) {
+            if is_due || (in_use && (route.wants_second() || self.doubt.asks(route, around.now))) {
                 let number = around.rng.next_u64();
                 let by = RelayId::SERVER;
                 ping(route, Some(*address), by, &mut self.session, around.now, number, wishes);

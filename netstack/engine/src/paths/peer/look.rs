@@ -3,7 +3,7 @@
 
 use model::Mono;
 
-use super::{COMPARE_INTERVAL, LEFT_LIFE, Peer, SEEK_STEPS, TRAFFIC_LIFE};
+use super::{COMPARE_INTERVAL, LEFT_LIFE, LIVELY, Peer, SEEK_STEPS, TRAFFIC_LIFE};
 use crate::paths::address::Mapping;
 use crate::paths::route::Route;
 use crate::paths::{RelayId, Way, WhyNotDirect};
@@ -29,7 +29,8 @@ impl Peer {
         let lost = self.lost_since.filter(|_| self.way != Way::ViaHub);
         let lost = lost.map(|since| since + Self::patience(relays));
         let cold = busy.then(|| self.traffic_at + TRAFFIC_LIFE);
-        let single = [hint, step, self.search_at, race, lost, cold, left_hint, left_end];
+        let still = self.doubt.is_close().then(|| self.traffic_at + LIVELY);
+        let single = [hint, step, self.search_at, race, lost, cold, still, left_hint, left_end];
         single.into_iter().chain(pings).chain(relays_at).flatten().chain(asked).min()
     }
 

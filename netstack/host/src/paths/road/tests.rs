@@ -124,6 +124,31 @@ fn a_way_holds_when_the_peer_is_set_anew_and_ends_with_the_peer() {
 }
 
 #[test]
+fn a_peer_in_doubt_is_sent_each_packet_both_ways_until_it_is_not() {
+    let (mut a, b) = (End::new(1), End::new(2));
+    let there = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    there.set_read_timeout(Some(PATIENCE)).expect("a time");
+    let at = there.local_addr().expect("bound");
+    a.road.know(b.key.public(), Some(device(2)));
+    a.has_peer(&b);
+    a.road.double(&b.key.public(), Some(RelayId::SERVER));
+    a.road.steer(&b.key.public(), Some(Way::Direct(at)));
+    assert_eq!(a.endpoint(&b), Some(at), "who is not direct is not doubled");
+    a.road.double(&b.key.public(), Some(RelayId::SERVER));
+    assert_eq!(a.endpoint(&b), None, "by the ferry");
+    a.road.device(|device| device.begin_handshake(&b.key.public()));
+    let mut message = [0; 200];
+    assert_eq!(there.recv_from(&mut message).expect("comes directly"), (148, a.at()));
+    assert_eq!(a.hear(), PathInput::Wanted(b.key.public()), "and by the ferry");
+    a.road.double(&b.key.public(), None);
+    assert_eq!(a.endpoint(&b), Some(at));
+    a.road.double(&b.key.public(), Some(RelayId::SERVER));
+    a.road.steer(&b.key.public(), Some(Way::Relayed(RelayId::SERVER)));
+    a.road.steer(&b.key.public(), Some(Way::Direct(at)));
+    assert_eq!(a.endpoint(&b), Some(at), "doubt ends with the path");
+}
+
+#[test]
 fn probes_come_and_go_at_the_port_of_wireguard_and_nothing_else_is_heard() {
     let (a, mut b) = (End::new(1), End::new(2));
     let answer = stun::reply(&stun::request(&[7; 12]), a.at()).expect("an answer").bytes;

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use engine::paths::{ConnectedRelay, PathInput, PathOutput, RelayId, Way};
+use engine::paths::{CLOSE_COUNT_INTERVAL, ConnectedRelay, PathInput, PathOutput, RelayId, Way};
 use model::PublicKey;
 
 use super::super::network::{Arrival, PORT, TRIAL_PORTS};
@@ -53,6 +53,8 @@ impl World {
                 }
             }
             PathOutput::Race { peer, on } => self.race(node, peer, on),
+            PathOutput::Double { peer, over } => self.double(node, peer, over),
+            PathOutput::Closely { peer, on } => self.watch_closely(node, peer, on),
             PathOutput::Steer { peer, way } => {
                 let other = self.nodes.iter().position(|n| n.key == peer).unwrap_or_default();
                 self.trace.tell(self.at, || format!("node {node} sends to {other} {way:?}"));
@@ -73,6 +75,8 @@ impl World {
                     node.watched.insert(peer);
                 } else {
                     node.watched.remove(&peer);
+                    node.close.remove(&peer);
+                    node.doubled.remove(&peer);
                     node.ways.remove(&peer);
                     node.came_over.remove(&peer);
                 }
@@ -97,6 +101,22 @@ impl World {
                     self.soon(delay, Happening::Relayed { to, from: node, by, bytes: sealed.to_vec() });
                 }
             }
+        }
+    }
+
+    fn double(&mut self, node: usize, peer: PublicKey, over: Option<RelayId>) {
+        let doubled = &mut self.nodes[node].doubled;
+        match over.filter(|_| self.sabotage != Some(MeshSabotage::NobodyDoubles)) {
+            Some(relay) => doubled.insert(peer, relay),
+            None => doubled.remove(&peer),
+        };
+    }
+
+    fn watch_closely(&mut self, node: usize, peer: PublicKey, on: bool) {
+        let close = &mut self.nodes[node].close;
+        let _ = if on { close.insert(peer) } else { close.remove(&peer) };
+        if on && !std::mem::replace(&mut self.counts_closely, true) {
+            self.soon(CLOSE_COUNT_INTERVAL, Happening::CountClosely);
         }
     }
 

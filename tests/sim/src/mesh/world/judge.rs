@@ -11,6 +11,8 @@ use crate::judge::Violation;
 
 /// Changes of one way in one phase: away from a dead path, to a first one, to a better one, and what chance adds.
 const TURNS_MAX: u32 = 6;
+/// What a direct path that ends may cost while packets flow and a relay carries them: the time between two of its pings.
+const LOSS_MAX: Duration = Duration::from_millis(400);
 
 impl World {
     pub(super) fn fail(&mut self, invariant: &'static str, detail: String) {
@@ -46,6 +48,15 @@ impl World {
         let [a, b] = pair.nodes;
         let detail = format!("{a} {}, {b} {}", self.way(a, b), self.way(b, a));
         self.fail(rule, detail);
+    }
+
+    /// A packet goes directly and no other way.
+    pub(super) fn judge_loss(&mut self, from: usize, to: usize) {
+        let since = self.blocked_alone.map(|at| self.at.since(at));
+        if let Some(since) = since.filter(|since| *since > LOSS_MAX) {
+            let detail = format!("{from} sends to {to} by a path that ended {since:?} ago");
+            self.fail("a-path-that-ends-costs-a-probe-interval", detail);
+        }
     }
 
     /// Every pair that must be direct is, and every other is relayed or, by luck, direct.

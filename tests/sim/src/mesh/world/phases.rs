@@ -112,6 +112,7 @@ impl World {
                 (0..self.nodes.len()).for_each(|node| self.connect(node));
             }
             Break::Blocked(blocked) => self.blocked = blocked,
+            Break::BlockedAlone => (self.blocked, self.blocked_alone) = (true, Some(self.at)),
         }
     }
 
@@ -127,6 +128,7 @@ impl World {
 
     fn mend(&mut self) {
         (self.blocked, self.server_up, self.deaf) = (false, true, None);
+        self.blocked_alone = None;
         (self.silence_max, self.silence_full_max) = (SILENCE_MAX_HUB, SILENCE_MAX_HUB);
         if self.fault == Fault::HostNarrows {
             self.network.hosts.iter_mut().for_each(|host| host.carries = CARRIES_ALL);
@@ -144,7 +146,11 @@ impl World {
 
     pub(super) fn begin_fault(&mut self) {
         match self.fault {
-            Fault::DirectBlocked => self.blocked = true,
+            Fault::DirectBlocked => {
+                // At any moment between two packets and two pings.
+                let after = self.dice.millis(0, 1000);
+                self.soon(after, Happening::Break(Break::BlockedAlone));
+            }
             Fault::ServerGone => self.break_down(Break::Server),
             Fault::ServerGoneEarly | Fault::Nothing => {}
             Fault::ServerGoneAndBlocked => {

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use engine::paths::{PathInput, RelayId, Way, first_relay};
+use engine::paths::{CLOSE_COUNT_INTERVAL, PathInput, RelayId, Way, first_relay};
 use model::{Mono, PublicKey};
 
 use super::super::network::FULL_BYTES;
@@ -142,6 +142,10 @@ impl World {
             Way::Direct(address) => {
                 let arrives = |host, _| Happening::Packet { to: host, from, by: way, message };
                 self.send(from, address, arrives, &[], message.length());
+                match self.nodes[from].doubled.get(&key).copied() {
+                    Some(relay) => self.give_over(from, to, &[relay], message),
+                    None => self.judge_loss(from, to),
+                }
             }
             Way::Relayed(relay) => {
                 let node = &self.nodes[from];
@@ -219,10 +223,27 @@ impl World {
                     let key = peer;
                     self.nodes[node].counted.entry(key).or_default().0 += 1;
                 }
-                let (sent, received) = self.nodes[node].counted.get(&peer).copied().unwrap_or_default();
-                self.tell(node, PathInput::Counted { peer, sent, received });
+                self.count_peer(node, peer);
             }
         }
         self.soon(Duration::from_secs(1), Happening::Count);
+    }
+
+    /// The same of those whose direct paths carry packets, for as long as there are any.
+    pub(super) fn count_closely(&mut self) {
+        for node in 0..self.nodes.len() {
+            for peer in self.nodes[node].close.clone() {
+                self.count_peer(node, peer);
+            }
+        }
+        self.counts_closely = self.nodes.iter().any(|node| !node.close.is_empty());
+        if self.counts_closely {
+            self.soon(CLOSE_COUNT_INTERVAL, Happening::CountClosely);
+        }
+    }
+
+    fn count_peer(&mut self, node: usize, peer: PublicKey) {
+        let (sent, received) = self.nodes[node].counted.get(&peer).copied().unwrap_or_default();
+        self.tell(node, PathInput::Counted { peer, sent, received });
     }
 }
