@@ -55,6 +55,7 @@ pub async fn run(profile: &Profile) -> Result<Netcheck, Refusal> {
         ipv6: v6.to_string(),
         candidates: report.node.candidates.iter().map(candidate).collect(),
         port_mapping: report.paths.mapped,
+        keepalive_seconds: report.node.keepalive_seconds,
         relays: report.paths.relays.iter().map(relay).collect(),
     })
 }

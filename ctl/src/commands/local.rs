@@ -285,6 +285,7 @@ fn show_network(checked: &Netcheck, output: &Output) {
     let mapped = checked.port_mapping.map_or_else(|| "none".into(), |at| at.to_string());
     let mut facts =
         vec![("IPv4", checked.ipv4.clone()), ("IPv6", checked.ipv6.clone()), ("port mapping", mapped)];
+    facts.push(("keepalive", keepalive(checked.keepalive_seconds)));
     for server in &checked.servers {
         facts.push(("asked", server.to_string()));
     }
@@ -297,6 +298,15 @@ fn show_network(checked: &Netcheck, output: &Output) {
         facts.push(("relay", format!("{} {far}{}", relay.name, if relay.is_home { ", home" } else { "" })));
     }
     output.facts(&facts);
+}
+
+/// How often the device says something only to stay in reach.
+fn keepalive(seconds: Option<u16>) -> String {
+    match seconds {
+        None => "as the server says, until it is learnt how long it is remembered here".into(),
+        Some(0) => "none, as nothing here forgets".into(),
+        Some(seconds) => format!("every {seconds} s, as was learnt here"),
+    }
 }
 
 /// How packets reach a peer, since when, how fast, and why not better.
@@ -329,6 +339,9 @@ fn show(status: &Status, output: &Output) {
         ("settled", if status.settled { "yes" } else { "no" }.into()),
         ("drift", format!("{} repaired", status.drift_total)),
     ];
+    if status.state == "active" {
+        facts.push(("keepalive", keepalive(status.keepalive_seconds)));
+    }
     facts.extend(status.problems.iter().map(|problem| ("problem", problem.clone())));
     for peer in &status.peers {
         let handshake =

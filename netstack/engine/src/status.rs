@@ -41,6 +41,9 @@ pub struct Status {
     pub candidates: Vec<Candidate>,
     /// How the NAT before a device maps. `None`: nobody asked yet, or a hub.
     pub mapping: Option<Mapping>,
+    /// Seconds between keepalives that keep a device in reach, as was learnt where it is; 0: none are needed. `None`: nobody knows, and
+    /// they are the server's; or a hub.
+    pub keepalive_seconds: Option<u16>,
 }
 
 /// How the link is.

@@ -25,6 +25,9 @@ fn two(symmetric: &[&str]) -> Mesh {
     mesh
 }
 
+/// The exit code of a doctor that found something.
+const DEGRADED: i32 = 7;
+
 #[test]
 fn the_first_packet_is_answered_and_the_path_is_direct_a_second_later() {
     let mesh = two(&[]);
@@ -43,6 +46,11 @@ fn behind_two_symmetric_nats_the_relay_carries_and_says_why() {
     wait_for("the reason", SOON, || {
         mesh.path("alpha", "beta")["why_not_direct"] == "both NATs are symmetric"
     });
+    let found = mesh.on("alpha").run(&["warren", "doctor", "paths"]);
+    assert_eq!(found.code, DEGRADED, "{}", found.tell());
+    assert!(found.out.contains("beta: relayed: both NATs are symmetric"), "{}", found.out);
+    let checked = mesh.on("alpha").ok(&["warren", "netcheck"]);
+    assert!(checked.contains("a symmetric NAT that lets in only whom it wrote to"), "{checked}");
     // As long as the tunnel takes.
     mesh.on("alpha").ok(&[
         "ping",
@@ -71,6 +79,9 @@ fn a_device_without_udp_is_reached_over_the_relay() {
         mesh.on("alpha").run(&["ping", "-c", "1", "-W", "1", "beta.home.internal"]).code == 0
     });
     assert!(mesh.goes("alpha", "beta", "relayed"), "{}", mesh.path("alpha", "beta"));
+    let found = mesh.on("beta").run(&["warren", "doctor", "paths"]);
+    assert_eq!(found.code, DEGRADED, "{}", found.tell());
+    assert!(found.out.contains("IPv4: no UDP") && found.out.contains("let UDP out"), "{}", found.out);
 }
 
 /// Packets that may be lost by whoever is elsewhere all at once: two seconds of them.
@@ -106,6 +117,39 @@ fn a_nat_that_forgets_everything_is_noticed_by_pings_alone() {
     wait_for("a direct path to where it is now", SOON, || mesh.goes("beta", "alpha", after));
     let lost = pinging.lost();
     assert!(lost <= 2 * MOVING_LOST_MAX, "{lost} packets were lost");
+}
+
+/// Longer than the shortest keepalive, and shorter than the one by which a device begins.
+const REMEMBERED: [&str; 2] =
+    ["net.netfilter.nf_conntrack_udp_timeout=22", "net.netfilter.nf_conntrack_udp_timeout_stream=22"];
+
+#[test]
+fn behind_a_nat_that_forgets_soon_a_device_learns_how_often_it_must_be_heard_and_stays_in_reach() {
+    let mesh = Mesh::new(&["alpha"]);
+    let router = mesh.beside("r-alpha");
+    router.ok(&[&["sysctl", "-q", "-w"], &REMEMBERED[..]].concat());
+    let _agents = mesh.enrol(["alpha"]);
+    mesh.ready("alpha", SOON);
+    assert_eq!(mesh.status("alpha")["keepalive_seconds"], Value::Null, "nobody knows yet");
+    // Twenty seconds until it begins, and two trials of half a minute, which fail.
+    wait_for("it is learnt", Duration::from_secs(180), || mesh.status("alpha")["keepalive_seconds"] == 20);
+    let checked = mesh.on("alpha").json(&["warren", "netcheck"]);
+    assert_eq!(checked["keepalive_seconds"], 20, "{checked}");
+    // What the router knows of the tunnel to the hub, with the number of the entry.
+    let known = || router.ok(&["conntrack", "-L", "-p", "udp", "--dport", "51820", "-o", "id"]);
+    let number =
+        || known().split(" id=").nth(1).and_then(|rest| rest.split_whitespace().next().map(str::to_owned));
+    // The keepalive of before may have come too late.
+    let settled = || {
+        let first = number();
+        until(Duration::from_secs(25), || (number() != first).then_some(())).is_none() && first.is_some()
+    };
+    wait_for("keepalives come in time", Duration::from_secs(60), settled);
+    let first = number();
+    let forgotten = until(Duration::from_secs(65), || (number() != first).then_some(()));
+    assert!(forgotten.is_none(), "the router forgot {first:?} after {forgotten:?}: {}", known());
+    let address = mesh.device_field("alpha", "address_v4");
+    mesh.on("server").ok(&["ping", "-c1", "-W2", &address]);
 }
 
 /// Packets in a second while it is waited for a direct path: enough to keep a pair talked about.

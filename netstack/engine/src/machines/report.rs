@@ -28,6 +28,7 @@ impl Machines {
             problems: self.problems().take(PROBLEMS_MAX).collect(),
             candidates: self.paths.as_ref().map(Paths::candidates).unwrap_or_default(),
             mapping: self.paths.as_ref().and_then(Paths::mapping),
+            keepalive_seconds: self.paths.as_ref().and_then(Paths::keepalive),
         }
     }
 

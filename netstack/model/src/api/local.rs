@@ -281,6 +281,9 @@ pub struct Status {
     pub holds: Option<String>,
     /// No change left to make.
     pub settled: bool,
+    /// Seconds between keepalives that keep it in reach, as was learnt where it is; 0: none are needed. Absent until that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keepalive_seconds: Option<u16>,
     /// Drift repaired since start.
     pub drift_total: u64,
     /// What cannot be done now, and why.
@@ -351,6 +354,9 @@ pub struct Netcheck {
     /// A port that its router opened for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port_mapping: Option<SocketAddr>,
+    /// As in [`Status`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keepalive_seconds: Option<u16>,
     /// Relays on other machines.
     pub relays: Vec<RelayDistance>,
 }
