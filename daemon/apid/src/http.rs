@@ -44,7 +44,7 @@ use axum::routing::any;
 use link::ServerAddress;
 use model::Fingerprint;
 use store::Store;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, RwLock};
 
 use crate::backup::Backups;
 use crate::clock::Clock;
@@ -70,6 +70,8 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 /// What handlers use. Clones share it.
 #[derive(Clone)]
 pub struct App {
+    /// Read for as long as a request with a key is under way: whoever stops the server waits for them.
+    pub under_way: Arc<RwLock<()>>,
     /// Backups.
     pub backups: Backups,
     /// Edits and looks.

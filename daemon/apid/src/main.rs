@@ -45,6 +45,7 @@ mod withdrawn;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
@@ -194,7 +195,9 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     readiness.set(store.clone(), desk.clone(), signing.clone(), lease.clone());
 
     let site = Arc::new(Site::of(&settings, &certificate, clock, &answers)?);
+    let under_way = Arc::<tokio::sync::RwLock<()>>::default();
     let app = App {
+        under_way: Arc::clone(&under_way),
         backups: backup::Backups::new(store.clone(), keys.clone(), desk.clone(), Arc::clone(&site)),
         desk: desk.clone(),
         store: store.clone(),
@@ -222,12 +225,17 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     until_told(&mut wishes, running, &mut doors).await?;
     service::stopping();
     doors.abort_all();
+    // What was begun is done, and what came of it kept for who asks again.
+    let _ = tokio::time::timeout(UNDER_WAY_TIME_MAX, under_way.write()).await;
     desk.stop().await;
     keeping.shutdown().await;
     store.close().await;
     tracing::info!("stopped");
     Ok(())
 }
+
+/// A server that is told to stop waits so long for requests that are under way: a commit takes milliseconds.
+const UNDER_WAY_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// What is done now and then beside serving.
 fn keep(sinks: Vec<sinks::Sink>, settings: &Settings, app: &App, lease: lease::Lease) -> JoinSet<()> {

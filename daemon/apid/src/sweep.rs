@@ -1,6 +1,6 @@
 //! What follows by itself, looked for now and then: certificates of who is gone are taken back, roles mean those who
-//! administer, revocations that name nothing living are dropped. One replica does, the one that holds the lease; decides
-//! nothing that an edit does not.
+//! administer, revocations that name nothing living are dropped. Every replica looks, the one that holds the lease more
+//! often: nobody stays let in because nobody can have the lease. Decides nothing that an edit does not.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,17 +20,28 @@ use crate::withdrawn::withdrawn;
 const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
 /// What is no longer worth listing waits for one of so many sweeps: a quarter of an hour.
 const SWEEPS_PER_PRUNING: u32 = 450;
+/// A replica without the lease looks at one of so many.
+const SWEEPS_WITHOUT_LEASE: u32 = 5;
 
 /// Sweeps until it is aborted. What fails is tried with the next sweep; that the database is gone, its checks say.
-pub async fn forever(desk: Desk, store: Store, mut lease: Lease) {
+pub async fn forever(desk: Desk, store: Store, lease: Lease) {
     let mut ticks = interval(SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for sweep in 0_u32.. {
         ticks.tick().await;
-        lease.held().await;
+        if !lease.is_held() && sweep % SWEEPS_WITHOUT_LEASE != 0 {
+            continue;
+        }
         if let Err(refusal) = once(&desk, &store, sweep % SWEEPS_PER_PRUNING == 0).await {
             tracing::debug!(%refusal, "a sweep was not finished");
         }
+    }
+}
+
+/// A person or a certificate is not what it was: what follows, follows at once. What fails follows with the next sweep.
+pub async fn now(desk: &Desk, store: &Store) {
+    if let Err(refusal) = once(desk, store, false).await {
+        tracing::warn!(%refusal, "what follows of a person's change is not done yet; tried again soon");
     }
 }
 

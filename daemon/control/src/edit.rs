@@ -174,8 +174,13 @@ pub enum Edit {
         /// When the last of them ends.
         until: Timestamp,
     },
-    /// What an administrator took back is good again, as far as it lives.
-    GiveBackCertificates(BTreeSet<Revoked>),
+    /// What an administrator took back is good again, as far as it lives; and people whom the server revoked by id.
+    GiveBackCertificates {
+        /// Which.
+        what: BTreeSet<Revoked>,
+        /// People of these who are there, however they came to be revoked.
+        there: BTreeSet<CertificateId>,
+    },
     /// A person is gone: no role means whoever has the name next.
     ForgetPerson(Label),
     /// A role says who may be whom on which hosts.
@@ -230,7 +235,7 @@ impl Edit {
             Self::RollBackAuthority(_) => "ca.rollback",
             Self::ReplaceAuthority(_) => "ca.replace",
             Self::RevokeCertificates { .. } | Self::WithdrawCertificates { .. } => "certificate.revoke",
-            Self::GiveBackCertificates(_) => "certificate.give-back",
+            Self::GiveBackCertificates { .. } => "certificate.give-back",
             Self::ForgetPerson(_) => "role.forget-person",
             Self::SetSshRole(_) => "role.set",
             Self::DeleteSshRole(_) => "role.delete",
@@ -297,10 +302,9 @@ impl Edit {
             | Self::AdvanceAuthority { kind, .. } => kind.to_string(),
             Self::RevokeCertificates { kind, what, .. } => first_text(*kind, what),
             Self::WithdrawCertificates { kind, of, .. } => {
-                let serials = of.values().flat_map(|withdrawn| &withdrawn.serials);
-                first_text(*kind, &serials.map(|serial| Revoked::Serial(*serial)).collect())
+                first_text(*kind, &of.keys().map(|id| Revoked::Id(id.clone())).collect())
             }
-            Self::GiveBackCertificates(what) => first_of(what),
+            Self::GiveBackCertificates { what, .. } => first_of(what),
             Self::ForgetPerson(name) => name.to_string(),
             Self::FoundAuthorities
             | Self::PruneRevocations

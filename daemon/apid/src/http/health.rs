@@ -171,7 +171,7 @@ pub async fn readyz(State(readiness): State<Readiness>) -> (StatusCode, Json<Hea
     // Devices and people are served without a hub, too.
     checks.remove("wireguard");
     checks.remove("lease");
-    // Nor without signatures: a sealed start serves everything else.
+    // Nor without signatures: people, the audit log and backups are served.
     checks.remove("ssh_ca");
     let migrations = if readiness.migrated() { OK } else { "pending" };
     checks.insert("migrations".into(), migrations.into());

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -72,6 +73,24 @@ async fn answered(app: App, named: KeyedRequest, request: Request, next: Next) -
     let (parts, body) = request.into_parts();
     let too_long = |_| Refusal::new(Code::BadRequest, format!("a form has at most {BODY_BYTES_MAX} bytes"));
     let body = to_bytes(body, BODY_BYTES_MAX).await.map_err(too_long)?;
+    // Whoever asks may be gone before it is done: that is who will ask again. A server that stops waits for those that begun.
+    let under_way = app.under_way.clone().read_owned().await;
+    let asked = tokio::spawn(async move {
+        let answer = asked(app, named, parts, body, next).await;
+        drop(under_way);
+        answer
+    });
+    asked.await.unwrap_or_else(|_| Err(Code::Internal.into()))
+}
+
+/// Does it or says what came of it before. Cut off between the two, the key would be in use until it is abandoned.
+async fn asked(
+    app: App,
+    named: KeyedRequest,
+    parts: Parts,
+    body: Bytes,
+    next: Next,
+) -> Result<Response, Refused> {
     let question =
         [parts.method.as_str().as_bytes(), parts.uri.to_string().as_bytes(), &body].map(<[u8]>::to_vec);
     let digest = Digest::of("warren request 1", &question.each_ref().map(Vec::as_slice));
@@ -82,9 +101,7 @@ async fn answered(app: App, named: KeyedRequest, request: Request, next: Next) -
     let known = app.store.begin_keyed(&named, &sealed, now, times).await.map_err(|e| unavailable(&e))?;
     let Keyed::Known { asked, answer, abandoned } = known else {
         let request = Request::from_parts(parts, Body::from(body));
-        // Whoever asks may be gone before it is done: that is who will ask again.
-        let done = tokio::spawn(done(app, named, request, next)).await;
-        return done.unwrap_or_else(|_| Err(Code::Internal.into()));
+        return done(app, named, request, next).await;
     };
     let asked = app.keys.open_keyed(KeyedPart::Asked, &named, &asked).map_err(|e| unopened(&e))?;
     if *asked != digest.as_bytes() {

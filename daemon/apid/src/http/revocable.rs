@@ -1,7 +1,9 @@
 //! What may be revoked: what this server gave out, to whom it knows. Revokes nothing.
 
+use std::collections::BTreeSet;
+
 use model::{CaKind, CertificateId, Code, Label, Refusal, Revoked, SshIdentity, TenantId};
-use store::CertificatesOf;
+use store::{CertificatesOf, User};
 
 use super::App;
 use super::problem::unavailable;
@@ -57,6 +59,45 @@ async fn is_known(app: &App, tenant: TenantId, kind: CaKind, id: &CertificateId)
         }
         (CaKind::User, CertificateId::Device(..)) | (CaKind::Host, CertificateId::Identity(..)) => Ok(false),
     }
+}
+
+/// Refuses to make a certificate good again whose device or person is gone, whoever took it back. Of what is named by id, the
+/// people who are there.
+pub async fn there(
+    app: &App,
+    tenant: TenantId,
+    what: &[Revoked],
+) -> Result<BTreeSet<CertificateId>, Refusal> {
+    let users = app.store.users().await.map_err(|e| unavailable(&e))?;
+    let there = users
+        .iter()
+        .filter(|user| user.disabled_at.is_none() && user.tenant.is_none_or(|only| only == tenant));
+    let mut found = BTreeSet::new();
+    for what in what {
+        let serial = match what {
+            Revoked::Serial(serial) => *serial,
+            Revoked::Id(id) => {
+                let is_hers = |user: &User| matches!(id, CertificateId::Identity(SshIdentity::Person(name), _) if *name == user.name);
+                found.extend(there.clone().any(is_hers).then(|| id.clone()));
+                continue;
+            }
+        };
+        for kind in CaKind::ALL {
+            let row = app.store.certificate(tenant, kind, serial).await.map_err(|e| unavailable(&e))?;
+            let Some(row) = row else { continue };
+            let device = row.device;
+            let is_live = app.desk.read(move |control| {
+                let device = control.directory(tenant).and_then(|directory| directory.device(device));
+                device.is_some_and(control::Device::is_live)
+            });
+            let is_hers = |user: &User| Some(user.id) == row.user;
+            if !is_live.await? || (kind == CaKind::User && !there.clone().any(is_hers)) {
+                let detail = format!("{what} is of a device or a person that is gone: it stays revoked");
+                return Err(Refusal::new(Code::RevocationKept, detail));
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// How many certificates live that are meant.

@@ -20,6 +20,7 @@ use super::problem::{Refused, bad_form, unavailable};
 use super::tenants::{MeantQuery, Target, meant, read_query, target};
 use super::{App, revocable};
 use crate::clock::wall;
+use crate::sweep;
 use crate::withdrawn::withdrawn;
 
 /// Certificates are taken back.
@@ -63,7 +64,7 @@ pub async fn list(
     Ok(Json(items.await??))
 }
 
-/// What an administrator took back is good again.
+/// What an administrator took back is good again, and people whom the server revoked by id and who are there.
 pub async fn give_back(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
@@ -73,8 +74,12 @@ pub async fn give_back(
     let query = read_query(query)?;
     let Json(form) = form.map_err(|rejection| bad_form(&rejection))?;
     let Target { tenant, by, .. } = target(&app, query, caller).await?;
-    let edit = Edit::GiveBackCertificates(form.what.into_iter().collect());
-    match app.desk.edit(Some(tenant), edit, by).await? {
+    let there = revocable::there(&app, tenant, &form.what).await?;
+    let edit = Edit::GiveBackCertificates { what: form.what.into_iter().collect(), there };
+    let answer = app.desk.edit(Some(tenant), edit, by).await?;
+    // Of a person who is revoked no more, certificates of devices that are gone stay so.
+    sweep::now(&app.desk, &app.store).await;
+    match answer {
         Answer::CertificatesGivenBack(given_back) => Ok(Json(GivenBack { given_back })),
         _ => Err(Code::Internal.into()),
     }

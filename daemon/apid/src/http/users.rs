@@ -17,7 +17,7 @@ use super::tenants::tenant_named;
 use super::{App, roles};
 use crate::accounts::{entry, new_user};
 use crate::clock::wall;
-use crate::people;
+use crate::{people, sweep};
 
 /// One user as the API shows it.
 pub async fn form(app: &App, user: &User) -> Result<Form, Refusal> {
@@ -117,6 +117,7 @@ pub async fn create(
     let mut done = entry(caller.by, "user.create", user.name.as_str(), None);
     (done.tenant, done.detail) = (tenant, user.role.to_string());
     app.store.create_user(&user, &done).await.map_err(|e| of_user(&e))?;
+    sweep::now(&app.desk, &app.store).await;
     Ok((StatusCode::CREATED, Json(form(&app, &user).await?)))
 }
 
@@ -154,6 +155,7 @@ pub async fn change(
         (done.tenant, done.detail) = (user.tenant, changes(&before, &user, wish.end_sessions));
         let changed = app.store.update_user(&user, wish.end_sessions, &done).await;
         changed.map_err(|e| of_user(&e))?;
+        sweep::now(&app.desk, &app.store).await;
     }
     if let Some(password) = password {
         let mut done = entry(caller.by, "user.password", name.as_str(), None);
@@ -203,6 +205,7 @@ pub async fn delete(
     if let Err(refusal) = roles::forget_person(&app, &name, &caller.by).await {
         tracing::warn!(%refusal, "roles name a person who is gone, until somebody of that name comes");
     }
+    sweep::now(&app.desk, &app.store).await;
     Ok(StatusCode::NO_CONTENT)
 }
 

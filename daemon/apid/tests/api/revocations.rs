@@ -13,6 +13,9 @@ use store::{CertificateRow, Store};
 use crate::apid::{Apid, PATIENCE, ask, get, post};
 use crate::ssh::{PASSWORD, form, identity, log_in, public_key, vouch, wall, with_devices};
 
+/// What bob logs in with.
+const BOBS: &str = "quiet heron walks the dam";
+
 async fn issued(apid: &Apid, tenant: TenantId) -> Value {
     let (token, key) = (log_in(apid).await, public_key(apid, "ed25519"));
     let word = vouch(tenant, 1, &key, wall()).sign(&identity(1));
@@ -121,6 +124,44 @@ async fn what_went_with_a_device_stays_revoked() {
     let wish = json!({"what": [format!("serial:{serial}")]});
     let (status, problem) = post(&apid.socket(), "/api/v1/ssh/revocations/give-back", None, wish).await;
     assert_eq!((status, &problem["code"]), (409, &json!("revocation-kept")), "{problem}");
+}
+
+#[tokio::test]
+async fn what_was_revoked_before_its_device_went_is_not_given_back() {
+    let (apid, tenant) = with_devices().await;
+    let socket = apid.socket();
+    let serial = issued(&apid, tenant).await["serial"].as_str().expect("a number").to_owned();
+    let what = format!("serial:{serial}");
+    let wish = json!({"kind": "user", "what": [what]});
+    assert_eq!(post(&socket, "/api/v1/ssh/revocations", None, wish).await.0, 200);
+    let path = format!("/api/v1/devices/{}/revoke", DeviceId::from_bytes([1; 16]));
+    assert_eq!(post(&socket, &path, None, Value::Null).await.0, 200);
+    let wish = json!({"what": [what]});
+    let (status, problem) = post(&socket, "/api/v1/ssh/revocations/give-back", None, wish).await;
+    assert_eq!((status, &problem["code"]), (409, &json!("revocation-kept")), "{problem}");
+    let (_, listed) = get(&socket, "/api/v1/ssh/revocations", None).await;
+    assert_eq!(listed["items"][0]["what"], json!(what), "{listed}");
+}
+
+#[tokio::test]
+async fn whoever_is_disabled_has_lost_certificates_when_that_is_answered() {
+    let (apid, tenant) = with_devices().await;
+    let (server, socket) = (apid.https(apid.fingerprint()), apid.socket());
+    let bob = json!({"name": "bob", "password": BOBS, "role": "tenant-admin", "tenant": "home"});
+    assert_eq!(post(&socket, "/api/v1/users", None, bob).await.0, 201);
+    let (_, login) = post(&server, "/api/v1/login", None, json!({"user": "bob", "password": BOBS})).await;
+    let token = login["secret"].as_str().expect("a session");
+    let key = public_key(&apid, "ed25519");
+    // Roles follow who administers: at once, too.
+    let word = vouch(tenant, 1, &key, wall()).sign(&identity(1));
+    let (status, issued) = post(&server, "/api/v1/ssh/certificates", Some(token), form(&key, &word)).await;
+    assert_eq!(status, 201, "{issued}");
+    let wish = json!({"disabled": true});
+    assert_eq!(ask(&socket, Method::PATCH, "/api/v1/users/bob", None, wish).await.0, 200);
+    let (_, listed) = get(&socket, "/api/v1/ssh/revocations", None).await;
+    let line = &listed["items"][0];
+    let what = json!(format!("serial:{}", issued["serial"].as_str().expect("a number")));
+    assert_eq!((&line["what"], &line["by"]), (&what, &json!("server")), "{listed}");
 }
 
 #[tokio::test]

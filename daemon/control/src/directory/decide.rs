@@ -98,7 +98,7 @@ impl Directory {
             Edit::WithdrawCertificates { kind, of, until } => {
                 Ok(self.withdraw_certificates(*kind, of, *until, grounds.now))
             }
-            Edit::GiveBackCertificates(what) => self.give_back_certificates(what),
+            Edit::GiveBackCertificates { what, there } => self.give_back_certificates(what, there),
             Edit::ForgetPerson(name) => Ok(self.forget_person(name)),
             Edit::PruneRevocations => Ok(self.prune_revocations(grounds.now)),
             Edit::Renew => Ok(Decision::new(vec![Fact::Tenant(self.tenant.clone())], Answer::Renewed)),

@@ -47,15 +47,21 @@ impl Directory {
         let is_id = |what: &Revoked| matches!(what, Revoked::Id(_));
         let (ids, serials): (Vec<&Revoked>, Vec<&Revoked>) = fresh.iter().partition(|what| is_id(what));
         let listed = self.revocations().filter(|row| is_id(&row.what)).count();
-        if !serials.is_empty() && self.revocations().count() - listed + serials.len() > REVOCATIONS_MAX {
+        if !serials.is_empty() && self.serials_listed() + serials.len() > REVOCATIONS_MAX {
             let detail = format!("{REVOCATIONS_MAX} certificates are revoked: revoke by id:u:NAME@TENANT");
             return refuse(Code::QuotaReached, detail);
         }
         if !ids.is_empty() && listed + ids.len() > REVOKED_IDS_MAX {
             return refuse(Code::QuotaReached, format!("{REVOKED_IDS_MAX} people and hosts are revoked"));
         }
-        let fresh = fresh.into_iter().cloned();
-        Ok(revoked(kind, fresh, until, grounds.now, grounds.actor))
+        // What went with a device or a person stays the server's, however long an administrator wants it listed.
+        let (servers, others): (Vec<&Revoked>, Vec<&Revoked>) =
+            fresh.into_iter().partition(|what| self.is_servers(kind, what));
+        let rows = |what: Vec<&Revoked>, by: &Actor| {
+            what.into_iter().map(|what| row(kind, what.clone(), until, grounds.now, by)).collect::<Vec<_>>()
+        };
+        let rows = [rows(servers, &Actor::Server), rows(others, grounds.actor)].concat();
+        Ok(revoked(rows.into_iter()))
     }
 
     /// What follows from a device or a person that is gone: in few lines where they are many, and never refused.
@@ -68,7 +74,7 @@ impl Directory {
     ) -> Decision {
         let serials: usize = of.values().map(|withdrawn| withdrawn.serials.len()).sum();
         // Nobody is let in for want of room: a person who is there waits until the list is shorter.
-        let is_full = self.revocations().count() + serials > REVOCATIONS_MAX;
+        let is_full = self.serials_listed() + serials > REVOCATIONS_MAX;
         let what = of.iter().flat_map(|(id, Withdrawn { serials, holder_gone })| {
             if is_full || (*holder_gone && serials.len() > SERIALS_OF_ONE_MAX) {
                 vec![Revoked::Id(id.clone())]
@@ -76,7 +82,22 @@ impl Directory {
                 serials.iter().copied().map(Revoked::Serial).collect()
             }
         });
-        revoked(kind, what.filter(|what| !self.stays(kind, what, until)), until, now, &Actor::Server)
+        let fresh = what.filter(|what| !self.stays(kind, what, until) || !self.is_servers(kind, what));
+        revoked(fresh.map(|what| {
+            let known = self.authorities.revocations.get(&(kind, what.clone()));
+            let until = known.map_or(until, |known| known.until.max(until));
+            row(kind, what, until, now, &Actor::Server)
+        }))
+    }
+
+    fn serials_listed(&self) -> usize {
+        self.revocations().filter(|row| matches!(row.what, Revoked::Serial(_))).count()
+    }
+
+    /// Whether it went with a device or a person.
+    fn is_servers(&self, kind: CaKind, what: &Revoked) -> bool {
+        let known = self.authorities.revocations.get(&(kind, what.clone()));
+        known.is_some_and(|known| known.by == Some(Actor::Server))
     }
 
     /// Whether it is revoked for as long already.
@@ -85,14 +106,20 @@ impl Directory {
         known.is_some_and(|known| known.until >= until)
     }
 
-    pub(super) fn give_back_certificates(&self, what: &BTreeSet<Revoked>) -> Result<Decision, Refusal> {
+    /// `there` are people whom the server revoked by id and who are there again, or still.
+    pub(super) fn give_back_certificates(
+        &self,
+        what: &BTreeSet<Revoked>,
+        there: &BTreeSet<CertificateId>,
+    ) -> Result<Decision, Refusal> {
         let mut facts = Vec::new();
         for what in what {
             let rows: Vec<_> = self.revocations().filter(|row| row.what == *what).collect();
             if rows.is_empty() {
                 return refuse(Code::RevocationNotFound, format!("{what} is not revoked"));
             }
-            if rows.iter().any(|row| row.by == Some(Actor::Server)) {
+            let is_there = matches!(what, Revoked::Id(id) if there.contains(id));
+            if !is_there && rows.iter().any(|row| row.by == Some(Actor::Server)) {
                 let detail = format!("{what} went with a device or a person: it stays revoked");
                 return refuse(Code::RevocationKept, detail);
             }
@@ -112,15 +139,12 @@ impl Directory {
     }
 }
 
-fn revoked(
-    kind: CaKind,
-    what: impl Iterator<Item = Revoked>,
-    until: Timestamp,
-    now: Timestamp,
-    by: &Actor,
-) -> Decision {
-    let row = |what| Revocation { kind, what, revoked_at: now, until, by: Some(by.clone()) };
-    let facts: Vec<Fact> = what.map(|what| Fact::Ssh(SshFact::Revocation(row(what)))).collect();
+fn row(kind: CaKind, what: Revoked, until: Timestamp, now: Timestamp, by: &Actor) -> Revocation {
+    Revocation { kind, what, revoked_at: now, until, by: Some(by.clone()) }
+}
+
+fn revoked(rows: impl Iterator<Item = Revocation>) -> Decision {
+    let facts: Vec<Fact> = rows.map(|row| Fact::Ssh(SshFact::Revocation(row))).collect();
     let count = facts.len();
     Decision::new(facts, Answer::CertificatesRevoked(count))
 }

@@ -119,20 +119,53 @@ fn what_an_administrator_took_back_is_given_back_and_nothing_that_follows_by_its
     let by_hand = BTreeSet::from([read("id:u:ada@home"), read("serial:7")]);
     world.edit(Some(tenant), revoke(by_hand.clone())).expect("revoked");
     world.edit(Some(tenant), withdraw("u:bob@home", 8..9, false)).expect("revoked");
-    let give_back = |world: &mut World, what: &str| {
-        world.edit(Some(tenant), Edit::GiveBackCertificates([read(what)].into()))
-    };
+    let give_back = |world: &mut World, what: &str| world.edit(Some(tenant), back([read(what)].into()));
     let code = |answer: Result<Answer, Refusal>| answer.map_err(|refusal| refusal.code).err();
     assert_eq!(code(give_back(&mut world, "serial:9")), Some(Code::RevocationNotFound));
     assert_eq!(code(give_back(&mut world, "serial:8")), Some(Code::RevocationKept));
     let both = BTreeSet::from([read("serial:7"), read("serial:8")]);
-    assert_eq!(code(world.edit(Some(tenant), Edit::GiveBackCertificates(both))), Some(Code::RevocationKept));
+    assert_eq!(code(world.edit(Some(tenant), back(both))), Some(Code::RevocationKept));
     assert_eq!(listed(&world, tenant).0, 2, "all or nothing");
-    assert_eq!(count(world.edit(Some(tenant), Edit::GiveBackCertificates(by_hand))), 2);
+    assert_eq!(count(world.edit(Some(tenant), back(by_hand))), 2);
     assert_eq!(listed(&world, tenant), (1, vec![]));
     let audit = world.store.audit.last().expect("audited");
     assert_eq!(
         (audit.action.as_str(), audit.target.as_str()),
         ("certificate.give-back", "serial:7 and 1 more")
     );
+}
+
+fn back(what: BTreeSet<Revoked>) -> Edit {
+    Edit::GiveBackCertificates { what, there: BTreeSet::new() }
+}
+
+#[test]
+fn what_went_with_a_device_stays_the_servers_whoever_wants_it_listed_for_longer() {
+    let (mut world, tenant) = World::with_tenant();
+    let seven = || BTreeSet::from(["serial:7".parse::<Revoked>().expect("reads")]);
+    world.edit(Some(tenant), withdraw("u:ada@home", 7..8, false)).expect("revoked");
+    world.advance(Duration::from_secs(60));
+    assert_eq!(count(world.edit(Some(tenant), revoke(seven()))), 1, "until later");
+    let refused = world.edit(Some(tenant), back(seven())).expect_err("it went with a device");
+    assert_eq!(refused.code, Code::RevocationKept);
+
+    // The other way round: it becomes the server's, and is listed no shorter.
+    let eight = || BTreeSet::from(["serial:8".parse::<Revoked>().expect("reads")]);
+    world.edit(Some(tenant), revoke(eight())).expect("revoked");
+    assert_eq!(count(world.edit(Some(tenant), withdraw("u:ada@home", 8..9, false))), 1);
+    assert_eq!(world.edit(Some(tenant), back(eight())).expect_err("kept").code, Code::RevocationKept);
+    assert_eq!(count(world.edit(Some(tenant), withdraw("u:ada@home", 8..9, false))), 0, "it is so already");
+}
+
+#[test]
+fn a_person_whom_the_server_revoked_by_id_is_given_back_when_she_is_there() {
+    let (mut world, tenant) = World::with_tenant();
+    let many = 1..SERIALS_OF_ONE_MAX as u64 + 2;
+    assert_eq!(count(world.edit(Some(tenant), withdraw("u:ada@home", many, true))), 1);
+    let what = || BTreeSet::from([Revoked::Id(id("u:ada@home"))]);
+    assert_eq!(world.edit(Some(tenant), back(what())).expect_err("gone").code, Code::RevocationKept);
+    let there = BTreeSet::from([id("u:ada@home")]);
+    let edit = Edit::GiveBackCertificates { what: what(), there };
+    assert_eq!(count(world.edit(Some(tenant), edit)), 1);
+    assert_eq!(listed(&world, tenant), (0, vec![]));
 }
