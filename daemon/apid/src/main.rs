@@ -59,6 +59,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use shell::service::{self, Wish, Wishes};
 use store::Store;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::RwLock;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::clock::Clock;
@@ -195,7 +196,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     readiness.set(store.clone(), desk.clone(), signing.clone(), lease.clone());
 
     let site = Arc::new(Site::of(&settings, &certificate, clock, &answers)?);
-    let under_way = Arc::<tokio::sync::RwLock<()>>::default();
+    let under_way = Arc::<RwLock<()>>::default();
     let app = App {
         under_way: Arc::clone(&under_way),
         backups: backup::Backups::new(store.clone(), keys.clone(), desk.clone(), Arc::clone(&site)),
@@ -215,7 +216,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         commands: Arc::default(),
         throttle: Arc::default(),
     };
-    let mut keeping = keep(sinks, &settings, &app, lease);
+    let keeping = keep(sinks, &settings, &app, lease);
     let mut doors = open_doors(&settings, certificate, http::router(app), &desk).await?;
     for door in answers.doors(&metrics) {
         doors.spawn(door.answer());
@@ -225,13 +226,18 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     until_told(&mut wishes, running, &mut doors).await?;
     service::stopping();
     doors.abort_all();
-    // What was begun is done, and what came of it kept for who asks again.
+    end(&under_way, &desk, keeping, &store).await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// In this order: what was begun is done, and what came of it kept for who asks again; nodes are sent away; the database is let go.
+async fn end(under_way: &RwLock<()>, desk: &Desk, mut keeping: JoinSet<()>, store: &Store) {
+    // What takes longer is cut off: whoever asks again hears that nobody knows.
     let _ = tokio::time::timeout(UNDER_WAY_TIME_MAX, under_way.write()).await;
     desk.stop().await;
     keeping.shutdown().await;
     store.close().await;
-    tracing::info!("stopped");
-    Ok(())
 }
 
 /// A server that is told to stop waits so long for requests that are under way: a commit takes milliseconds.

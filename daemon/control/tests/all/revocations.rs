@@ -143,8 +143,10 @@ fn back(what: BTreeSet<Revoked>) -> Edit {
 fn what_went_with_a_device_stays_the_servers_whoever_wants_it_listed_for_longer() {
     let (mut world, tenant) = World::with_tenant();
     let seven = || BTreeSet::from(["serial:7".parse::<Revoked>().expect("reads")]);
-    world.edit(Some(tenant), withdraw("u:ada@home", 7..8, false)).expect("revoked");
-    world.advance(Duration::from_secs(60));
+    let of = BTreeMap::from([(id("u:ada@home"), Withdrawn { serials: serials(7..8), holder_gone: false })]);
+    let until = world.now.wall + Duration::from_secs(60);
+    let withdrawn = Edit::WithdrawCertificates { kind: CaKind::User, of, until };
+    world.edit(Some(tenant), withdrawn).expect("revoked");
     assert_eq!(count(world.edit(Some(tenant), revoke(seven()))), 1, "until later");
     let refused = world.edit(Some(tenant), back(seven())).expect_err("it went with a device");
     assert_eq!(refused.code, Code::RevocationKept);
