@@ -3,6 +3,7 @@
 //! often: nobody stays let in because nobody can have the lease. Decides nothing that an edit does not.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use control::{Actor, Edit};
@@ -47,15 +48,14 @@ pub async fn now(desk: &Desk, store: &Store) {
 
 async fn once(desk: &Desk, store: &Store, prunes: bool) -> Result<(), Refusal> {
     let unavailable = |error: store::ReadError| Refusal::new(Code::StoreUnavailable, error.to_string());
-    let users = store.users().await.map_err(unavailable)?;
+    let users: Arc<[User]> = store.users().await.map_err(unavailable)?.into();
     let now = wall();
-    let there: BTreeMap<UserId, Option<TenantId>> =
-        users.iter().filter(|user| user.disabled_at.is_none()).map(|user| (user.id, user.tenant)).collect();
+    let people = Arc::clone(&users);
     let owed = desk.read_loaded(move |control| {
         let live = control.directories().filter(|directory| directory.tenant().deleted_at.is_none());
         let owed = live.map(|directory| {
             let tenant = directory.tenant().id;
-            let administrators = administrators(&users, tenant);
+            let administrators = administrators(&people, tenant);
             Owed {
                 tenant,
                 administrators: (*directory.administrators() != administrators).then_some(administrators),
@@ -73,11 +73,12 @@ async fn once(desk: &Desk, store: &Store, prunes: bool) -> Result<(), Refusal> {
         }
     }
     let orphans = store.orphaned_certificates(now).await.map_err(unavailable)?;
+    let by_id: BTreeMap<UserId, &User> = users.iter().map(|user| (user.id, user)).collect();
     let mut by_authority = BTreeMap::<(TenantId, CaKind), Vec<(&CertificateRow, bool)>>::new();
     for row in &orphans {
         // A device does not come back; a person may be there on others.
-        let sees = |only: &Option<TenantId>| only.is_none_or(|only| only == row.tenant);
-        let is_there = row.user.and_then(|user| there.get(&user)).is_some_and(sees);
+        let holder = row.user.and_then(|user| by_id.get(&user));
+        let is_there = holder.is_some_and(|user| user.is_there(row.tenant));
         by_authority.entry((row.tenant, row.kind)).or_default().push((row, !is_there));
     }
     for ((tenant, kind), rows) in by_authority {
@@ -103,10 +104,7 @@ async fn edit(desk: &Desk, tenant: TenantId, edit: Edit) -> Result<(), Refusal> 
 
 /// Who administers the tenant: people of it and of all tenants.
 fn administrators(users: &[User], tenant: TenantId) -> BTreeSet<Label> {
-    let administers = |user: &&User| {
-        let sees = user.tenant.is_none_or(|only| only == tenant);
-        sees && user.role >= Role::TenantAdmin && user.disabled_at.is_none()
-    };
+    let administers = |user: &&User| user.is_there(tenant) && user.role >= Role::TenantAdmin;
     users.iter().filter(administers).map(|user| user.name.clone()).collect()
 }
 

@@ -36,6 +36,13 @@ pub struct User {
     pub disabled_at: Option<Timestamp>,
 }
 
+impl User {
+    /// Whether the tenant is hers to see, now.
+    pub fn is_there(&self, tenant: TenantId) -> bool {
+        self.disabled_at.is_none() && self.tenant.is_none_or(|only| only == tenant)
+    }
+}
+
 impl fmt::Debug for User {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "User({}, {}, {})", self.id, self.name, self.role)

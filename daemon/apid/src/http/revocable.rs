@@ -69,9 +69,7 @@ pub async fn there(
     what: &[Revoked],
 ) -> Result<BTreeSet<CertificateId>, Refusal> {
     let users = app.store.users().await.map_err(|e| unavailable(&e))?;
-    let there = users
-        .iter()
-        .filter(|user| user.disabled_at.is_none() && user.tenant.is_none_or(|only| only == tenant));
+    let there = users.iter().filter(|user| user.is_there(tenant));
     let mut found = BTreeSet::new();
     for what in what {
         let serial = match what {

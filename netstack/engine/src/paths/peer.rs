@@ -47,7 +47,7 @@ const GUESS_STEP: usize = 2;
 const SEEK_AGAIN: [Duration; 4] =
     [Duration::from_secs(5), Duration::from_secs(15), Duration::from_secs(30), Duration::from_secs(60)];
 /// A direct path that carries packets is asked so often whether it lives, and at once where packets go and nothing is heard: a path
-/// that ends loses less than that of packets. A thousand of them at once are 2 500 pings a second, half of what the loop takes.
+/// that ends loses less than that of packets. A thousand of them at once, with as many pings of peers and an answer to each of ours, are all that the loop takes in.
 const PING_INTERVAL: Duration = Duration::from_millis(400);
 /// And so often where the shell cannot tell soon that nothing is heard: with the 100 ms and more in which an answer is waited for, that
 /// is less than the same.
