@@ -7,8 +7,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::{Extension, Router};
+use axum::Router;
 use control::Origin;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use link::listening::network_of;
@@ -120,7 +123,7 @@ async fn one_https(
     socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD_TIME_MAX))?;
     let stream = tokio::time::timeout(HANDSHAKE_TIME_MAX, acceptor.accept(stream)).await??;
     let channel = link::tls::channel(stream.get_ref().1).map_err(io::Error::other)?;
-    one_http(stream, router.layer(Extension(Peer::Network { address, channel }))).await
+    one_http(stream, router, Some(Peer::Network { address, channel })).await
 }
 
 /// Serves the hub's links and local people on the unix socket for as long as it is polled.
@@ -157,7 +160,7 @@ async fn one_visitor(stream: UnixStream, users: &LocalUsers, desk: Desk, router:
         },
         Visitor::Http(stream, who) => {
             let peer = Peer::Local { user: users.name(who), administrator: users.is_administrator(who) };
-            one_http(stream, router.layer(Extension(peer))).await?;
+            one_http(stream, router, Some(peer)).await?;
         }
     }
     Ok(())
@@ -171,7 +174,7 @@ pub async fn probes(listener: TcpListener, router: Router) {
         let Some((stream, _)) = accepted(listener.accept().await).await else { continue };
         let router = router.clone();
         tokio::spawn(async move {
-            if let Err(error) = one_http(stream, router).await {
+            if let Err(error) = one_http(stream, router, None).await {
                 tracing::debug!(%error, "probe connection ended");
             }
             drop(permit);
@@ -191,15 +194,25 @@ pub async fn quic(mut listener: link::quic::Listener, desk: Desk) {
     }
 }
 
+/// Serves one peer, and tells the router who it is with each request. A layer of the router would say that too, and be a copy
+/// of every route for each connection.
 async fn one_http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     router: Router,
+    peer: Option<Peer>,
 ) -> io::Result<()> {
+    let routes = TowerToHyperService::new(router);
+    let told = service_fn(move |mut request: Request<Incoming>| {
+        if let Some(peer) = &peer {
+            request.extensions_mut().insert(peer.clone());
+        }
+        routes.call(request)
+    });
     hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .serve_connection(TokioIo::new(stream), told)
         .with_upgrades()
         .await
         .map_err(io::Error::other)

@@ -239,6 +239,8 @@ impl Certificate {
             .with_no_client_auth()
             .with_single_cert(self.chain.clone(), self.key.clone_key())?;
         config.alpn_protocols = vec![alpn.to_vec()];
+        // Nobody comes back to a session: agents and the command line begin a new one each time.
+        config.send_tls13_tickets = 0;
         Ok(Arc::new(config))
     }
 

@@ -104,6 +104,11 @@ impl World {
         self.start(name, self.on(node).command(args))
     }
 
+    /// Starts some program on a router, or another namespace that is no node.
+    pub fn plain_beside(&self, name: &str, router: &str, args: &[&str]) -> Rc<Process> {
+        self.start(name, self.beside(router).command(args))
+    }
+
     /// Starts a PostgreSQL of the world's own and gives its URL as the server sees it.
     pub fn postgres(&self) -> String {
         *self.postgres.borrow_mut() = Some(Postgres::start(self.beside("server")));

@@ -115,6 +115,27 @@ fn a_relay_alone_carries_on_when_both_programs_of_the_server_are_gone() {
     assert!(mesh.goes("alpha", "beta", "relayed"));
 }
 
+#[test]
+fn a_relay_alone_is_reached_over_tcp_where_there_is_no_udp() {
+    let (mesh, _relay) = with_relay_alone();
+    mesh.set_nat("r-beta", Nat::Closed);
+    let _agents = mesh.enrol(["alpha", "beta"]);
+    for device in ["alpha", "beta"] {
+        mesh.ready(device, SOON);
+    }
+    assert_eq!(mesh.status("beta")["link"], "connected by websocket");
+    lose_the_server(&mesh);
+    // Both ways: who has UDP reaches who has none, and is reached.
+    for (one, other) in [("alpha", "beta"), ("beta", "alpha")] {
+        let answered = || mesh.on(one).succeeds(&["ping", "-q", "-c", "1", "-W", "1", other]);
+        wait_for("an answer over the relay alone", Duration::from_secs(60), answered);
+        assert!(mesh.goes(one, other, "relayed"), "{}", mesh.path(one, other));
+    }
+    // As long as the tunnel takes.
+    let full = ["ping", "-4", "-q", "-c", "5", "-i", "0.2", "-s", "1392", "-M", "do", "alpha.home.internal"];
+    mesh.on("beta").ok(&full);
+}
+
 /// A server that is stopped keeps its ports and says nothing: for 13 seconds every link to it seems to stand.
 #[test]
 fn the_first_packet_is_answered_though_nobody_has_noticed_yet_that_the_server_is_dead() {
