@@ -21,6 +21,7 @@ mod guess;
 mod life;
 mod local;
 mod over;
+mod pace;
 mod packet;
 mod peer;
 mod route;
@@ -41,12 +42,13 @@ use rand_core::{Rng as _, SeedableRng as _};
 pub use address::{CandidateKind, Mapping};
 use life::{Life, Trial};
 use local::Local;
+use pace::{Load, Rate};
 use packet::{HintBody, Packet, Tag};
 use peer::{Around, Peer, Wish};
 use session::{Session, Worth};
 pub use talk::{
-    CLOSE_COUNT_INTERVAL, Candidate, ConnectedRelay, PathInput, PathOutput, PathStatus, RelayId, Way,
-    WhyNotDirect,
+    CLOSE_COUNT_INTERVAL, Candidate, ConnectedRelay, PROBES_PER_SECOND_MAX, PathInput, PathOutput,
+    PathStatus, RelayId, Way, WhyNotDirect,
 };
 
 /// The least time between two looks at one peer that nothing happened to.
@@ -86,6 +88,8 @@ pub struct Paths {
     queue: BTreeSet<(Mono, PublicKey)>,
     /// What every peer was last told of: candidates and relays.
     told: (u64, Vec<RelayId>),
+    /// What direct paths bring in.
+    load: Load,
 }
 
 impl Paths {
@@ -108,6 +112,7 @@ impl Paths {
             due: BTreeMap::new(),
             queue: BTreeSet::new(),
             told: (0, Vec::new()),
+            load: Load::default(),
         }
     }
 
@@ -251,6 +256,7 @@ impl Paths {
     fn drop_peer(&mut self, key: &PublicKey) {
         if let Some(peer) = self.peers.remove(key) {
             self.tags.remove(&peer.tag());
+            self.load.change(peer.load(), Rate::default());
             if peer.way() == Way::ViaHub {
                 // The next packet begins as with any peer that nobody talked to.
                 self.out.push_back(PathOutput::Steer { peer: *key, way: self.first_way() });
@@ -387,8 +393,11 @@ impl Paths {
             relays: &self.relays,
             relay_round_trips: &self.relay_round_trips,
             counts_closely: self.counts_closely,
+            stretch: self.load.stretch(),
         };
         act(peer, &mut around, &mut wishes);
+        let (before, after) = peer.count_load(&around);
+        self.load.change(before, after);
         let to = peer.device;
         for wish in wishes {
             self.out.push_back(match wish {

@@ -11,6 +11,7 @@ use model::Mono;
 
 use super::RelayId;
 use super::address::CandidateKind;
+use super::pace::Stretch;
 use super::route::Route;
 
 /// The relay that reaches a peer of which nothing is known, if any does.
@@ -52,7 +53,7 @@ impl Over {
 
     /// Counts what was not answered in time, and turns to what answers. `heard_at`: the peer's last packet.
     pub(super) fn turn(&mut self, heard_at: Option<Mono>, now: Mono) {
-        self.routes.values_mut().for_each(|route| route.expire(now));
+        self.routes.values_mut().for_each(|route| route.expire(Stretch::NONE, now));
         let holds = |relay: &RelayId| self.routes.get(relay).is_some_and(|route| route.holds(heard_at));
         let meant = self.meant.filter(holds);
         if (self.is_news && meant.is_some()) || !self.current.as_ref().is_some_and(holds) {

@@ -1,7 +1,7 @@
 //! The form of probes and hints, before and after sealing. Keeps no key and judges no content.
 //!
 //! ```text
-//! probe   D7 01 | receiver's tag 8 | counter 8 | sealed { kind 1, ping's number 8, address 19, zeros 4 } + 16     66 bytes
+//! probe   D7 01 | receiver's tag 8 | counter 8 | sealed { kind 1, ping's number 8, address 19, pace 4 } + 16      66 bytes
 //! long    the same with more zeros, as long as a packet of full size is in WireGuard                         1452 bytes
 //! hint    D8 01 | nonce 24 | sealed CBOR + 16
 //! ```
@@ -14,11 +14,15 @@ use minicbor::{Decode, Encode};
 use model::limits::MTU_DEFAULT;
 
 use super::address::{CandidateKind, Mapping};
+use super::pace::Told;
 use super::seal::{HINT_NONCE_BYTES, TAG_BYTES};
 
 const PROBE: u8 = 0xD7;
 const HINT: u8 = 0xD8;
 const VERSION: u8 = 1;
+/// Kinds of probes.
+const PING: u8 = 1;
+const PONG: u8 = 2;
 const PROBE_HEADER_BYTES: usize = 2 + 8 + 8;
 const PROBE_PLAIN_BYTES: usize = 1 + 8 + ADDRESS_BYTES + 4;
 const ADDRESS_BYTES: usize = 1 + 16 + 2;
@@ -111,10 +115,11 @@ pub(super) enum Probe {
 }
 
 impl Probe {
-    pub(super) fn to_bytes(self) -> [u8; PROBE_PLAIN_BYTES] {
+    /// A ping says how often its sender asks, an answer does not.
+    pub(super) fn to_bytes(self, told: Told) -> [u8; PROBE_PLAIN_BYTES] {
         let (kind, number, seen) = match self {
-            Self::Ping { number } => (1, number, None),
-            Self::Pong { number, seen } => (2, number, seen),
+            Self::Ping { number } => (PING, number, None),
+            Self::Pong { number, seen } => (PONG, number, seen),
         };
         let mut plain = [0; PROBE_PLAIN_BYTES];
         plain[0] = kind;
@@ -133,11 +138,14 @@ impl Probe {
             }
             address[17..].copy_from_slice(&seen.port().to_be_bytes());
         }
+        if kind == PING {
+            plain[9 + ADDRESS_BYTES..].copy_from_slice(&told.to_bytes());
+        }
         plain
     }
 
     /// `None`: a kind that this version does not know.
-    pub(super) fn from_bytes(plain: &[u8]) -> Option<Self> {
+    pub(super) fn from_bytes(plain: &[u8]) -> Option<(Self, Option<Told>)> {
         let plain = plain.first_chunk::<PROBE_PLAIN_BYTES>()?;
         let number = u64::from_be_bytes(plain[1..9].try_into().ok()?);
         let address = &plain[9..9 + ADDRESS_BYTES];
@@ -148,8 +156,11 @@ impl Probe {
             _ => None,
         };
         match plain[0] {
-            1 => Some(Self::Ping { number }),
-            2 => Some(Self::Pong { number, seen: ip.map(|ip| SocketAddr::new(ip, port)) }),
+            PING => {
+                let told = Told::from_bytes(plain[9 + ADDRESS_BYTES..].try_into().ok()?);
+                Some((Self::Ping { number }, Some(told)))
+            }
+            PONG => Some((Self::Pong { number, seen: ip.map(|ip| SocketAddr::new(ip, port)) }, None)),
             _ => None,
         }
     }
@@ -261,7 +272,9 @@ mod tests {
             Probe::Pong { number: 0, seen: seen("192.0.2.1:51820") },
             Probe::Pong { number: 1, seen: seen("[2001:db8::1]:1") },
         ] {
-            assert_eq!(Probe::from_bytes(&probe.to_bytes()), Some(probe));
+            let told = Told::from_bytes([1, 2, 3, 4]);
+            let expect = matches!(probe, Probe::Ping { .. }).then_some(told);
+            assert_eq!(Probe::from_bytes(&probe.to_bytes(told)), Some((probe, expect)));
         }
         assert_eq!(Probe::from_bytes(&[3; PROBE_PLAIN_BYTES]), None, "an unknown kind");
         assert_eq!(Probe::from_bytes(&[1; 3]), None, "a short one");

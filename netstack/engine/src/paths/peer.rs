@@ -24,12 +24,13 @@ use rand_core::Rng as _;
 use super::address::{CandidateKind, Mapping, may_be_reached};
 use super::budget::Budget;
 use super::over::Over;
+use super::pace::{Pace, Rate, Stretch, told};
 use super::packet::{HintBody, Probe, ProbePacket, Tag};
 use super::route::{Route, better};
 use super::session::Session;
 use super::{RelayId, Way};
 use ask::ping;
-use doubt::Doubt;
+use doubt::{Doubt, SILENCE_ASK_INTERVAL};
 
 /// Pings of one search, from its beginning: NATs open with the first, and answers come with the second.
 const SEEK_STEPS: [Duration; 7] = [
@@ -47,7 +48,7 @@ const GUESS_STEP: usize = 2;
 const SEEK_AGAIN: [Duration; 4] =
     [Duration::from_secs(5), Duration::from_secs(15), Duration::from_secs(30), Duration::from_secs(60)];
 /// A direct path that carries packets is asked so often whether it lives, and at once where packets go and nothing is heard: a path
-/// that ends loses less than that of packets. A thousand of them at once, with as many pings of peers and an answer to each of ours, are all that the loop takes in.
+/// that ends loses less than that of packets. Where there are many, less often: see `pace`.
 const PING_INTERVAL: Duration = Duration::from_millis(400);
 /// And so often where the shell cannot tell soon that nothing is heard: with the 100 ms and more in which an answer is waited for, that
 /// is less than the same.
@@ -121,6 +122,8 @@ pub(super) struct Around<'a> {
     pub(super) relay_round_trips: &'a BTreeMap<RelayId, Duration>,
     /// The bytes of a peer can be told often.
     pub(super) counts_closely: bool,
+    /// Direct paths are asked as much more rarely.
+    pub(super) stretch: Stretch,
 }
 
 /// The paths to one peer.
@@ -144,7 +147,7 @@ pub(super) struct Peer {
     traffic_at: Mono,
     /// When a packet of its came, to the second.
     heard_at: Option<Mono>,
-    /// In the last second packets went and none came.
+    /// Since the last count packets went and none came.
     is_silent: bool,
     search: Option<Search>,
     searches: usize,
@@ -166,6 +169,7 @@ pub(super) struct Peer {
     /// Since when neither a direct path nor a relay carries the packets.
     lost_since: Option<Mono>,
     counted: (u64, u64),
+    pace: Pace,
 }
 
 #[derive(Debug)]
@@ -206,6 +210,7 @@ impl Peer {
             budget: Budget::new(now),
             lost_since: None,
             counted: (0, 0),
+            pace: Pace::default(),
         }
     }
 
@@ -250,11 +255,40 @@ impl Peer {
 
     /// How often the direct path in use is asked whether it lives.
     fn ping_interval(&self, now: Mono) -> Duration {
+        self.pace.stretch().of(self.ping_interval_alone(now))
+    }
+
+    /// The same if there are few.
+    fn ping_interval_alone(&self, now: Mono) -> Duration {
         match self.is_lively(now) {
             true if self.doubt.is_told_soon() => PING_INTERVAL,
             true => PING_UNTOLD_INTERVAL,
             false => PING_QUIET_INTERVAL,
         }
+    }
+
+    /// What the peer's direct paths bring in, before and from now on: the pings that are sent from now on say it.
+    pub(super) fn count_load(&mut self, around: &Around<'_>) -> (Rate, Rate) {
+        let now = around.now;
+        let rate = match self.way {
+            Way::Direct(_) if self.is_busy(now) => {
+                let often = if self.doubt.is_silent(now) {
+                    SILENCE_ASK_INTERVAL
+                } else {
+                    self.ping_interval_alone(now)
+                };
+                let others = self.routes.values().filter(|route| route.is_alive());
+                others.fold(Rate::every(often), |rate, _| rate.and(Rate::SELDOM))
+            }
+            _ => Rate::default(),
+        };
+        self.session.tell(told(rate, around.stretch));
+        self.pace.count(rate, self.session.told())
+    }
+
+    /// As it was counted last.
+    pub(super) const fn load(&self) -> Rate {
+        self.pace.load()
     }
 
     /// A packet for the peer did not go by a direct path.
@@ -361,6 +395,7 @@ impl Peer {
 
     /// Does what is due.
     pub(super) fn advance(&mut self, around: &mut Around<'_>, wishes: &mut Vec<Wish>) {
+        self.pace.follow(around.stretch, self.session.told());
         self.expire(around.now);
         self.follow_relays(around);
         self.choose(around, wishes);
@@ -373,7 +408,8 @@ impl Peer {
     }
 
     fn expire(&mut self, now: Mono) {
-        self.routes.values_mut().for_each(|route| route.expire(now));
+        let stretch = self.pace.stretch();
+        self.routes.values_mut().for_each(|route| route.expire(stretch, now));
         // A search that found something is over; one that did not is repeated while somebody waits.
         let direct = matches!(self.way, Way::Direct(_));
         if direct {

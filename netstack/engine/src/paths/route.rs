@@ -7,6 +7,7 @@ use std::time::Duration;
 use model::Mono;
 
 use super::address::CandidateKind;
+use super::pace::Stretch;
 use super::width::Width;
 
 /// Pings without an answer that are remembered: a late answer is still an answer.
@@ -19,8 +20,11 @@ const PATIENCE_FIRST_DEVIATIONS: u32 = 4;
 /// ... and for so long then: a machine that is busy answers late, and a late answer to the first counts, too.
 const PATIENCE_MIN: Duration = Duration::from_millis(200);
 const PATIENCE_ROUND_TRIPS: u32 = 3;
-/// And so long at most, also before a round trip was measured: round the world and back is 300 ms.
+/// And so long at most, also before a round trip was measured: round the world and back is 300 ms...
 const PATIENCE_MAX: Duration = Duration::from_secs(1);
+/// ... or for two round trips where that is longer, up to this: what takes a second, such as a satellite's line that is full, would be doubted with each ping,
+/// and what takes longer is no path that anybody wants.
+const PATIENCE_FAR_MAX: Duration = Duration::from_secs(3);
 /// So many pings in a row without an answer end the trust: one may be lost on any network.
 const MISSES_MAX: u8 = 2;
 /// And so many where packets of the peer come all the same: it may be that ours alone are lost, and then it has no other sign of
@@ -58,6 +62,8 @@ pub(super) struct Route {
     /// The last answer was not compared yet.
     is_news: bool,
     wins: u8,
+    /// An answer is waited for as much longer as it is asked for more rarely.
+    stretch: Stretch,
     /// Of a peer that answers long probes, and of the relays none: they cut what is long.
     width: Option<Width>,
 }
@@ -75,6 +81,7 @@ impl Route {
             deviation: Duration::ZERO,
             is_news: false,
             wins: 0,
+            stretch: Stretch::NONE,
             width: None,
         }
     }
@@ -122,7 +129,8 @@ impl Route {
     }
 
     /// Counts what was not answered in time.
-    pub(super) fn expire(&mut self, now: Mono) {
+    pub(super) fn expire(&mut self, stretch: Stretch, now: Mono) {
+        self.stretch = stretch;
         let patience = self.patience().max(PATIENCE_MIN);
         if let Some(width) = &mut self.width {
             width.expire(patience, now);
@@ -140,14 +148,15 @@ impl Route {
 
     /// How long the next missing answer is waited for.
     fn patience(&self) -> Duration {
-        let Some(round_trip) = self.round_trip else { return PATIENCE_MAX };
+        let Some(round_trip) = self.round_trip else { return self.stretch.of(PATIENCE_MAX) };
         let late = round_trip + self.deviation * PATIENCE_FIRST_DEVIATIONS;
         let first = late.max(round_trip * PATIENCE_FIRST_ROUND_TRIPS);
         let (wanted, least) = match self.misses {
             0 => (first, PATIENCE_FIRST_MIN),
             _ => (first.max(round_trip * PATIENCE_ROUND_TRIPS), PATIENCE_MIN),
         };
-        wanted.clamp(least, PATIENCE_MAX)
+        let most = (round_trip * PATIENCE_FIRST_ROUND_TRIPS).clamp(PATIENCE_MAX, PATIENCE_FAR_MAX);
+        self.stretch.of(wanted.clamp(least, most))
     }
 
     /// The first answer that is waited for.
@@ -179,7 +188,7 @@ impl Route {
 
     /// When the next long probe is due.
     pub(super) fn next_long(&self, in_use: bool) -> Option<Mono> {
-        self.width.as_ref().filter(|_| self.is_alive())?.next(in_use)
+        self.width.as_ref().filter(|_| self.is_alive())?.next(in_use, self.stretch)
     }
 
     /// Whether packets over it are lost as well: pings in a row were not answered, and since the first of them no packet of the peer
@@ -294,12 +303,12 @@ mod tests {
         assert!(route.is_trusted());
         route.asked(3, at(1000));
         assert_eq!(route.deadline(), Some(at(1100)));
-        route.expire(at(1100));
+        route.expire(Stretch::NONE, at(1100));
         assert!(route.is_trusted() && route.wants_second());
         route.asked(4, at(1100));
         assert!(!route.wants_second());
         assert_eq!(route.deadline(), Some(at(1300)));
-        route.expire(at(1300));
+        route.expire(Stretch::NONE, at(1300));
         assert!(!route.is_trusted());
         route.asked(5, at(2000));
         route.answered(5, at(2020));
@@ -311,10 +320,10 @@ mod tests {
         let mut route = Route::new(CandidateKind::Reflexive);
         measure(&mut route, 1, 0, 10);
         route.asked(2, at(1000));
-        route.expire(at(1100));
+        route.expire(Stretch::NONE, at(1100));
         route.asked(3, at(1100));
         route.answered(2, at(1150));
-        route.expire(at(1300));
+        route.expire(Stretch::NONE, at(1300));
         assert!(route.is_trusted() && !route.is_sure(), "the second was not answered yet");
         route.answered(3, at(1350));
         assert!(route.is_sure());
@@ -329,13 +338,16 @@ mod tests {
             }
             route.asked(99, at(100_000));
             let first = route.deadline().expect("it is asked").since(at(100_000)).as_millis();
-            route.expire(route.deadline().expect("it is asked"));
+            route.expire(Stretch::NONE, route.deadline().expect("it is asked"));
             route.asked(100, at(200_000));
             (first, route.deadline().expect("it is asked").since(at(200_000)).as_millis())
         };
         assert_eq!(patience(&[1]), (100, 200));
         assert_eq!(patience(&[40]), (100, 200));
         assert_eq!(patience(&[300]), (600, 900));
+        assert_eq!(patience(&[450]), (900, 1000));
+        assert_eq!(patience(&[1200]), (2400, 2400));
+        assert_eq!(patience(&[2500]), (3000, 3000));
         let (first, second) = patience(&[200, 400]);
         assert!((600..900).contains(&first) && second >= first, "{first} {second}");
     }

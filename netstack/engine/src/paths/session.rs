@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 
 use model::{PrivateKey, PublicKey};
 
+use super::pace::Told;
 use super::packet::{
     HintBody, HintPacket, LONG_PROBE_PADDING_BYTES, Probe, ProbePacket, Tag, hint_header, probe_header,
 };
@@ -33,6 +34,8 @@ pub(super) struct Session {
     /// The peer's life as its last hint claimed, believed or not.
     claimed: Option<Epoch>,
     peer: Option<Life>,
+    /// What our pings say of us, and what the peer's last one said.
+    told: [Told; 2],
     retired: VecDeque<Epoch>,
 }
 
@@ -76,6 +79,7 @@ impl Session {
             echoed: None,
             claimed: None,
             peer: None,
+            told: <[Told; 2]>::default(),
             retired: VecDeque::new(),
         })
     }
@@ -87,6 +91,16 @@ impl Session {
     /// Whether probes can be sealed.
     pub(super) const fn is_ready(&self) -> bool {
         self.peer.is_some()
+    }
+
+    /// What pings say of us from now on.
+    pub(super) const fn tell(&mut self, told: Told) {
+        self.told[0] = told;
+    }
+
+    /// What the peer's last ping said of it.
+    pub(super) const fn told(&self) -> Told {
+        self.told[1]
     }
 
     /// Whether the peer cannot know yet that we know its life.
@@ -172,7 +186,7 @@ impl Session {
         life.sent += 1;
         let header = probe_header(&life.tag, counter);
         let mut datagram = header.to_vec();
-        let mut plain = probe.to_bytes().to_vec();
+        let mut plain = probe.to_bytes(self.told[0]).to_vec();
         plain.resize(plain.len() + zeros, 0);
         datagram.extend(life.keys.seal(counter, &plain, &header));
         Some(datagram)
@@ -182,7 +196,9 @@ impl Session {
     pub(super) fn open(&mut self, packet: &ProbePacket<'_>) -> Option<Probe> {
         let life = self.peer.as_mut()?;
         let plain = life.keys.open(packet.counter, packet.sealed, packet.header)?;
-        life.window.accept(packet.counter).then(|| Probe::from_bytes(&plain))?
+        let (probe, told) = life.window.accept(packet.counter).then(|| Probe::from_bytes(&plain))??;
+        self.told[1] = told.unwrap_or(self.told[1]);
+        Some(probe)
     }
 }
 

@@ -12,6 +12,10 @@ use super::address::CandidateKind;
 /// How often the bytes of a peer are told whose direct path carries packets: by twice that its silence is noticed.
 pub const CLOSE_COUNT_INTERVAL: Duration = Duration::from_millis(50);
 
+/// So many datagrams that may be probes the shell takes in each second at least: a thousand peers that are looked for at once send as
+/// many.
+pub const PROBES_PER_SECOND_MAX: u32 = 5_000;
+
 /// Which relay, as the snapshot numbers them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RelayId(pub u32);

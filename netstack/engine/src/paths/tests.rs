@@ -1,6 +1,7 @@
 //! One device's paths, input by input. Knows no network: that is the simulator.
 
 mod ends;
+mod many;
 
 use super::*;
 

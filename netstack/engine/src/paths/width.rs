@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use model::Mono;
 
+use super::pace::Stretch;
+
 /// One that carries packets is asked so often: for so long, and the patience of the misses, a path that began to drop long
 /// packets is believed in.
 const ASK_INTERVAL: Duration = Duration::from_secs(10);
@@ -58,13 +60,13 @@ impl Width {
     }
 
     /// When the next long probe is due. `None`: not before something else happens.
-    pub(super) fn next(&self, in_use: bool) -> Option<Mono> {
+    pub(super) fn next(&self, in_use: bool, stretch: Stretch) -> Option<Mono> {
         let at = self.asked_at.unwrap_or_default();
         match self.asked {
             Some(_) => None,
             None if self.is_narrow() => Some(at + ASK_NARROW_INTERVAL),
             None if !self.is_proven || self.misses > 0 => Some(at),
-            None => in_use.then(|| at + ASK_INTERVAL),
+            None => in_use.then(|| at + stretch.of(ASK_INTERVAL)),
         }
     }
 
@@ -87,7 +89,7 @@ mod tests {
     /// Asks when it is due, and is never answered; says when it gave up.
     fn starve(width: &mut Width, mut now: Mono) -> Mono {
         while !width.is_narrow() {
-            now = width.next(true).expect("nothing is under way").max(now);
+            now = width.next(true, Stretch::NONE).expect("nothing is under way").max(now);
             width.asked(now.as_micros(), now);
             now = width.deadline(PATIENCE).expect("it is asked");
             width.expire(PATIENCE, now);
@@ -105,13 +107,13 @@ mod tests {
         width.answered(1);
         assert!(width.is_enough());
         assert_eq!(
-            (width.next(false), width.next(true)),
+            (width.next(false, Stretch::NONE), width.next(true, Stretch::NONE)),
             (None, Some(at(10_000))),
             "asked while in use only"
         );
         assert_eq!(starve(&mut width, at(10_000)), at(10_750));
         assert!(!width.is_enough());
-        assert_eq!(width.next(false), Some(at(10_500) + ASK_NARROW_INTERVAL));
+        assert_eq!(width.next(false, Stretch::NONE), Some(at(10_500) + ASK_NARROW_INTERVAL));
         width.asked(7, at(80_000));
         width.answered(7);
         assert!(width.is_enough(), "it is mended");

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Instant;
 
-use engine::paths::{ConnectedRelay, PathInput, RelayId, Way};
+use engine::paths::{ConnectedRelay, PROBES_PER_SECOND_MAX, PathInput, RelayId, Way};
 use model::{DeviceId, PublicKey};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -33,9 +33,6 @@ use crate::paths::relay::{RelayCarrier, Relays};
 
 /// What the loop has not heard yet. More is lost, as datagrams are.
 const NEWS_MAX: usize = 1024;
-/// Datagrams in a second that are taken for probes: a thousand peers that are looked for at once send as many. Forged
-/// ones cost the loop no more.
-const PROBES_PER_SECOND_MAX: u32 = 5_000;
 /// See the top of the file. Clones are the same road.
 #[derive(Clone)]
 pub(crate) struct Road(Arc<Inner>);
@@ -119,6 +116,7 @@ impl Road {
             if second.swap(now, Relaxed) != now {
                 taken.store(0, Relaxed);
             }
+            // Forged ones cost the loop no more.
             if taken.fetch_add(1, Relaxed) < PROBES_PER_SECOND_MAX {
                 let _ = news.try_send(PathInput::Datagram { from, bytes: datagram.into() });
             }

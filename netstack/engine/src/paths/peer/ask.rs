@@ -58,12 +58,12 @@ impl Peer {
     /// Pings what is in use, and what could be better.
     pub(super) fn keep_asking(&mut self, around: &mut Around<'_>, wishes: &mut Vec<Wish>) {
         let (way, busy) = (self.way, self.is_busy(around.now));
-        let ping_interval = self.ping_interval(around.now);
+        let (ping_interval, stretch) = (self.ping_interval(around.now), self.pace.stretch());
         for (address, route) in self.routes.iter_mut().filter(|_| busy) {
             let in_use = way == Way::Direct(*address);
-            let interval = if in_use { ping_interval } else { COMPARE_INTERVAL };
+            let interval = if in_use { ping_interval } else { stretch.of(COMPARE_INTERVAL) };
             let is_due = route.is_alive() && route.next(interval) <= around.now;
-            if is_due || (in_use && (route.wants_second() || self.doubt.asks(route, around.now))) {
+            if is_due || (in_use && (route.wants_second() || self.doubt.asks(route, stretch, around.now))) {
                 let number = around.rng.next_u64();
                 let by = RelayId::SERVER;
                 ping(route, Some(*address), by, &mut self.session, around.now, number, wishes);

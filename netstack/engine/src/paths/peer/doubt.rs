@@ -17,13 +17,14 @@ use rand_core::Rng as _;
 
 use super::ask::ping;
 use super::{Around, Peer, Wish};
+use crate::paths::pace::Stretch;
 use crate::paths::route::Route;
 use crate::paths::{CLOSE_COUNT_INTERVAL, RelayId, Way};
 
 /// Silence is packets that went at one count and nothing that came by the next, which may come a little early.
 const SILENCE_MIN: Duration = CLOSE_COUNT_INTERVAL.saturating_sub(Duration::from_millis(10));
 /// Silence asks no more often: packets may go one way for hours.
-const SILENCE_ASK_INTERVAL: Duration = Duration::from_millis(90);
+pub(super) const SILENCE_ASK_INTERVAL: Duration = Duration::from_millis(90);
 
 /// See the top of the file.
 #[derive(Debug, Default)]
@@ -60,7 +61,7 @@ impl Doubt {
         !self.is_close || self.is_silent(now)
     }
 
-    fn is_silent(&self, now: Mono) -> bool {
+    pub(super) fn is_silent(&self, now: Mono) -> bool {
         self.is_close && self.unheard_since.is_some_and(|at| now.since(at) >= SILENCE_MIN)
     }
 
@@ -76,9 +77,10 @@ impl Doubt {
     }
 
     /// Whether the path is asked before its time.
-    pub(super) fn asks(&self, route: &Route, now: Mono) -> bool {
+    pub(super) fn asks(&self, route: &Route, stretch: Stretch, now: Mono) -> bool {
         let is_warned = self.warned_at.is_some_and(|at| route.next(Duration::ZERO) < at);
-        let is_silent = self.is_silent(now) && route.is_idle() && route.next(SILENCE_ASK_INTERVAL) <= now;
+        let is_silent =
+            self.is_silent(now) && route.is_idle() && route.next(stretch.of(SILENCE_ASK_INTERVAL)) <= now;
         is_warned || is_silent
     }
 }

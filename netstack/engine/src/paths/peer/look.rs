@@ -14,11 +14,12 @@ impl Peer {
         let hint = self.hint_due.then(|| self.hint_at(now));
         let step = self.search.as_ref().and_then(|s| SEEK_STEPS.get(s.step).map(|step| s.since + *step));
         let asked = self.routes.values().filter_map(Route::deadline).chain(self.over.deadline());
-        let busy = self.is_busy(now);
+        let (busy, stretch) = (self.is_busy(now), self.pace.stretch());
         let pings =
             self.routes.iter().filter(|(_, route)| busy && route.is_alive()).flat_map(|(address, route)| {
                 let in_use = self.way == Way::Direct(*address);
-                let short = route.next(if in_use { self.ping_interval(now) } else { COMPARE_INTERVAL });
+                let short =
+                    route.next(if in_use { self.ping_interval(now) } else { stretch.of(COMPARE_INTERVAL) });
                 [Some(short), route.next_long(in_use)]
             });
         let left = self.left_ask_interval(now);

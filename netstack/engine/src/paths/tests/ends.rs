@@ -224,7 +224,14 @@ fn a_path_that_ends_costs_less_than_is_sent_between_two_of_its_pings() {
 
 #[test]
 fn a_path_that_is_slow_is_not_left_and_hardly_doubted() {
-    let far: [fn(u64) -> u64; 3] = [|_| 150, |number| 100 + number * 37 % 90, |number| 5 + number * 29 % 70];
+    let far: [fn(u64) -> u64; 6] = [
+        |_| 150,
+        |number| 100 + number * 37 % 90,
+        |number| 5 + number * 29 % 70,
+        |_| 500,
+        |_| 600,
+        |number| 600 + number * 37 % 90,
+    ];
     for takes in far {
         let outcome = talk(&Between { takes, until: SETTLED + 20_000, ..Between::default() });
         assert_eq!((outcome.left, outcome.lost), (0, 0), "{outcome:?}");
