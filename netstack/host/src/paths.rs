@@ -2,6 +2,7 @@
 //! and received, where STUN is answered, which relays are connected. Chooses no path, and knows no format.
 
 mod counting;
+mod hold;
 mod lane;
 mod mapping;
 mod network;

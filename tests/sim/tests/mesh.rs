@@ -29,7 +29,7 @@ fn paths_are_found_kept_and_left_as_nats_allow() {
 }
 
 /// Each breach has this many to be found in: it shows only where what is broken is needed.
-const RUNS: u64 = 60;
+const RUNS: u64 = 200;
 
 #[track_caller]
 fn check(sabotage: MeshSabotage, expect: &[&str]) {
@@ -51,6 +51,7 @@ fn a_model_that_is_broken_on_purpose_is_found_out() {
     check(MeshSabotage::ServerLies, &lied_to);
     check(MeshSabotage::NobodyRaces, &["who-talks-is-heard"]);
     check(MeshSabotage::NobodyDoubles, &["a-path-that-ends-costs-a-probe-interval"]);
+    check(MeshSabotage::NobodyHolds, &["a-path-that-ends-costs-a-probe-interval"]);
     check(MeshSabotage::RelayEatsPackets, &["who-talks-is-heard", "long-packets-are-heard"]);
     check(
         MeshSabotage::PingsAreLost,

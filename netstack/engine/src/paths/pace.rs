@@ -2,7 +2,7 @@
 //!
 //! Of each that carries packets come the answers to our pings and the peer's own pings, and the shell takes in so many datagrams a
 //! second and no more ([`PROBES_PER_SECOND_MAX`]): answers beyond would be lost, and paths that live be given up. So whatever is asked
-//! of direct paths is asked more rarely, all by one factor, and as much longer is an answer waited for. Each ping says how often its
+//! of direct paths is asked more rarely, all by one factor, and as much longer is an answer waited for. Each probe says how often its
 //! sender would ask, and its factor: who has a thousand peers is asked by each of them as if it had one, unless it says so.
 
 use std::time::Duration;
@@ -52,7 +52,7 @@ impl Stretch {
     }
 }
 
-/// What a ping says of its sender. Who says nothing is of a version before.
+/// What a probe says of its sender. Who says nothing is of a version before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Told {
     /// How often it would ask.

@@ -20,9 +20,6 @@ use super::seal::{HINT_NONCE_BYTES, TAG_BYTES};
 const PROBE: u8 = 0xD7;
 const HINT: u8 = 0xD8;
 const VERSION: u8 = 1;
-/// Kinds of probes.
-const PING: u8 = 1;
-const PONG: u8 = 2;
 const PROBE_HEADER_BYTES: usize = 2 + 8 + 8;
 const PROBE_PLAIN_BYTES: usize = 1 + 8 + ADDRESS_BYTES + 4;
 const ADDRESS_BYTES: usize = 1 + 16 + 2;
@@ -115,11 +112,10 @@ pub(super) enum Probe {
 }
 
 impl Probe {
-    /// A ping says how often its sender asks, an answer does not.
     pub(super) fn to_bytes(self, told: Told) -> [u8; PROBE_PLAIN_BYTES] {
         let (kind, number, seen) = match self {
-            Self::Ping { number } => (PING, number, None),
-            Self::Pong { number, seen } => (PONG, number, seen),
+            Self::Ping { number } => (1, number, None),
+            Self::Pong { number, seen } => (2, number, seen),
         };
         let mut plain = [0; PROBE_PLAIN_BYTES];
         plain[0] = kind;
@@ -138,14 +134,12 @@ impl Probe {
             }
             address[17..].copy_from_slice(&seen.port().to_be_bytes());
         }
-        if kind == PING {
-            plain[9 + ADDRESS_BYTES..].copy_from_slice(&told.to_bytes());
-        }
+        plain[9 + ADDRESS_BYTES..].copy_from_slice(&told.to_bytes());
         plain
     }
 
     /// `None`: a kind that this version does not know.
-    pub(super) fn from_bytes(plain: &[u8]) -> Option<(Self, Option<Told>)> {
+    pub(super) fn from_bytes(plain: &[u8]) -> Option<(Self, Told)> {
         let plain = plain.first_chunk::<PROBE_PLAIN_BYTES>()?;
         let number = u64::from_be_bytes(plain[1..9].try_into().ok()?);
         let address = &plain[9..9 + ADDRESS_BYTES];
@@ -155,12 +149,10 @@ impl Probe {
             6 => <[u8; 16]>::try_from(&address[1..17]).ok().map(|octets| Ipv6Addr::from(octets).into()),
             _ => None,
         };
+        let told = Told::from_bytes(plain[9 + ADDRESS_BYTES..].try_into().ok()?);
         match plain[0] {
-            PING => {
-                let told = Told::from_bytes(plain[9 + ADDRESS_BYTES..].try_into().ok()?);
-                Some((Self::Ping { number }, Some(told)))
-            }
-            PONG => Some((Self::Pong { number, seen: ip.map(|ip| SocketAddr::new(ip, port)) }, None)),
+            1 => Some((Self::Ping { number }, told)),
+            2 => Some((Self::Pong { number, seen: ip.map(|ip| SocketAddr::new(ip, port)) }, told)),
             _ => None,
         }
     }
@@ -273,8 +265,7 @@ mod tests {
             Probe::Pong { number: 1, seen: seen("[2001:db8::1]:1") },
         ] {
             let told = Told::from_bytes([1, 2, 3, 4]);
-            let expect = matches!(probe, Probe::Ping { .. }).then_some(told);
-            assert_eq!(Probe::from_bytes(&probe.to_bytes(told)), Some((probe, expect)));
+            assert_eq!(Probe::from_bytes(&probe.to_bytes(told)), Some((probe, told)));
         }
         assert_eq!(Probe::from_bytes(&[3; PROBE_PLAIN_BYTES]), None, "an unknown kind");
         assert_eq!(Probe::from_bytes(&[1; 3]), None, "a short one");

@@ -267,7 +267,7 @@ impl Peer {
         }
     }
 
-    /// What the peer's direct paths bring in, before and from now on: the pings that are sent from now on say it.
+    /// What the peer's direct paths bring in, before and from now on. The probes that are sent from now on say it.
     pub(super) fn count_load(&mut self, around: &Around<'_>) -> (Rate, Rate) {
         let now = around.now;
         let rate = match self.way {

@@ -34,7 +34,7 @@ pub(super) struct Session {
     /// The peer's life as its last hint claimed, believed or not.
     claimed: Option<Epoch>,
     peer: Option<Life>,
-    /// What our pings say of us, and what the peer's last one said.
+    /// What our probes say of us, and what the peer's last one said.
     told: [Told; 2],
     retired: VecDeque<Epoch>,
 }
@@ -93,12 +93,12 @@ impl Session {
         self.peer.is_some()
     }
 
-    /// What pings say of us from now on.
+    /// What probes say of us from now on.
     pub(super) const fn tell(&mut self, told: Told) {
         self.told[0] = told;
     }
 
-    /// What the peer's last ping said of it.
+    /// What the peer's last probe said of it.
     pub(super) const fn told(&self) -> Told {
         self.told[1]
     }
@@ -197,7 +197,7 @@ impl Session {
         let life = self.peer.as_mut()?;
         let plain = life.keys.open(packet.counter, packet.sealed, packet.header)?;
         let (probe, told) = life.window.accept(packet.counter).then(|| Probe::from_bytes(&plain))??;
-        self.told[1] = told.unwrap_or(self.told[1]);
+        self.told[1] = told;
         Some(probe)
     }
 }

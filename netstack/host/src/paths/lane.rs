@@ -8,23 +8,28 @@
 //!   raw sockets beside it ◀──▶ probes
 //! ```
 //!
-//! The kernel follows a peer's last packet by itself. Whoever looks at it finds that out, and points it back.
+//! The kernel follows a peer's last packet by itself. Whoever looks at it finds that out, and points it back; while it would
+//! lead to an address that is in doubt or was just left, that is done without looking ([`Held`]).
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Instant;
 
 use model::PublicKey;
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 use tunnel::Carrier as _;
 
 use crate::interface::InterfaceName;
 use crate::links::MARK;
+use crate::paths::hold::{self, Held, Hold};
 use crate::paths::raw::Raw;
 use crate::paths::relay::RelayCarrier;
 use crate::pointer::Pointer;
@@ -51,10 +56,10 @@ pub(crate) struct Lane {
     port: u16,
     raw: Arc<Raw>,
     desk: Arc<Desk>,
-    pointer: Mutex<Pointer>,
+    pointing: Arc<Pointing>,
     /// Bytes sent to and received from each peer, when they were read last.
     counted: Mutex<BTreeMap<PublicKey, (u64, u64)>>,
-    tasks: [JoinHandle<()>; 2],
+    tasks: [JoinHandle<()>; 3],
 }
 
 impl Lane {
@@ -68,12 +73,14 @@ impl Lane {
         let _entered = runtime.enter();
         let (raw, desk) = (Arc::new(Raw::open(port, MARK)?), Arc::new(Desk::open(port)?));
         let (hearing, carrying) = (Arc::clone(&raw), Arc::clone(&desk));
+        let pointing = Arc::new(Pointing::new(interface));
+        let holding = Arc::clone(&pointing);
         let tasks = [
             runtime.spawn(async move { hearing.hear(heard).await }),
             runtime.spawn(async move { carrying.carry().await }),
+            runtime.spawn(async move { holding.hold().await }),
         ];
-        let pointer = Mutex::new(Pointer::new(interface));
-        Ok(Self { port, raw, desk, pointer, counted: Mutex::default(), tasks })
+        Ok(Self { port, raw, desk, pointing, counted: Mutex::default(), tasks })
     }
 
     /// The port of WireGuard that this is for.
@@ -94,15 +101,21 @@ impl Lane {
 
     /// Has the kernel send a peer's packets there, if it has the peer.
     pub(crate) fn point(&self, peer: &PublicKey, to: SocketAddr) {
-        let mut pointer = self.pointer.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = pointer.point(peer, to) {
-            tracing::debug!(%peer, %to, %error, "the kernel's peer was not pointed there");
-        }
+        self.pointing.lock().point(peer, to);
+    }
+
+    /// The same, and again and again for as long; or no longer than now.
+    pub(crate) fn turn(&self, peer: &PublicKey, to: SocketAddr, stay: Stay) {
+        let mut pointer = self.pointing.lock();
+        pointer.held.set(peer, stay.hold(to));
+        pointer.point(peer, to);
+        self.pointing.more.notify_one();
     }
 
     /// The peer is none any more.
     pub(crate) fn forget(&self, peer: &PublicKey) {
         self.desk.forget(peer);
+        self.pointing.lock().held.set(peer, None);
     }
 
     /// Gives the kernel a message that came over a relay.
@@ -130,6 +143,73 @@ impl Lane {
 impl Drop for Lane {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// For how long the kernel is kept from following a peer's packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stay {
+    /// It may follow them at once.
+    Not,
+    /// Until that is said anew: its address is in doubt.
+    InDoubt,
+    /// For a while from then on: it was taken away from an address.
+    Left(Instant),
+}
+
+impl Stay {
+    fn hold(self, to: SocketAddr) -> Option<Hold> {
+        match self {
+            Self::Not => None,
+            Self::InDoubt => Some(Hold { to, until: None }),
+            Self::Left(at) => Some(Hold { to, until: Some(at + hold::LEFT) }),
+        }
+    }
+}
+
+/// Who points the kernel's peers.
+struct Pointing {
+    hands: Mutex<PointingHands>,
+    /// Somebody may be held.
+    more: Notify,
+}
+
+struct PointingHands {
+    pointer: Pointer,
+    held: Held,
+}
+
+impl Pointing {
+    fn new(interface: &InterfaceName) -> Self {
+        let hands = PointingHands { pointer: Pointer::new(interface), held: Held::default() };
+        Self { hands: Mutex::new(hands), more: Notify::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, PointingHands> {
+        self.hands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Points those who are held, for as long as it is polled.
+    async fn hold(&self) {
+        loop {
+            if self.lock().held.is_empty() {
+                self.more.notified().await;
+            }
+            sleep(hold::AGAIN).await;
+            // Nobody turns a peer elsewhere between the two.
+            let mut hands = self.lock();
+            for (peer, to) in hands.held.take(Instant::now()) {
+                hands.point(&peer, to);
+            }
+        }
+    }
+}
+
+impl PointingHands {
+    fn point(&mut self, peer: &PublicKey, to: SocketAddr) {
+        if let Err(error) = self.pointer.point(peer, to) {
+            tracing::debug!(%peer, %to, %error, "the kernel's peer was not pointed there");
+        }
     }
 }
 

@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use tunnel::{Carrier, Device, Probe};
 
 use crate::interface::InterfaceName;
-use crate::paths::lane::{Lane, Seen};
+use crate::paths::lane::{Lane, Seen, Stay};
 use crate::paths::raw;
 use crate::paths::relay::{RelayCarrier, Relays};
 
@@ -75,6 +75,8 @@ struct Entry {
     way: Option<Way>,
     /// Over which relay its packets go as well, while they go to an address.
     doubled: Option<RelayId>,
+    /// When its packets stopped to go to an address that they went to.
+    left_at: Option<Instant>,
 }
 
 impl Road {
@@ -224,7 +226,7 @@ impl Road {
             Some(device) => {
                 let ferry = relays.carrier(peer, device);
                 ways.keys.insert(device, peer);
-                ways.peers.insert(peer, Entry { device, ferry, way: None, doubled: None });
+                ways.peers.insert(peer, Entry { device, ferry, way: None, doubled: None, left_at: None });
                 self.turn(&ways, &peer);
             }
         }
@@ -234,7 +236,11 @@ impl Road {
     pub(crate) fn steer(&self, peer: &PublicKey, way: Option<Way>) {
         let mut ways = self.ways();
         if let Some(entry) = ways.peers.get_mut(peer) {
+            let before = entry.direct();
             entry.way = way;
+            if before.is_some() && before != entry.direct() {
+                entry.left_at = Some(Instant::now());
+            }
             if entry.direct().is_none() {
                 entry.doubled = None;
             }
@@ -274,7 +280,7 @@ impl Road {
         }
         let ferry = || tunnel::Way::By(Arc::clone(&entry.ferry) as Arc<dyn Carrier>);
         self.device(|device| device.steer(peer, Some(alone.map_or_else(ferry, tunnel::Way::To))));
-        self.lane(|lane| lane.point(peer, lane.place(peer, alone, &entry.ferry)));
+        self.lane(|lane| lane.turn(peer, lane.place(peer, alone, &entry.ferry), entry.stay()));
         // Not before the last packet went onto the ferry.
         if entry.doubled.is_none() {
             entry.ferry.set_beside(None);
@@ -367,6 +373,15 @@ impl Entry {
     /// The address that packets go to and nowhere else. `None`: they go by the ferry.
     fn alone(&self) -> Option<SocketAddr> {
         self.direct().filter(|_| self.doubled.is_none())
+    }
+
+    /// How long the kernel is kept from following the peer's packets.
+    fn stay(&self) -> Stay {
+        match self.left_at {
+            _ if self.doubled.is_some() => Stay::InDoubt,
+            Some(at) => Stay::Left(at),
+            None => Stay::Not,
+        }
     }
 
     /// Tells the ferry over which relay it goes.

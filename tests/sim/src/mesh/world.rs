@@ -8,6 +8,7 @@
 mod carry;
 mod hard;
 mod judge;
+mod kernel;
 mod phases;
 mod traffic;
 
@@ -25,6 +26,7 @@ use crate::dice::Dice;
 use crate::judge::Violation;
 use crate::queue::Queue;
 use crate::trace::{Trace, Verbosity};
+use kernel::Kernel;
 use traffic::Message;
 
 const STUN_PORTS: [u16; 2] = [3478, 3479];
@@ -70,6 +72,8 @@ struct Node {
     relays: Vec<RelayId>,
     /// To whom it sends over all of them.
     racing: BTreeSet<PublicKey>,
+    /// Its WireGuard is the kernel's.
+    kernel: Option<Kernel>,
     /// Over which one the last packet of each came.
     came_over: BTreeMap<PublicKey, RelayId>,
     /// WireGuard's with each peer.
@@ -108,6 +112,7 @@ impl Node {
             is_mute: false,
             relays: Vec::new(),
             racing: BTreeSet::new(),
+            kernel: None,
             came_over: BTreeMap::new(),
             sessions: BTreeMap::new(),
             ways: BTreeMap::new(),
@@ -157,6 +162,8 @@ enum Happening {
         from: usize,
         by: Way,
         message: Message,
+        /// Of all packets; a copy has the same.
+        number: u64,
     },
     Wake {
         node: usize,
@@ -165,6 +172,8 @@ enum Happening {
     Talk,
     Count,
     CountClosely,
+    /// The shells of kernels point those again who are held.
+    Hold,
     /// A node hears which relays are connected.
     Connected {
         node: usize,
@@ -208,6 +217,8 @@ enum Fault {
     HostNarrows,
     /// Every NAT forgets what it knew.
     NatsReboot,
+    /// What one host sends directly is lost, and nothing else.
+    OursLost,
     /// A host is on another network.
     HostMoves,
     /// All goes well.
@@ -221,6 +232,8 @@ enum Break {
     Blocked(bool),
     /// Nothing goes directly any more, and all relays are there.
     BlockedAlone,
+    /// What this node sends directly is lost.
+    Ours(usize),
 }
 
 struct World {
@@ -236,10 +249,16 @@ struct World {
     server_up: bool,
     hub_up: bool,
     blocked: bool,
+    /// What this node sends directly is lost.
+    blocked_from: Option<usize>,
     /// Since when nothing goes directly, though relays carry all.
     blocked_alone: Option<Mono>,
     /// Somebody's bytes are told often.
     counts_closely: bool,
+    /// Some kernel's peer is held.
+    holds: bool,
+    /// Packets so far.
+    packets: u64,
     /// Nothing comes to this node over this relay.
     deaf: Option<(usize, RelayId)>,
     silence_max: Duration,
@@ -268,6 +287,8 @@ pub enum MeshSabotage {
     NobodyRaces,
     /// Packets go one way only, though nobody knows whether it lives.
     NobodyDoubles,
+    /// Kernels follow their peers' packets to where only our own are lost.
+    NobodyHolds,
     /// Packets are lost on the way to a relay, which says that it is there.
     RelayEatsPackets,
     /// Every second ping is lost.
@@ -320,6 +341,7 @@ impl World {
             Fault::OneSided,
             Fault::HostNarrows,
             Fault::NatsReboot,
+            Fault::OursLost,
             Fault::HostMoves,
         ];
         let fault = faults[dice.below(faults.len())];
@@ -353,8 +375,11 @@ impl World {
             server_up: true,
             hub_up: true,
             blocked: false,
+            blocked_from: None,
             blocked_alone: None,
             counts_closely: false,
+            holds: false,
+            packets: 0,
             deaf: None,
             silence_max: SILENCE_MAX,
             silence_full_max: SILENCE_MAX,
@@ -389,6 +414,7 @@ impl World {
         self.tell(node, PathInput::Interfaces(interfaces));
         self.tell(node, PathInput::StunServers(servers));
         let closely = !self.dice.chance(KERNEL_PER_MILLE);
+        self.nodes[node].kernel = (!closely).then(Kernel::default);
         self.tell(node, PathInput::Counts { closely });
         self.connect(node);
     }
@@ -436,7 +462,7 @@ impl World {
                 let from = self.nodes[from].device;
                 self.tell(to, PathInput::Hinted { from, sealed });
             }
-            Happening::Packet { to, from, by, message } => self.arrive(to, from, by, message),
+            Happening::Packet { to, from, by, message, number } => self.arrive(to, from, by, message, number),
             Happening::Wake { node, woken } if self.nodes[node].woken == woken => {
                 self.nodes[node].paths.handle_timeout(self.at);
                 self.settle(node);
@@ -445,6 +471,7 @@ impl World {
             Happening::Talk => self.talk(),
             Happening::Count => self.count(),
             Happening::CountClosely => self.count_closely(),
+            Happening::Hold => self.hold(),
             Happening::Connected { node, relays } => self.connected_to(node, relays),
             Happening::Dialled { node } => self.dialled(node),
             Happening::Next(phase) => self.next(phase),

@@ -7,6 +7,8 @@ const SETTLED: u64 = 3_000;
 const NEVER: u64 = u64::MAX;
 const RELAY_TAKES: u64 = 20;
 const PACKET_BYTES: u64 = 100;
+/// After a path was left.
+const HELD_AFTER: u64 = 3_000;
 
 /// What joins the two, in milliseconds.
 struct Between {
@@ -19,8 +21,10 @@ struct Between {
     ends: [bool; 2],
     /// Who sends a packet how often.
     every: [Option<u64>; 2],
-    /// The shell can count closely.
+    /// The shell can count closely; one that cannot steers the kernel.
     closely: bool,
+    /// How often the kernel is pointed away again from where a path is in doubt or was just left.
+    held_every: u64,
     has_relay: bool,
     until: u64,
 }
@@ -34,6 +38,7 @@ impl Default for Between {
             ends: [true; 2],
             every: [Some(10); 2],
             closely: true,
+            held_every: 20,
             has_relay: true,
             until: SETTLED + 2_000,
         }
@@ -61,11 +66,27 @@ struct End {
     over: Option<RelayId>,
     is_close: bool,
     counted: (u64, u64),
+    /// The kernel sends to an address, whatever it was told: it follows the peer's packets.
+    is_pointed: bool,
+    left_at: Option<u64>,
+    /// The last packet that came: a copy of it is dropped.
+    newest: u64,
+}
+
+impl End {
+    fn point(&mut self) {
+        self.is_pointed = self.is_direct && self.over.is_none();
+    }
+
+    fn is_held(&self, now: u64) -> bool {
+        self.over.is_some() || self.left_at.is_some_and(|at| now < at + HELD_AFTER)
+    }
 }
 
 enum Arrival {
     Heard(PathInput),
-    Packet,
+    /// Which, and whether it came directly.
+    Packet(u64, bool),
 }
 
 struct Pair<'a> {
@@ -77,6 +98,8 @@ struct Pair<'a> {
     under_way: Vec<(u64, usize, Arrival)>,
     /// Datagrams so far.
     number: u64,
+    /// Packets so far.
+    sent: u64,
     now: u64,
     outcome: Outcome,
 }
@@ -95,8 +118,9 @@ fn talk(between: &Between) -> Outcome {
         paths.handle(PathInput::Counts { closely: between.closely }, at(0));
     }
     let (ends, outcome) = (<[End; 2]>::default(), Outcome::default());
+    let under_way = Vec::new();
     let mut pair =
-        Pair { between, paths, devices, keys, ends, under_way: Vec::new(), number: 0, now: 0, outcome };
+        Pair { between, paths, devices, keys, ends, under_way, number: 0, sent: 0, now: 0, outcome };
     while pair.now < between.until {
         pair.turn();
         pair.now += 1;
@@ -110,7 +134,13 @@ impl Pair<'_> {
             let (_, to, arrival) = self.under_way.remove(next);
             match arrival {
                 Arrival::Heard(input) => self.tell(to, input),
-                Arrival::Packet => self.ends[to].counted.1 += PACKET_BYTES,
+                Arrival::Packet(number, is_direct) => {
+                    let end = &mut self.ends[to];
+                    end.counted.1 += PACKET_BYTES;
+                    if end.newest < number && !self.between.closely {
+                        (end.newest, end.is_pointed) = (number, is_direct);
+                    }
+                }
             }
         }
         for end in 0..2 {
@@ -118,6 +148,10 @@ impl Pair<'_> {
                 self.send(end);
             }
             let is_due = |every| self.now.is_multiple_of(every);
+            let is_held = self.ends[end].is_held(self.now) && is_due(self.between.held_every);
+            if is_held || is_due(1000) {
+                self.ends[end].point();
+            }
             if is_due(1000) || (self.ends[end].is_close && is_due(50)) {
                 let (sent, received) = self.ends[end].counted;
                 self.tell(end, PathInput::Counted { peer: self.keys[1 - end], sent, received });
@@ -153,12 +187,16 @@ impl Pair<'_> {
             self.tell(from, PathInput::Wanted(self.keys[1 - from]));
         }
         let mut comes = false;
-        if let Some(takes) = is_direct.then(|| self.passes(from)).flatten() {
-            self.later(takes, 1 - from, Arrival::Packet);
+        self.sent += 1;
+        // What does not go to an address goes onto the ferry, which knows both ways.
+        let (number, is_pointed) = (self.sent, self.ends[from].is_pointed);
+        let goes_directly = is_pointed || (is_direct && over.is_some());
+        if let Some(takes) = goes_directly.then(|| self.passes(from)).flatten() {
+            self.later(takes, 1 - from, Arrival::Packet(number, true));
             comes = true;
         }
-        if (!is_direct || over.is_some()) && self.between.has_relay {
-            self.later(RELAY_TAKES, 1 - from, Arrival::Packet);
+        if !is_pointed && self.between.has_relay {
+            self.later(RELAY_TAKES, 1 - from, Arrival::Packet(number, false));
             comes = true;
         }
         if !comes && self.now >= SETTLED {
@@ -187,11 +225,16 @@ impl Pair<'_> {
                     self.later(RELAY_TAKES, 1 - from, Arrival::Heard(heard));
                 }
                 PathOutput::Steer { way, .. } => {
-                    self.ends[from].is_direct = matches!(way, Way::Direct(_));
+                    let end = &mut self.ends[from];
+                    let was_direct = std::mem::replace(&mut end.is_direct, matches!(way, Way::Direct(_)));
+                    end.left_at = if was_direct && !end.is_direct { Some(self.now) } else { end.left_at };
+                    end.over = end.over.filter(|_| end.is_direct);
+                    end.point();
                     self.outcome.left += usize::from(is_settled && !self.ends[from].is_direct);
                 }
                 PathOutput::Double { over, .. } => {
                     self.ends[from].over = over;
+                    self.ends[from].point();
                     self.outcome.doubts += usize::from(is_settled && over.is_some());
                 }
                 PathOutput::Closely { on, .. } => self.ends[from].is_close = on,
@@ -209,6 +252,10 @@ fn a_path_that_ends_costs_less_than_is_sent_between_two_of_its_pings() {
     let mut worst = 0;
     for (ends, every) in directions.iter().flat_map(|ends| talks.map(|every| (*ends, every))) {
         for (takes, closely) in far.iter().flat_map(|takes| [true, false].map(|closely| (*takes, closely))) {
+            // Where ours alone are lost, the peer's packets lead the kernel back: see below.
+            if !closely && ends != [true, true] {
+                continue;
+            }
             for moment in (0..420).step_by(101) {
                 let ends_at = SETTLED + moment;
                 let between = Between { takes, ends_at, ends, every, closely, ..Between::default() };
@@ -220,6 +267,22 @@ fn a_path_that_ends_costs_less_than_is_sent_between_two_of_its_pings() {
         }
     }
     assert!(worst > 100, "nothing was lost: {worst}");
+}
+
+#[test]
+fn the_kernel_is_kept_from_following_a_peer_to_where_only_our_packets_are_lost() {
+    let lost = |held_every| {
+        let all = (0..420).step_by(101).map(|moment| {
+            let (ends, every) = ([true, false], [Some(20), Some(100)]);
+            let ends_at = SETTLED + moment;
+            let between = Between { ends_at, ends, every, closely: false, held_every, ..Between::default() };
+            // Milliseconds' worth of packets.
+            talk(&between).lost * 20
+        });
+        all.max().expect("some moments")
+    };
+    let (held, left_alone) = (lost(20), lost(1000));
+    assert!(held < 500 && held + 100 < left_alone, "{held} {left_alone}");
 }
 
 #[test]

@@ -61,7 +61,8 @@ impl World {
                 if way == Way::Direct(STRANGER.parse().expect("an address")) {
                     self.fail("only-peers-are-sent-to", format!("node {node} sends to {way}"));
                 }
-                self.nodes[node].ways.insert(peer, way);
+                let before = self.nodes[node].ways.insert(peer, way);
+                self.turned(node, peer, before);
                 *self.nodes[node].turns.entry(peer).or_default() += 1;
             }
             // Its relay knows everybody, and its servers are where it was told at the beginning.
@@ -70,15 +71,17 @@ impl World {
             | PathOutput::Places(_)
             | PathOutput::Pass { .. } => {}
             PathOutput::Watch { peer, on } => {
-                let node = &mut self.nodes[node];
+                let index = node;
+                let node = &mut self.nodes[index];
                 if on {
                     node.watched.insert(peer);
                 } else {
                     node.watched.remove(&peer);
                     node.close.remove(&peer);
                     node.doubled.remove(&peer);
-                    node.ways.remove(&peer);
+                    let before = node.ways.remove(&peer);
                     node.came_over.remove(&peer);
+                    self.turned(index, peer, before);
                 }
             }
         }
@@ -110,6 +113,8 @@ impl World {
             Some(relay) => doubled.insert(peer, relay),
             None => doubled.remove(&peer),
         };
+        let way = self.nodes[node].ways.get(&peer).copied();
+        self.turned(node, peer, way);
     }
 
     fn watch_closely(&mut self, node: usize, peer: PublicKey, on: bool) {
@@ -193,7 +198,8 @@ impl World {
         let delay = self.delay();
         let is_spared = self.sabotage == Some(MeshSabotage::LongPingsPass) && !bytes.is_empty();
         match self.network.send(node, PORT, to, self.at, &mut self.dice) {
-            Some(Arrival::Host(host, ..)) if self.blocked && host != node => {}
+            Some(Arrival::Host(host, ..))
+                if host != node && (self.blocked || self.blocked_from == Some(node)) => {}
             Some(Arrival::Host(host, ..)) if self.network.carries(node, host) < length && !is_spared => {}
             Some(Arrival::Host(host, from, _)) => self.soon(delay, arrives(host, from)),
             Some(Arrival::Server(server, seen)) if self.server_up => {

@@ -13,6 +13,8 @@ use crate::judge::Violation;
 const TURNS_MAX: u32 = 6;
 /// What a direct path that ends may cost while packets flow and a relay carries them: the time between two of its pings.
 const LOSS_MAX: Duration = Duration::from_millis(400);
+/// The same where only what one of two sends is lost: the other notices, and tells it over the relay.
+const LOSS_MAX_OURS: Duration = Duration::from_millis(600);
 
 impl World {
     pub(super) fn fail(&mut self, invariant: &'static str, detail: String) {
@@ -52,8 +54,13 @@ impl World {
 
     /// A packet goes directly and no other way.
     pub(super) fn judge_loss(&mut self, from: usize, to: usize) {
+        let loss_max = match self.blocked_from {
+            Some(node) if node != from => return,
+            Some(_) => LOSS_MAX_OURS,
+            None => LOSS_MAX,
+        };
         let since = self.blocked_alone.map(|at| self.at.since(at));
-        if let Some(since) = since.filter(|since| *since > LOSS_MAX) {
+        if let Some(since) = since.filter(|since| *since > loss_max) {
             let detail = format!("{from} sends to {to} by a path that ended {since:?} ago");
             self.fail("a-path-that-ends-costs-a-probe-interval", detail);
         }

@@ -112,6 +112,7 @@ impl World {
                 (0..self.nodes.len()).for_each(|node| self.connect(node));
             }
             Break::Blocked(blocked) => self.blocked = blocked,
+            Break::Ours(node) => (self.blocked_from, self.blocked_alone) = (Some(node), Some(self.at)),
             Break::BlockedAlone => (self.blocked, self.blocked_alone) = (true, Some(self.at)),
         }
     }
@@ -128,7 +129,7 @@ impl World {
 
     fn mend(&mut self) {
         (self.blocked, self.server_up, self.deaf) = (false, true, None);
-        self.blocked_alone = None;
+        (self.blocked_alone, self.blocked_from) = (None, None);
         (self.silence_max, self.silence_full_max) = (SILENCE_MAX_HUB, SILENCE_MAX_HUB);
         if self.fault == Fault::HostNarrows {
             self.network.hosts.iter_mut().for_each(|host| host.carries = CARRIES_ALL);
@@ -150,6 +151,13 @@ impl World {
                 // At any moment between two packets and two pings.
                 let after = self.dice.millis(0, 1000);
                 self.soon(after, Happening::Break(Break::BlockedAlone));
+            }
+            Fault::OursLost => {
+                // A kernel's, if there is one: it would follow what still comes.
+                let kernel = self.nodes.iter().position(|node| node.kernel.is_some());
+                let node = kernel.unwrap_or_else(|| self.dice.below(self.nodes.len()));
+                let after = self.dice.millis(0, 1000);
+                self.soon(after, Happening::Break(Break::Ours(node)));
             }
             Fault::ServerGone => self.break_down(Break::Server),
             Fault::ServerGoneEarly | Fault::Nothing => {}

@@ -124,7 +124,8 @@ impl World {
         let initiated = self.nodes[from].sessions.get(&peer).and_then(|session| session.initiated);
         let Some(to) = self.nodes.iter().position(|node| node.key == peer) else { return };
         if initiated.is_some_and(|at| self.at.since(at) < INITIATION_LIFE) {
-            self.give_over(from, to, relays, Message::Initiation);
+            self.packets += 1;
+            self.give_over(from, to, relays, Message::Initiation, self.packets);
         }
     }
 
@@ -134,46 +135,47 @@ impl World {
         if way != Way::ViaHub {
             self.nodes[from].counted.entry(key).or_default().0 += 100;
         }
+        self.packets += 1;
+        let number = self.packets;
+        if way == Way::ViaHub {
+            if self.hub_up {
+                let delay = self.delay();
+                self.soon(delay * 2, Happening::Packet { to, from, by: way, message, number });
+            }
+            return;
+        }
+        let (at, over) = self.goes(from, to);
         // What is left to the hub is not told from its other packets.
-        if matches!(way, Way::Relayed(_)) {
+        if !over.is_empty() && !self.nodes[from].doubled.contains_key(&key) {
             self.tell(from, PathInput::Wanted(key));
         }
-        match way {
-            Way::Direct(address) => {
-                let arrives = |host, _| Happening::Packet { to: host, from, by: way, message };
-                self.send(from, address, arrives, &[], message.length());
-                match self.nodes[from].doubled.get(&key).copied() {
-                    Some(relay) => self.give_over(from, to, &[relay], message),
-                    None => self.judge_loss(from, to),
-                }
-            }
-            Way::Relayed(relay) => {
-                let node = &self.nodes[from];
-                let over = if node.racing.contains(&key) { node.relays.clone() } else { vec![relay] };
-                self.give_over(from, to, &over, message);
-            }
-            Way::ViaHub if !self.hub_up => {}
-            Way::ViaHub => {
-                let delay = self.delay();
-                self.soon(delay * 2, Happening::Packet { to, from, by: way, message });
+        if let Some(address) = at {
+            let arrives = |to, seen| {
+                let by = Way::Direct(seen);
+                Happening::Packet { to, from, by, message, number }
+            };
+            self.send(from, address, arrives, &[], message.length());
+            if over.is_empty() {
+                self.judge_loss(from, to);
             }
         }
+        self.give_over(from, to, &over, message, number);
     }
 
-    fn give_over(&mut self, from: usize, to: usize, relays: &[RelayId], message: Message) {
+    fn give_over(&mut self, from: usize, to: usize, relays: &[RelayId], message: Message, number: u64) {
         if self.sabotage == Some(MeshSabotage::RelayEatsPackets) {
             return;
         }
         for relay in relays {
             if self.relays_to(from, to, *relay) {
                 let (delay, by) = (self.delay(), Way::Relayed(*relay));
-                self.soon(delay * 2, Happening::Packet { to, from, by, message });
+                self.soon(delay * 2, Happening::Packet { to, from, by, message, number });
             }
         }
     }
 
     /// A message arrives: whoever left a peer to the hub takes its packets from the hub only, and the other way round.
-    pub(super) fn arrive(&mut self, to: usize, from: usize, by: Way, message: Message) {
+    pub(super) fn arrive(&mut self, to: usize, from: usize, by: Way, message: Message, number: u64) {
         let via_hub = self.way(to, from) == Way::ViaHub;
         if via_hub != (by == Way::ViaHub) {
             return;
@@ -184,6 +186,7 @@ impl World {
         }
         if by != Way::ViaHub {
             self.nodes[to].counted.entry(key).or_default().1 += 100;
+            self.follow(to, key, number, by);
         }
         let now = self.at;
         let begins = |world: &mut Self| world.nodes[to].sessions.entry(key).or_default().used = Some(now);
@@ -217,6 +220,7 @@ impl World {
 
     pub(super) fn count(&mut self) {
         for node in 0..self.nodes.len() {
+            self.point_all(node);
             let watched: Vec<PublicKey> = self.nodes[node].watched.iter().copied().collect();
             for peer in watched {
                 if self.sabotage == Some(MeshSabotage::TrafficNeverEnds) {
