@@ -31,6 +31,7 @@ use traffic::Message;
 
 const STUN_PORTS: [u16; 2] = [3478, 3479];
 pub use hard::{birthday, guessed_after};
+pub use kernel::lost_by_kernel;
 
 /// Silence that a path which dies may cause.
 const SILENCE_MAX: Duration = Duration::from_secs(2);
@@ -253,6 +254,8 @@ struct World {
     blocked_from: Option<usize>,
     /// Since when nothing goes directly, though relays carry all.
     blocked_alone: Option<Mono>,
+    /// From then to the last packet that was lost by it.
+    lost_for: Duration,
     /// Somebody's bytes are told often.
     counts_closely: bool,
     /// Some kernel's peer is held.
@@ -377,6 +380,7 @@ impl World {
             blocked: false,
             blocked_from: None,
             blocked_alone: None,
+            lost_for: Duration::ZERO,
             counts_closely: false,
             holds: false,
             packets: 0,

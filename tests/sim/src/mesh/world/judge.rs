@@ -14,7 +14,7 @@ const TURNS_MAX: u32 = 6;
 /// What a direct path that ends may cost while packets flow and a relay carries them: the time between two of its pings.
 const LOSS_MAX: Duration = Duration::from_millis(400);
 /// The same where only what one of two sends is lost: the other notices, and tells it over the relay.
-const LOSS_MAX_OURS: Duration = Duration::from_millis(600);
+const LOSS_MAX_OURS: Duration = Duration::from_millis(500);
 
 impl World {
     pub(super) fn fail(&mut self, invariant: &'static str, detail: String) {
@@ -60,6 +60,7 @@ impl World {
             None => LOSS_MAX,
         };
         let since = self.blocked_alone.map(|at| self.at.since(at));
+        self.lost_for = since.unwrap_or_default();
         if let Some(since) = since.filter(|since| *since > loss_max) {
             let detail = format!("{from} sends to {to} by a path that ended {since:?} ago");
             self.fail("a-path-that-ends-costs-a-probe-interval", detail);

@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use engine::paths::{RelayId, Way, first_relay};
+use engine::paths::{PathInput, RelayId, Way, first_relay};
 use model::{Mono, PublicKey};
 
-use super::{Happening, MeshSabotage, World};
+use super::super::network::{CARRIES_ALL, Host, INTERNET, Network};
+use super::{Break, Fault, Happening, MeshSabotage, World};
+use crate::dice::Dice;
+use crate::trace::{Trace, Verbosity};
 
 /// A shell points a peer again so often, if its address is in doubt or was left; every other with each count.
 const HOLD_INTERVAL: Duration = Duration::from_millis(20);
@@ -23,6 +26,41 @@ pub(super) struct Kernel {
     left_at: BTreeMap<PublicKey, Mono>,
     /// The last packet of each: a copy of it is dropped.
     newest: BTreeMap<PublicKey, u64>,
+}
+
+/// A node with the kernel's WireGuard talks to another; what it sends directly begins to be lost, and nothing else. From then to the last
+/// packet that went no other way, if its shell holds its peers, or does not.
+pub fn lost_by_kernel(seed: u64, holds: bool) -> Duration {
+    const SETTLED: Duration = Duration::from_secs(6);
+    const UNTIL: Duration = Duration::from_secs(12);
+    let mut network = Network::default();
+    for number in [1, 2] {
+        network.hosts.push(Host {
+            segment: INTERNET,
+            v4: Some(std::net::Ipv4Addr::new(198, 51, 100, number).into()),
+            v6: None,
+            firewall: None,
+            blocked: false,
+            carries: CARRIES_ALL,
+        });
+    }
+    let mut world =
+        World::over(network, Fault::Nothing, Dice::new(seed, "kernel"), Trace::new(Verbosity::Silent));
+    world.begin();
+    for (node, kernel) in [Some(Kernel::default()), None].into_iter().enumerate() {
+        let closely = kernel.is_none();
+        world.nodes[node].kernel = kernel;
+        world.tell(node, PathInput::Counts { closely });
+    }
+    world.sabotage = (!holds).then_some(MeshSabotage::NobodyHolds);
+    let after = SETTLED + world.dice.millis(0, 1000);
+    world.soon(after, Happening::Break(Break::Ours(0)));
+    while let Some((at, happening)) = world.queue.pop().filter(|(at, _)| at.since(Mono::default()) < UNTIL) {
+        world.at = at;
+        world.happen(happening);
+    }
+    assert!(!matches!(world.way(0, 1), Way::Direct(_)), "it was direct, and is not any more");
+    world.lost_for
 }
 
 impl World {
