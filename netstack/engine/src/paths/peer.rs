@@ -12,6 +12,7 @@ mod ask;
 mod doubt;
 mod hint;
 mod look;
+mod often;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -24,13 +25,14 @@ use rand_core::Rng as _;
 use super::address::{CandidateKind, Mapping, may_be_reached};
 use super::budget::Budget;
 use super::over::Over;
-use super::pace::{Pace, Rate, Stretch, told};
+use super::pace::{Pace, Stretch};
 use super::packet::{HintBody, Probe, ProbePacket, Tag};
 use super::route::{Route, better};
 use super::session::Session;
 use super::{RelayId, Way};
 use ask::ping;
-use doubt::{Doubt, SILENCE_ASK_INTERVAL};
+use doubt::Doubt;
+use often::{LIVELY, PING_QUIET_INTERVAL};
 
 /// Pings of one search, from its beginning: NATs open with the first, and answers come with the second.
 const SEEK_STEPS: [Duration; 7] = [
@@ -47,15 +49,6 @@ const GUESS_STEP: usize = 2;
 /// Between the ends of searches that found nothing, while there is traffic; the last is repeated.
 const SEEK_AGAIN: [Duration; 4] =
     [Duration::from_secs(5), Duration::from_secs(15), Duration::from_secs(30), Duration::from_secs(60)];
-/// A direct path that carries packets is asked so often whether it lives, and at once where packets go and nothing is heard: a path
-/// that ends loses less than that of packets. Where there are many, less often: see `pace`.
-const PING_INTERVAL: Duration = Duration::from_millis(400);
-/// And so often where the shell cannot tell soon that nothing is heard: with the 100 ms and more in which an answer is waited for, that
-/// is less than the same.
-const PING_UNTOLD_INTERVAL: Duration = Duration::from_millis(200);
-/// And so often where a few seconds passed without packets.
-const PING_QUIET_INTERVAL: Duration = Duration::from_secs(1);
-const LIVELY: Duration = Duration::from_secs(3);
 /// One that could be better is measured so often.
 const COMPARE_INTERVAL: Duration = Duration::from_secs(10);
 /// A relay that carries packets is asked so often whether the peer is there, and every [`PING_QUIET_INTERVAL`] while it has not answered
@@ -247,48 +240,6 @@ impl Peer {
 
     fn is_busy(&self, now: Mono) -> bool {
         now.since(self.traffic_at) < TRAFFIC_LIFE
-    }
-
-    fn is_lively(&self, now: Mono) -> bool {
-        now.since(self.traffic_at) < LIVELY
-    }
-
-    /// How often the direct path in use is asked whether it lives.
-    fn ping_interval(&self, now: Mono) -> Duration {
-        self.pace.stretch().of(self.ping_interval_alone(now))
-    }
-
-    /// The same if there are few.
-    fn ping_interval_alone(&self, now: Mono) -> Duration {
-        match self.is_lively(now) {
-            true if self.doubt.is_told_soon() => PING_INTERVAL,
-            true => PING_UNTOLD_INTERVAL,
-            false => PING_QUIET_INTERVAL,
-        }
-    }
-
-    /// What the peer's direct paths bring in, before and from now on. The probes that are sent from now on say it.
-    pub(super) fn count_load(&mut self, around: &Around<'_>) -> (Rate, Rate) {
-        let now = around.now;
-        let rate = match self.way {
-            Way::Direct(_) if self.is_busy(now) => {
-                let often = if self.doubt.is_silent(now) {
-                    SILENCE_ASK_INTERVAL
-                } else {
-                    self.ping_interval_alone(now)
-                };
-                let others = self.routes.values().filter(|route| route.is_alive());
-                others.fold(Rate::every(often), |rate, _| rate.and(Rate::SELDOM))
-            }
-            _ => Rate::default(),
-        };
-        self.session.tell(told(rate, around.stretch));
-        self.pace.count(rate, self.session.told())
-    }
-
-    /// As it was counted last.
-    pub(super) const fn load(&self) -> Rate {
-        self.pace.load()
     }
 
     /// A packet for the peer did not go by a direct path.

@@ -70,21 +70,22 @@ impl World {
             | PathOutput::StunAt(_)
             | PathOutput::Places(_)
             | PathOutput::Pass { .. } => {}
-            PathOutput::Watch { peer, on } => {
-                let index = node;
-                let node = &mut self.nodes[index];
-                if on {
-                    node.watched.insert(peer);
-                } else {
-                    node.watched.remove(&peer);
-                    node.close.remove(&peer);
-                    node.doubled.remove(&peer);
-                    let before = node.ways.remove(&peer);
-                    node.came_over.remove(&peer);
-                    self.turned(index, peer, before);
-                }
-            }
+            PathOutput::Watch { peer, on } => self.watch(node, peer, on),
         }
+    }
+
+    fn watch(&mut self, node: usize, peer: PublicKey, on: bool) {
+        let watching = &mut self.nodes[node];
+        if on {
+            watching.watched.insert(peer);
+            return;
+        }
+        watching.watched.remove(&peer);
+        watching.close.remove(&peer);
+        watching.doubled.remove(&peer);
+        watching.came_over.remove(&peer);
+        let before = watching.ways.remove(&peer);
+        self.turned(node, peer, before);
     }
 
     fn hint(&mut self, node: usize, to: usize, sealed: &[u8], over_relays: bool) {
