@@ -59,6 +59,10 @@ pub struct Settings {
     /// Whether the router is asked for a port (PCP, NAT-PMP, UPnP), so that other devices reach this one directly.
     #[arg(long, env = "WARREN_PORT_MAPPING", default_value = "true", action = clap::ArgAction::Set)]
     pub port_mapping: bool,
+    /// Whether a NAT that gives ports by chance, here or at another device, is met by 256 sockets there and 1024 guesses
+    /// here, for ten seconds at most: a router may have no room for as many.
+    #[arg(long, env = "WARREN_BIRTHDAY", default_value = "true", action = clap::ArgAction::Set)]
+    pub birthday: bool,
     /// Where SOCKS5 and HTTP proxies reach the mesh, or none; 127.0.0.1:1055 in mode netstack, else none.
     #[arg(long, env = "WARREN_PROXY")]
     pub proxy: Option<Proxy>,

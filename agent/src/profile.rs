@@ -374,6 +374,7 @@ impl Runner {
             server: Some(self.settings.server(server)),
             names_port: self.settings.names.dns_port,
             maps_ports: self.settings.port_mapping,
+            birthdays: self.settings.birthday,
             sshd: self.sshd(),
             next_key: Some(self.kept.next_key()),
             seals: None,

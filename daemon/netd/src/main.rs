@@ -157,6 +157,7 @@ fn setup(settings: &Settings, apid: u32, key: PrivateKey, state: &StateDirectory
         names_port: settings.names.dns_port,
         // A hub is where its endpoint says.
         maps_ports: false,
+        birthdays: false,
         sshd: host::sshd::SshdSetup::none(),
         next_key: None,
         seals: Some(sealed_for),

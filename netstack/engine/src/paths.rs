@@ -16,6 +16,7 @@
 //! address makes it a candidate and no more.
 
 mod address;
+mod birthday;
 mod budget;
 mod guess;
 mod life;
@@ -27,6 +28,7 @@ mod peer;
 mod route;
 mod seal;
 mod session;
+mod side;
 mod talk;
 mod width;
 
@@ -40,12 +42,14 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 
 pub use address::{CandidateKind, Mapping};
+use birthday::Birthdays;
 use life::{Life, Trial};
 use local::Local;
 use pace::{Load, Rate};
 use packet::{HintBody, Packet, Tag};
 use peer::{Around, Peer, Wish};
 use session::{Session, Worth};
+pub use side::{SideId, place, real, side};
 pub use talk::{
     CLOSE_COUNT_INTERVAL, Candidate, ConnectedRelay, PROBES_PER_SECOND_MAX, PathInput, PathOutput,
     PathStatus, RelayId, Way, WhyNotDirect,
@@ -82,6 +86,7 @@ pub struct Paths {
     relay_round_trips: BTreeMap<RelayId, Duration>,
     /// The shell can tell the bytes of a peer often.
     counts_closely: bool,
+    birthdays: Birthdays,
     out: VecDeque<PathOutput>,
     /// When each peer is due, and the same by time.
     due: BTreeMap<PublicKey, Mono>,
@@ -108,6 +113,7 @@ impl Paths {
             relays: Vec::new(),
             relay_round_trips: BTreeMap::new(),
             counts_closely: true,
+            birthdays: Birthdays::default(),
             out: VecDeque::new(),
             due: BTreeMap::new(),
             queue: BTreeSet::new(),
@@ -140,12 +146,18 @@ impl Paths {
                 let measured = relays.into_iter().filter_map(|r| r.round_trip.map(|time| (r.id, time)));
                 self.relay_round_trips = measured.collect();
             }
-            PathInput::Datagram { from, bytes } if stun::is_stun(&bytes) => {
-                self.local.answered(from, &bytes, now);
+            PathInput::SidesFailed(key) => {
+                self.peers.get_mut(&key).into_iter().for_each(|peer| peer.sides_failed(now));
+                self.touch(key);
             }
-            PathInput::Datagram { from, bytes } => {
-                if let Some(Packet::Probe(packet)) = packet::parse(&bytes) {
-                    self.take_probe(&packet, Some(address::canonical(from)), RelayId::SERVER, now);
+            PathInput::Birthdays { on } => {
+                self.birthdays.set(on);
+                self.touch_all(|_| {});
+            }
+            PathInput::Datagram { from, bytes } => self.take_datagram(from, &bytes, now),
+            PathInput::Sided { side, from, bytes } => {
+                if let (Some(Packet::Probe(packet)), SocketAddr::V4(from)) = (packet::parse(&bytes), from) {
+                    self.take_probe(&packet, Some(place(side, from)), RelayId::SERVER, now);
                 }
             }
             PathInput::Relayed { relay, from, bytes } => match packet::parse(&bytes) {
@@ -202,7 +214,10 @@ impl Paths {
     pub fn status(&self, peer: &PublicKey, now: Mono) -> Option<PathStatus> {
         let peer = self.peers.get(peer)?;
         Some(PathStatus {
-            way: peer.way(),
+            way: match peer.way() {
+                Way::Direct(address) => Way::Direct(real(address)),
+                other => other,
+            },
             age: now.since(peer.way_since()),
             round_trip: peer.round_trip(),
             why_not_direct: peer.why_not_direct(self.local.mapping(), now),
@@ -257,6 +272,11 @@ impl Paths {
         if let Some(peer) = self.peers.remove(key) {
             self.tags.remove(&peer.tag());
             self.load.change(peer.load(), Rate::default());
+            self.birthdays.end_search(peer.device);
+            self.birthdays.end_guess(peer.device);
+            if peer.has_sides() {
+                self.out.push_back(PathOutput::CloseSides { peer: *key, but: None });
+            }
             if peer.way() == Way::ViaHub {
                 // The next packet begins as with any peer that nobody talked to.
                 self.out.push_back(PathOutput::Steer { peer: *key, way: self.first_way() });
@@ -301,6 +321,17 @@ impl Paths {
             None => return,
         }
         self.touch(key);
+    }
+
+    fn take_datagram(&mut self, from: SocketAddr, bytes: &[u8], now: Mono) {
+        if stun::is_stun(bytes) {
+            self.local.answered(from, bytes, now);
+        } else if let Some(Packet::Probe(packet)) = packet::parse(bytes)
+            // Nobody comes from an address that stands for a socket of ours.
+            && side(from).is_none()
+        {
+            self.take_probe(&packet, Some(address::canonical(from)), RelayId::SERVER, now);
+        }
     }
 
     fn take_probe(
@@ -382,6 +413,8 @@ impl Paths {
             relay: self.relays.first().map(|relay| relay.0),
             mapping: self.local.mapping(),
             probe_bytes_max: Some(packet::OWN_PROBE_BYTES_MAX),
+            guesses_max: self.birthdays.guesses_max(),
+            sides: None,
         };
         let Some(peer) = self.peers.get_mut(key) else { return };
         let mut wishes = Vec::new();
@@ -394,6 +427,7 @@ impl Paths {
             relay_round_trips: &self.relay_round_trips,
             counts_closely: self.counts_closely,
             stretch: self.load.stretch(),
+            birthdays: &mut self.birthdays,
         };
         act(peer, &mut around, &mut wishes);
         let (before, after) = peer.count_load(&around);
@@ -405,6 +439,8 @@ impl Paths {
                 Wish::Relay(relay, bytes) => PathOutput::Relay { relay, to, bytes },
                 Wish::Hint { sealed, over_relays } => PathOutput::Hint { to, sealed, over_relays },
                 Wish::Steer(way) => PathOutput::Steer { peer: *key, way },
+                Wish::OpenSides { first, count } => PathOutput::OpenSides { peer: *key, first, count },
+                Wish::CloseSides { but } => PathOutput::CloseSides { peer: *key, but },
                 Wish::Race(on) => PathOutput::Race { peer: *key, on },
                 Wish::Double(over) => PathOutput::Double { peer: *key, over },
                 Wish::Closely(on) => PathOutput::Closely { peer: *key, on },

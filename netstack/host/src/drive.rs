@@ -93,6 +93,8 @@ pub struct Setup {
     pub names_port: u16,
     /// Whether a device may ask its router for a port, so that peers reach it directly.
     pub maps_ports: bool,
+    /// Whether a device may meet a peer behind a NAT that gives ports by chance by many sockets, or many guesses.
+    pub birthdays: bool,
     /// How Magic DNS answers, and whom.
     pub names: NamesSetup,
     /// Whether and how this machine's sshd is kept.

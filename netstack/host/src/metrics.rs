@@ -191,6 +191,13 @@ impl Nodes {
                 count(&mut family, &node.labels(&[("path", path)]), times)?;
             }
         }
+        let help = "Times that side sockets were opened for a peer, or were to be, by what became of it";
+        let mut family = encoder.encode_descriptor("path_birthdays", help, None, MetricType::Counter)?;
+        for node in &self.0 {
+            for (result, times) in node.paths.birthdays_total.named() {
+                count(&mut family, &node.labels(&[("result", result)]), times)?;
+            }
+        }
         Ok(())
     }
 
@@ -259,8 +266,7 @@ mod tests {
             done: Counters { changes_total: 3, ..Counters::default() },
             paths: PathCounters {
                 changes_total: [relayed, relayed].into_iter().collect(),
-                doubts_total: 0,
-                probes_total: 0,
+                ..PathCounters::default()
             },
             ways: [Way::Direct(([192, 0, 2, 1], 1).into())].into_iter().collect(),
             names: Arc::default(),
@@ -278,6 +284,7 @@ mod tests {
             "warren_paths{interface=\"wg0\",path=\"direct\"} 1",
             "warren_path_changes_total{interface=\"wg1\",path=\"relayed\"} 2",
             "warren_path_probes_total{interface=\"wg0\"} 0",
+            "warren_path_birthdays_total{interface=\"wg0\",result=\"met\"} 0",
             "warren_dns_answers_total{interface=\"wg1\",transport=\"udp\",path=\"hot\",rcode=\"nxdomain\"} 0",
             "warren_dns_answer_duration_seconds_bucket{le=\"0.00001\",interface=\"wg0\",transport=\"tcp\",path=\"slow\"} 0",
             "warren_dns_answer_duration_seconds_bucket{le=\"+Inf\",interface=\"wg0\",transport=\"udp\",path=\"forwarded\"} 0",

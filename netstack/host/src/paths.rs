@@ -11,6 +11,7 @@ mod raw;
 pub mod relay;
 pub mod report;
 mod road;
+mod sides;
 mod suspension;
 mod trial;
 
@@ -19,7 +20,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use engine::ObservedInterface;
-use engine::paths::{PathInput, PathOutput, RelayId};
+use engine::paths::{PathInput, PathOutput, RelayId, SideId};
 use link::Datagrams;
 use model::key::IdentitySecret;
 use model::relay::{RelayPass, RelayPlace};
@@ -90,7 +91,12 @@ pub(crate) struct Shell {
 impl Shell {
     /// Begins to watch the machine's networks, in the network namespace of this thread. Where that is not allowed, there
     /// are no addresses to tell, and paths are found by what others see.
-    pub(crate) fn start(interface: &InterfaceName, credentials: Credentials, maps_ports: bool) -> Self {
+    pub(crate) fn start(
+        interface: &InterfaceName,
+        credentials: Credentials,
+        maps_ports: bool,
+        birthdays: bool,
+    ) -> Self {
         let (road, heard) = Road::new();
         let mark = credentials.mark;
         let (told, networks) = watch::channel(Network::default());
@@ -125,7 +131,7 @@ impl Shell {
             trial: trial::Sockets::new(mark),
             suspension: Suspension::new(),
             counters: PathCounters::default(),
-            next: VecDeque::new(),
+            next: VecDeque::from([PathInput::Birthdays { on: birthdays }]),
         }
     }
 
@@ -177,6 +183,8 @@ impl Shell {
                     self.places.iter_mut().for_each(Places::doubt);
                 }
             }
+            PathOutput::OpenSides { peer, first, count } => self.open_sides(&peer, first, count),
+            PathOutput::CloseSides { peer, but } => self.close_sides(&peer, but),
             PathOutput::Peer { key, device } => self.road.know(key, device),
             PathOutput::StunAt(endpoints) => {
                 if self.stun != endpoints {
@@ -204,6 +212,27 @@ impl Shell {
                 self.road.steer(&peer, None);
             }
         }
+    }
+
+    /// Where they cannot be, the engine does without.
+    fn open_sides(&mut self, peer: &PublicKey, first: SideId, count: u16) {
+        let ids = (0..count).map(|number| SideId(first.0.wrapping_add(number.into())));
+        match self.road.open_sides(peer, ids, self.credentials.mark) {
+            Ok(()) => tracing::debug!(%peer, count, "side sockets"),
+            Err(error) => {
+                tracing::info!(%peer, count, %error, "side sockets cannot be opened");
+                self.counters.birthdays_total.failed += 1;
+                self.next.push_back(PathInput::SidesFailed(*peer));
+            }
+        }
+    }
+
+    fn close_sides(&mut self, peer: &PublicKey, but: Option<SideId>) {
+        let before = self.road.close_sides(peer, but);
+        tracing::debug!(%peer, before, is_met = but.is_some(), "side sockets are closed");
+        self.counters.birthdays_total.met += u64::from(but.is_some());
+        // A single one was met before, and is not needed any more.
+        self.counters.birthdays_total.missed += u64::from(but.is_none() && before > 1);
     }
 
     /// The interface, when the host was looked at.

@@ -63,12 +63,24 @@ impl Nat {
         }
     }
 
-    /// Whether two devices must find a direct path. Between a symmetric NAT and one that wants to know the port, only luck
-    /// finds one, and is not asked for.
+    /// Whether two devices must find a direct path soon. Between a symmetric NAT and one that wants to know the port, [only
+    /// luck](Self::may_meet) finds one, and takes its time.
     pub fn meets(self, other: Self) -> bool {
-        let hidden = |one: Self, other: Self| one == Self::Symmetric && other.wants_to_know_the_port();
-        let by_v4 = self.has_udp_over_v4() && other.has_udp_over_v4();
-        self.has_v6() && other.has_v6() || by_v4 && !hidden(self, other) && !hidden(other, self)
+        self.has_v6() && other.has_v6()
+            || self.has_udp_over_v4() && other.has_udp_over_v4() && !self.hides(other) && !other.hides(self)
+    }
+
+    /// Whether they find one by many sockets and many guesses, if at all: not where both are symmetric.
+    pub fn may_meet(self, other: Self) -> bool {
+        self.meets(other)
+            || self != other
+                && other.has_udp_over_v4()
+                && self.has_udp_over_v4()
+                && (self.hides(other) || other.hides(self))
+    }
+
+    fn hides(self, other: Self) -> bool {
+        self == Self::Symmetric && other.wants_to_know_the_port()
     }
 
     /// Whether the server and others are reached over IPv6.
@@ -332,11 +344,13 @@ mod tests {
     fn who_meets_whom_does_not_depend_on_who_asks() {
         for one in Nat::ALL {
             for other in Nat::ALL {
-                assert_eq!(one.meets(other), other.meets(one));
+                assert_eq!((one.meets(other), one.may_meet(other)), (other.meets(one), other.may_meet(one)));
             }
         }
         let meeting = |nat: Nat| Nat::ALL.into_iter().filter(|other| nat.meets(*other)).count();
         assert_eq!(meeting(Nat::Symmetric), 3, "those that let in whom they know by address at most");
+        let lucky = Nat::ALL.into_iter().filter(|other| Nat::Symmetric.may_meet(*other)).count();
+        assert_eq!(lucky, 7, "all but itself, who has no UDP, and who has IPv6 alone");
         assert_eq!(meeting(Nat::Closed), 0);
         assert_eq!(meeting(Nat::Six), 2, "those with IPv6");
         assert_eq!(meeting(Nat::Dual), Nat::ALL.len() - 2, "all but who has no UDP, and the symmetric one");

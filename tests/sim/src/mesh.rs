@@ -6,4 +6,4 @@ mod network;
 mod topology;
 mod world;
 
-pub use world::{MeshOutcome, MeshSabotage, birthday, guessed_after, lost_by_kernel, run, run_with};
+pub use world::{MeshOutcome, MeshSabotage, lost_by_kernel, met_after, run, run_with};

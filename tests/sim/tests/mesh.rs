@@ -1,7 +1,7 @@
 //! Paths between devices behind NATs: one seed is one run, and every run holds.
 
 use sim::Verbosity;
-use sim::mesh::{MeshSabotage, lost_by_kernel, run, run_with};
+use sim::mesh::{MeshSabotage, lost_by_kernel, met_after, run, run_with};
 
 #[test]
 fn one_seed_is_one_run() {
@@ -68,4 +68,22 @@ fn a_model_that_is_broken_on_purpose_is_found_out() {
     );
     check(MeshSabotage::TrafficNeverEnds, &["silence-costs-nothing"]);
     check(MeshSabotage::LongPingsPass, &["long-packets-are-heard", "narrow-paths-are-left"]);
+}
+
+/// A NAT that gives each remote another port, against one that lets in only who was talked to: where the next port cannot be guessed,
+/// many sockets meet many guesses.
+#[test]
+fn what_chance_decides_is_won_soon() {
+    const SEEDS: u64 = 40;
+    let check = |stride, crowd| {
+        let won = (0..SEEDS).filter_map(|seed| met_after(seed, stride, crowd));
+        let soon = won.filter(|after| after.as_secs() < 15).count();
+        assert!(
+            soon * 10 >= 9 * SEEDS as usize,
+            "{soon} of {SEEDS}, ports {stride} apart, {crowd} for others"
+        );
+    };
+    check(0, 0);
+    check(1, 300);
+    check(1, 1000);
 }

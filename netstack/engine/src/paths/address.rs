@@ -1,9 +1,11 @@
 //! Addresses at which a device may be reached, and what is known of them before a packet went there. Sends nothing.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use minicbor::{Decode, Encode};
+
+use super::side::side;
 
 /// Where an address comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
@@ -72,7 +74,15 @@ pub(super) fn may_be_reached(address: SocketAddr) -> bool {
         // Link-local ones mean nothing without the interface.
         IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local(),
     };
-    !refused && !ip.is_multicast() && !ip.is_unspecified() && address.port() != 0
+    !refused && !ip.is_multicast() && !ip.is_unspecified() && address.port() != 0 && side(address).is_none()
+}
+
+/// Whether an address is one of the internet, as far as numbers say: neither of a private network (RFC 1918), nor of a provider's (RFC 6598),
+/// nor reserved. Many packets go nowhere else.
+pub(super) fn is_public(ip: Ipv4Addr) -> bool {
+    let [first, second, ..] = ip.octets();
+    let is_shared = first == 100 && second & 0xC0 == 64;
+    may_be_reached((ip, 1).into()) && !ip.is_private() && !is_shared && first < 224
 }
 
 /// As WireGuard's sockets name it: IPv4 as itself.
@@ -107,5 +117,27 @@ mod tests {
         check("[fe80::1]:53", false);
         check("[ff02::1]:53", false);
         check("192.0.2.1:0", false);
+        // Stands for a side socket of our own.
+        check("[100::7:c000:201]:5", false);
+    }
+
+    #[test]
+    fn many_packets_go_to_addresses_of_the_internet_alone() {
+        let check = |text: &str, expect| {
+            assert_eq!(is_public(text.parse().expect("an address")), expect, "{text}");
+        };
+        check("203.0.113.1", true);
+        check("100.63.255.255", true);
+        check("100.128.0.1", true);
+        check("10.0.0.1", false);
+        check("172.31.255.1", false);
+        check("192.168.1.1", false);
+        check("100.64.0.1", false);
+        check("127.0.0.1", false);
+        check("169.254.0.1", false);
+        check("0.0.0.0", false);
+        check("224.0.0.1", false);
+        check("240.0.0.1", false);
+        check("255.255.255.255", false);
     }
 }

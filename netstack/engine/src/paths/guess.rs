@@ -2,8 +2,8 @@
 //!
 //! A NAT that gives each remote another port mostly counts: the next port is a small step above the last. A ping from us to
 //! the right one opens our own NAT for the packets that the peer sends us from there, and then it is no guess any more.
-//! Against a NAT that gives ports by chance one socket has no hope worth its packets: of 64 512 ports a search tries
-//! [`GUESSES_MAX`]; opening hundreds of sockets instead ("birthday") would need the tunnel on each of them.
+//! Against a NAT that gives ports by chance one socket has no hope worth its packets; there many sockets meet many guesses, see
+//! `birthday`.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -14,6 +14,12 @@ pub(super) const GUESSES_MAX: usize = 64;
 const STRIDE_MAX: u16 = 16;
 /// Ports that others behind the same NAT may have been given meanwhile, in steps.
 const STEPS_MAX: u16 = 32;
+
+/// Whether the ports that a NAT gave say that it does not count.
+pub(super) fn is_chance(seen: &[SocketAddr]) -> bool {
+    let v4: BTreeSet<&SocketAddr> = seen.iter().filter(|address| address.is_ipv4()).collect();
+    v4.len() > 1 && guesses(seen).is_empty()
+}
 
 /// Ports of a peer's NAT to try, the likeliest first, given where it was seen.
 pub(super) fn guesses(seen: &[SocketAddr]) -> Vec<SocketAddr> {
@@ -52,5 +58,17 @@ mod tests {
         check(&["203.0.113.1:2000", "203.0.113.2:2001"], None);
         check(&["203.0.113.1:65534", "203.0.113.1:65535"], None);
         check(&[], None);
+    }
+
+    #[test]
+    fn a_nat_that_does_not_count_is_known_by_two_ports() {
+        let chance = |seen: &[&str]| {
+            let seen: Vec<SocketAddr> = seen.iter().map(|text| text.parse().expect("an address")).collect();
+            is_chance(&seen)
+        };
+        assert!(chance(&["203.0.113.1:2000", "203.0.113.1:40000"]));
+        assert!(!chance(&["203.0.113.1:2000", "203.0.113.1:2004"]));
+        assert!(!chance(&["203.0.113.1:2000", "203.0.113.1:2000"]));
+        assert!(!chance(&["203.0.113.1:2000"]) && !chance(&[]));
     }
 }

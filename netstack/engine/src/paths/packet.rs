@@ -186,6 +186,12 @@ pub(super) struct HintBody {
     /// The longest probe that the sender answers. `None`: it answers short ones only.
     #[n(7)]
     pub(super) probe_bytes_max: Option<u16>,
+    /// Ports of a NAT that the sender guesses when it is told that sockets wait behind it. `None`: none.
+    #[n(8)]
+    pub(super) guesses_max: Option<u16>,
+    /// The sender's side sockets wait behind its NAT, which gives them ports by chance: the number of its search.
+    #[n(9)]
+    pub(super) sides: Option<u32>,
 }
 
 /// What this version says of itself as [`HintBody::probe_bytes_max`].
@@ -283,6 +289,8 @@ mod tests {
             relay: Some(u32::MAX),
             mapping: Some(Mapping::PortDependent),
             probe_bytes_max: Some(u16::MAX),
+            guesses_max: Some(u16::MAX),
+            sides: Some(u32::MAX),
         };
         let bytes = body.to_bytes();
         assert!(HINT_HEADER_BYTES + bytes.len() + TAG_BYTES <= HINT_BYTES_MAX, "{}", bytes.len());

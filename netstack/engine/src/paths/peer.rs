@@ -9,6 +9,7 @@
 //! While seeking the packets are relayed, or go through the hub where no relay carries them; in doubt they go both ways.
 
 mod ask;
+mod birthday;
 mod doubt;
 mod hint;
 mod look;
@@ -23,14 +24,17 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::Rng as _;
 
 use super::address::{CandidateKind, Mapping, may_be_reached};
+use super::birthday::Birthdays;
 use super::budget::Budget;
 use super::over::Over;
 use super::pace::{Pace, Stretch};
 use super::packet::{HintBody, Probe, ProbePacket, Tag};
 use super::route::{Route, better};
 use super::session::Session;
+use super::side::{SideId, real, side};
 use super::{RelayId, Way};
 use ask::ping;
+use birthday::Birthday;
 use doubt::Doubt;
 use often::{LIVELY, PING_QUIET_INTERVAL};
 
@@ -87,6 +91,10 @@ pub(super) enum Wish {
     Relay(RelayId, Vec<u8>),
     /// Tell the peer where we are.
     Hint { sealed: Vec<u8>, over_relays: bool },
+    /// Side sockets are needed, by these numbers.
+    OpenSides { first: SideId, count: u16 },
+    /// They are not needed any more, but one.
+    CloseSides { but: Option<SideId> },
     /// Its packets go another way.
     Steer(Way),
     /// Its packets go over every relay, or no longer.
@@ -117,6 +125,7 @@ pub(super) struct Around<'a> {
     pub(super) counts_closely: bool,
     /// Direct paths are asked as much more rarely.
     pub(super) stretch: Stretch,
+    pub(super) birthdays: &'a mut Birthdays,
 }
 
 /// The paths to one peer.
@@ -158,6 +167,7 @@ pub(super) struct Peer {
     answers_long: bool,
     /// Where its NAT may let it come from, to be tried in this search.
     guesses: Vec<SocketAddr>,
+    birthday: Birthday,
     budget: Budget,
     /// Since when neither a direct path nor a relay carries the packets.
     lost_since: Option<Mono>,
@@ -200,6 +210,7 @@ impl Peer {
             mapping: None,
             answers_long: false,
             guesses: Vec::new(),
+            birthday: Birthday::default(),
             budget: Budget::new(now),
             lost_since: None,
             counted: (0, 0),
@@ -293,9 +304,13 @@ impl Peer {
         wishes: &mut Vec<Wish>,
     ) -> Option<()> {
         let now = around.now;
-        match self.session.open(packet)? {
+        let probe = self.session.open(packet)?;
+        if from.is_some_and(|from| !self.birthday.admits(from, now)) {
+            return None;
+        }
+        match probe {
             Probe::Ping { number } => {
-                let pong = self.session.seal(Probe::Pong { number, seen: from })?;
+                let pong = self.session.seal(Probe::Pong { number, seen: from.map(real) })?;
                 let Some(from) = from else {
                     wishes.push(Wish::Relay(by, pong));
                     if matches!(self.way, Way::Direct(_)) {
@@ -313,7 +328,7 @@ impl Peer {
                 };
                 wishes.push(Wish::Probe(from, pong));
                 let is_new = !self.routes.contains_key(&from);
-                if is_new && may_be_reached(from) && self.routes.len() < ROUTES_MAX {
+                if is_new && may_be_reached(real(from)) && self.routes.len() < ROUTES_MAX {
                     let mut route = Route::new(CandidateKind::Seen);
                     route.set_answers_long(self.answers_long);
                     self.routes.insert(from, route);
@@ -334,7 +349,8 @@ impl Peer {
                     if let Some(asked_at) = asked_at.filter(|_| self.way == Way::Direct(from)) {
                         self.doubt.answered(asked_at);
                     }
-                    wishes.extend(seen.map(Wish::Seen));
+                    // What a side socket is seen at is not where the others are reached.
+                    wishes.extend(seen.filter(|_| side(from).is_none()).map(Wish::Seen));
                 }
                 None => {
                     self.over.of(by)?.answered(number, now);
@@ -353,6 +369,7 @@ impl Peer {
         self.doubt(around, wishes);
         self.race(around.now, wishes);
         self.search_on(around, wishes);
+        self.birthday(around, wishes);
         // Before the pings that it makes the peer understand.
         self.send_hint(around, wishes);
         self.keep_asking(around, wishes);

@@ -93,6 +93,10 @@ impl Route {
         }
     }
 
+    pub(super) const fn kind(&self) -> CandidateKind {
+        self.kind
+    }
+
     /// As if nothing had been asked.
     pub(super) fn forget(&mut self) {
         let answers_long = self.width.is_some();

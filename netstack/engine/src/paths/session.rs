@@ -250,7 +250,19 @@ mod tests {
     fn body() -> HintBody {
         let (tag, epoch, candidates) = ([0; 8], [0; 16], Vec::new());
         let (relay, mapping, probe_bytes_max) = (None, None, None);
-        HintBody { tag, epoch, echo: None, number: 0, candidates, relay, mapping, probe_bytes_max }
+        let (guesses_max, sides) = (None, None);
+        HintBody {
+            tag,
+            epoch,
+            echo: None,
+            number: 0,
+            candidates,
+            relay,
+            mapping,
+            probe_bytes_max,
+            guesses_max,
+            sides,
+        }
     }
 
     fn hint(from: &mut Session, nonce: u8) -> Vec<u8> {

@@ -8,6 +8,7 @@ use model::relay::{RelayPass, RelayPlace};
 use model::{AnchorKey, DeviceId, Endpoint, PublicKey, Signed};
 
 use super::address::CandidateKind;
+use super::side::{SideId, real};
 
 /// How often the bytes of a peer are told whose direct path carries packets: by twice that its silence is noticed.
 pub const CLOSE_COUNT_INTERVAL: Duration = Duration::from_millis(50);
@@ -37,7 +38,7 @@ pub struct ConnectedRelay {
 /// How packets go to a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Way {
-    /// Over UDP to this address.
+    /// Over UDP to this address; of one that is a [place](super::place), over a side socket.
     Direct(SocketAddr),
     /// Over a relay, which cannot read them.
     Relayed(RelayId),
@@ -48,7 +49,7 @@ pub enum Way {
 impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Direct(address) => write!(f, "direct {address}"),
+            Self::Direct(address) => write!(f, "direct {}", real(*address)),
             Self::Relayed(_) => f.write_str("relayed"),
             Self::ViaHub => f.write_str("via hub"),
         }
@@ -137,6 +138,22 @@ pub enum PathInput {
         /// Its bytes.
         bytes: Vec<u8>,
     },
+    /// A datagram at a [side socket](PathOutput::OpenSides) that is not WireGuard's.
+    Sided {
+        /// Which.
+        side: SideId,
+        /// Its source.
+        from: SocketAddr,
+        /// Its bytes.
+        bytes: Vec<u8>,
+    },
+    /// The side sockets that were wished for could not be opened, and there are none.
+    SidesFailed(PublicKey),
+    /// Whether side sockets can be opened, and ports be guessed for peers that did. At the beginning they cannot.
+    Birthdays {
+        /// They can.
+        on: bool,
+    },
     /// A hint that came over the link.
     Hinted {
         /// From whom, as the server says.
@@ -166,7 +183,7 @@ pub enum PathInput {
 /// What the shell does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PathOutput {
-    /// Send this from WireGuard's socket.
+    /// Send this from WireGuard's socket, or from a side socket if the address is a [place](super::place).
     Probe {
         /// Where to.
         to: SocketAddr,
@@ -181,6 +198,23 @@ pub enum PathOutput {
         to: SocketAddr,
         /// A STUN request.
         bytes: Vec<u8>,
+    },
+    /// Open UDP sockets over IPv4, each with a port of its own, and tell what comes to them: of WireGuard to it, the rest as
+    /// [`PathInput::Sided`].
+    OpenSides {
+        /// For whom.
+        peer: PublicKey,
+        /// The number of the first; the others count on, and begin anew after the last number.
+        first: SideId,
+        /// How many.
+        count: u16,
+    },
+    /// Close the side sockets of this peer.
+    CloseSides {
+        /// Whose.
+        peer: PublicKey,
+        /// This one stays.
+        but: Option<SideId>,
     },
     /// Send this over a relay.
     Relay {

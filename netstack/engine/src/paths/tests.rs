@@ -1,5 +1,6 @@
 //! One device's paths, input by input. Knows no network: that is the simulator.
 
+mod birthday;
 mod ends;
 mod many;
 

@@ -48,5 +48,5 @@ pub(super) fn paths(setup: &Setup) -> Option<Shell> {
     let Role::Device { ref identity, instance, .. } = setup.node.role else { return None };
     let (identity, software) = (identity.clone(), setup.node.software.clone());
     let credentials = Credentials { identity, instance, software, mark: setup.host.mark() };
-    Some(Shell::start(&setup.host.interface, credentials, setup.maps_ports))
+    Some(Shell::start(&setup.host.interface, credentials, setup.maps_ports, setup.birthdays))
 }

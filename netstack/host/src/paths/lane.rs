@@ -25,13 +25,12 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
-use tunnel::Carrier as _;
+use tunnel::Carrier;
 
 use crate::interface::InterfaceName;
 use crate::links::MARK;
 use crate::paths::hold::{self, Held, Hold};
 use crate::paths::raw::Raw;
-use crate::paths::relay::RelayCarrier;
 use crate::pointer::Pointer;
 
 /// The first of 4 million addresses of the loopback (RFC 1122, section 3.2.1.3), apart from those that programs use.
@@ -88,12 +87,12 @@ impl Lane {
         self.port
     }
 
-    /// Where a peer's packets are to go: to an address, or onto its ferry.
+    /// Where a peer's packets are to go: to an address, or onto its ferry, or to a side socket in place of that.
     pub(crate) fn place(
         &self,
         peer: &PublicKey,
         direct: Option<SocketAddr>,
-        ferry: &Arc<RelayCarrier>,
+        ferry: &Arc<dyn Carrier>,
     ) -> SocketAddr {
         let relayed = self.desk.place(peer, ferry);
         direct.unwrap_or(relayed)
@@ -226,7 +225,7 @@ struct Desk {
 #[derive(Default)]
 struct Places {
     peers: BTreeMap<PublicKey, Ipv4Addr>,
-    ferries: BTreeMap<Ipv4Addr, Arc<RelayCarrier>>,
+    ferries: BTreeMap<Ipv4Addr, Arc<dyn Carrier>>,
     /// How many were given out.
     given: u32,
 }
@@ -253,7 +252,7 @@ impl Desk {
         Ok(Self { socket, state, port, wireguard, places: RwLock::default() })
     }
 
-    fn place(&self, peer: &PublicKey, ferry: &Arc<RelayCarrier>) -> SocketAddr {
+    fn place(&self, peer: &PublicKey, ferry: &Arc<dyn Carrier>) -> SocketAddr {
         let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
         let known = places.peers.get(peer).copied();
         let address = known.unwrap_or_else(|| places.next());
@@ -269,7 +268,7 @@ impl Desk {
         }
     }
 
-    fn ferry(&self, address: Option<IpAddr>) -> Option<Arc<RelayCarrier>> {
+    fn ferry(&self, address: Option<IpAddr>) -> Option<Arc<dyn Carrier>> {
         let Some(IpAddr::V4(address)) = address else { return None };
         let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
         places.ferries.get(&address).cloned()
@@ -338,7 +337,7 @@ mod tests {
         let carrying = tokio::spawn(async move { carrying.carry().await });
         let peer = |number: u8| {
             let key = PublicKey::from_bytes([number; 32]);
-            let ferry = relays.carrier(key, DeviceId::from_bytes([number; 16]));
+            let ferry: Arc<dyn Carrier> = relays.carrier(key, DeviceId::from_bytes([number; 16]));
             (key, desk.place(&key, &ferry), ferry)
         };
         let (one, other) = (peer(1), peer(2));

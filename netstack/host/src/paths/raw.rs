@@ -126,7 +126,12 @@ fn open(domain: Domain, port: u16, mark: u32) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket.into())
 }
 
-fn set(socket: &Socket, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+pub(super) fn set(
+    socket: &Socket,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
     let length = libc::socklen_t::try_from(size_of_val(&value)).expect("an integer is short");
     #[expect(unsafe_code, reason = "nobody has a safe call for these options")]
     // SAFETY: the kernel reads an integer that outlives the call, of the length that is said.

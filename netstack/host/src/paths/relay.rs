@@ -19,7 +19,7 @@ use tunnel::Carrier;
 /// costs the event loop a turn.
 const WANTED_INTERVAL: Duration = Duration::from_secs(1);
 /// Types of WireGuard's messages (WireGuard paper, section 5.4); the first byte of what is sealed for the paths is above.
-const WIREGUARD: std::ops::RangeInclusive<u8> = 1..=4;
+pub(super) const WIREGUARD: std::ops::RangeInclusive<u8> = 1..=4;
 
 /// The first message of a handshake.
 const INITIATION: u8 = 1;

@@ -28,6 +28,26 @@ pub struct PathCounters {
     pub doubts_total: u64,
     /// Probes sent, by whatever way, and questions to servers of STUN.
     pub probes_total: u64,
+    /// Times that side sockets were opened, or were to be.
+    pub birthdays_total: Birthdays,
+}
+
+/// What became of birthday probing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Birthdays {
+    /// A peer was met at a side socket.
+    pub met: u64,
+    /// It was not in time, or nobody talked to it any more.
+    pub missed: u64,
+    /// The sockets could not be opened.
+    pub failed: u64,
+}
+
+impl Birthdays {
+    /// All of them, with their names.
+    pub const fn named(self) -> [(&'static str, u64); 3] {
+        [("met", self.met), ("missed", self.missed), ("failed", self.failed)]
+    }
 }
 
 /// A figure for each way of packets to a peer.

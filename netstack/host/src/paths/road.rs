@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Instant;
 
-use engine::paths::{ConnectedRelay, PROBES_PER_SECOND_MAX, PathInput, RelayId, Way};
+use engine::paths::{ConnectedRelay, PROBES_PER_SECOND_MAX, PathInput, RelayId, SideId, Way, side};
 use model::{DeviceId, PublicKey};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -29,7 +29,8 @@ use tunnel::{Carrier, Device, Probe};
 use crate::interface::InterfaceName;
 use crate::paths::lane::{Lane, Seen, Stay};
 use crate::paths::raw;
-use crate::paths::relay::{RelayCarrier, Relays};
+use crate::paths::relay::{RelayCarrier, Relays, WIREGUARD};
+use crate::paths::sides::{BySide, Side, Sides};
 
 /// What the loop has not heard yet. More is lost, as datagrams are.
 const NEWS_MAX: usize = 1024;
@@ -51,6 +52,7 @@ struct Inner {
 struct Paths {
     news: mpsc::Sender<PathInput>,
     relays: Relays,
+    sides: Sides,
     /// Where a lane works; tests of devices alone have none.
     runtime: Option<Handle>,
 }
@@ -95,7 +97,8 @@ impl Road {
                     Self(inner).arrived(from, message);
                 }
             });
-            let paths = Paths { news, relays, runtime: Handle::try_current().ok() };
+            let (sides, runtime) = (Sides::default(), Handle::try_current().ok());
+            let paths = Paths { news, relays, sides, runtime };
             Inner { paths: Some(paths), ..Inner::default() }
         });
         (Self(inner), heard)
@@ -107,22 +110,44 @@ impl Road {
     }
 
     fn listener(&self) -> Option<impl Fn(&[u8], SocketAddr) + Send + Sync + use<>> {
-        let news = self.0.paths.as_ref()?.news.clone();
-        let (since, second, taken) = (Instant::now(), AtomicU64::new(0), AtomicU32::new(0));
+        let (news, admits) = (self.0.paths.as_ref()?.news.clone(), gate());
         Some(move |datagram: &[u8], from| {
-            if !engine::paths::concerns(datagram) {
-                return;
-            }
-            // Only who reads the sockets comes here.
-            let now = since.elapsed().as_secs();
-            if second.swap(now, Relaxed) != now {
-                taken.store(0, Relaxed);
-            }
-            // Forged ones cost the loop no more.
-            if taken.fetch_add(1, Relaxed) < PROBES_PER_SECOND_MAX {
+            if admits(datagram) {
                 let _ = news.try_send(PathInput::Datagram { from, bytes: datagram.into() });
             }
         })
+    }
+
+    /// Opens side sockets for a peer, all or none. Needs a tokio runtime.
+    pub(crate) fn open_sides(
+        &self,
+        peer: &PublicKey,
+        ids: impl Iterator<Item = SideId>,
+        mark: Option<u32>,
+    ) -> io::Result<()> {
+        let Some(paths) = &self.0.paths else { return Ok(()) };
+        let (news, admits, inner) = (paths.news.clone(), gate(), Arc::downgrade(&self.0));
+        let key = *peer;
+        paths.sides.open(peer, ids, mark, move |side, datagram, from| {
+            if !datagram.first().is_some_and(|first| WIREGUARD.contains(first)) {
+                if admits(datagram) {
+                    let bytes = datagram.into();
+                    let _ = news.try_send(PathInput::Sided { side: side.id, from, bytes });
+                }
+            } else if let Some(inner) = inner.upgrade() {
+                Self(inner).came_beside(&key, side, from, datagram);
+            }
+        })
+    }
+
+    /// Closes the side sockets of a peer but one, and says how many there were.
+    pub(crate) fn close_sides(&self, peer: &PublicKey, but: Option<SideId>) -> usize {
+        let before = self.0.paths.as_ref().map_or(0, |paths| paths.sides.close(peer, but));
+        if but.is_none() {
+            // Without another way its packets take the ferry, until it is steered again.
+            self.turn_again(peer);
+        }
+        before
     }
 
     /// Puts a device on the road; the one before ends.
@@ -176,7 +201,7 @@ impl Road {
         self.lane(|lane| {
             lane.count(&peers);
             for (peer, entry) in &ways.peers {
-                let to = lane.place(peer, entry.alone(), &entry.ferry);
+                let to = self.place(lane, peer, entry);
                 if peers.get(peer).is_some_and(|seen| seen.endpoint != Some(to)) {
                     lane.point(peer, to);
                 }
@@ -273,17 +298,40 @@ impl Road {
     fn turn(&self, ways: &Ways, peer: &PublicKey) {
         let Some(entry) = ways.peers.get(peer) else { return };
         entry.board(ways.first);
-        let alone = entry.alone();
-        if let Some(to) = entry.direct().filter(|_| alone.is_none()) {
-            let inner = Arc::downgrade(&self.0);
-            entry.ferry.set_beside(Some(Arc::new(Beside { inner, to })));
+        if let Some(to) = entry.direct().filter(|_| entry.alone().is_none()) {
+            entry.ferry.set_beside(self.toward(to).map(|way| match way {
+                tunnel::Way::To(to) => Arc::new(Beside { inner: Arc::downgrade(&self.0), to }),
+                tunnel::Way::By(side) => side,
+            }));
         }
-        let ferry = || tunnel::Way::By(Arc::clone(&entry.ferry) as Arc<dyn Carrier>);
-        self.device(|device| device.steer(peer, Some(alone.map_or_else(ferry, tunnel::Way::To))));
-        self.lane(|lane| lane.turn(peer, lane.place(peer, alone, &entry.ferry), entry.stay()));
+        self.device(|device| device.steer(peer, Some(self.aim(entry))));
+        self.lane(|lane| lane.turn(peer, self.place(lane, peer, entry), entry.stay()));
         // Not before the last packet went onto the ferry.
         if entry.doubled.is_none() {
             entry.ferry.set_beside(None);
+        }
+    }
+
+    /// How a peer's packets go: to an address, or by what carries them.
+    fn aim(&self, entry: &Entry) -> tunnel::Way {
+        let direct = entry.alone().and_then(|to| self.toward(to));
+        direct.unwrap_or_else(|| tunnel::Way::By(Arc::clone(&entry.ferry) as Arc<dyn Carrier>))
+    }
+
+    /// To an address, or from a side socket if the address is such a place. `None`: that one is closed.
+    fn toward(&self, to: SocketAddr) -> Option<tunnel::Way> {
+        let Some((id, remote)) = side(to) else { return Some(tunnel::Way::To(to)) };
+        let carrier = self.0.paths.as_ref()?.sides.carrier(id, remote)?;
+        Some(tunnel::Way::By(Arc::new(carrier)))
+    }
+
+    /// Where the kernel is to send a peer's packets.
+    fn place(&self, lane: &Lane, peer: &PublicKey, entry: &Entry) -> SocketAddr {
+        match self.aim(entry) {
+            tunnel::Way::To(to) => {
+                lane.place(peer, Some(to), &(Arc::clone(&entry.ferry) as Arc<dyn Carrier>))
+            }
+            tunnel::Way::By(carrier) => lane.place(peer, None, &carrier),
         }
     }
 
@@ -309,8 +357,21 @@ impl Road {
         self.lane(|lane| lane.deliver(&peer, message));
     }
 
-    /// Sends a probe from WireGuard's socket.
+    /// Takes a message of WireGuard that came to a side socket of a peer.
+    fn came_beside(&self, peer: &PublicKey, side: &Arc<Side>, from: SocketAddr, message: &[u8]) {
+        let carrier: Arc<dyn Carrier> = Arc::new(BySide::new(side, from));
+        self.device(|device| device.receive(&carrier, message));
+        self.lane(|lane| lane.deliver(peer, message));
+    }
+
+    /// Sends a probe from WireGuard's socket, or from a side socket.
     pub(crate) fn probe(&self, to: SocketAddr, datagram: &[u8]) {
+        if side(to).is_some() {
+            if let Some(tunnel::Way::By(carrier)) = self.toward(to) {
+                carrier.send(&mut std::iter::once(datagram));
+            }
+            return;
+        }
         let sent = self.device(|device| device.send_probe(datagram, to));
         if let Some(Err(error)) = sent.or_else(|| self.lane(|lane| lane.probe(to, datagram))) {
             tracing::debug!(%to, %error, "probe not sent");
@@ -323,6 +384,22 @@ impl Road {
             Some(state) => Some((state.sent_bytes, state.received_bytes)),
             None => self.lane(|lane| lane.counted(peer)).flatten(),
         }
+    }
+}
+
+/// Whether a datagram concerns the loop, and it can take one more in this second.
+fn gate() -> impl Fn(&[u8]) -> bool + Send + Sync + use<> {
+    let (since, second, taken) = (Instant::now(), AtomicU64::new(0), AtomicU32::new(0));
+    move |datagram: &[u8]| {
+        if !engine::paths::concerns(datagram) {
+            return false;
+        }
+        // Only who reads the sockets comes here.
+        let now = since.elapsed().as_secs();
+        if second.swap(now, Relaxed) != now {
+            taken.store(0, Relaxed);
+        }
+        taken.fetch_add(1, Relaxed) < PROBES_PER_SECOND_MAX
     }
 }
 

@@ -38,6 +38,7 @@ fn setup(directory: &Path, role: Role) -> Setup {
         server: Some(server),
         names_port: 53,
         maps_ports: true,
+        birthdays: true,
         next_key: None,
         seals: None,
         sshd: host::sshd::SshdSetup::none(),

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use engine::paths::SideId;
 use model::Mono;
 
 use super::nat::{FIREWALL_EXPIRY, Filters, Firewall, Maps, Nat};
@@ -12,6 +13,9 @@ use crate::dice::Dice;
 pub const PORT: u16 = 41_641;
 /// Those of the sockets by which a host learns what NATs remember: the one that is tried, and the other.
 pub const TRIAL_PORTS: [u16; 2] = [41_642, 41_643];
+/// Those of side sockets, from here on: one for each number, until they begin anew.
+const SIDE_PORTS: u16 = 45_000;
+const SIDE_PORTS_MAX: u16 = 20_000;
 /// The segment that everything hangs on.
 pub const INTERNET: usize = 0;
 /// The server, over both families.
@@ -77,6 +81,11 @@ impl Network {
     pub fn interfaces(&self, host: usize) -> Vec<SocketAddr> {
         let host = &self.hosts[host];
         host.v4.iter().chain(&host.v6).map(|ip| SocketAddr::new(*ip, PORT)).collect()
+    }
+
+    /// The port of a side socket.
+    pub fn side_port(side: SideId) -> u16 {
+        SIDE_PORTS + u16::try_from(side.0 % u32::from(SIDE_PORTS_MAX)).expect("below 20 000")
     }
 
     /// Sends a datagram from a port of a host. `None`: it is dropped on the way.
@@ -157,7 +166,8 @@ impl Network {
     fn admits(&self, host: usize, from: SocketAddr, to: SocketAddr, now: Mono) -> bool {
         let host = &self.hosts[host];
         let open = host.firewall.as_ref().is_none_or(|firewall| firewall.admits(to.port(), from, now));
-        open && !host.blocked && (to.port() == PORT || TRIAL_PORTS.contains(&to.port()))
+        let listens = to.port() == PORT || TRIAL_PORTS.contains(&to.port()) || to.port() >= SIDE_PORTS;
+        open && !host.blocked && listens
     }
 
     /// After how long of silence a host is not reached any more where it was. `None`: it always is.

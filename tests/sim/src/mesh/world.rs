@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use engine::paths::{PathInput, Paths, RelayId, Way};
+use engine::paths::{PathInput, Paths, RelayId, SideId, Way, side};
 use model::key::Digest;
 use model::{DeviceId, Mono, PrivateKey, PublicKey};
 
@@ -30,7 +30,7 @@ use kernel::Kernel;
 use traffic::Message;
 
 const STUN_PORTS: [u16; 2] = [3478, 3479];
-pub use hard::{birthday, guessed_after};
+pub use hard::met_after;
 pub use kernel::lost_by_kernel;
 
 /// Silence that a path which dies may cause.
@@ -87,6 +87,8 @@ struct Node {
     close: BTreeSet<PublicKey>,
     /// Over which relay the packets of each go that go directly as well.
     doubled: BTreeMap<PublicKey, RelayId>,
+    /// Side sockets that are open, by their ports.
+    sides: BTreeMap<u16, (SideId, PublicKey)>,
     counted: BTreeMap<PublicKey, (u64, u64)>,
     woken: u64,
     sent: u64,
@@ -120,6 +122,7 @@ impl Node {
             watched: BTreeSet::new(),
             close: BTreeSet::new(),
             doubled: BTreeMap::new(),
+            sides: BTreeMap::new(),
             counted: BTreeMap::new(),
             woken: 0,
             sent: 0,
@@ -420,6 +423,7 @@ impl World {
         let closely = !self.dice.chance(KERNEL_PER_MILLE);
         self.nodes[node].kernel = (!closely).then(Kernel::default);
         self.tell(node, PathInput::Counts { closely });
+        self.tell(node, PathInput::Birthdays { on: true });
         self.connect(node);
     }
 
@@ -453,7 +457,11 @@ impl World {
             Happening::Datagram { to, from, bytes } => {
                 self.trace.event(self.at, "datagram", to as u64, &bytes);
                 self.record(to, to, &bytes);
-                self.tell(to, PathInput::Datagram { from, bytes });
+                let input = match side(from) {
+                    Some((side, from)) => PathInput::Sided { side, from, bytes },
+                    None => PathInput::Datagram { from, bytes },
+                };
+                self.tell(to, input);
             }
             Happening::Tried { to, from, bytes } => self.tell(to, PathInput::Tried { from, bytes }),
             Happening::Relayed { to, from, by, bytes } => {

@@ -45,6 +45,7 @@ impl Peer {
                 let seen: Vec<SocketAddr> = seen.map(|c| canonical(c.address)).collect();
                 let counts = self.mapping == Some(Mapping::PortDependent);
                 self.guesses = if counts { guesses(&seen) } else { Vec::new() };
+                self.birthday.hinted(&body, &seen);
                 if self.search.is_none() && !matches!(self.way, Way::Direct(_)) {
                     // It looks for us: our packets must open our NAT for its.
                     self.search = Some(Search { since: now, step: 0 });
@@ -58,7 +59,8 @@ impl Peer {
 
     fn take_candidates(&mut self, body: &HintBody) {
         let listed = |address: &SocketAddr| body.candidates.iter().any(|c| canonical(c.address) == *address);
-        self.routes.retain(|address, route| listed(address) || route.is_trusted());
+        let keeps = |address: &SocketAddr, route: &Route| route.is_trusted() || self.birthday.keeps(*address);
+        self.routes.retain(|address, route| listed(address) || keeps(address, route));
         for advert in &body.candidates {
             let address = canonical(advert.address);
             if may_be_reached(address) && self.routes.len() < ROUTES_MAX {
@@ -89,7 +91,8 @@ impl Peer {
             let mut nonce = [0; HINT_NONCE_BYTES];
             around.rng.fill_bytes(&mut nonce);
             let over_relays = self.races || self.hint_by_relay || self.way == Way::ViaHub;
-            let sealed = self.session.seal_hint(around.hint.clone(), nonce);
+            let hint = HintBody { sides: self.birthday.round(), ..around.hint.clone() };
+            let sealed = self.session.seal_hint(hint, nonce);
             wishes.push(Wish::Hint { sealed, over_relays });
         }
     }

@@ -32,7 +32,14 @@ impl Peer {
         let cold = busy.then(|| self.traffic_at + TRAFFIC_LIFE);
         let still = self.doubt.is_close().then(|| self.traffic_at + LIVELY);
         let single = [hint, step, self.search_at, race, lost, cold, still, left_hint, left_end];
-        single.into_iter().chain(pings).chain(relays_at).flatten().chain(asked).min()
+        single
+            .into_iter()
+            .chain([self.birthday.deadline()])
+            .chain(pings)
+            .chain(relays_at)
+            .flatten()
+            .chain(asked)
+            .min()
     }
 
     /// Why the packets do not go directly. `None`: they do.
@@ -51,7 +58,7 @@ impl Peer {
             (_, Some(Mapping::Blocked)) => WhyNotDirect::NoUdpThere,
             (Some(Mapping::PortDependent), Some(Mapping::PortDependent)) => WhyNotDirect::BothSymmetric,
             _ if self.routes.values().any(Route::is_narrow) => WhyNotDirect::Narrow,
-            _ if self.search.is_some() => WhyNotDirect::Searching,
+            _ if self.search.is_some() || self.birthday.is_searching() => WhyNotDirect::Searching,
             _ => WhyNotDirect::NoAnswer { addresses: self.routes.len() },
         })
     }

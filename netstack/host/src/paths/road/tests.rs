@@ -43,10 +43,14 @@ impl End {
         self.road.turn_again(&other.key.public());
     }
 
-    /// A packet of a protocol that nobody joins.
     fn send(&self) {
+        self.try_send().expect("there is room");
+    }
+
+    /// A packet of a protocol that nobody joins.
+    fn try_send(&self) -> nix::Result<usize> {
         let packet = [0x45, 0, 0, 20, 0, 0, 0, 0, 64, 253, 0, 0, 100, 64, 0, 1, 100, 64, 0, 2];
-        send(self.packets.as_raw_fd(), &packet, MsgFlags::empty()).expect("there is room");
+        send(self.packets.as_raw_fd(), &packet, MsgFlags::empty())
     }
 
     fn hear(&mut self) -> PathInput {
@@ -208,4 +212,95 @@ async fn a_kernel_that_cannot_be_steered_says_why_until_it_can() {
     assert!(why.as_ref().is_some_and(|why| why.contains("not permitted")), "{why:?}");
     look();
     assert_eq!(road.obstacle(), None);
+}
+
+const MET: SideId = SideId(8);
+
+/// Opens two side sockets for a peer, one of which met it there.
+fn meet(road: &Road, peer: &PublicKey, there: SocketAddr) -> SocketAddr {
+    let SocketAddr::V4(there) = there else { panic!("IPv4 only") };
+    road.know(*peer, Some(device(2)));
+    road.open_sides(peer, [SideId(7), MET].into_iter(), None).expect("there is room");
+    let place = engine::paths::place(MET, there);
+    road.steer(peer, Some(Way::Direct(place)));
+    assert_eq!(road.close_sides(peer, Some(MET)), 2);
+    place
+}
+
+async fn wait_for(what: &str, holds: impl Fn() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < until, "{what}");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn packets_of_a_peer_that_was_met_at_a_side_socket_go_and_come_there() {
+    let (mut a, b) = (End::new(1), End::new(2));
+    let (one, other) = (a.key.public(), b.key.public());
+    a.has_peer(&b);
+    b.has_peer(&a);
+    let place = meet(&a.road, &other, b.at());
+    assert_eq!(a.endpoint(&b), None, "it goes not from the device's own socket");
+    assert!(a.road.device(|device| device.begin_handshake(&other)).expect("a device"));
+    let received = |end: &End, of: &PublicKey| end.road.counted(of).expect("a peer").1;
+    wait_for("a handshake both ways", || received(&b, &one) >= 148 && received(&a, &other) >= 92).await;
+    let heard_at = b.endpoint(&a).expect("heard");
+    assert_ne!(heard_at.port(), a.at().port());
+    let probe = [&[0xD7, 1][..], &[0; 64]].concat();
+    b.road.probe((Ipv4Addr::LOCALHOST, heard_at.port()).into(), &probe);
+    let mut came = None;
+    let until = Instant::now() + PATIENCE;
+    while came.is_none() && Instant::now() < until {
+        tokio::task::yield_now().await;
+        came = a.news.try_recv().ok();
+    }
+    assert_eq!(came, Some(PathInput::Sided { side: MET, from: b.at(), bytes: probe.clone() }));
+
+    // In doubt both ways, and alone over the relay once it is closed.
+    a.road.double(&other, Some(RelayId::SERVER));
+    let before = received(&b, &one);
+    a.send();
+    assert_eq!(a.hear(), PathInput::Wanted(other), "by the ferry");
+    wait_for("and directly", || received(&b, &one) > before).await;
+    a.road.double(&other, None);
+    assert_eq!((a.road.close_sides(&other, None), a.road.close_sides(&other, None)), (1, 0));
+    a.road.probe(place, &probe);
+    while a.news.try_recv().is_ok() {}
+    // What goes by the ferry is told once a second.
+    let until = Instant::now() + PATIENCE;
+    while a.news.try_recv().ok() != Some(PathInput::Wanted(other)) {
+        assert!(Instant::now() < until, "its packets take the ferry");
+        // The device may not be as fast.
+        let _ = a.try_send();
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Needs root.
+#[tokio::test]
+async fn the_kernels_packets_go_and_come_at_a_side_socket_too() {
+    let loopback = || tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0));
+    // In the place of the kernel, and of the peer.
+    let (wireguard, there) = (loopback().await.expect("a port"), loopback().await.expect("a port"));
+    let port = wireguard.local_addr().expect("bound").port();
+    let (road, _news) = Road::new();
+    let interface: InterfaceName = "sided0".parse().expect("a name");
+    road.seen(&interface, Some((port, BTreeMap::new())));
+    let peer = PrivateKey::from_bytes([2; 32]).public();
+    meet(&road, &peer, there.local_addr().expect("bound"));
+    let at = {
+        let ways = road.ways();
+        road.lane(|lane| road.place(lane, &peer, &ways.peers[&peer])).expect("a lane")
+    };
+    assert!(at.ip().is_loopback(), "{at}");
+    wireguard.send_to(&[1; 148], at).await.expect("sent");
+    let mut buffer = [0; 200];
+    let came = tokio::time::timeout(PATIENCE, there.recv_from(&mut buffer)).await.expect("in time");
+    let (length, side) = came.expect("it comes");
+    assert_eq!(length, 148);
+    there.send_to(&[2; 92], side).await.expect("sent");
+    let came = tokio::time::timeout(PATIENCE, wireguard.recv_from(&mut buffer)).await.expect("in time");
+    assert_eq!(came.expect("it comes"), (92, at));
 }

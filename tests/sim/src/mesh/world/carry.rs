@@ -4,12 +4,16 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use engine::paths::{CLOSE_COUNT_INTERVAL, ConnectedRelay, PathInput, PathOutput, RelayId, Way};
+use engine::paths::{
+    CLOSE_COUNT_INTERVAL, ConnectedRelay, PathInput, PathOutput, RelayId, SideId, Way, place, side,
+};
 use model::PublicKey;
 
-use super::super::network::{Arrival, PORT, TRIAL_PORTS};
+use super::super::network::{Arrival, Network, PORT, TRIAL_PORTS};
 use super::{Happening, MeshSabotage, STRANGER, STUN_PORTS, World};
 
+/// Those of one search, and one for each other peer that a search found.
+const SIDES_MAX: usize = 256 + 5;
 /// To a relay and back, as it is measured once: see [`World::delay`].
 const RELAY_ROUND_TRIP: Duration = Duration::from_millis(45);
 
@@ -24,13 +28,8 @@ impl World {
                 if self.sabotage == Some(MeshSabotage::PingsAreLost) && self.pings.is_multiple_of(2) {
                     return;
                 }
-                self.send(
-                    node,
-                    to,
-                    |to, from| Happening::Datagram { to, from, bytes: bytes.clone() },
-                    &bytes,
-                    bytes.len(),
-                );
+                let arrives = |to, from| Happening::Datagram { to, from, bytes: bytes.clone() };
+                self.send(node, to, arrives, &bytes, bytes.len());
             }
             PathOutput::Try { quiet, to, bytes } => {
                 let port = TRIAL_PORTS[usize::from(!quiet)];
@@ -55,6 +54,10 @@ impl World {
             PathOutput::Race { peer, on } => self.race(node, peer, on),
             PathOutput::Double { peer, over } => self.double(node, peer, over),
             PathOutput::Closely { peer, on } => self.watch_closely(node, peer, on),
+            PathOutput::OpenSides { peer, first, count } => self.open_sides(node, peer, first, count),
+            PathOutput::CloseSides { peer, but } => {
+                self.nodes[node].sides.retain(|_, (side, of)| *of != peer || Some(*side) == but);
+            }
             PathOutput::Steer { peer, way } => {
                 let other = self.nodes.iter().position(|n| n.key == peer).unwrap_or_default();
                 self.trace.tell(self.at, || format!("node {node} sends to {other} {way:?}"));
@@ -86,6 +89,27 @@ impl World {
         watching.came_over.remove(&peer);
         let before = watching.ways.remove(&peer);
         self.turned(node, peer, before);
+    }
+
+    /// Who sends to this port, as the node has it; `None`: nobody listens there.
+    fn seen_at(&self, node: usize, from: SocketAddr, port: u16) -> Option<SocketAddr> {
+        match from {
+            _ if port == PORT => Some(from),
+            SocketAddr::V4(from) => self.nodes[node].sides.get(&port).map(|(side, _)| place(*side, from)),
+            SocketAddr::V6(_) => None,
+        }
+    }
+
+    fn open_sides(&mut self, node: usize, peer: PublicKey, first: SideId, count: u16) {
+        self.trace.tell(self.at, || format!("node {node} opens {count} side sockets"));
+        let open = &mut self.nodes[node].sides;
+        open.extend((0..count).map(|number| {
+            let side = SideId(first.0.wrapping_add(number.into()));
+            (Network::side_port(side), (side, peer))
+        }));
+        if open.len() > SIDES_MAX {
+            self.fail("side-sockets-are-few", format!("node {node} has {}", self.nodes[node].sides.len()));
+        }
     }
 
     fn hint(&mut self, node: usize, to: usize, sealed: &[u8], over_relays: bool) {
@@ -198,11 +222,21 @@ impl World {
     ) {
         let delay = self.delay();
         let is_spared = self.sabotage == Some(MeshSabotage::LongPingsPass) && !bytes.is_empty();
-        match self.network.send(node, PORT, to, self.at, &mut self.dice) {
+        let (port, to) = match side(to) {
+            // What is closed sends nothing.
+            Some((side, _)) if !self.nodes[node].sides.contains_key(&Network::side_port(side)) => return,
+            Some((side, remote)) => (Network::side_port(side), remote),
+            None => (PORT, to),
+        };
+        match self.network.send(node, port, to, self.at, &mut self.dice) {
             Some(Arrival::Host(host, ..))
                 if host != node && (self.blocked || self.blocked_from == Some(node)) => {}
             Some(Arrival::Host(host, ..)) if self.network.carries(node, host) < length && !is_spared => {}
-            Some(Arrival::Host(host, from, _)) => self.soon(delay, arrives(host, from)),
+            Some(Arrival::Host(host, from, port)) => {
+                if let Some(from) = self.seen_at(host, from, port) {
+                    self.soon(delay, arrives(host, from));
+                }
+            }
             Some(Arrival::Server(server, seen)) if self.server_up => {
                 self.stun(server, seen, bytes, delay * 2);
             }

@@ -1,14 +1,13 @@
 //! The one pair that chance decides: a NAT that gives each remote another port, against one that lets in only who was talked
-//! to. How long the engine takes to guess the port, and how often many sockets at once would meet many guesses.
+//! to. How long the engine takes to guess the next port, or to meet one of many sockets.
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use engine::paths::Way;
 
 use super::super::nat::{Filters, Maps, Nat, Rules};
-use super::super::network::{CARRIES_ALL, Host, INTERNET, Network, PORT, Router};
+use super::super::network::{CARRIES_ALL, Host, INTERNET, Network, Router};
 use super::{Fault, World};
 use crate::dice::Dice;
 use crate::trace::{Trace, Verbosity};
@@ -23,7 +22,7 @@ fn rules(maps: Maps, stride: u16, crowd: u32) -> Rules {
 
 /// After how long both of a hard pair send directly. `stride`: of the ports of the NAT that gives each remote another; 0 is by
 /// chance. `crowd`: ports that it gives others in a second. `None`: not in a hundred seconds of talk.
-pub fn guessed_after(seed: u64, stride: u16, crowd: u32) -> Option<Duration> {
+pub fn met_after(seed: u64, stride: u16, crowd: u32) -> Option<Duration> {
     let mut network = Network::default();
     let nats = [rules(Maps::PerRemote, stride, crowd), rules(Maps::Once, 0, 0)];
     for (number, rules) in (1..).zip(nats) {
@@ -55,20 +54,4 @@ pub fn guessed_after(seed: u64, stride: u16, crowd: u32) -> Option<Duration> {
             return None;
         }
     }
-}
-
-/// Whether one of so many sockets behind a NAT that gives ports by chance is met by one of so many guesses of its ports.
-pub fn birthday(seed: u64, sockets: u16, guesses: usize) -> bool {
-    let mut dice = Dice::new(seed, "birthday");
-    let mut nat = Nat::new(rules(Maps::PerRemote, 0, 0), Ipv4Addr::new(203, 0, 113, 11).into());
-    let remote = SocketAddr::new(Ipv4Addr::new(203, 0, 113, 12).into(), PORT);
-    for socket in 0..sockets {
-        let from = SocketAddr::new(Ipv4Addr::new(192, 168, 1, 2).into(), 10_000 + socket);
-        nat.out(from, remote, super::Mono::default(), &mut dice);
-    }
-    let mut tried = BTreeSet::new();
-    while tried.len() < guesses {
-        tried.insert(1024 + u16::try_from(dice.below(64_000)).expect("below 64 000"));
-    }
-    tried.into_iter().any(|port| nat.back(remote, port, super::Mono::default()).is_some())
 }

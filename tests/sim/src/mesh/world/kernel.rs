@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use engine::paths::{PathInput, RelayId, Way, first_relay};
+use engine::paths::{PathInput, RelayId, Way, first_relay, side};
 use model::{Mono, PublicKey};
 
 use super::super::network::{CARRIES_ALL, Host, INTERNET, Network};
@@ -21,7 +21,7 @@ const HELD_AFTER: Duration = Duration::from_secs(3);
 /// See the top of the file.
 #[derive(Debug, Default)]
 pub(super) struct Kernel {
-    /// Where the packets of each peer go; `None` onto its ferry.
+    /// Where the packets of each peer go; `None` onto its ferry, or to the side socket that took its place.
     endpoints: BTreeMap<PublicKey, Option<SocketAddr>>,
     left_at: BTreeMap<PublicKey, Mono>,
     /// The last packet of each: a copy of it is dropped.
@@ -63,6 +63,11 @@ pub fn lost_by_kernel(seed: u64, holds: bool) -> Duration {
     world.lost_for
 }
 
+/// An address that the kernel knows.
+fn outside(address: SocketAddr) -> Option<SocketAddr> {
+    Some(address).filter(|address| side(*address).is_none())
+}
+
 impl World {
     /// A node sends a peer's packets another way than this from now on, or over a relay as well, or no longer.
     pub(super) fn turned(&mut self, node: usize, peer: PublicKey, before: Option<Way>) {
@@ -81,7 +86,7 @@ impl World {
     fn point(&mut self, node: usize, peer: PublicKey) {
         let node = &mut self.nodes[node];
         let to = match node.ways.get(&peer) {
-            Some(Way::Direct(address)) if !node.doubled.contains_key(&peer) => Some(*address),
+            Some(Way::Direct(address)) if !node.doubled.contains_key(&peer) => outside(*address),
             _ => None,
         };
         if let Some(kernel) = &mut node.kernel {
@@ -119,7 +124,7 @@ impl World {
         let newest = kernel.newest.entry(peer).or_default();
         if *newest < number {
             *newest = number;
-            let from = if let Way::Direct(from) = by { Some(from) } else { None };
+            let from = if let Way::Direct(from) = by { outside(from) } else { None };
             kernel.endpoints.insert(peer, from);
         }
     }
@@ -135,7 +140,7 @@ impl World {
         };
         match node.kernel.as_ref().and_then(|kernel| kernel.endpoints.get(&key)) {
             Some(Some(address)) => (Some(*address), Vec::new()),
-            Some(None) if over.is_empty() => {
+            Some(None) if over.is_empty() && at.is_none_or(|at| side(at).is_none()) => {
                 let came_over = node.came_over.get(&key).copied();
                 (None, vec![came_over.unwrap_or_else(|| first_relay(&node.relays))])
             }
