@@ -299,6 +299,31 @@ mod tests {
         assert_eq!(HintBody::from_bytes(&many.to_bytes()), None);
     }
 
+    /// A hint of a version before side sockets, with something that a later one may say.
+    #[derive(Encode)]
+    #[cbor(map)]
+    struct Other {
+        #[cbor(n(0), with = "minicbor::bytes")]
+        tag: Tag,
+        #[cbor(n(1), with = "minicbor::bytes")]
+        epoch: [u8; 16],
+        #[n(3)]
+        number: u64,
+        #[n(4)]
+        candidates: Vec<Advert>,
+        #[n(60)]
+        later: Option<u32>,
+    }
+
+    #[test]
+    fn hints_of_other_versions_are_read_as_far_as_they_are_understood() {
+        let other = Other { tag: [1; 8], epoch: [2; 16], number: 3, candidates: Vec::new(), later: Some(4) };
+        let bytes = minicbor::to_vec(&other).expect("memory takes all");
+        let body = HintBody::from_bytes(&bytes).expect("it is a hint");
+        assert_eq!((body.tag, body.epoch, body.number), ([1; 8], [2; 16], 3));
+        assert_eq!((body.guesses_max, body.sides, body.probe_bytes_max), (None, None, None));
+    }
+
     #[test]
     fn what_is_neither_is_not_taken_for_one() {
         let mut probe = [0; PROBE_BYTES];
