@@ -57,7 +57,7 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
     }));
     let probes = crate::bind(settings.metrics_listen)?;
     let https = crate::bind(settings.listen)?;
-    let limits = link::quic::Limits { bursts: true, ..link::quic::Limits::default() };
+    let limits = link::quic::Limits::default();
     let mut quic = link::quic::Listener::bind(settings.listen, &certificate, limits)?;
     let mut doors = JoinSet::new();
     doors.spawn(listen::probes(probes, probe_routes(metrics)));

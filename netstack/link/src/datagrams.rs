@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use crate::limits::{
     DATAGRAM_BATCH_BYTES, DATAGRAM_BYTES_MAX, DATAGRAM_QUEUE_BYTES_MAX, QUIC_FRAME_SHARE_BYTES,
 };
+use crate::served::Served;
 
 /// Stands in the upgrade request and its response where both ends know datagrams.
 pub(crate) const HEADER: &str = "warren-datagrams";
@@ -28,6 +29,7 @@ pub struct Datagrams(Way);
 #[derive(Clone)]
 enum Way {
     Quic(quinn::Connection),
+    Served(Arc<Served>),
     Queues(Arc<Queues>),
 }
 
@@ -35,6 +37,11 @@ impl Datagrams {
     /// `None` where the peer knows none.
     pub(crate) fn quic(connection: &quinn::Connection) -> Option<Self> {
         connection.max_datagram_size().map(|_| Self(Way::Quic(connection.clone())))
+    }
+
+    /// As [`Self::quic`], of a server.
+    pub(crate) fn served(connection: &Arc<Served>) -> Option<Self> {
+        connection.datagram_bytes_max().map(|_| Self(Way::Served(Arc::clone(connection))))
     }
 
     pub(crate) const fn queued(queues: Arc<Queues>) -> Self {
@@ -54,6 +61,7 @@ impl Datagrams {
                 let room = connection.datagram_send_buffer_space() >= datagram.len();
                 connection.send_datagram(datagram).is_ok() && room
             }
+            Way::Served(connection) => connection.send_datagram(datagram),
             Way::Queues(queues) => queues.out.push(datagram),
         }
     }
@@ -63,6 +71,7 @@ impl Datagrams {
     pub async fn recv(&self) -> Option<Bytes> {
         match &self.0 {
             Way::Quic(connection) => connection.read_datagram().await.ok(),
+            Way::Served(connection) => connection.datagram().await,
             Way::Queues(queues) => queues.into.pop().await,
         }
     }
@@ -71,19 +80,19 @@ impl Datagrams {
     pub fn round_trip(&self) -> Option<Duration> {
         match &self.0 {
             Way::Quic(connection) => Some(connection.rtt()),
+            Way::Served(connection) => Some(connection.round_trip()),
             Way::Queues(_) => None,
         }
     }
 
     /// Bytes of the longest datagram that can be sent now: at least 1000, and [`DATAGRAM_BYTES_MAX`] at most.
     pub fn bytes_max(&self) -> usize {
-        match &self.0 {
-            Way::Quic(connection) => {
-                let fits = connection.max_datagram_size().unwrap_or(0);
-                fits.saturating_sub(QUIC_FRAME_SHARE_BYTES).min(DATAGRAM_BYTES_MAX)
-            }
-            Way::Queues(_) => DATAGRAM_BYTES_MAX,
-        }
+        let fits = match &self.0 {
+            Way::Quic(connection) => connection.max_datagram_size(),
+            Way::Served(connection) => connection.datagram_bytes_max(),
+            Way::Queues(_) => return DATAGRAM_BYTES_MAX,
+        };
+        fits.unwrap_or(0).saturating_sub(QUIC_FRAME_SHARE_BYTES).min(DATAGRAM_BYTES_MAX)
     }
 }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _};
-use quinn::{ConnectionError, ReadError, VarInt};
+use quinn::{ConnectionError, ReadError};
+use quinn_proto::StreamId;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_tungstenite::tungstenite::{Error as WebSocketError, Message, error::CapacityError};
@@ -14,14 +15,15 @@ use tokio_tungstenite::tungstenite::{Error as WebSocketError, Message, error::Ca
 use crate::datagrams::{Datagrams, Feed, Queues};
 use crate::error::{LinkError, lost};
 use crate::limits::READ_BYTES_MAX;
+use crate::served::{CLOSE_CODE, Held, Served, ServedError};
 use model::relay::KIND;
 use model::wire::FrameError;
 
-/// The only code of a QUIC close: why a link ends is said by its last frame.
-const QUIC_CODE: VarInt = VarInt::from_u32(0);
-
 pub(crate) enum Source {
+    /// As a client.
     Quic(quinn::RecvStream),
+    /// As a server.
+    Served(Arc<Served>, StreamId),
     Unix {
         half: OwnedReadHalf,
         buffer: Box<[u8]>,
@@ -43,6 +45,10 @@ impl ReadHalf {
         Self { source: Source::Quic(stream), ended: false }
     }
 
+    pub(crate) fn served(served: Arc<Served>, stream: StreamId) -> Self {
+        Self { source: Source::Served(served, stream), ended: false }
+    }
+
     pub(crate) fn unix(half: OwnedReadHalf) -> Self {
         let buffer = vec![0; READ_BYTES_MAX].into_boxed_slice();
         Self { source: Source::Unix { half, buffer }, ended: false }
@@ -62,6 +68,10 @@ impl ReadHalf {
         }
         let bytes = match &mut self.source {
             Source::Quic(stream) => read_quic(stream).await,
+            Source::Served(served, stream) => match served.read(*stream, READ_BYTES_MAX).await {
+                Err(ServedError::Lost(e)) if is_orderly(&e) => Ok(None),
+                read => read.map_err(|e| lost(&e)),
+            },
             Source::Unix { half, buffer } => match half.read(buffer).await {
                 Ok(0) => Ok(None),
                 Ok(length) => Ok(Some(Bytes::copy_from_slice(&buffer[..length]))),
@@ -83,7 +93,7 @@ async fn read_quic(stream: &mut quinn::RecvStream) -> Result<Option<Bytes>, Link
 }
 
 fn is_orderly(error: &ConnectionError) -> bool {
-    matches!(error, ConnectionError::ApplicationClosed(close) if close.error_code == QUIC_CODE)
+    matches!(error, ConnectionError::ApplicationClosed(close) if close.error_code == CLOSE_CODE)
 }
 
 async fn read_websocket(
@@ -117,13 +127,14 @@ pub(crate) struct QuicWriteHalf {
 
 impl Drop for QuicWriteHalf {
     fn drop(&mut self) {
-        self.connection.close(QUIC_CODE, b"");
+        self.connection.close(CLOSE_CODE, b"");
     }
 }
 
 /// Bytes to the peer. Dropped, the carrier is cut in this direction; QUIC in both.
 pub(crate) enum WriteHalf {
     Quic(QuicWriteHalf),
+    Served(Held, StreamId),
     Unix(OwnedWriteHalf),
     WebSocket { sink: Pin<Box<dyn Sink<Message, Error = WebSocketError> + Send>>, datagrams: Option<Feed> },
 }
@@ -144,6 +155,7 @@ impl WriteHalf {
     pub(crate) fn datagrams(&self) -> Option<Datagrams> {
         match self {
             Self::Quic(half) => Datagrams::quic(&half.connection),
+            Self::Served(served, _) => Datagrams::served(served),
             Self::Unix(_) => None,
             Self::WebSocket { .. } => self.queues().map(Datagrams::queued),
         }
@@ -153,7 +165,9 @@ impl WriteHalf {
     pub(crate) fn queues(&self) -> Option<Arc<Queues>> {
         match self {
             Self::WebSocket { datagrams: Some(feed), .. } => Some(feed.0.clone()),
-            Self::Quic(_) | Self::Unix(_) | Self::WebSocket { datagrams: None, .. } => None,
+            Self::Quic(_) | Self::Served(..) | Self::Unix(_) | Self::WebSocket { datagrams: None, .. } => {
+                None
+            }
         }
     }
 
@@ -170,6 +184,7 @@ impl WriteHalf {
     pub(crate) async fn write(&mut self, bytes: Bytes) -> Result<(), LinkError> {
         match self {
             Self::Quic(half) => half.stream.write_chunk(bytes).await.map_err(|e| lost(&e)),
+            Self::Served(served, stream) => served.write(*stream, bytes).await.map_err(|e| lost(&e)),
             Self::Unix(half) => half.write_all(&bytes).await.map_err(|e| lost(&e)),
             Self::WebSocket { sink, .. } => sink.send(Message::Binary(bytes)).await.map_err(|e| lost(&e)),
         }
@@ -179,6 +194,7 @@ impl WriteHalf {
     pub(crate) async fn finish(&mut self) -> Result<(), LinkError> {
         match self {
             Self::Quic(half) => half.stream.finish().map_err(|e| lost(&e)),
+            Self::Served(served, stream) => served.finish(*stream).map_err(|e| lost(&e)),
             Self::Unix(half) => match half.shutdown().await {
                 Err(e) if e.kind() != io::ErrorKind::NotConnected => Err(lost(&e)),
                 _ => Ok(()),
@@ -189,11 +205,17 @@ impl WriteHalf {
 
     /// Waits until the peer has what was written, where that is not known by the end of its direction.
     pub(crate) async fn confirmed(&mut self) -> Result<(), LinkError> {
-        let Self::Quic(half) = self else { return Ok(()) };
-        match half.stream.stopped().await {
-            Ok(_) => Ok(()),
-            Err(quinn::StoppedError::ConnectionLost(e)) if is_orderly(&e) => Ok(()),
-            Err(e) => Err(lost(&e)),
+        let confirmed = match self {
+            Self::Quic(half) => match half.stream.stopped().await {
+                Err(quinn::StoppedError::ConnectionLost(e)) => Err(e),
+                Ok(_) | Err(quinn::StoppedError::ZeroRttRejected) => Ok(()),
+            },
+            Self::Served(served, stream) => served.confirmed(*stream).await,
+            Self::Unix(_) | Self::WebSocket { .. } => Ok(()),
+        };
+        match confirmed {
+            Err(e) if !is_orderly(&e) => Err(lost(&e)),
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod limits;
 pub mod listening;
 mod outgoing;
 pub mod quic;
+mod served;
 pub mod tls;
 pub mod unix;
 pub mod websocket;

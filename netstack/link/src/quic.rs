@@ -13,8 +13,8 @@ use model::limits::HANDSHAKE_TIME_MAX;
 use model::wire::Channel;
 use model::wire::handshake::EXPORTER_LABEL;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{Endpoint, EndpointConfig, IdleTimeout, Incoming, TransportConfig, VarInt};
-use quinn_proto::HashedConnectionIdGenerator;
+use quinn::{Endpoint, EndpointConfig, IdleTimeout, TransportConfig, VarInt};
+use quinn_proto::{HashedConnectionIdGenerator, Incoming};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::address::ServerAddress;
@@ -26,6 +26,7 @@ use crate::limits::{
     QUIC_SILENCE_MAX, QUIC_TIME_MAX, QUIC_WINDOW_BYTES, RETRY_ABOVE_DEFAULT,
 };
 use crate::listening;
+use crate::served::{self, Held};
 use crate::tls::{ALPN_LINK, Certificate, TlsError, Trust};
 
 /// Why a listener was not made.
@@ -70,9 +71,6 @@ pub struct Limits {
     pub half_open_max: usize,
     /// From so many half-open connections on, a peer must first prove its address, at the price of a round trip.
     pub retry_above: usize,
-    /// Whether some packets go with one system call (UDP_SEGMENT in udp(7)). What is relayed is faster then; each connection
-    /// keeps a buffer for a burst, 12 kB more, though it sends a small frame now and then.
-    pub bursts: bool,
 }
 
 impl Default for Limits {
@@ -81,7 +79,6 @@ impl Default for Limits {
             connections_max: CONNECTIONS_MAX_DEFAULT,
             half_open_max: HALF_OPEN_MAX_DEFAULT,
             retry_above: RETRY_ABOVE_DEFAULT,
-            bursts: false,
         }
     }
 }
@@ -90,7 +87,7 @@ type Opening = BoxFuture<'static, (IpAddr, Result<Connection, QuicFailed>)>;
 
 /// Accepts links over QUIC. Does its work inside [`Self::accept`], so that must be polled all the time.
 pub struct Listener {
-    endpoint: Endpoint,
+    endpoint: served::Endpoint,
     limits: Limits,
     opening: FuturesUnordered<Opening>,
     /// Half-open connections of each address; all of an IPv6 /64 are one.
@@ -105,14 +102,8 @@ impl Listener {
     pub fn bind(address: SocketAddr, certificate: &Certificate, limits: Limits) -> Result<Self, BindError> {
         let socket = |source| BindError::Socket { address, source };
         let udp = listening::udp(address).map_err(socket)?;
-        let runtime = Arc::new(quinn::TokioRuntime);
-        let endpoint = Endpoint::new(
-            endpoint_config(certificate),
-            Some(server_config(certificate, limits)?),
-            udp,
-            runtime,
-        )
-        .map_err(socket)?;
+        let (config, server) = (endpoint_config(certificate), server_config(certificate)?);
+        let endpoint = served::Endpoint::new(config, server, udp).map_err(socket)?;
         Ok(Self { endpoint, limits, opening: FuturesUnordered::new(), sources: BTreeMap::new() })
     }
 
@@ -121,12 +112,12 @@ impl Listener {
     /// # Errors
     /// What getsockname(2) says.
     pub fn local_address(&self) -> io::Result<SocketAddr> {
-        self.endpoint.local_addr()
+        self.endpoint.local_address()
     }
 
     /// Connections at this moment, half-open ones included.
     pub fn connections(&self) -> usize {
-        self.endpoint.open_connections()
+        self.endpoint.connections()
     }
 
     /// Presents another certificate from now on; connections that stand keep theirs.
@@ -134,7 +125,7 @@ impl Listener {
     /// # Errors
     /// The certificate cannot be used.
     pub fn set_certificate(&self, certificate: &Certificate) -> Result<(), TlsError> {
-        self.endpoint.set_server_config(Some(server_config(certificate, self.limits)?));
+        self.endpoint.set_server_config(Some(server_config(certificate)?));
         Ok(())
     }
 
@@ -151,7 +142,7 @@ impl Listener {
                         Err(error) => tracing::debug!(%source, %error, "quic connection not opened"),
                     }
                 }
-                incoming = self.endpoint.accept(), if room => self.judge(incoming?),
+                incoming = self.endpoint.arrival(), if room => self.judge(incoming?),
             }
         }
     }
@@ -159,19 +150,24 @@ impl Listener {
     fn judge(&mut self, incoming: Incoming) {
         let source = listening::network_of(incoming.remote_address().ip());
         let of_source = self.sources.get(&source).copied().unwrap_or(0);
-        if self.endpoint.open_connections() >= self.limits.connections_max
+        if self.endpoint.connections() >= self.limits.connections_max
             || of_source >= self.limits.half_open_max.div_ceil(2)
         {
             tracing::debug!(%source, half_open = of_source, "quic connection refused");
-            incoming.refuse();
+            self.endpoint.refuse(incoming);
         } else if self.opening.len() >= self.limits.retry_above && !incoming.remote_address_validated() {
             // An address that is not validated may always be retried, says quinn.
-            if let Err(error) = incoming.retry() {
+            if let Err(error) = self.endpoint.retry(incoming) {
                 tracing::debug!(%source, %error, "quic retry not sent");
             }
         } else {
-            *self.sources.entry(source).or_default() += 1;
-            self.opening.push(Box::pin(async move { (source, open(incoming).await) }));
+            match self.endpoint.admit(incoming) {
+                Ok(served) => {
+                    *self.sources.entry(source).or_default() += 1;
+                    self.opening.push(Box::pin(async move { (source, open(served).await) }));
+                }
+                Err(error) => tracing::debug!(%source, %error, "quic connection not begun"),
+            }
         }
     }
 
@@ -187,36 +183,24 @@ impl Listener {
     /// Takes no new connection, and waits until those that stand are closed, which is the caller's to do; cuts the rest
     /// after `time_max`. Returns how many were cut.
     pub async fn drain(self, time_max: Duration) -> usize {
-        self.endpoint.set_server_config(None);
+        self.endpoint.leave();
         drop(self.opening);
-        if timeout(time_max, self.endpoint.wait_idle()).await.is_ok() {
+        if timeout(time_max, self.endpoint.idle()).await.is_ok() {
             return 0;
         }
-        let cut = self.endpoint.open_connections();
-        self.endpoint.close(VarInt::from_u32(0), b"");
+        let cut = self.endpoint.connections();
+        self.endpoint.close();
         cut
     }
 }
 
-async fn open(incoming: Incoming) -> Result<Connection, QuicFailed> {
-    let opening = async {
-        let connection = incoming.await?;
-        let (send, receive) = connection.accept_bi().await?;
-        let channel = Channel::Exporter(exporter(&connection));
-        Ok(link(connection, send, receive, channel))
-    };
-    timeout(HANDSHAKE_TIME_MAX, opening).await.unwrap_or(Err(QuicFailed::TimedOut))
-}
-
-fn link(
-    connection: quinn::Connection,
-    send: quinn::SendStream,
-    receive: quinn::RecvStream,
-    channel: Channel,
-) -> Connection {
-    let remote = listening::canonical(connection.remote_address());
-    let (read, write) = (ReadHalf::quic(receive), WriteHalf::quic(send, connection));
-    Connection::new(Carrier::Quic, channel, read, write).with_remote(remote)
+async fn open(served: Held) -> Result<Connection, QuicFailed> {
+    let opened = timeout(HANDSHAKE_TIME_MAX, served.opened()).await;
+    let stream = opened.map_err(|_| QuicFailed::TimedOut)??;
+    let channel = Channel::Exporter(served.exporter(EXPORTER_LABEL));
+    let remote = listening::canonical(served.remote());
+    let (read, write) = (ReadHalf::served(served.clone(), stream), WriteHalf::Served(served, stream));
+    Ok(Connection::new(Carrier::Quic, channel, read, write).with_remote(remote))
 }
 
 /// Connects to one address of the server within [`QUIC_TIME_MAX`]. The server hears of the stream with the first frame on it.
@@ -252,7 +236,9 @@ pub(crate) async fn connect(
     let (send, receive) = connection.open_bi().await?;
     let channel = trust.channel(exporter(&connection));
     tokio::spawn(end_when_silent(connection.clone()));
-    Ok(link(connection, send, receive, channel))
+    let remote = listening::canonical(connection.remote_address());
+    let (read, write) = (ReadHalf::quic(receive), WriteHalf::quic(send, connection));
+    Ok(Connection::new(Carrier::Quic, channel, read, write).with_remote(remote))
 }
 
 /// Ends a connection on which nothing came for [`QUIC_SILENCE_MAX`], though keep-alives asked for it.
@@ -298,14 +284,12 @@ fn transport() -> TransportConfig {
     transport
 }
 
-fn server_config(certificate: &Certificate, limits: Limits) -> Result<quinn::ServerConfig, TlsError> {
+fn server_config(certificate: &Certificate) -> Result<quinn::ServerConfig, TlsError> {
     let tls = certificate.server_config(ALPN_LINK)?;
     let crypto = QuicServerConfig::try_from(tls).expect("the ring provider has the initial cipher of QUIC");
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-    let mut transport = transport();
-    transport.enable_segmentation_offload(limits.bursts);
     config
-        .transport_config(Arc::new(transport))
+        .transport_config(Arc::new(transport()))
         .max_incoming(QUIC_INCOMING_MAX)
         .incoming_buffer_size(QUIC_INCOMING_BYTES_MAX)
         .incoming_buffer_size_total(QUIC_INCOMING_BYTES_MAX * QUIC_INCOMING_MAX as u64);
