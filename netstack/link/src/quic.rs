@@ -12,7 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use model::limits::HANDSHAKE_TIME_MAX;
 use model::wire::Channel;
 use model::wire::handshake::EXPORTER_LABEL;
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Endpoint, EndpointConfig, IdleTimeout, TransportConfig, VarInt};
 use quinn_proto::{HashedConnectionIdGenerator, Incoming};
 use tokio::time::{Instant, sleep, timeout};
@@ -26,7 +26,7 @@ use crate::limits::{
     QUIC_SILENCE_MAX, QUIC_TIME_MAX, QUIC_WINDOW_BYTES, RETRY_ABOVE_DEFAULT,
 };
 use crate::listening;
-use crate::served::{self, Held};
+use crate::served::{self, Held, Sessions};
 use crate::tls::{ALPN_LINK, Certificate, TlsError, Trust};
 
 /// Why a listener was not made.
@@ -286,8 +286,7 @@ fn transport() -> TransportConfig {
 
 fn server_config(certificate: &Certificate) -> Result<quinn::ServerConfig, TlsError> {
     let tls = certificate.server_config(ALPN_LINK)?;
-    let crypto = QuicServerConfig::try_from(tls).expect("the ring provider has the initial cipher of QUIC");
-    let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(Sessions::new(tls, EXPORTER_LABEL)));
     config
         .transport_config(Arc::new(transport()))
         .max_incoming(QUIC_INCOMING_MAX)
@@ -306,6 +305,7 @@ fn endpoint_config(certificate: &Certificate) -> EndpointConfig {
     let mut config = EndpointConfig::new(Arc::new(reset));
     config
         .cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)))
+        .supported_versions(vec![served::VERSION])
         .min_reset_interval(QUIC_RESET_INTERVAL);
     config
 }

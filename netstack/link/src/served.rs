@@ -12,6 +12,7 @@
 mod connection;
 mod limits;
 mod queue;
+mod session;
 mod socket;
 mod timers;
 mod worker;
@@ -35,6 +36,7 @@ use tokio::task::yield_now;
 pub(crate) use self::connection::{CLOSE_CODE, Held, Served, ServedError};
 use self::limits::RECEIVE_TIME_MAX;
 use self::queue::Queue;
+pub(crate) use self::session::{Sessions, VERSION};
 use self::socket::Socket;
 use self::timers::Timers;
 use self::worker::internal;

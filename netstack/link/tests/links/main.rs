@@ -7,4 +7,5 @@ mod datagrams;
 mod dialing;
 mod hostile;
 mod https;
+mod serving;
 mod support;
