@@ -6,24 +6,24 @@
 mod commands;
 mod hosts;
 mod hub_key;
+mod links;
 mod looks;
 mod pace;
 mod saving;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use control::{Answer, By, Control, Edit, Input, LinkId, Origin, Output, RequestId};
 use link::Sender;
-use model::wire::{Channel, Frame, Remark, Retry};
+use model::wire::{Channel, Frame, Remark};
 use model::{Code, Refusal, TenantId};
 use store::Store;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-use self::pace::Pace;
 use crate::audit::AuditWriter;
 use crate::clock::Clock;
 use crate::keys::Keys;
@@ -46,12 +46,26 @@ struct Waiting {
 }
 
 enum Message {
-    Opened { link: LinkId, channel: Channel, from: Origin, sender: Sender },
+    Opened(Box<Opened>),
     Input(Box<Input>),
-    Edit { tenant: Option<TenantId>, edit: Edit, by: By, reply: oneshot::Sender<Result<Answer, Refusal>> },
+    Edit(Box<Wanted>),
     SealHubKey { recipient: Remark, reply: hub_key::Reply },
     Read(Box<dyn FnOnce(&Control) + Send>),
     Stop(oneshot::Sender<()>),
+}
+
+struct Wanted {
+    tenant: Option<TenantId>,
+    edit: Edit,
+    by: By,
+    reply: Reply,
+}
+
+struct Opened {
+    link: LinkId,
+    channel: Channel,
+    from: Origin,
+    writer: Writer,
 }
 
 /// The way to the desk. Clones lead to the same.
@@ -121,54 +135,19 @@ impl Desk {
     ) -> Result<Answer, Refusal> {
         let by = by.into();
         let (reply, answer) = oneshot::channel();
-        self.inbox.send(Message::Edit { tenant, edit, by, reply }).await.map_err(|_| Code::Draining)?;
+        if !self.say(Message::Edit(Box::new(Wanted { tenant, edit, by, reply }))).await {
+            return Err(Code::Draining.into());
+        }
         answer.await.map_err(|_| Code::Draining)?
-    }
-
-    /// Serves a link until it ends.
-    pub async fn serve(&self, connection: link::Connection, from: Origin) {
-        let link = LinkId(self.links.fetch_add(1, Ordering::Relaxed));
-        let carrier = connection.carrier();
-        let line = connection.datagrams().map(|datagrams| self.switchboard.open(link.0, datagrams));
-        let (channel, (sender, mut receiver)) = (connection.channel(), connection.split());
-        let answer = sender.clone();
-        let opened = Message::Opened { link, channel, from, sender };
-        if self.inbox.send(opened).await.is_err() {
-            return;
-        }
-        // A task of its own: packets must not wait for the desk. It ends with the link.
-        if let Some(line) = line {
-            tokio::spawn(async move { line.carry().await });
-        }
-        let why = loop {
-            match receiver.recv().await {
-                Ok(frame) => {
-                    match self.pace(link, from, &frame) {
-                        Pace::Well => {}
-                        Pace::Dropped => continue,
-                        Pace::Later(after) => {
-                            // It may have gone; then it hears nothing.
-                            let _ = answer.try_send(&Retry { after_millis: millis(after) }.into());
-                            let _ = answer.close(None).await;
-                            break link::LinkError::Closed;
-                        }
-                    }
-                    let received = Message::Input(Box::new(Input::Received { link, frame }));
-                    if self.inbox.send(received).await.is_err() {
-                        return;
-                    }
-                }
-                Err(error) => break error,
-            }
-        };
-        tracing::debug!(link = link.0, %carrier, reason = %why, "link ended");
-        // The desk is gone only when the process ends.
-        let _ = self.inbox.send(Message::Input(Box::new(Input::Closed { link }))).await;
     }
 
     /// Tells the machine something. False: the desk is gone.
     pub async fn tell(&self, input: Input) -> bool {
-        self.inbox.send(Message::Input(Box::new(input))).await.is_ok()
+        self.say(Message::Input(Box::new(input))).await
+    }
+
+    async fn say(&self, message: Message) -> bool {
+        self.inbox.send(message).await.is_ok()
     }
 
     /// Sends every node away in order, and ends the desk.
@@ -181,16 +160,11 @@ impl Desk {
     }
 }
 
-fn millis(duration: Duration) -> u32 {
-    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
-}
-
 /// A link as the desk writes to it.
 struct Writer {
     sender: Sender,
-    /// Something was queued: whoever watches says when it is written. Dropped, it ends the watch, which would keep the
-    /// link open otherwise.
-    queued: mpsc::Sender<()>,
+    /// Something was queued: whoever watches says when it is written.
+    queued: Arc<Notify>,
 }
 
 struct Run {
@@ -247,8 +221,9 @@ impl Run {
     fn take(&mut self, message: Message, open: &mut Open) {
         let now = self.clock.now();
         match message {
-            Message::Opened { link, channel, from, sender } => {
-                open.writers.insert(link, self.watch(link, sender));
+            Message::Opened(opened) => {
+                let Opened { link, channel, from, writer } = *opened;
+                open.writers.insert(link, writer);
                 self.metrics.links.set(i64::try_from(open.writers.len()).unwrap_or(i64::MAX));
                 self.control.handle(Input::Opened { link, channel, from }, now);
             }
@@ -262,7 +237,8 @@ impl Run {
                 self.control.handle(*input, now);
                 self.loaded.send_if_modified(|l| loaded && !std::mem::replace(l, true));
             }
-            Message::Edit { tenant, edit, by, reply } => {
+            Message::Edit(wanted) => {
+                let Wanted { tenant, edit, by, reply } = *wanted;
                 let request = RequestId(open.requests_made);
                 open.requests_made += 1;
                 open.requests
@@ -286,21 +262,6 @@ impl Run {
                 "heartbeat"
             );
         }
-    }
-
-    /// A task that tells the machine whenever everything queued for the link was written.
-    fn watch(&self, link: LinkId, sender: Sender) -> Writer {
-        let (queued, mut signal) = mpsc::channel(1);
-        let (watched, inbox) = (sender.clone(), self.inbox.clone());
-        tokio::spawn(async move {
-            while signal.recv().await.is_some() {
-                let written = watched.drained().await.is_ok();
-                if !written || inbox.send(Message::Input(Box::new(Input::Drained { link }))).await.is_err() {
-                    return;
-                }
-            }
-        });
-        Writer { sender, queued }
     }
 
     fn drain_outputs(&mut self, open: &mut Open) {
@@ -341,8 +302,8 @@ impl Run {
     fn send(&mut self, link: LinkId, frame: &Frame, open: &mut Open) {
         let Some(writer) = open.writers.get(&link) else { return };
         match writer.sender.try_send(frame) {
-            // Full means that the watch is told already; it looks after this frame then.
-            Ok(()) => drop(writer.queued.try_send(())),
+            // Who was told already looks after this frame too.
+            Ok(()) => writer.queued.notify_one(),
             Err(error) => {
                 tracing::debug!(link = link.0, %error, "frame not queued");
                 self.close(link, Some(error.to_string()), open);

@@ -185,12 +185,9 @@ pub async fn probes(listener: TcpListener, router: Router) {
 /// Serves links over QUIC for as long as it is polled.
 pub async fn quic(mut listener: link::quic::Listener, desk: Desk) {
     while let Some(connection) = listener.accept().await {
-        let desk = desk.clone();
-        tokio::spawn(async move {
-            if let Some(remote) = connection.remote() {
-                desk.serve(connection, Origin::Network(remote.ip())).await;
-            }
-        });
+        if let Some(remote) = connection.remote() {
+            tokio::spawn(desk.serve(connection, Origin::Network(remote.ip())));
+        }
     }
 }
 

@@ -2,4 +2,4 @@
 
 mod switchboard;
 
-pub use switchboard::{Counters, Dropped, Switchboard};
+pub use switchboard::{Counters, Dropped, Line, Switchboard};

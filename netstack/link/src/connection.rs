@@ -12,11 +12,11 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use model::wire::{Channel, Decoder, Frame, FrameError, encode};
-use tokio::sync::{Mutex, Notify, Semaphore, watch};
+use tokio::sync::{Mutex, Notify, Semaphore};
 use tokio::time::timeout;
 
 use crate::credentials::Credentials;
@@ -101,17 +101,25 @@ impl Connection {
     /// The two directions. Starts the task that writes, so it needs a tokio runtime. The link lives until both are
     /// dropped, [`Sender::close`] is done, or the carrier fails.
     pub fn split(self) -> (Sender, Receiver) {
+        let (sender, receiver, writing) = self.parts();
+        tokio::spawn(writing);
+        (sender, receiver)
+    }
+
+    /// As [`Self::split`], with the writing itself: nothing is sent and nothing ends while nobody polls it. For those who
+    /// have a task for the link anyway.
+    pub fn parts(self) -> (Sender, Receiver, impl Future<Output = ()> + Send + 'static) {
         let (queue, queued) = outgoing();
         let shared = Arc::new(Shared {
             read: Mutex::new(Some(self.read)),
             room: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)),
             written: Notify::new(),
-            ended: watch::Sender::new(None),
+            outcome: std::sync::Mutex::new(None),
+            ended: Notify::new(),
         });
-        tokio::spawn(write_until_end(self.write, queued, shared.clone()));
-        let receiver =
-            Receiver { shared: shared.clone(), ended: shared.ended.subscribe(), decoder: Decoder::new() };
-        (Sender { queue, shared }, receiver)
+        let writing = write_until_end(self.write, queued, shared.clone());
+        let receiver = Receiver { shared: shared.clone(), decoder: Decoder::new() };
+        (Sender { queue, shared }, receiver, writing)
     }
 }
 
@@ -129,25 +137,38 @@ struct Shared {
     /// Room came back, or the link ended.
     written: Notify,
     /// How the link ended.
-    ended: watch::Sender<Option<Result<(), LinkError>>>,
+    outcome: std::sync::Mutex<Option<Result<(), LinkError>>>,
+    /// It has an outcome now.
+    ended: Notify,
 }
 
 impl Shared {
+    fn outcome(&self) -> MutexGuard<'_, Option<Result<(), LinkError>>> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The first to end it says how.
     fn end(&self, outcome: Result<(), LinkError>) {
-        self.ended.send_if_modified(|ended| {
-            let first = ended.is_none();
-            if first {
-                *ended = Some(outcome);
-            }
-            first
-        });
+        self.outcome().get_or_insert(outcome);
+        self.ended.notify_waiters();
         self.room.close();
         self.written.notify_waiters();
     }
 
+    /// Waits for the end.
+    async fn ended(&self) -> Result<(), LinkError> {
+        loop {
+            // Listens from here on, so that an end after the look below is heard.
+            let ended = self.ended.notified();
+            if let Some(outcome) = &*self.outcome() {
+                return outcome.clone();
+            }
+            ended.await;
+        }
+    }
+
     fn error(&self) -> LinkError {
-        match &*self.ended.borrow() {
+        match &*self.outcome() {
             Some(Err(error)) => error.clone(),
             Some(Ok(())) | None => LinkError::Closed,
         }
@@ -213,15 +234,13 @@ impl Sender {
     /// # Errors
     /// The peer did not read to the end.
     pub async fn close(&self, last: Option<&Frame>) -> Result<(), LinkError> {
-        let mut ended = self.shared.ended.subscribe();
         let orderly = async {
             if let Some(frame) = last {
                 self.send(frame).await?;
             }
             // Refused only when the link ends already: then the outcome says how.
             let _ = self.queue.push(Item::End);
-            let outcome = ended.wait_for(Option::is_some).await;
-            outcome.map_or(Err(LinkError::Closed), |o| o.clone().unwrap_or(Ok(())))
+            self.shared.ended().await
         };
         timeout(CLOSE_TIME_MAX, orderly).await.unwrap_or_else(|_| {
             self.shared.end(Err(LinkError::Unread));
@@ -256,11 +275,10 @@ fn permits(bytes: &Bytes) -> u32 {
 }
 
 async fn write_until_end(mut write: WriteHalf, mut queue: Head, shared: Arc<Shared>) {
-    let mut ended = shared.ended.subscribe();
     let outcome = tokio::select! {
         outcome = write_queue(&mut write, &mut queue, &shared) => outcome,
         // Somebody gave up on an orderly end.
-        _ = ended.wait_for(Option::is_some) => Err(LinkError::Unread),
+        _ = shared.ended() => Err(LinkError::Unread),
     };
     drop(queue);
     shared.end(outcome);
@@ -312,7 +330,6 @@ async fn finish(write: &mut WriteHalf, shared: &Shared) -> Result<(), LinkError>
 /// The way in of a link.
 pub struct Receiver {
     shared: Arc<Shared>,
-    ended: watch::Receiver<Option<Result<(), LinkError>>>,
     decoder: Decoder,
 }
 
@@ -336,7 +353,7 @@ impl Receiver {
             let bytes = tokio::select! {
                 biased;
                 bytes = read => bytes?,
-                _ = self.ended.wait_for(Option::is_some) => return Err(self.shared.error()),
+                _ = self.shared.ended() => return Err(self.shared.error()),
             };
             match bytes {
                 Some(bytes) => self.decoder.push(&bytes),
@@ -351,6 +368,6 @@ impl Receiver {
 
 impl fmt::Debug for Receiver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Receiver(ended: {:?})", *self.ended.borrow())
+        write!(f, "Receiver(ended: {:?})", *self.shared.outcome())
     }
 }

@@ -12,6 +12,10 @@ use model::relay::{HEAD_BYTES, Piece, PieceIds, Relayed, datagram};
 use model::{DeviceId, Fingerprint};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
+use tokio::task::yield_now;
+
+/// Datagrams of one link that are given on before others have their turn: a burst.
+const TURN: usize = 64;
 
 /// Whose device: the anchor of the tenant, and the device.
 type Seat = (Fingerprint, DeviceId);
@@ -125,9 +129,14 @@ pub struct Line {
 }
 
 impl Line {
-    /// Gives on what comes over the link until it ends.
+    /// Gives on what comes over the link until it ends. In between, whatever else the task does has its turn.
     pub async fn carry(&self) {
+        let mut given = 0_usize;
         while let Some(datagram) = self.wire.datagrams.recv().await {
+            given = given.wrapping_add(1);
+            if given.is_multiple_of(TURN) {
+                yield_now().await;
+            }
             match self.board.give_on(&self.wire, &datagram) {
                 Ok(bytes) => {
                     self.board.counters.datagrams.inc();
