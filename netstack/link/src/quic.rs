@@ -309,3 +309,41 @@ fn endpoint_config(certificate: &Certificate) -> EndpointConfig {
         .min_reset_interval(QUIC_RESET_INTERVAL);
     config
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_whose_worker_breaks_off_is_lost_and_no_other() {
+        let made = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
+        let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let certificate = Certificate::from_pem(chain.as_bytes(), key.as_bytes()).unwrap();
+        let listener =
+            Listener::bind("127.0.0.1:0".parse().unwrap(), &certificate, Limits::default()).unwrap();
+        let endpoint = &listener.endpoint;
+        let at = listener.local_address().unwrap();
+        let mut pairs = Vec::new();
+        for _ in 0..2 {
+            let trust = Trust::Anchor;
+            let server = at.into();
+            let tls = trust.client_config().await.unwrap();
+            let arriving =
+                async { endpoint.admit(endpoint.arrival().await.expect("it stands")).expect("it begins well") };
+            let (client, served) =
+                tokio::join!(Box::pin(connect(&server, at, tls, &trust, None)), arriving);
+            pairs.push((client.unwrap(), served));
+        }
+        let (kept, broken) = (pairs.remove(0), pairs.remove(0));
+        endpoint.break_off(&broken.1);
+        let error = broken.1.opened().await.unwrap_err();
+        assert!(error.to_string().contains("mistake"), "{error}");
+        assert_eq!(endpoint.connections(), 1);
+        // What still comes for it is answered by a reset, and goes to nobody else.
+        drop(broken);
+        let (up, _receiver) = kept.0.split();
+        up.send(&model::wire::Heard { sequence: 1, lease: None }.into()).await.unwrap();
+        let stream = kept.1.opened().await.unwrap();
+        assert!(kept.1.read(stream, 100).await.unwrap().is_some());
+    }
+}

@@ -48,7 +48,7 @@ struct Shared {
     socket: Socket,
     segments_max: usize,
     state: Mutex<State>,
-    queue: Arc<Queue>,
+    queue: Arc<Queue<Served>>,
     timers: Timers,
     /// Somebody wants in, or nobody ever will.
     arrivals: Notify,
@@ -200,6 +200,14 @@ impl Endpoint {
     pub(crate) fn close(&self) {
         let served: Vec<_> = self.0.lock().served.iter().flatten().cloned().collect();
         served.iter().for_each(|served| served.close());
+    }
+}
+
+#[cfg(test)]
+impl Endpoint {
+    /// What happens to a connection whose worker breaks off.
+    pub(crate) fn break_off(&self, served: &Arc<Served>) {
+        drop(worker::Hand::new(&self.0, served.clone()));
     }
 }
 

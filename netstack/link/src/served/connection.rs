@@ -42,7 +42,7 @@ pub(crate) enum ServedError {
 /// One connection. Whoever has it may use it; one reader, one writer and one reader of datagrams at a time.
 pub(crate) struct Served {
     handle: ConnectionHandle,
-    queue: Arc<Queue>,
+    queue: Arc<Queue<Self>>,
     inbox: Mutex<Inbox>,
     state: Mutex<State>,
 }
@@ -71,7 +71,7 @@ pub(super) struct State {
 }
 
 impl Served {
-    pub(super) fn new(handle: ConnectionHandle, connection: Connection, queue: Arc<Queue>) -> Arc<Self> {
+    pub(super) fn new(handle: ConnectionHandle, connection: Connection, queue: Arc<Queue<Self>>) -> Arc<Self> {
         Arc::new(Self {
             handle,
             queue,

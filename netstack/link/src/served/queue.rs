@@ -1,4 +1,4 @@
-//! Connections with something to do, each once, and how many packets wait with them. Knows not what for.
+//! Those with something to do, and how many packets wait with them. Knows not who they are.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,40 +6,48 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::Served;
 use super::limits::WAITING_MAX;
 
-#[derive(Default)]
-pub(super) struct Queue {
-    waiting: Mutex<Waiting>,
+pub(super) struct Queue<T> {
+    waiting: Mutex<Waiting<T>>,
     news: Notify,
     packets: AtomicUsize,
     /// There is room for packets again.
     eased: Notify,
 }
 
-#[derive(Default)]
-struct Waiting {
-    served: VecDeque<Arc<Served>>,
+struct Waiting<T> {
+    members: VecDeque<Arc<T>>,
     is_closed: bool,
 }
 
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self {
+            waiting: Mutex::new(Waiting { members: VecDeque::new(), is_closed: false }),
+            news: Notify::new(),
+            packets: AtomicUsize::new(0),
+            eased: Notify::new(),
+        }
+    }
+}
+
+impl<T> Queue<T> {
+    fn lock(&self) -> MutexGuard<'_, Waiting<T>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn push(&self, served: Arc<Served>) {
+    pub(super) fn push(&self, member: Arc<T>) {
         let mut waiting = self.lock();
         if !waiting.is_closed {
-            waiting.served.push_back(served);
+            waiting.members.push_back(member);
             drop(waiting);
             self.news.notify_one();
         }
     }
 
     /// The one that waited longest; `None` once the queue is closed. Cancel-safe.
-    pub(super) async fn next(&self) -> Option<Arc<Served>> {
+    pub(super) async fn next(&self) -> Option<Arc<T>> {
         loop {
             let news = self.news.notified();
             {
@@ -49,11 +57,11 @@ impl Queue {
                     self.news.notify_one();
                     return None;
                 }
-                if let Some(served) = waiting.served.pop_front() {
-                    if waiting.served.is_empty() {
-                        waiting.served.shrink_to(KEPT);
+                if let Some(member) = waiting.members.pop_front() {
+                    if waiting.members.is_empty() {
+                        waiting.members.shrink_to(KEPT);
                     }
-                    return Some(served);
+                    return Some(member);
                 }
             }
             news.await;
@@ -88,9 +96,9 @@ impl Queue {
     pub(super) fn close(&self) {
         let mut waiting = self.lock();
         waiting.is_closed = true;
-        let served = std::mem::take(&mut waiting.served);
+        let members = std::mem::take(&mut waiting.members);
         drop(waiting);
-        drop(served);
+        drop(members);
         self.news.notify_one();
     }
 }

@@ -12,8 +12,7 @@ use super::{Served, Shared, now};
 pub(super) async fn work(shared: Arc<Shared>) {
     let (mut buffer, mut done) = (Vec::new(), 0);
     while let Some(served) = shared.queue.next().await {
-        let hand = Hand { shared: &shared, served: Some(served) };
-        done += hand.run(&mut buffer).await;
+        done += Hand::new(&shared, served).run(&mut buffer).await;
         if done >= WORK_MAX {
             done = 0;
             yield_now().await;
@@ -23,7 +22,7 @@ pub(super) async fn work(shared: Arc<Shared>) {
 
 /// A connection in the hand of a worker. Dropped with it, the connection is lost: a mistake in what it is made of ends
 /// this one and no other.
-struct Hand<'a> {
+pub(super) struct Hand<'a> {
     shared: &'a Shared,
     served: Option<Arc<Served>>,
 }
@@ -36,7 +35,11 @@ impl Drop for Hand<'_> {
     }
 }
 
-impl Hand<'_> {
+impl<'a> Hand<'a> {
+    pub(super) fn new(shared: &'a Shared, served: Arc<Served>) -> Self {
+        Self { shared, served: Some(served) }
+    }
+
     /// Says how many packets went either way.
     async fn run(mut self, buffer: &mut Vec<u8>) -> usize {
         let Some(served) = &self.served else { return 0 };
