@@ -328,10 +328,10 @@ mod tests {
             let trust = Trust::Anchor;
             let server = at.into();
             let tls = trust.client_config().await.unwrap();
-            let arriving =
-                async { endpoint.admit(endpoint.arrival().await.expect("it stands")).expect("it begins well") };
-            let (client, served) =
-                tokio::join!(Box::pin(connect(&server, at, tls, &trust, None)), arriving);
+            let arriving = async {
+                endpoint.admit(endpoint.arrival().await.expect("it stands")).expect("it begins well")
+            };
+            let (client, served) = tokio::join!(Box::pin(connect(&server, at, tls, &trust, None)), arriving);
             pairs.push((client.unwrap(), served));
         }
         let (kept, broken) = (pairs.remove(0), pairs.remove(0));

@@ -269,8 +269,9 @@ async fn links_that_come_and_go_leave_nothing_open() {
     for _ in 0..100 {
         let mut stream =
             tokio::net::UnixStream::connect(apid.dir.path().join("apid.sock")).await.expect("a socket");
-        // The first byte of a frame: a link, which then ends.
-        stream.write_all(&[0]).await.expect("written");
+        // The first byte of a frame: a link, which then ends. Turned away where too many of those before still end, the
+        // client cannot write it.
+        let _ = stream.write_all(&[0]).await;
     }
     let end = Instant::now() + PATIENCE;
     while open() > before + 5 {

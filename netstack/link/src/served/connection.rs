@@ -71,7 +71,11 @@ pub(super) struct State {
 }
 
 impl Served {
-    pub(super) fn new(handle: ConnectionHandle, connection: Connection, queue: Arc<Queue<Self>>) -> Arc<Self> {
+    pub(super) fn new(
+        handle: ConnectionHandle,
+        connection: Connection,
+        queue: Arc<Queue<Self>>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             handle,
             queue,
