@@ -199,8 +199,7 @@ impl Shell {
             PathOutput::Pass { pass, anchor } => self.show(pass, anchor),
             PathOutput::Double { peer, over } => {
                 tracing::debug!(%peer, on = over.is_some(), "packets go both ways");
-                self.counters.doubts_total += u64::from(over.is_some());
-                self.road.double(&peer, over);
+                self.counters.doubts_total += u64::from(self.road.double(&peer, over));
             }
             PathOutput::Closely { peer, on } => self.counting.closely(peer, on),
             PathOutput::Watch { peer, on: true } => {
@@ -347,6 +346,7 @@ impl Shell {
     /// The machine is elsewhere, or slept: names may mean other addresses, too.
     fn moved(&mut self) {
         self.next.push_back(PathInput::Moved);
+        self.road.moved();
         self.trial.close();
         self.want_port();
         let mapped = self.mapping.as_ref().and_then(|mapping| *mapping.opened.borrow());
@@ -482,3 +482,6 @@ async fn finished(task: &mut Option<JoinHandle<Vec<SocketAddr>>>) -> Vec<SocketA
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

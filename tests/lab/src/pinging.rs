@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::process::Process;
 use crate::wait::{SOON, wait_for};
 use crate::world::World;
 
-/// Seconds between two packets: short enough to notice a gap of 100 ms.
-const INTERVAL: &str = "0.1";
+/// Between two packets: short enough to notice a gap of 100 ms.
+const INTERVAL: Duration = Duration::from_millis(100);
 
 /// A running `ping`.
 #[derive(Debug)]
@@ -23,7 +24,16 @@ impl Pinging {
     /// # Panics
     /// If there is none.
     pub fn start(world: &World, from: &str, target: &str) -> Self {
-        let args = ["ping", "-n", "-i", INTERVAL, "-W", "1", target];
+        Self::every(world, INTERVAL, from, target)
+    }
+
+    /// The same, with so much time between two packets.
+    ///
+    /// # Panics
+    /// If there is no answer.
+    pub fn every(world: &World, interval: Duration, from: &str, target: &str) -> Self {
+        let interval = interval.as_secs_f32().to_string();
+        let args = ["ping", "-n", "-i", &interval, "-W", "1", target];
         let process = world.plain(&format!("ping-{from}-{target}"), from, &args);
         let pinging = Self { process, target: target.into() };
         wait_for(&format!("the first answer of {target}"), SOON, || !pinging.answered().is_empty());

@@ -127,6 +127,11 @@ impl Lane {
         self.raw.send(to, datagram)
     }
 
+    /// The machine is on another network.
+    pub(crate) fn moved(&self) {
+        self.raw.moved();
+    }
+
     /// The kernel was looked at.
     pub(crate) fn count(&self, peers: &BTreeMap<PublicKey, Seen>) {
         let counts = peers.iter().map(|(key, peer)| (*key, (peer.sent_bytes, peer.received_bytes)));

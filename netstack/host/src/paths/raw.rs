@@ -3,9 +3,12 @@
 //!
 //! A NAT maps a port: a path that was probed from another one would say nothing of WireGuard's.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd as _;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use nix::libc;
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
@@ -22,6 +25,12 @@ const PROBE: u32 = 0xD7;
 const COOKIE: u32 = 0x2112_A442;
 const COOKIE_AT: u32 = 4;
 
+/// A route to one address may change without a word that reaches us ([`Raw::moved`] is for the others). What leaves with an address that is not ours
+/// any more is lost, as probes may be.
+const SOURCE_LIFE: Duration = Duration::from_secs(1);
+/// Addresses remembered: more than are asked within that time.
+const SOURCES_MAX: usize = 4096;
+
 /// Raw sockets of one port. They hear nothing else.
 pub(crate) struct Raw {
     v4: UdpSocket,
@@ -29,6 +38,8 @@ pub(crate) struct Raw {
     v6: Option<UdpSocket>,
     port: u16,
     mark: u32,
+    /// With which address of ours packets leave to each other one: to learn it takes a socket.
+    sources: Mutex<BTreeMap<Ipv4Addr, (Ipv4Addr, Instant)>>,
 }
 
 /// Whether this process may have such sockets (CAP_NET_RAW in capabilities(7)).
@@ -43,7 +54,7 @@ impl Raw {
             Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => None,
             other => Some(other?),
         };
-        Ok(Self { v4: open(Domain::IPV4, port, mark)?, v6, port, mark })
+        Ok(Self { v4: open(Domain::IPV4, port, mark)?, v6, port, mark, sources: Mutex::default() })
     }
 
     /// Sends a datagram from the port. What there is no room for is lost.
@@ -56,7 +67,7 @@ impl Raw {
         datagram.extend_from_slice(payload);
         let socket = match to.ip() {
             IpAddr::V4(ip) => {
-                let sum = checksum(self.source(to)?, ip, &datagram);
+                let sum = checksum(self.source(ip)?, ip, &datagram);
                 datagram[CHECKSUM_AT..HEADER_BYTES].copy_from_slice(&sum.to_be_bytes());
                 &self.v4
             }
@@ -69,11 +80,32 @@ impl Raw {
         socket.try_send_to(&datagram, SocketAddr::new(to.ip(), 0)).map(drop)
     }
 
+    /// The machine is on another network.
+    pub(crate) fn moved(&self) {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// The address of ours that packets to there leave with.
-    fn source(&self, to: SocketAddr) -> io::Result<Ipv4Addr> {
+    fn source(&self, to: Ipv4Addr) -> io::Result<Ipv4Addr> {
+        let now = Instant::now();
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((own, at)) = sources.get(&to)
+            && now.saturating_duration_since(*at) < SOURCE_LIFE
+        {
+            return Ok(*own);
+        }
+        let own = self.look_up(to)?;
+        if sources.len() == SOURCES_MAX {
+            sources.clear();
+        }
+        sources.insert(to, (own, now));
+        Ok(own)
+    }
+
+    fn look_up(&self, to: Ipv4Addr) -> io::Result<Ipv4Addr> {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
         socket.set_mark(self.mark)?;
-        socket.connect(&to.into())?;
+        socket.connect(&SocketAddr::new(to.into(), self.port).into())?;
         let own = socket.local_addr()?.as_socket_ipv4();
         own.map(|own| *own.ip()).ok_or_else(|| io::Error::from_raw_os_error(libc::EADDRNOTAVAIL))
     }
@@ -202,6 +234,21 @@ mod tests {
         let sum = checksum(from, to, &datagram);
         datagram[CHECKSUM_AT..HEADER_BYTES].copy_from_slice(&sum.to_be_bytes());
         assert_eq!(checksum(from, to, &datagram), u16::MAX, "with it all adds up to nothing");
+    }
+
+    /// Needs root.
+    #[tokio::test]
+    async fn our_own_address_is_looked_up_once_until_that_is_old_or_the_network_is_another() {
+        let raw = Raw::open(1, 0).expect("raw sockets");
+        let (here, elsewhere) = (Ipv4Addr::LOCALHOST, Ipv4Addr::new(192, 0, 2, 7));
+        assert_eq!(raw.source(here).expect("a route"), here);
+        let pretend = |at| raw.sources.lock().expect("nobody panicked").insert(here, (elsewhere, at));
+        pretend(Instant::now() + SOURCE_LIFE);
+        assert_eq!(raw.source(here).expect("known"), elsewhere, "nobody looks again");
+        raw.moved();
+        assert_eq!(raw.source(here).expect("a route"), here);
+        pretend(Instant::now().checked_sub(SOURCE_LIFE).expect("the machine is up for longer"));
+        assert_eq!(raw.source(here).expect("a route"), here);
     }
 
     /// Needs root.

@@ -273,13 +273,20 @@ impl Road {
         }
     }
 
-    /// Sends a peer's packets over this relay as well while they go to an address, or no longer.
-    pub(crate) fn double(&self, peer: &PublicKey, over: Option<RelayId>) {
+    /// Sends a peer's packets over this relay as well while they go to an address, or no longer. Says whether that begins, and not over
+    /// another one before.
+    pub(crate) fn double(&self, peer: &PublicKey, over: Option<RelayId>) -> bool {
         let mut ways = self.ways();
-        if let Some(entry) = ways.peers.get_mut(peer).filter(|entry| entry.direct().is_some()) {
-            entry.doubled = over;
-            self.turn(&ways, peer);
-        }
+        let direct = ways.peers.get_mut(peer).filter(|entry| entry.direct().is_some());
+        let Some(entry) = direct else { return false };
+        let before = std::mem::replace(&mut entry.doubled, over);
+        self.turn(&ways, peer);
+        before.is_none() && over.is_some()
+    }
+
+    /// The machine is on another network.
+    pub(crate) fn moved(&self) {
+        self.lane(Lane::moved);
     }
 
     /// Sends a peer's packets over every relay, or no longer.
@@ -432,7 +439,7 @@ impl Inner {
         let lane = lane.as_ref().ok().and_then(|lane| lane.as_ref());
         for message in messages {
             let sent = device.map(|device| device.send_sealed(message, to));
-            // What there is no room for is lost, as in any network.
+            // What there is no room for is lost: the relay has a copy, for which nobody waits here, and it is the address that is in doubt.
             let _ = sent.or_else(|| lane.map(|lane| lane.probe(to, message)));
         }
     }

@@ -8,20 +8,27 @@ use nix::time::{ClockId, clock_gettime};
 const SUSPENSION_MIN: Duration = Duration::from_secs(2);
 
 /// See the top of the file.
-#[derive(Debug)]
 pub(super) struct Suspension {
-    /// How long the machine was suspended since it started, when that was looked at last.
+    /// How long the machine was suspended since it started, by whom that is known.
+    clock: Box<dyn Fn() -> Duration + Send>,
+    /// The same, when that was looked at last.
     asleep: Duration,
 }
 
 impl Suspension {
     pub(super) fn new() -> Self {
-        Self { asleep: asleep() }
+        Self::by(asleep)
+    }
+
+    /// By another clock than the machine's.
+    pub(super) fn by(clock: impl Fn() -> Duration + Send + 'static) -> Self {
+        Self { asleep: clock(), clock: Box::new(clock) }
     }
 
     /// Whether it was, since the last question.
     pub(super) fn was(&mut self) -> bool {
-        self.is_longer(asleep())
+        let now = (self.clock)();
+        self.is_longer(now)
     }
 
     fn is_longer(&mut self, now: Duration) -> bool {

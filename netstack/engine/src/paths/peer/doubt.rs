@@ -16,7 +16,7 @@ use model::Mono;
 use rand_core::Rng as _;
 
 use super::ask::ping;
-use super::{Around, Peer, Wish};
+use super::{Around, Peer, RELAY_PING_INTERVAL, Wish};
 use crate::paths::pace::Stretch;
 use crate::paths::route::Route;
 use crate::paths::{CLOSE_COUNT_INTERVAL, RelayId, Way};
@@ -112,9 +112,11 @@ impl Peer {
         self.doubt.over = over;
         wishes.push(Wish::Double(over));
         // Whether the relay lives is known soon then. And the peer hears that we doubt: it may be that its own packets alone are lost, of
-        // which it has no other sign.
-        if let Some(relay) = over.filter(|_| begins && is_missed)
+        // which it has no other sign. Who was warned has heard it from the peer, mostly, and would warn it in turn: it asks a relay that it did not
+        // ask for long.
+        if let Some(relay) = over.filter(|_| begins)
             && let Some(route) = self.over.of(relay)
+            && (is_missed || route.next(RELAY_PING_INTERVAL) <= now)
         {
             let number = around.rng.next_u64();
             ping(route, None, relay, &mut self.session, now, number, wishes);

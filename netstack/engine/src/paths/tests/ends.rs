@@ -51,8 +51,9 @@ struct Outcome {
     /// From the end of the path to the last packet that was lost.
     lost_for: [u64; 2],
     lost: u64,
-    /// Probes that each sent.
+    /// Probes that each sent, and those over the relay.
     probes: [usize; 2],
+    relayed: [usize; 2],
     /// Times that packets began to go both ways.
     doubts: usize,
     /// Times that the path was left.
@@ -217,6 +218,7 @@ impl Pair<'_> {
                     }
                 }
                 PathOutput::Relay { relay, bytes, .. } if self.between.has_relay => {
+                    self.outcome.relayed[from] += usize::from(is_settled);
                     let heard = PathInput::Relayed { relay, from: self.devices[from], bytes };
                     self.later(RELAY_TAKES, 1 - from, Arrival::Heard(heard));
                 }
@@ -267,6 +269,16 @@ fn a_path_that_ends_costs_less_than_is_sent_between_two_of_its_pings() {
         }
     }
     assert!(worst > 100, "nothing was lost: {worst}");
+}
+
+#[test]
+fn who_is_warned_asks_the_relay_that_it_did_not_ask_for_long() {
+    // The second hears nothing at once, and the first hears of it before it asks by itself.
+    let ends_at = SETTLED + 4_000;
+    let between = Between { ends_at, ends: [true, false], until: ends_at + 260, ..Between::default() };
+    let outcome = talk(&between);
+    // An answer to the other's question, and one of its own.
+    assert_eq!((outcome.relayed, outcome.doubts), ([2, 2], 2), "{outcome:?}");
 }
 
 #[test]
