@@ -44,8 +44,9 @@ pub async fn run(profile: &Profile, wish: &Wish, answers: &mpsc::Sender<Answer>)
     let echo = open(profile, &found)?;
     for sequence in 1..=wish.count {
         let next_at = Instant::now() + INTERVAL;
-        let pong = send(profile, &echo, &found, sequence, wish.patience.min(PATIENCE_MAX));
-        let pong = Pong { path: view::path(profile, &zone, found.address).await?, ..pong.await };
+        let pong = send(profile, &echo, &found, sequence, wish.patience.min(PATIENCE_MAX)).await;
+        // By which it came: before, the peer may have been idle.
+        let pong = Pong { path: view::path(profile, &zone, found.address).await?, ..pong };
         if answers.send(Answer::Pong(pong)).await.is_err() {
             return Ok(());
         }

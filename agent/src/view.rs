@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use engine::status::{LinkState, PeerStatus, TenantStatus};
 use host::drive::Report;
 use host::wireguard::PeerState;
+use ipnet::IpNet;
 use model::api::SCHEMA_VERSION;
 use model::api::local::{Peer, Status};
 use model::{Code, Label, NodeId, PublicKey, Refusal, Standing, Timestamp, Zone};
@@ -184,9 +185,8 @@ pub async fn path(profile: &Profile, zone: &Zone, address: IpAddr) -> Result<Str
     if tenant.addresses.is_some_and(|own| own.both().contains(&address)) {
         return Ok("this device".into());
     }
-    let Some(peer) = tenant.peers.iter().find(|p| p.allowed.iter().any(|net| net.contains(&address))) else {
-        return Ok("no path".into());
-    };
+    let networks = tenant.peers.iter().map(|peer| (peer, peer.allowed.as_slice()));
+    let Some(peer) = nearest(networks, address) else { return Ok("no path".into()) };
     if peer.node == NodeId::Hub && !zone.block.hub().both().contains(&address) {
         return Ok("via hub".into());
     }
@@ -196,6 +196,15 @@ pub async fn path(profile: &Profile, zone: &Zone, address: IpAddr) -> Result<Str
         Some(why) => format!("{way} ({why})"),
         None => way,
     })
+}
+
+/// To whom WireGuard sends what is for an address: to whoever has the smallest network with it. The hub has the mesh's.
+fn nearest<'a, P>(networks: impl Iterator<Item = (P, &'a [IpNet])>, address: IpAddr) -> Option<P> {
+    let longest = |networks: &[IpNet]| {
+        networks.iter().filter(|network| network.contains(&address)).map(IpNet::prefix_len).max()
+    };
+    let have = networks.filter_map(|(peer, networks)| Some((longest(networks)?, peer)));
+    have.max_by_key(|(prefix, _)| *prefix).map(|(_, peer)| peer)
 }
 
 /// How packets reach a peer: as its path says, or where the interface sends them if it has a fixed place.
@@ -221,4 +230,33 @@ pub fn micros(time: Duration) -> u64 {
 fn timestamp(at: SystemTime) -> Timestamp {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_unix_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_go_to_whoever_has_the_smallest_network_whatever_the_order() {
+        let networks = |texts: &[&str]| -> Vec<IpNet> {
+            texts.iter().map(|text| text.parse().expect("a network")).collect()
+        };
+        let hub = networks(&["100.64.0.0/16", "fd00::/48"]);
+        let router = networks(&["10.0.0.0/8", "100.64.0.2/32", "fd00::2/128"]);
+        let other = networks(&["10.1.0.0/16", "100.64.0.3/32"]);
+        let check = |address: &str, expect| {
+            let address = address.parse().expect("an address");
+            let mut peers = vec![("hub", hub.as_slice()), ("router", &router), ("other", &other)];
+            for _ in 0..peers.len() {
+                peers.rotate_left(1);
+                assert_eq!(nearest(peers.iter().copied(), address), expect, "{address}");
+            }
+        };
+        check("100.64.0.3", Some("other"));
+        check("100.64.0.4", Some("hub"));
+        check("fd00::2", Some("router"));
+        check("10.1.2.3", Some("other"));
+        check("10.2.0.1", Some("router"));
+        check("192.0.2.1", None);
+    }
 }

@@ -45,7 +45,10 @@ fn a_ping_says_how_each_reply_came_and_ends_with_the_first_that_came_directly() 
     let told = mesh.on("alpha").ok(&ping);
     let lines: Vec<&str> = told.lines().collect();
     let (last, before) = lines.split_last().expect("a reply");
-    assert!(last.starts_with("beta (100.") && last.contains(" ms, direct 203.0.113.20:"), "{told}");
+    assert!(
+        last.starts_with("beta.home.internal (100.") && last.contains(" ms, direct 203.0.113.20:"),
+        "{told}"
+    );
     assert!(before.iter().all(|line| line.contains(" ms, relayed")) && !before.is_empty(), "{told}");
     // That one is direct from its beginning, but for whoever counts.
     assert_eq!(mesh.on("alpha").ok(&ping).lines().count(), 1);

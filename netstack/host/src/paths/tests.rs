@@ -15,9 +15,11 @@ fn shell() -> Shell {
         software: Remark::new("test"),
         mark: None,
     };
-    let shell = Shell::start(&interface, credentials, false);
+    let mut shell = Shell::start(&interface, credentials, false, false);
     // What happens to the machine's networks meanwhile is not told.
     shell.watching.iter().for_each(JoinHandle::abort);
+    // Nor is what it begins with.
+    shell.next.clear();
     shell
 }
 
