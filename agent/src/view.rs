@@ -246,7 +246,7 @@ mod tests {
         let other = networks(&["10.1.0.0/16", "100.64.0.3/32"]);
         let check = |address: &str, expect| {
             let address = address.parse().expect("an address");
-            let mut peers = vec![("hub", hub.as_slice()), ("router", &router), ("other", &other)];
+            let mut peers = [("hub", hub.as_slice()), ("router", &router), ("other", &other)];
             for _ in 0..peers.len() {
                 peers.rotate_left(1);
                 assert_eq!(nearest(peers.iter().copied(), address), expect, "{address}");
