@@ -19,6 +19,12 @@ pub enum Tenant {
         /// Its IPv4 block; a free /16 of 100.64.0.0/10 if absent.
         #[arg(long)]
         block: Option<Ipv4Net>,
+        /// Give it an interface of its own on the hub, instead of the one that tenants share.
+        #[arg(long)]
+        own_interface: bool,
+        /// UDP port of that interface; the next free one if absent.
+        #[arg(long, requires = "own_interface")]
+        hub_port: Option<u16>,
     },
     /// All of them.
     List,
@@ -27,16 +33,26 @@ pub enum Tenant {
         /// Its name.
         name: Label,
     },
-    /// Set how many devices one may have.
+    /// Set how many devices one may have, and where it is on the hub.
+    #[command(group(clap::ArgGroup::new("what").required(true).multiple(true).args(["quota", "no_quota", "own_interface", "no_own_interface"])))]
     Set {
         /// Its name.
         name: Label,
         /// So many; those that it has stay.
-        #[arg(long, required_unless_present = "no_quota")]
+        #[arg(long)]
         quota: Option<u32>,
         /// As many as there are addresses.
         #[arg(long, conflicts_with = "quota")]
         no_quota: bool,
+        /// Give it an interface of its own on the hub. Its devices change over by themselves, plain peers need a new configuration.
+        #[arg(long)]
+        own_interface: bool,
+        /// UDP port of that interface; the one that it has, or the next free one, if absent.
+        #[arg(long, requires = "own_interface")]
+        hub_port: Option<u16>,
+        /// Put it back on the interface that tenants share.
+        #[arg(long, conflicts_with = "own_interface")]
+        no_own_interface: bool,
     },
     /// Close one at once, and erase it after a grace. One without devices goes at once.
     Delete {

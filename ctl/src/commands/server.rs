@@ -156,6 +156,11 @@ fn show(status: &ServerStatus, output: &Output) {
                 (false, _) => "offline: see `systemctl status warren-netd`",
             };
             facts.push(("hub", format!("{} ({state})", hub.endpoint)));
+            if !hub.own_ports.is_empty() {
+                let ports: Vec<String> =
+                    hub.own_ports.iter().map(|(tenant, port)| format!("{port} for {tenant}")).collect();
+                facts.push(("own ports", ports.join(", ")));
+            }
             facts.extend(hub.engine.iter().map(|engine| ("hub wireguard", engine.clone())));
             facts.push(("hub key", hub.wireguard_key.to_string()));
             facts.extend(hub.problems.iter().map(|problem| ("hub problem", problem.clone())));

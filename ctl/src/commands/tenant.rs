@@ -11,15 +11,17 @@ use crate::failure::{Exit, Failure};
 use crate::output::{Output, Row};
 
 impl Row for Tenant {
-    const HEADS: &'static [&'static str] = &["NAME", "STATE", "ZONE", "IPV4", "DEVICES", "VERSION"];
+    const HEADS: &'static [&'static str] =
+        &["NAME", "STATE", "ZONE", "IPV4", "HUB PORT", "DEVICES", "VERSION"];
 
     fn cells(&self) -> Vec<String> {
-        let Self { name, state, zone, block_v4, version, .. } = self;
+        let Self { name, state, zone, block_v4, hub_port, version, .. } = self;
         vec![
             name.to_string(),
             state.clone(),
             zone.to_string(),
             block_v4.to_string(),
+            hub_port.map_or_else(|| "shared".into(), |port| port.to_string()),
             used(self),
             version.clone(),
         ]
@@ -32,8 +34,9 @@ impl Row for Tenant {
 
 pub(super) async fn run(admin: &Admin, command: &Command, output: &Output) -> Result<Exit, Failure> {
     match command {
-        Command::Create { name, block } => {
-            let wish = NewTenant { name: name.clone(), block_v4: *block };
+        Command::Create { name, block, own_interface, hub_port } => {
+            let (own_interface, hub_port) = (*own_interface, *hub_port);
+            let wish = NewTenant { name: name.clone(), block_v4: *block, own_interface, hub_port };
             let tenant: Tenant = admin.post("/api/v1/tenants", &wish).await?;
             show(&tenant, output);
         }
@@ -42,8 +45,10 @@ pub(super) async fn run(admin: &Admin, command: &Command, output: &Output) -> Re
             "no tenant yet: `warren tenant create NAME`",
         ),
         Command::Show { name } => show(&admin.get(&format!("/api/v1/tenants/{name}")).await?, output),
-        Command::Set { name, quota, no_quota } => {
-            let change = TenantChange { quota: *quota, no_quota: *no_quota };
+        Command::Set { name, quota, no_quota, own_interface, hub_port, no_own_interface } => {
+            let own_interface = (*own_interface || *no_own_interface).then_some(*own_interface);
+            let change =
+                TenantChange { quota: *quota, no_quota: *no_quota, own_interface, hub_port: *hub_port };
             show(&admin.patch(&format!("/api/v1/tenants/{name}"), &change).await?, output);
         }
         Command::Delete { name, grace, yes } => {
@@ -97,6 +102,7 @@ fn show(tenant: &Tenant, output: &Output) {
         ("created", tenant.created_at.to_string()),
         ("state", tenant.state.clone()),
     ];
+    facts.extend(tenant.hub_port.map(|port| ("hub port", format!("{port}, an interface of its own"))));
     facts.extend(tenant.erase_at.map(|at| ("erased", at.to_string())));
     output.facts(&facts);
 }

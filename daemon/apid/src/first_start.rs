@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use anyhow::Context as _;
-use control::{Actor, Answer, Edit};
+use control::{Actor, Answer, Edit, HubInterface};
 use link::ServerAddress;
 use link::tls::Certificate;
 use model::{Code, Label};
@@ -103,7 +103,11 @@ pub async fn tenant(desk: &Desk, settings: &Settings) -> anyhow::Result<()> {
     if !none {
         return Ok(());
     }
-    let edit = Edit::CreateTenant { name: settings.first_tenant.clone(), block: Some(settings.first_block) };
+    let edit = Edit::CreateTenant {
+        name: settings.first_tenant.clone(),
+        block: Some(settings.first_block),
+        interface: HubInterface::Shared,
+    };
     match desk.edit(None, edit, Actor::Server).await {
         Ok(Answer::TenantCreated(tenant)) => {
             tracing::info!(tenant = %tenant.name, block = %tenant.block.v4(), "first tenant made");

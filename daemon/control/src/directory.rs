@@ -18,6 +18,7 @@ mod logins;
 mod naming;
 mod numbers;
 mod plan;
+mod ports;
 mod records;
 mod revocations;
 
@@ -40,6 +41,7 @@ pub use decide::{Decision, Grounds};
 pub use founding::create_tenant;
 pub use journal::Touched;
 pub use plan::{Affected, Delta, Share};
+pub use ports::Ports;
 
 /// Why rows do not make a directory.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

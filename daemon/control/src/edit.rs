@@ -1,6 +1,7 @@
 //! What can be wished of a directory, and what is answered when the wish is granted.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use ca::{Ground, Step};
@@ -15,6 +16,27 @@ use crate::enrolment::{ProvenKey, VerifiedEnrol};
 use crate::rows::{Device, DnsEntry, Stay, Tenant, Token};
 use crate::ssh::{Authority, SshRole, Withdrawn};
 
+/// On which of the hub's interfaces a tenant is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum HubInterface {
+    /// The one that tenants share.
+    #[default]
+    Shared,
+    /// One of its own, on this UDP port; without one, on the port that it has or the next that is free.
+    Own(Option<u16>),
+}
+
+/// As the audit log shows it.
+impl fmt::Display for HubInterface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shared => f.write_str("shared"),
+            Self::Own(None) => f.write_str("own"),
+            Self::Own(Some(port)) => write!(f, "own {port}"),
+        }
+    }
+}
+
 /// A wish to change one directory.
 #[derive(Debug, Clone)]
 pub enum Edit {
@@ -24,11 +46,15 @@ pub enum Edit {
         name: Label,
         /// Its IPv4 block.
         block: Option<Ipv4Net>,
+        /// Where it is on the hub.
+        interface: HubInterface,
     },
     /// The tenant goes. Refused while it has a device that is not revoked.
     DeleteTenant,
     /// How many devices the tenant may have.
     SetQuota(Option<u32>),
+    /// The tenant is on this interface of the hub.
+    SetInterface(HubInterface),
     /// The tenant is to go: nothing of it takes part in anything from now on, and it is erased after the grace.
     CloseTenant {
         /// Up to [`crate::limits::GRACE_MAX`].
@@ -209,6 +235,7 @@ impl Edit {
             Self::CreateTenant { .. } => "tenant.create",
             Self::DeleteTenant => "tenant.delete",
             Self::SetQuota(_) => "tenant.quota",
+            Self::SetInterface(_) => "tenant.interface",
             Self::CloseTenant { .. } => "tenant.close",
             Self::RestoreTenant => "tenant.restore",
             Self::EraseTenant => "tenant.erase",
@@ -251,6 +278,7 @@ impl Edit {
         matches!(
             self,
             Self::SetQuota(_)
+                | Self::SetInterface(_)
                 | Self::CloseTenant { .. }
                 | Self::RestoreTenant
                 | Self::EraseTenant
@@ -291,6 +319,7 @@ impl Edit {
                 format!("{name} {} {data}", data.kind())
             }
             Self::SetQuota(quota) => quota.map_or_else(|| "none".into(), |quota| quota.to_string()),
+            Self::SetInterface(interface) => interface.to_string(),
             Self::SetHub { key, .. } => key.to_string(),
             Self::SetSshRole(role) => role.name.to_string(),
             Self::DeleteSshRole(name) => name.to_string(),

@@ -27,7 +27,7 @@ pub use control::Control;
 pub use dice::Dice;
 pub use directories::Withheld;
 pub use directory::Directory;
-pub use edit::{Answer, Edit};
+pub use edit::{Answer, Edit, HubInterface};
 pub use enrolment::{ProvenKey, VerifiedEnrol};
 pub use event::Event;
 pub use io::{ControlConfig, Input, Output, RequestId, SealedHubKey};

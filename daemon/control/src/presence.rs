@@ -52,6 +52,8 @@ pub struct HubPresence {
     pub engine: Option<Remark>,
     /// Whether it seals its WireGuard key for backups.
     pub seals: bool,
+    /// Whether it keeps interfaces of tenants' own.
+    pub own_interfaces: bool,
 }
 
 impl HubPresence {

@@ -42,9 +42,9 @@ struct Feed {
 #[derive(Default)]
 struct Outlet {
     held: Option<Held>,
-    /// What was sent last, or found to be held, lets the node take part.
-    active: bool,
-    /// Since when a device that becomes active waits for the hub to know it.
+    /// Where the node finds the hub by what was sent last, or found to be held; see [`Directory::door`].
+    door: Option<u16>,
+    /// Since when a device waits for the hub to be ready for it.
     introduced_at: Option<Mono>,
     /// The host of the node is not yet as what was sent last says.
     unsettled: bool,
@@ -236,8 +236,8 @@ impl Publisher {
             out.event(Event::ResyncAsked { tenant, node: feed.node, reason });
             feed.resyncs += 1;
         }
-        let (active, resynced_at) = (outlet.active, outlet.resynced_at);
-        **outlet = Outlet { held, active, refused: true, resynced_at, ..Outlet::default() };
+        let (door, resynced_at) = (outlet.door, outlet.resynced_at);
+        **outlet = Outlet { held, door, refused: true, resynced_at, ..Outlet::default() };
         feed.dirty.insert(tenant);
         feed.resyncs <= RESYNCS_MAX
     }
@@ -247,7 +247,7 @@ impl Publisher {
         std::mem::take(&mut self.awaiting_hub)
     }
 
-    /// Until when a device that becomes active is told nothing, because the hub is not ready for it: a handshake that
+    /// Until when a device that becomes active, or finds the hub elsewhere, is told nothing, because the hub is not ready for it: a handshake that
     /// comes before the hub knows the peer is tried again only after REKEY_TIMEOUT, 5 s (WireGuard paper, section 6.1).
     fn waits_for_hub(&mut self, link: LinkId, directory: &Directory, node: NodeId, now: Now) -> Option<Mono> {
         let tenant = directory.tenant().id;
@@ -257,9 +257,9 @@ impl Publisher {
         }
         let behind = || hub.and_then(|hub| self.feeds.get(hub)).is_some_and(|feed| feed.is_behind(tenant));
         let behind = self.hub_elsewhere || behind();
-        let becomes_active = directory.is_active(node);
+        let door = directory.door(node);
         let outlet = self.feeds.get_mut(&link)?.outlets.get_mut(&tenant)?;
-        if !behind || !becomes_active || outlet.active {
+        if !behind || door.is_none() || outlet.door == door {
             return None;
         }
         let until = *outlet.introduced_at.get_or_insert(now.mono) + HUB_FIRST_TIME_MAX;
@@ -357,8 +357,7 @@ impl Publisher {
             }
             let same_version = held.version == current.version;
             if held.digest == current.digest && (same_version || !outlet.refused) {
-                let active = directory.is_active(node);
-                self.feeds.get_mut(&link)?.outlets.get_mut(&tenant)?.active = active;
+                self.feeds.get_mut(&link)?.outlets.get_mut(&tenant)?.door = directory.door(node);
                 return Some(Step::Clean);
             }
             if same_version {
@@ -384,7 +383,7 @@ impl Publisher {
         out.counters.signatures += 1;
         let outlet = self.feeds.get_mut(&link)?.outlets.get_mut(&tenant)?;
         outlet.sent = Some((current, now.mono));
-        outlet.active = directory.is_active(node);
+        outlet.door = directory.door(node);
         outlet.introduced_at = None;
         outlet.unsettled = true;
         Some(step)

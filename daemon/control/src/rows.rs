@@ -33,6 +33,8 @@ pub struct Tenant {
     pub created_at: Timestamp,
     /// How many devices it may have that are not revoked; none: as many as there are addresses.
     pub quota: Option<u32>,
+    /// The UDP port of the interface that it has for itself on the hub, unique among tenants; none: it is on the shared one.
+    pub hub_port: Option<u16>,
     /// Whether it is to go.
     pub closing: Option<Closing>,
     /// When it was deleted, if it was.

@@ -18,6 +18,7 @@ use crate::dialect;
 use crate::encoded::{self, Write, signed};
 use crate::error::{Corrupt, DatabaseError, Kind, ReadError};
 use crate::fields::{Fields, to_json};
+use crate::migrate;
 use crate::presence;
 use crate::rows;
 use crate::sql::{Row, Transaction, values};
@@ -100,6 +101,9 @@ impl Store {
             advance(&mut transaction, commit).await?;
         }
         redeem(&mut transaction, commit).await?;
+        if commit.facts.iter().any(|fact| matches!(fact, Fact::Tenant(tenant) if tenant.hub_port.is_some())) {
+            migrate::ask_for_hub_ports(&mut transaction).await?;
+        }
         for (position, fact) in (0_i64..).zip(&commit.facts) {
             write_fact(&mut transaction, commit, position, fact).await?;
         }

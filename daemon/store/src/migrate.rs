@@ -30,6 +30,9 @@ pub(crate) struct Migration {
 /// From here on a program asks for second factors and keeps people to their tenant.
 const SECOND_FACTORS: u32 = 6;
 
+/// From here on a program knows interfaces of tenants' own on the hub.
+const HUB_PORTS: u32 = 15;
+
 /// All steps in order, numbered from 1.
 pub(crate) const MIGRATIONS: &[Migration] = &[
     Migration {
@@ -107,13 +110,28 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         needs: 10,
         text: include_str!("migrations/0014_revoked_by.sql"),
     },
+    // Needs itself as soon as a tenant has an interface of its own: see [`ask_for_hub_ports`].
+    Migration {
+        version: HUB_PORTS,
+        name: "hub-ports",
+        needs: 10,
+        text: include_str!("migrations/0015_hub_ports.sql"),
+    },
 ];
 
 /// There is a second factor, or a person of one tenant: a program that does not know of them would let people in without,
 /// or everywhere, and may not start any more. Until then it may run on during a rolling restart.
 pub(crate) async fn ask_for_second_factors(transaction: &mut Transaction) -> Result<(), DatabaseError> {
-    let sql = "UPDATE migrations SET needs = $1 WHERE version = $1";
-    transaction.execute(sql, values![SECOND_FACTORS]).await?;
+    needs(transaction, SECOND_FACTORS).await
+}
+
+/// A tenant has an interface of its own on the hub: a program that passes it over has other snapshots of the same generation.
+pub(crate) async fn ask_for_hub_ports(transaction: &mut Transaction) -> Result<(), DatabaseError> {
+    needs(transaction, HUB_PORTS).await
+}
+
+async fn needs(transaction: &mut Transaction, version: u32) -> Result<(), DatabaseError> {
+    transaction.execute("UPDATE migrations SET needs = $1 WHERE version = $1", values![version]).await?;
     Ok(())
 }
 

@@ -81,6 +81,7 @@ fn tenant_columns(row: &Tenant) -> Columns {
         ("anchor", row.anchor.to_string().into()),
         ("created_at", row.created_at.unix_micros().into()),
         ("quota", row.quota.map(i64::from).into()),
+        ("hub_port", row.hub_port.map(i64::from).into()),
         ("closed_at", row.closing.map(|closing| closing.since.unix_micros()).into()),
         ("erase_at", row.closing.map(|closing| closing.erase_at.unix_micros()).into()),
         ("deleted_at", row.deleted_at.map(|t| t.unix_micros()).into()),
@@ -97,6 +98,7 @@ pub(crate) fn tenant(fields: &Fields<'_>) -> Result<Tenant, Corrupt> {
         anchor: fields.parsed("anchor")?,
         created_at: fields.time("created_at")?,
         quota: fields.number_or_null("quota")?,
+        hub_port: fields.number_or_null("hub_port")?,
         closing: closing(fields)?,
         deleted_at: fields.time_or_null("deleted_at")?,
     })

@@ -92,10 +92,10 @@ impl Bench {
                 self.persisted_bytes = bytes.len();
                 self.give(Input::Persisted(Ok(())));
             }
-            Output::Observe => self.give(Input::Observed(Ok(Observed::default()))),
-            Output::Apply(change) => {
+            Output::Observe(seat) => self.give(Input::Observed(seat, Ok(Observed::default()))),
+            Output::Apply(seat, change) => {
                 self.changes += 1;
-                self.give(Input::Applied { change, result: Ok(()) });
+                self.give(Input::Applied { seat, change, result: Ok(()) });
             }
             Output::Hangup
             | Output::Names(_)

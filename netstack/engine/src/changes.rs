@@ -75,7 +75,10 @@ pub(crate) fn change_of(desired: &Desired, observed: &Observed, subject: &Subjec
             (is_left && desired.spoken_for.is_none()).then_some(Change::RemoveInterface)
         }
         Subject::FirewallGone => {
-            (desired.firewall.is_none() && observed.firewall.is_some()).then_some(Change::RemoveFirewall)
+            let is_left = desired.firewall.is_none() && observed.firewall.is_some();
+            // An interface that stays is guarded.
+            let stays = desired.spoken_for.is_some() && observed.interface.is_some();
+            (is_left && !stays).then_some(Change::RemoveFirewall)
         }
         Subject::Interface => {
             (desired.interface.is_some() && observed.interface.is_none()).then_some(Change::CreateInterface)

@@ -54,6 +54,6 @@ impl Ground<'_> {
     pub(crate) fn attach_hub(&self, listen_port: u16, held: Vec<(TenantId, Held)>) -> Option<Frame> {
         let claim = HubClaim { wireguard: self.wireguard.public(), listen_port, held };
         let wireguard_proof = self.transcript.prove_hub(&claim, self.wireguard, &self.ephemeral)?;
-        Some(Frame::AttachHub(AttachHub { claim, wireguard_proof, seals: true }))
+        Some(Frame::AttachHub(AttachHub { claim, wireguard_proof, seals: true, own_interfaces: true }))
     }
 }

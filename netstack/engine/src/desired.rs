@@ -1,4 +1,4 @@
-//! What the host should be, all tenants together. Says neither how it got so nor what the host is.
+//! What the host should be about one interface, all tenants on it together. Says neither how it got so nor what the host is.
 
 use std::collections::{BTreeMap, BTreeSet};
 

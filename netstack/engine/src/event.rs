@@ -7,6 +7,7 @@ use model::{DeviceId, PublicKey, Refusal, Standing, TenantId, Version};
 
 use crate::change::Change;
 use crate::ledger::Rejection;
+use crate::seat::Seat;
 
 /// Something worth a line in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +77,8 @@ pub enum Event {
     },
     /// Somebody else changed the host; it is being repaired.
     Drift {
+        /// Of which interface.
+        seat: Seat,
         /// How many changes it takes.
         changes: u64,
         /// The first of them.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
+use model::limits::HUB_PORT_MIN;
 use model::{Block, MeshAddresses, Name, Peer, PublicKey, Snapshot};
 
 /// Limits of a hub. A snapshot outside them is refused whole.
@@ -57,13 +58,16 @@ pub enum Breach {
         /// What they would send from.
         net: IpNet,
     },
+    /// A port for a tenant's own interface that belongs to services of the machine.
+    #[error("the tenant's own interface would listen on port {0}, below {HUB_PORT_MIN}")]
+    Port(u16),
     /// The hub would have other addresses than the first of the block.
     #[error("the hub would have {} and {}, not the first of its block", .0.v4, .0.v6)]
     Own(MeshAddresses),
 }
 
 impl Guard {
-    /// Checks block, zone and the hub's own addresses.
+    /// Checks block, zone, the hub's own addresses, and the port of an interface that is the tenant's own.
     pub fn check_head(&self, snapshot: &Snapshot) -> Result<(), Breach> {
         for net in snapshot.own.block.nets() {
             if !self.blocks.iter().any(|b| b.contains(&net)) {
@@ -73,6 +77,9 @@ impl Guard {
         let origin = &snapshot.zone.origin;
         if !self.suffixes.iter().any(|suffix| origin.is_within(suffix)) {
             return Err(Breach::Zone(origin.clone()));
+        }
+        if let Some(port) = snapshot.own.hub_port.filter(|port| *port < HUB_PORT_MIN) {
+            return Err(Breach::Port(port));
         }
         match snapshot.own.addresses {
             Some(addresses) if addresses != snapshot.own.block.hub() => Err(Breach::Own(addresses)),

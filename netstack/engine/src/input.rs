@@ -1,5 +1,6 @@
 //! What the shell tells a node. Decides nothing.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use model::id::CommandId;
@@ -10,6 +11,7 @@ use model::{Endpoint, PrivateKey};
 use crate::change::Change;
 use crate::observed::Observed;
 use crate::paths::PathInput;
+use crate::seat::Seat;
 use crate::ssh::SshInput;
 
 /// What the shell tells a node.
@@ -72,9 +74,13 @@ pub enum Input {
     /// cannot, the hub carries what is for other devices.
     Steers(bool),
     /// The answer to [`crate::Output::Observe`].
-    Observed(Result<Observed, String>),
+    Observed(Seat, Result<Observed, String>),
+    /// The host of a hub has these interfaces of tenants' own, by their ports, as it begins.
+    Found(BTreeSet<u16>),
     /// The answer to [`crate::Output::Apply`].
     Applied {
+        /// On which interface.
+        seat: Seat,
         /// The change.
         change: Change,
         /// Done, or why not.

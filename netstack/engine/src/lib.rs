@@ -24,8 +24,10 @@ mod output;
 pub mod paths;
 mod pulse;
 mod reconciler;
+mod reconcilers;
 mod rekey;
 mod saver;
+mod seat;
 mod session;
 mod ssh;
 pub mod status;
@@ -44,6 +46,7 @@ pub use ledger::{Ledger, LedgerError, Rejection};
 pub use node::Node;
 pub use observed::{Observed, ObservedInterface, ObservedPeer};
 pub use output::{NamesUpdate, Output};
+pub use seat::Seat;
 pub use ssh::{SshInput, SshOutput, SshState};
 pub use status::Status;
 

@@ -24,7 +24,7 @@ use crate::names::Names;
 use crate::output::Output;
 use crate::paths::Paths;
 use crate::pulse::Pulse;
-use crate::reconciler::Reconciler;
+use crate::reconcilers::Reconcilers;
 use crate::rekey::Rekey;
 use crate::saver::Saver;
 use crate::session::Session;
@@ -42,7 +42,7 @@ pub(crate) struct Machines {
     merge: Merge,
     endpoints: Endpoints,
     names: Names,
-    reconciler: Reconciler,
+    reconcilers: Reconcilers,
     /// `None` for a hub, which everybody reaches where it is.
     paths: Option<Paths>,
     ssh: Ssh,
@@ -97,7 +97,7 @@ impl Machines {
             leads_until: None,
             endpoints: Endpoints::default(),
             names: Names::default(),
-            reconciler: Reconciler::new(config.wireguard.public()),
+            reconcilers: Reconcilers::new(config.wireguard.public()),
             was_settled: false,
             last_refusal: None,
             link_error: None,
@@ -133,12 +133,13 @@ impl Machines {
             Input::Received(frame) => self.take_frame(frame, turn),
             Input::LinkDown { reason } => self.link_down(reason, turn),
             Input::Persisted(result) => self.persisted(result, turn),
-            Input::HostChanged => self.reconciler.look_soon(turn.mono()),
+            Input::HostChanged => self.reconcilers.look_soon(turn.mono()),
             Input::Engine(engine) => self.engine = Some(engine),
             Input::Facts(facts) => self.facts = Some(facts),
-            Input::Observed(result) => self.observed(result, turn),
-            Input::Applied { change, result } => {
-                self.reconciler.take_applied(self.merge.desired(), &change, result, turn);
+            Input::Observed(seat, result) => self.observed(seat, result, turn),
+            Input::Found(ports) => self.reconcilers.find(&ports),
+            Input::Applied { seat, change, result } => {
+                self.reconcilers.take_applied(&self.merge, seat, &change, result, turn);
             }
             Input::Path(input) => self.path(input, turn),
             Input::Ssh(input) => self.ssh.hear(input),
@@ -159,7 +160,7 @@ impl Machines {
         }
         self.endpoints.advance(turn);
         self.advance_paths(turn);
-        self.reconciler.advance(self.merge.desired(), turn);
+        self.reconcilers.advance(&self.merge, turn);
         if let Some(reason) = self.session.advance(self.aim() != Aim::Nothing, turn) {
             self.link_error = Some(reason.into());
             turn.event(Event::Detached { reason: reason.into() });
@@ -179,7 +180,7 @@ impl Machines {
             self.saver.deadline(),
             self.endpoints.deadline(),
             self.paths.as_ref().and_then(Paths::poll_timeout),
-            self.reconciler.deadline(),
+            self.reconcilers.deadline(),
             self.session.deadline(),
             self.pulse.deadline(),
             self.leads_until.map(|at| Deadline { at, why: "the lease ends" }),
@@ -205,7 +206,7 @@ impl Machines {
     }
 
     fn settled(&self) -> bool {
-        self.reconciler.settled() && !self.endpoints.any_missing()
+        self.reconcilers.settled() && !self.endpoints.any_missing()
     }
 }
 

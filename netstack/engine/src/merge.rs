@@ -1,4 +1,4 @@
-//! All tenants' snapshots as one wish for one host, kept edit by edit. Knows neither the host nor the time.
+//! All tenants' snapshots as one wish for each interface of one host, kept edit by edit. Knows neither the host nor the time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -13,6 +13,7 @@ use crate::desired::{Desired, DesiredInterface};
 use crate::endpoints::Endpoints;
 use crate::event::Event;
 use crate::ledger::Ledger;
+use crate::seat::Seat;
 
 #[derive(Debug)]
 pub(crate) struct Merge {
@@ -35,14 +36,19 @@ pub(crate) struct Merge {
     /// Peers whose endpoint has to be resolved.
     named: BTreeMap<PublicKey, Endpoint>,
     up: bool,
-    /// While up.
-    desired: Desired,
+    /// What snapshots speak of, see [`Desired::spoken_for`].
+    spoken_for: Option<BTreeSet<IpNet>>,
+    /// While up; of the shared interface always.
+    desired: BTreeMap<Seat, Desired>,
+    /// While up, of any other interface.
+    absent: Desired,
     /// While down.
     nothing: Desired,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Share {
+    seat: Seat,
     addresses: MeshAddresses,
     block: model::Block,
     mtu: u16,
@@ -82,16 +88,33 @@ impl Merge {
             keepalive_seconds: None,
             named: BTreeMap::new(),
             up,
-            desired: Desired::default(),
+            spoken_for: None,
+            desired: BTreeMap::new(),
+            absent: Desired::default(),
             nothing: Desired::default(),
         };
         merge.compose();
         merge
     }
 
-    /// What the host should be.
-    pub(crate) const fn desired(&self) -> &Desired {
-        if self.up { &self.desired } else { &self.nothing }
+    /// What the host should be about an interface.
+    pub(crate) fn desired(&self, seat: Seat) -> &Desired {
+        if self.up { self.desired.get(&seat).unwrap_or(&self.absent) } else { &self.nothing }
+    }
+
+    /// The interfaces that are wanted, and the shared one.
+    pub(crate) fn seats(&self) -> impl Iterator<Item = Seat> {
+        self.desired.keys().copied().filter(|seat| self.up || *seat == Seat::Shared)
+    }
+
+    /// On which interface a peer is.
+    pub(crate) fn seat_of(&self, key: &PublicKey) -> Seat {
+        self.owner(key).map_or(Seat::Shared, |tenant| self.seat(tenant))
+    }
+
+    /// On which interface a tenant is.
+    pub(crate) fn seat(&self, tenant: TenantId) -> Seat {
+        self.shares.get(&tenant).map_or(Seat::Shared, |share| share.seat)
     }
 
     /// Whether the node takes part.
@@ -105,8 +128,11 @@ impl Merge {
 
     /// Takes what snapshots speak of, and says whether that is news.
     pub(crate) fn set_spoken_for(&mut self, spoken_for: Option<BTreeSet<IpNet>>) -> bool {
-        let before = std::mem::replace(&mut self.desired.spoken_for, spoken_for);
-        before != self.desired.spoken_for
+        let is_news = self.spoken_for != spoken_for;
+        let all = self.desired.values_mut().chain([&mut self.absent]);
+        all.for_each(|desired| desired.spoken_for.clone_from(&spoken_for));
+        self.spoken_for = spoken_for;
+        is_news
     }
 
     /// The endpoints that have to be resolved, while the node takes part.
@@ -140,7 +166,7 @@ impl Merge {
         let owner = self.owner(key).and_then(|tenant| ledger.snapshot(tenant));
         let peer = owner.and_then(|snapshot| snapshot.peers.get(key));
         let allowed = peer.filter(|_| !leave).map(|peer| peer.allowed.iter().copied().collect());
-        if is_news && let Some(setting) = self.interface_mut().and_then(|i| i.peers.get_mut(key)) {
+        if is_news && let Some(setting) = self.setting_mut(key) {
             setting.allowed = allowed.unwrap_or_default();
         }
         is_news
@@ -157,7 +183,7 @@ impl Merge {
         };
         let wished: Vec<(PublicKey, u16)> = self.owners.iter().filter_map(peer).collect();
         for (key, seconds) in &wished {
-            if let Some(setting) = self.interface_mut().and_then(|i| i.peers.get_mut(key)) {
+            if let Some(setting) = self.setting_mut(key) {
                 setting.keepalive_seconds = *seconds;
             }
         }
@@ -187,10 +213,17 @@ impl Merge {
 
     /// Takes the node's own part in a tenant anew.
     pub(crate) fn take_own(&mut self, tenant: TenantId, snapshot: Option<&Snapshot>) {
-        match snapshot.and_then(Share::of) {
+        let before = self.seat(tenant);
+        match snapshot.and_then(|snapshot| self.share_of(snapshot)) {
             Some(share) => self.shares.insert(tenant, share),
             None => self.shares.remove(&tenant),
         };
+        if self.seat(tenant) != before {
+            // They are taken anew where the tenant is now.
+            let owned = self.owners.iter().filter(|(_, owner)| **owner == tenant).map(|(key, _)| key);
+            let left = self.desired.get_mut(&before).and_then(|desired| desired.interface.as_mut());
+            left.into_iter().for_each(|i| owned.clone().for_each(|key| drop(i.peers.remove(key))));
+        }
         self.compose();
     }
 
@@ -206,7 +239,13 @@ impl Merge {
         let itself = ledger.device().map(NodeId::Device);
         let is_other = |peer: &&Peer| *key != self.own && Some(peer.node) != itself;
         let peer = ledger.snapshot(tenant).and_then(|s| s.peers.get(key)).filter(is_other);
-        let find = |e: &Endpoint| endpoints.address(e).or_else(|| ledger.addresses.get(e).copied());
+        // A host that answers on another port from now on is where it was.
+        let moved = |e: &Endpoint| {
+            let (_, was) = ledger.addresses.iter().find(|(known, _)| known.host == e.host)?;
+            Some(SocketAddr::new(was.ip(), e.port))
+        };
+        let known = |e: &Endpoint| ledger.addresses.get(e).copied().or_else(|| moved(e));
+        let find = |e: &Endpoint| endpoints.address(e).or_else(|| known(e));
         match (self.owners.get(key).copied(), peer) {
             (Some(owner), Some(_)) if owner != tenant => {
                 let is_new = self.rivals.entry(*key).or_default().insert(tenant);
@@ -233,7 +272,7 @@ impl Merge {
 
     /// Points a peer to where its endpoint is now.
     pub(crate) fn point(&mut self, key: &PublicKey, address: SocketAddr) {
-        if let Some(peer) = self.interface_mut().and_then(|i| i.peers.get_mut(key)) {
+        if let Some(peer) = self.setting_mut(key) {
             peer.endpoint = Some(address);
         }
     }
@@ -254,17 +293,18 @@ impl Merge {
             endpoint: address,
             keepalive_seconds: self.keepalive_of(peer),
         };
-        let Some(interface) = self.interface_mut() else { return Touched::plainly(key) };
+        let Some(interface) = self.interface_mut(self.seat_of(key)) else { return Touched::plainly(key) };
         let before = interface.peers.insert(*key, setting);
         let repoint = address.is_some() && before.is_some_and(|b| b.endpoint != address);
         Touched { key: *key, repoint, event: None }
     }
 
     fn remove_peer(&mut self, key: &PublicKey) {
+        let seat = self.seat_of(key);
         self.owners.remove(key);
         self.named.remove(key);
         self.left_to_hub.remove(key);
-        if let Some(interface) = self.interface_mut() {
+        if let Some(interface) = self.interface_mut(seat) {
             interface.peers.remove(key);
         }
     }
@@ -284,39 +324,61 @@ impl Merge {
         }
     }
 
-    const fn interface_mut(&mut self) -> Option<&mut DesiredInterface> {
-        self.desired.interface.as_mut()
+    fn interface_mut(&mut self, seat: Seat) -> Option<&mut DesiredInterface> {
+        self.desired.get_mut(&seat)?.interface.as_mut()
     }
 
-    /// Everything but the peers, from the shares. A hub has its interface before it has tenants.
+    fn setting_mut(&mut self, key: &PublicKey) -> Option<&mut PeerSetting> {
+        self.interface_mut(self.seat_of(key))?.peers.get_mut(key)
+    }
+
+    fn share_of(&self, snapshot: &Snapshot) -> Option<Share> {
+        let own = &snapshot.own;
+        let addresses = own.addresses.filter(|_| own.standing == Standing::Active)?;
+        // The hub's own port is that of the interface that all share.
+        let port = own.hub_port.filter(|port| self.is_hub && self.listen_port != Some(*port));
+        let seat = port.map_or(Seat::Shared, Seat::Own);
+        let origin = snapshot.zone.origin.clone();
+        Some(Share { seat, addresses, block: own.block, mtu: own.mtu, origin })
+    }
+
+    /// Everything but the peers, from the shares. A hub has its shared interface before it has tenants.
     fn compose(&mut self) {
-        let peers = self.desired.interface.take().map(|i| i.peers).unwrap_or_default();
+        let mut before = std::mem::take(&mut self.desired);
+        let mut peers =
+            |seat| before.get_mut(&seat).and_then(|desired| desired.interface.take()).map(|i| i.peers);
+        let seats: BTreeSet<Seat> =
+            self.shares.values().map(|share| share.seat).chain([Seat::Shared]).collect();
+        let of = |seat| (seat, self.composed(seat, peers(seat).unwrap_or_default()));
+        self.desired = seats.into_iter().map(of).collect();
+    }
+
+    fn composed(&self, seat: Seat, peers: BTreeMap<PublicKey, PeerSetting>) -> Desired {
         let is_hub = self.is_hub;
-        let shares = || self.shares.values();
-        self.desired = Desired {
-            interface: (is_hub || !self.shares.is_empty()).then(|| DesiredInterface {
+        let shares = || self.shares.values().filter(|share| share.seat == seat);
+        let is_used = shares().next().is_some();
+        let listen_port = match seat {
+            Seat::Shared => self.listen_port,
+            Seat::Own(port) => Some(port),
+        };
+        Desired {
+            interface: (is_hub || is_used).then(|| DesiredInterface {
                 public_key: self.own,
-                listen_port: self.listen_port,
+                listen_port,
                 mtu: shares().map(|s| s.mtu).min().unwrap_or(MTU_DEFAULT),
                 addresses: shares().flat_map(|s| s.addresses.host_nets()).collect(),
                 routes: shares().flat_map(|s| s.block.nets()).collect(),
                 peers,
             }),
             firewall: is_hub.then(|| Firewall { blocks: shares().map(|s| s.block.nets()).collect() }),
-            forwarding: is_hub && !self.shares.is_empty(),
+            forwarding: is_hub && is_used,
             resolver: if is_hub { None } else { shares().next().map(|share| share.resolver(&self.search)) },
-            spoken_for: self.desired.spoken_for.take(),
-        };
+            spoken_for: self.spoken_for.clone(),
+        }
     }
 }
 
 impl Share {
-    fn of(snapshot: &Snapshot) -> Option<Self> {
-        let own = &snapshot.own;
-        let addresses = own.addresses.filter(|_| own.standing == Standing::Active)?;
-        Some(Self { addresses, block: own.block, mtu: own.mtu, origin: snapshot.zone.origin.clone() })
-    }
-
     fn resolver(&self, search: &[Name]) -> ResolverSetting {
         ResolverSetting {
             servers: self.addresses.both().into(),

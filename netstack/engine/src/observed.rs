@@ -1,4 +1,4 @@
-//! What the host says now, as far as it concerns the node. Reads nothing itself: the shell does.
+//! What the host says now, as far as it concerns one interface of the node. Reads nothing itself: the shell does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -58,6 +58,16 @@ pub struct ObservedPeer {
 }
 
 impl Observed {
+    /// Whether nothing of an interface is there.
+    pub(crate) const fn is_bare(&self) -> bool {
+        self.interface.is_none() && self.firewall.is_none()
+    }
+
+    /// Whether the interface has a peer.
+    pub(crate) fn has_peer(&self, key: &PublicKey) -> bool {
+        self.interface.as_ref().is_some_and(|interface| interface.peers.contains_key(key))
+    }
+
     /// What the host will say once `change` was done to it; `own` is the public half of the node's key.
     pub fn apply(&mut self, change: &Change, own: &PublicKey) {
         match change {

@@ -9,6 +9,7 @@ use model::{Endpoint, Generation, MeshAddresses, TenantId, Zone};
 use crate::change::Change;
 use crate::event::Event;
 use crate::paths::PathOutput;
+use crate::seat::Seat;
 use crate::ssh::SshOutput;
 
 /// What a node wants of its shell. `Dial`, `Persist`, `Observe`, `Apply`, `Seal` and `Resolve` are answered by one input
@@ -24,10 +25,10 @@ pub enum Output {
     /// Write the whole ledger: to a new file, flushed to the disk (fsync), then renamed over the old one.
     /// Holds secrets: mode 0600.
     Persist(Vec<u8>),
-    /// Say what the host is like.
-    Observe,
+    /// Say what the host is like, as far as it concerns one interface.
+    Observe(Seat),
     /// Do this to the host.
-    Apply(Change),
+    Apply(Seat, Change),
     /// Tell Magic DNS.
     Names(NamesUpdate),
     /// Something about the paths to peers. A hint is given out only while there is no link.
@@ -82,8 +83,8 @@ impl fmt::Debug for Output {
             Self::Hangup => f.write_str("Hangup"),
             Self::Send(frame) => f.debug_tuple("Send").field(frame).finish(),
             Self::Persist(bytes) => write!(f, "Persist({} bytes)", bytes.len()),
-            Self::Observe => f.write_str("Observe"),
-            Self::Apply(change) => f.debug_tuple("Apply").field(change).finish(),
+            Self::Observe(seat) => f.debug_tuple("Observe").field(seat).finish(),
+            Self::Apply(seat, change) => f.debug_tuple("Apply").field(seat).field(change).finish(),
             Self::Names(update) => f.debug_tuple("Names").field(update).finish(),
             Self::Ssh(output) => f.debug_tuple("Ssh").field(output).finish(),
             Self::Path(output) => f.debug_tuple("Path").field(output).finish(),

@@ -1,4 +1,4 @@
-//! When to look at the host and which change to make next. Knows neither snapshots nor links.
+//! When to look at one interface of the host and which change to make next. Knows neither snapshots nor links.
 //!
 //! ```text
 //!            HostChanged, tick, failure            all needed changes
@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use model::time::Deadline;
 use model::{Mono, PublicKey};
 
@@ -23,6 +24,7 @@ use crate::desired::Desired;
 use crate::event::Event;
 use crate::observed::Observed;
 use crate::output::Output;
+use crate::seat::Seat;
 use crate::status::FailingChange;
 use crate::turn::Turn;
 
@@ -44,6 +46,8 @@ const OBSERVE_RETRIES: Schedule =
 pub(crate) struct Reconciler {
     /// The public half of the node's key.
     own: PublicKey,
+    /// Which interface.
+    seat: Seat,
     /// What the host is like, as far as is known. `None` until it was looked at.
     observed: Option<Observed>,
     /// What may have to change. At most one entry for each thing that is desired or observed.
@@ -71,9 +75,10 @@ struct Failure {
 }
 
 impl Reconciler {
-    pub(crate) fn new(own: PublicKey) -> Self {
+    pub(crate) fn new(own: PublicKey, seat: Seat) -> Self {
         Self {
             own,
+            seat,
             observed: None,
             todo: BTreeSet::new(),
             in_flight: BTreeMap::new(),
@@ -95,6 +100,25 @@ impl Reconciler {
             && self.in_flight.is_empty()
             && self.failing.is_empty()
             && self.look_failed.is_none()
+    }
+
+    /// There is nothing of it and nothing under way.
+    pub(crate) fn is_over(&self) -> bool {
+        self.settled() && !self.observing && self.observed.as_ref().is_some_and(Observed::is_bare)
+    }
+
+    /// Whether the interface has the peer, or could not be told something of it.
+    pub(crate) fn is_about(&self, key: &PublicKey) -> bool {
+        self.failing.contains_key(&Subject::Peer(*key))
+            || self.observed.as_ref().is_some_and(|observed| observed.has_peer(key))
+    }
+
+    /// Whether the interface has the address or the route, or is about to.
+    pub(crate) fn has_net(&self, net: &IpNet) -> bool {
+        let interface = self.observed.as_ref().and_then(|observed| observed.interface.as_ref());
+        let comes = [Subject::Address(*net), Subject::Route(*net)];
+        interface.is_some_and(|i| i.addresses.contains(net) || i.routes.contains(net))
+            || comes.iter().any(|subject| self.in_flight.contains_key(subject))
     }
 
     pub(crate) const fn drift_total(&self) -> u64 {
@@ -223,7 +247,13 @@ impl Reconciler {
     }
 
     /// Asks for what is due now.
-    pub(crate) fn advance(&mut self, desired: &Desired, turn: &mut Turn<'_>) {
+    /// What is `elsewhere`, on another interface, waits until it is gone from there.
+    pub(crate) fn advance(
+        &mut self,
+        desired: &Desired,
+        elsewhere: impl Fn(&IpNet) -> bool,
+        turn: &mut Turn<'_>,
+    ) {
         let now = turn.mono();
         while let Some((at, subject)) = self.retries.first().copied().filter(|(at, _)| *at <= now) {
             self.retries.remove(&(at, subject));
@@ -234,10 +264,10 @@ impl Reconciler {
             self.observing = true;
             self.looked_at = Some(now);
             self.observe_at = now + OBSERVE_INTERVAL;
-            turn.push(Output::Observe);
+            turn.push(Output::Observe(self.seat));
         }
         if !look && !self.observing {
-            self.dispatch(desired, turn);
+            self.dispatch(desired, elsewhere, turn);
         }
     }
 
@@ -250,7 +280,7 @@ impl Reconciler {
     }
 
     /// Hands out changes in the order of work, each when what it needs is there.
-    fn dispatch(&mut self, desired: &Desired, turn: &mut Turn<'_>) {
+    fn dispatch(&mut self, desired: &Desired, elsewhere: impl Fn(&IpNet) -> bool, turn: &mut Turn<'_>) {
         let Some(observed) = &self.observed else { return };
         let mut done = Vec::new();
         for subject in &self.todo {
@@ -260,10 +290,16 @@ impl Reconciler {
             if self.in_flight.contains_key(subject) || !may_begin(subject, desired, observed) {
                 continue;
             }
+            let change = change_of(desired, observed, subject);
+            if let Some(Change::AddAddress(net) | Change::AddRoute(net)) = &change
+                && elsewhere(net)
+            {
+                continue;
+            }
             done.push(*subject);
-            if let Some(change) = change_of(desired, observed, subject) {
+            if let Some(change) = change {
                 self.in_flight.insert(*subject, change.clone());
-                turn.push(Output::Apply(change));
+                turn.push(Output::Apply(self.seat, change));
             }
         }
         for subject in done {
@@ -322,7 +358,7 @@ impl Reconciler {
         let Some(first) = drift.next().cloned() else { return };
         let changes = 1 + drift.count() as u64;
         self.drift_total += changes;
-        turn.event(Event::Drift { changes, first });
+        turn.event(Event::Drift { seat: self.seat, changes, first });
     }
 }
 

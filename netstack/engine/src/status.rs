@@ -11,6 +11,7 @@ use model::{
 
 use crate::change::Change;
 use crate::paths::{Candidate, Mapping, PathStatus};
+use crate::seat::Seat;
 
 /// What a node says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +83,8 @@ pub struct TenantStatus {
     pub zone: Name,
     /// The node's mesh addresses, while active.
     pub addresses: Option<MeshAddresses>,
+    /// On which of the node's interfaces it is.
+    pub seat: Seat,
     /// The keys of SSH authorities that are trusted, while the server says any.
     pub ssh_keys: Vec<TrustedKey>,
     /// Its peers, in a fixed order.

@@ -30,7 +30,7 @@ mod sees;
 mod settings;
 mod told;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -52,7 +52,7 @@ use self::endpoint::{RESOLVES_MAX, resolve};
 use self::names::NamesTask;
 use self::report::Publisher;
 use crate::files::{self, FileError, SECRET};
-use crate::hands::{Answer, Hands, HandsError, Task};
+use crate::hands::{Answer, Hands, HandsError, Opened, Task};
 use crate::host::{HostConfig, HostReport};
 use crate::keyfile::KeyFileError;
 use crate::paths::{self, Road, Shell};
@@ -162,6 +162,8 @@ struct Driver {
     node: Box<Node>,
     hands: Hands,
     host: HostReport,
+    /// Interfaces beside the shared one that were there at the start, by their ports.
+    found: BTreeSet<u16>,
     link: Link,
     /// `None` for a hub, whose peers come to it.
     paths: Option<Box<Shell>>,
@@ -205,7 +207,7 @@ impl Driver {
         let (mark, paths) = (setup.host.mark(), begin::paths(&setup).map(Box::new));
         let names = NamesTask::start(names_port, setup.names, &setup.host.resolver.file, &setup.seed)?;
         let road = paths.as_ref().map_or_else(Road::idle, |paths| paths.road());
-        let (hands, host) = Hands::start(setup.host, road).await?;
+        let (hands, Opened { report: host, found }) = Hands::start(setup.host, road).await?;
         names.set_owner(host.resolver);
         let seals = setup.seals.map(|seal| (seal, setup.node.wireguard.clone()));
         Ok(Self {
@@ -214,6 +216,7 @@ impl Driver {
             node: Box::new(Node::new(setup.node, ledger, setup.seed)),
             hands,
             host,
+            found,
             link: Link::new(setup.server, mark),
             paths,
             names,
@@ -242,6 +245,8 @@ impl Driver {
         moments: &mut (impl FnMut(Moment) + Send),
     ) -> Result<Ended, DriveError> {
         self.tell_engine();
+        let found = std::mem::take(&mut self.found);
+        self.tell(Input::Found(found));
         self.tell_next_key()?;
         if let Some(command) = self.restart.as_ref().and_then(|restart| restart.done) {
             self.tell(Input::Restarted { command });
@@ -349,13 +354,13 @@ impl Driver {
                 self.unwritten.push_back(bytes);
                 self.write_next();
             }
-            Output::Observe => {
+            Output::Observe(seat) => {
                 self.counters.observations_total += 1;
-                self.hands.give(Task::Observe);
+                self.hands.give(Task::Observe(seat));
             }
-            Output::Apply(change) => {
-                tracing::debug!(%change, "applying");
-                self.hands.give(Task::Apply(change));
+            Output::Apply(seat, change) => {
+                tracing::debug!(%change, interface = %seat, "applying");
+                self.hands.give(Task::Apply(seat, change));
             }
             Output::Names(update) => self.names.give(update),
             Output::Path(output) => {
@@ -382,18 +387,18 @@ impl Driver {
 
     fn answered(&mut self, answer: Answer, moments: &mut (impl FnMut(Moment) + Send)) {
         match answer {
-            Answer::Observed(observed, host) => {
+            Answer::Observed(seat, observed, host) => {
                 self.take_host(host);
                 if let (Some(paths), Ok(observed)) = (&mut self.paths, &observed) {
                     paths.observed(observed.interface.as_ref());
                 }
-                self.tell(Input::Observed(observed));
+                self.tell(Input::Observed(seat, observed));
                 if !self.ready {
                     self.ready = true;
                     moments(Moment::Ready);
                 }
             }
-            Answer::Applied(change, result, host) => {
+            Answer::Applied(seat, change, result, host) => {
                 if let Some(host) = host {
                     self.take_host(host);
                 }
@@ -401,7 +406,7 @@ impl Driver {
                     Ok(()) => self.counters.changes_total += 1,
                     Err(_) => self.counters.changes_failed_total += 1,
                 }
-                self.tell(Input::Applied { change, result });
+                self.tell(Input::Applied { seat, change, result });
             }
             Answer::Changed | Answer::Served => self.tell(Input::HostChanged),
             // Only asked for when the loop has ended.

@@ -1,10 +1,11 @@
-//! Tells that something changed on the host: links, addresses, routes and the firewall table, by the kernel's
+//! Tells that something changed on the host: links of ours, addresses, routes and the firewall table, by the kernel's
 //! multicast groups (`rtnetlink(7)`). Says "look again", never what to do.
 
 use std::future::pending;
 use std::io;
 use std::sync::Arc;
 
+use futures_util::TryStreamExt as _;
 use netlink_packet_core::NetlinkPayload;
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_NETFILTER;
@@ -14,7 +15,7 @@ use tokio::sync::Notify;
 
 use crate::firewall;
 use crate::interface::InterfaceName;
-use crate::links;
+use crate::links::Ours;
 use crate::route_events::{BUFFER_BYTES, RouteEvents};
 
 /// The largest datagram of an event is one message.
@@ -22,8 +23,7 @@ const DATAGRAM_BYTES_MAX: usize = 64 * 1024;
 
 /// The sockets, subscribed. What happens from now on is not missed.
 pub(crate) struct Events {
-    interface: InterfaceName,
-    index: Option<u32>,
+    ours: Ours,
     /// Addresses of other interfaces matter, too: who is behind this machine is seen by them.
     others: bool,
     route: RouteEvents,
@@ -36,20 +36,23 @@ impl Events {
     pub(crate) async fn open(interface: &InterfaceName, firewall: bool) -> io::Result<Self> {
         let (mut route, handle) = RouteEvents::open()?;
         let netfilter = if firewall { Some(subscribe_netfilter()?) } else { None };
-        let found = route.beside(links::find(&handle, interface)).await?.map_err(io::Error::other)?;
-        let (interface, index) = (interface.clone(), found.map(|link| link.index));
-        Ok(Self { interface, index, others: !firewall, route, netfilter })
+        let all = handle.link().get().execute().try_collect::<Vec<_>>();
+        let all = route.beside(all).await?.map_err(io::Error::other)?;
+        let mut ours = Ours::new(interface.clone(), firewall);
+        let found: Vec<u32> = all.iter().filter(|link| ours.is_named(link)).map(|l| l.header.index).collect();
+        ours.are(found);
+        Ok(Self { ours, others: !firewall, route, netfilter })
     }
 
     /// Notifies until a socket fails.
     pub(crate) async fn watch(mut self, changed: Arc<Notify>) -> io::Error {
-        let table = firewall::table_name(&self.interface);
+        let interface = self.ours.name().clone();
         let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
         loop {
             let about = tokio::select! {
                 message = self.route.next() => message.map(|message| match message.payload {
                     NetlinkPayload::InnerMessage(event) => {
-                        links::event_is_about(&event, &mut self.index, &self.interface, self.others)
+                        self.ours.are_told_of(&event, self.others)
                     }
                     // Events were lost: any of them may have been ours.
                     NetlinkPayload::Overrun(_) => true,
@@ -57,7 +60,7 @@ impl Events {
                 }),
                 read = receive(self.netfilter.as_ref(), &mut buffer) => match read {
                     Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => Ok(true),
-                    read => read.map(|bytes| firewall::event_is_about(&buffer[..bytes], &table)),
+                    read => read.map(|bytes| firewall::event_is_about(&buffer[..bytes], &interface)),
                 },
             };
             match about {

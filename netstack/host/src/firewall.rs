@@ -20,6 +20,7 @@ use crate::netlink::{DUMP_TRIES_MAX, Messages, Netlink, NetlinkError, Raw, attri
 /// A tenant's two networks; forwarding is allowed inside each.
 pub(crate) type Pair = (Ipv4Net, Ipv6Net);
 
+const TABLE_PREFIX: &str = "warren-";
 const PRIORITY_FILTER: u32 = 0;
 const POLICY_ACCEPT: u32 = 1;
 /// `NFT_SET_INTERVAL | NFT_SET_CONCAT`.
@@ -98,6 +99,15 @@ impl Firewall {
             Err(error) if error.errno() == Some(Errno::ENOENT as i32) => Ok(None),
             other => other,
         }
+    }
+
+    /// The ports of interfaces beside this one that have a table, whether or not they are there themselves.
+    pub(crate) fn beside(&mut self) -> Result<BTreeSet<u16>, NetlinkError> {
+        let tables = self.dump(Verb::GetTable, &Attributes::new())?;
+        let names = tables.iter().flat_map(|raw| message::body_attributes(raw.body()));
+        let names = names.filter(|(kind, _)| *kind == attr::TABLE_NAME).map(|(_, name)| message::text(name));
+        let ports = names.filter_map(|name| self.interface.port_beside(name.strip_prefix(TABLE_PREFIX)?));
+        Ok(ports.collect())
     }
 
     fn read_table(&mut self) -> Result<Option<BTreeSet<Pair>>, NetlinkError> {
@@ -224,14 +234,18 @@ fn is_awake(table: &Raw) -> bool {
 
 /// The table of an interface: hubs in one network namespace do not share one.
 pub(crate) fn table_name(interface: &InterfaceName) -> String {
-    format!("warren-{interface}")
+    format!("{TABLE_PREFIX}{interface}")
 }
 
-/// Whether an nf_tables event of this datagram is about our table.
-pub(crate) fn event_is_about(datagram: &[u8], table: &str) -> bool {
+/// Whether an nf_tables event of this datagram is about the table of an interface, or of one beside it.
+pub(crate) fn event_is_about(datagram: &[u8], interface: &InterfaceName) -> bool {
+    let is_ours = |table: &str| {
+        let name = table.strip_prefix(TABLE_PREFIX);
+        name.is_some_and(|name| name == interface.as_str() || interface.port_beside(name).is_some())
+    };
     // Attribute 1 is the table in tables, chains, rules, sets and elements alike.
     let about = |body: &[u8]| {
-        message::body_attributes(body).any(|(k, v)| k == attr::TABLE_NAME && message::text(v) == table)
+        message::body_attributes(body).any(|(k, v)| k == attr::TABLE_NAME && is_ours(message::text(v)))
     };
     Messages(datagram).filter_map(Result::ok).any(|m| about(m.body()))
 }

@@ -1,4 +1,4 @@
-//! The thread on which a [`Host`] works: one task after the other, answers in that order, and a glance now and
+//! The thread on which a node's [`Seats`] work: one task after the other, answers in that order, and a glance now and
 //! then at what gives no event: it tells when that differs from the last look or the last glance. Chooses no task.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,15 +8,14 @@ use std::sync::mpsc as std_mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use engine::{Change, Observed};
+use engine::{Change, Observed, Seat};
 use model::PublicKey;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::chain::chain;
-use crate::host::{Host, HostConfig, HostError, HostReport};
+use crate::host::{HostConfig, HostError, HostReport};
 use crate::paths::Road;
-use crate::place::Place;
-use crate::rootless::Rootless;
+use crate::seats::Seats;
 use crate::wireguard::PeerState;
 
 /// Tasks waiting at most. The engine is asked for no more until there is room.
@@ -29,8 +28,8 @@ const GLANCE_SHARE: u32 = 50;
 const GLANCE_INTERVAL_MAX: Duration = Duration::from_millis(1500);
 
 pub(crate) enum Task {
-    Observe,
-    Apply(Change),
+    Observe(Seat),
+    Apply(Seat, Change),
     /// Names are answered at these addresses now.
     Serve(BTreeSet<IpAddr>),
     Peers(oneshot::Sender<Result<BTreeMap<PublicKey, PeerState>, String>>),
@@ -39,9 +38,9 @@ pub(crate) enum Task {
 }
 
 pub(crate) enum Answer {
-    Observed(Result<Observed, String>, HostReport),
+    Observed(Seat, Result<Observed, String>, HostReport),
     /// With what is in use, if the change may have decided it.
-    Applied(Change, Result<(), String>, Option<HostReport>),
+    Applied(Seat, Change, Result<(), String>, Option<HostReport>),
     /// The resolver was told where names are answered, or could not be: another look says which.
     Served,
     /// A glance saw something else than before.
@@ -55,6 +54,13 @@ pub(crate) struct Hands {
     answers: mpsc::Receiver<Answer>,
     outstanding: usize,
     thread: JoinHandle<()>,
+}
+
+/// What there was when the hands began.
+pub(crate) struct Opened {
+    pub(crate) report: HostReport,
+    /// The ports of interfaces beside the shared one.
+    pub(crate) found: BTreeSet<u16>,
 }
 
 /// Why there are no hands.
@@ -71,22 +77,22 @@ pub enum HandsError {
 impl Hands {
     /// Starts the thread in the network namespace of this one, and opens the host on it, with the road on which its own
     /// device is put.
-    pub(crate) async fn start(config: HostConfig, road: Road) -> Result<(Self, HostReport), HandsError> {
+    pub(crate) async fn start(config: HostConfig, road: Road) -> Result<(Self, Opened), HandsError> {
         let (tasks, todo) = std_mpsc::sync_channel(TASKS_MAX);
         let (done, answers) = mpsc::channel(TASKS_MAX + 2);
         let (opened, opening) = oneshot::channel();
-        let work = move || match open(config, road) {
-            Ok(mut host) => {
+        let work = move || match Seats::open(config, road).and_then(|seats| Ok((seats.found()?, seats))) {
+            Ok((found, mut seats)) => {
                 // Before any change: names are answered nowhere yet, and nobody was told so far.
-                let _ = host.serve(BTreeSet::new());
-                let _ = opened.send(Ok(host.report()));
-                run(&mut *host, &todo, &done);
+                let _ = seats.serve(BTreeSet::new());
+                let _ = opened.send(Ok(Opened { report: seats.report(), found }));
+                run(&mut seats, &todo, &done);
             }
             Err(error) => drop(opened.send(Err(HandsError::Host(error)))),
         };
         let thread = thread::Builder::new().name("hands".into()).spawn(work).map_err(HandsError::Thread)?;
-        let report = opening.await.map_err(|_| HandsError::Thread(io::Error::other("it panicked")))??;
-        Ok((Self { tasks, answers, outstanding: 0, thread }, report))
+        let opened = opening.await.map_err(|_| HandsError::Thread(io::Error::other("it panicked")))??;
+        Ok((Self { tasks, answers, outstanding: 0, thread }, opened))
     }
 
     /// Whether another task finds room.
@@ -119,28 +125,21 @@ impl Hands {
     }
 }
 
-fn open(config: HostConfig, road: Road) -> Result<Box<dyn Place>, HostError> {
-    Ok(match config.stack.clone() {
-        Some(stack) => Box::new(Rootless::new(config, stack, road)),
-        None => Box::new(Host::on(config, road)?),
-    })
-}
-
-fn run(host: &mut dyn Place, todo: &std_mpsc::Receiver<Task>, done: &mpsc::Sender<Answer>) {
+fn run(seats: &mut Seats, todo: &std_mpsc::Receiver<Task>, done: &mpsc::Sender<Answer>) {
     let mut seen = None;
     let mut glance_at = Instant::now() + GLANCE_INTERVAL;
     loop {
         let answer = match todo.recv_timeout(glance_at.saturating_duration_since(Instant::now())) {
             Ok(task) => {
-                if matches!(task, Task::Observe) {
+                if matches!(task, Task::Observe(_)) {
                     // Before it, so that what changes in between is seen as changed.
-                    seen = Some(host.glance());
+                    seen = Some(seats.glance());
                 }
-                work(host, task)
+                work(seats, task)
             }
             Err(std_mpsc::RecvTimeoutError::Timeout) => {
                 let began = Instant::now();
-                let now = host.glance();
+                let now = seats.glance();
                 let changed = seen.replace(now).is_some_and(|before| before != now);
                 let interval = began.elapsed() * GLANCE_SHARE;
                 glance_at = Instant::now() + interval.clamp(GLANCE_INTERVAL, GLANCE_INTERVAL_MAX);
@@ -156,21 +155,21 @@ fn run(host: &mut dyn Place, todo: &std_mpsc::Receiver<Task>, done: &mpsc::Sende
     }
 }
 
-fn work(host: &mut dyn Place, task: Task) -> Option<Answer> {
+fn work(seats: &mut Seats, task: Task) -> Option<Answer> {
     let text = |error: HostError| chain(&error);
     Some(match task {
-        Task::Observe => {
-            let observed = host.observe().map_err(text);
-            Answer::Observed(observed, host.report())
+        Task::Observe(seat) => {
+            let observed = seats.observe(seat).map_err(text);
+            Answer::Observed(seat, observed, seats.report())
         }
-        Task::Apply(change) => {
-            let result = host.apply(&change).map_err(text);
+        Task::Apply(seat, change) => {
+            let result = seats.apply(seat, &change).map_err(text);
             let decides =
                 matches!(change, Change::CreateInterface | Change::SetResolver(_) | Change::ClearResolver);
-            Answer::Applied(change, result, decides.then(|| host.report()))
+            Answer::Applied(seat, change, result, decides.then(|| seats.report()))
         }
         Task::Serve(served) => {
-            if let Err(error) = host.serve(served) {
+            if let Err(error) = seats.serve(served) {
                 let reason = chain(&error);
                 tracing::debug!(reason, "the machine's resolver was not told where names are answered");
             }
@@ -178,9 +177,9 @@ fn work(host: &mut dyn Place, task: Task) -> Option<Answer> {
         }
         Task::Peers(asked) => {
             // Whoever asked may have gone away.
-            let _ = asked.send(host.peers().map_err(text));
+            let _ = asked.send(seats.peers().map_err(text));
             return None;
         }
-        Task::Leave => Answer::Left(host.leave().map_err(text)),
+        Task::Leave => Answer::Left(seats.leave().map_err(text)),
     })
 }

@@ -23,7 +23,7 @@ use crate::interface::InterfaceName;
 use crate::links::{Kind, Link, Links, MARK};
 use crate::netlink::NetlinkError;
 use crate::paths::Road;
-use crate::pointed::Pointed;
+use crate::pointed::{Pointed, Pointing};
 use crate::resolver::{Owner, Resolver, ResolverConfig, Trouble};
 use crate::wireguard::kernel::Kernel;
 use crate::wireguard::userspace::Userspace;
@@ -60,6 +60,11 @@ impl HostConfig {
     /// where no route of the machine does.
     pub fn mark(&self) -> Option<u32> {
         self.stack.is_none().then_some(MARK)
+    }
+
+    /// Where the endpoints of a hub's interface beside the shared one are remembered.
+    pub(crate) fn endpoints_beside(&self, port: u16) -> PathBuf {
+        self.state.join(format!("endpoints-{port}"))
     }
 }
 
@@ -127,6 +132,18 @@ impl Host {
 
     /// As [`Self::open`], with the road on which our own engine's device is put.
     pub(crate) fn on(config: HostConfig, road: Road) -> Result<Self, HostError> {
+        let endpoints = config.state.join("endpoints");
+        Self::with(config, road, endpoints)
+    }
+
+    /// As [`Self::open`], for a hub's interface beside the one that tenants share.
+    pub(crate) fn beside(config: HostConfig, port: u16) -> Result<Self, HostError> {
+        let endpoints = config.endpoints_beside(port);
+        let interface = config.interface.beside(port);
+        Self::with(HostConfig { interface, ..config }, Road::idle(), endpoints)
+    }
+
+    fn with(config: HostConfig, road: Road, endpoints: PathBuf) -> Result<Self, HostError> {
         let links = Links::open().map_err(HostError::Netlink)?;
         links.clear_rules(None).map_err(HostError::Rules)?;
         let firewall = config.forwards.then(|| Firewall::open(&config.interface)).transpose();
@@ -136,7 +153,7 @@ impl Host {
             road.look_ahead();
         }
         // A device is told where its peers are; a hub only ever hears it from them.
-        let endpoints = Endpoints::open(config.forwards.then(|| config.state.join("endpoints")));
+        let endpoints = Endpoints::open(config.forwards.then_some(endpoints));
         let (pointed, resolver_problem, guests) = (Pointed::default(), None, BTreeSet::new());
         Ok(Self {
             config,
@@ -332,11 +349,14 @@ impl Host {
         Ok(())
     }
 
-    /// A peer that the engine lost is set with the endpoint that it had.
+    /// A peer that the engine lost is set with the endpoint that it had. One that is elsewhere may have lost its session there: a
+    /// hub's other interface knows none, and would be silent for a quarter of a minute.
     fn set_peer(&mut self, peer: &PeerSetting) -> Result<(), WireguardError> {
-        if peer.endpoint.is_some() {
-            self.pointed.set(peer.key);
-            return self.engine.set_peer(peer);
+        if let Some(endpoint) = peer.endpoint {
+            return match self.pointed.set(peer.key, endpoint) {
+                Pointing::Elsewhere => self.engine.renew_peer(peer),
+                Pointing::AsBefore => self.engine.set_peer(peer),
+            };
         }
         match self.endpoints.take(&peer.key, SystemTime::now()) {
             None => self.engine.set_peer(peer),
@@ -461,7 +481,7 @@ fn userspace(config: &HostConfig, road: &Road) -> Box<dyn Wireguard> {
 }
 
 /// A kernel without nf_tables has no table, which the change that sets one then says.
-fn supported<T>(result: Result<Option<T>, NetlinkError>) -> Result<Option<T>, NetlinkError> {
+pub(crate) fn supported<T>(result: Result<Option<T>, NetlinkError>) -> Result<Option<T>, NetlinkError> {
     let absent = [Errno::EINVAL, Errno::EOPNOTSUPP, Errno::EPROTONOSUPPORT, Errno::EAFNOSUPPORT];
     match result {
         Err(error) if absent.iter().any(|errno| error.errno() == Some(*errno as i32)) => Ok(None),

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 /// `IFNAMSIZ` without the final NUL.
 const INTERFACE_NAME_BYTES_MAX: usize = 15;
+/// A hyphen and a port.
+const BESIDE_BYTES_MAX: usize = 6;
 
 /// 1 to 15 letters, digits, `-`, `_` or `.`, beginning with a letter: what the kernel, nft, resolvectl and
 /// `/proc/sys` all take, and never an option, a path or an alias.
@@ -22,6 +24,20 @@ impl InterfaceName {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The interface of a tenant's own beside this one, which tenants share: `wg0-51821`. Two on one machine differ as their ports do,
+    /// whatever is cut off of this name.
+    #[must_use]
+    pub(crate) fn beside(&self, port: u16) -> Self {
+        let begin: String = self.0.chars().take(INTERFACE_NAME_BYTES_MAX - BESIDE_BYTES_MAX).collect();
+        Self(format!("{begin}-{port}").into())
+    }
+
+    /// The port of an interface beside this one, if the name is that of one.
+    pub(crate) fn port_beside(&self, name: &str) -> Option<u16> {
+        let port = name.rsplit_once('-')?.1.parse().ok()?;
+        (self.beside(port).as_str() == name).then_some(port)
     }
 }
 
@@ -56,6 +72,21 @@ impl fmt::Debug for InterfaceName {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_interface_beside_another_is_known_by_its_name() {
+        let name = |text: &str| text.parse::<InterfaceName>().unwrap();
+        let check = |shared: &str, port, expect: &str| {
+            assert_eq!(name(shared).beside(port), name(expect));
+            assert_eq!(name(shared).port_beside(expect), Some(port));
+        };
+        check("wg0", 51_821, "wg0-51821");
+        check("wg0", 1024, "wg0-1024");
+        check("wireguard-hub-1", 65_535, "wireguard-65535");
+        for other in ["wg0", "wg1-51821", "wg0-", "wg0-051821", "wg0-70000", "wg0-x", "wg0-51821-1"] {
+            assert_eq!(name("wg0").port_beside(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn names_are_neither_paths_nor_options() {

@@ -25,6 +25,7 @@ mod pointer;
 pub mod resolver;
 mod rootless;
 mod route_events;
+mod seats;
 pub mod sshd;
 pub mod wireguard;
 

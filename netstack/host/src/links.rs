@@ -265,6 +265,14 @@ fn is_link_local(net: &IpNet) -> bool {
     matches!(net, IpNet::V6(net) if net.addr().is_unicast_link_local())
 }
 
+/// The name of an interface.
+pub(crate) fn name_of(message: &LinkMessage) -> Option<&str> {
+    message.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name.as_str()),
+        _ => None,
+    })
+}
+
 /// The address of a message with its prefix length.
 pub(crate) fn read_address(message: &AddressMessage) -> Option<IpNet> {
     let local = message.attributes.iter().find_map(|a| match a {
@@ -287,43 +295,64 @@ pub(crate) const fn to_ip(address: &RouteAddress) -> Option<IpAddr> {
     }
 }
 
-/// Whether an event is about an interface: by index, or by name where it has just appeared. Keeps the index. With
-/// `others`, addresses of other interfaces count, too.
-pub(crate) fn event_is_about(
-    event: &RouteNetlinkMessage,
-    index: &mut Option<u32>,
-    name: &InterfaceName,
-    others: bool,
-) -> bool {
-    let is_ours = |number: u32, index: &Option<u32>| *index == Some(number);
-    match event {
-        RouteNetlinkMessage::NewLink(link) => {
-            let named = link.attributes.contains(&LinkAttribute::IfName(name.to_string()));
-            let known = is_ours(link.header.index, index);
-            match (named, known) {
-                (true, _) => *index = Some(link.header.index),
-                // Renamed.
-                (false, true) => *index = None,
-                (false, false) => {}
+/// Which interfaces events are about: by index, or by name where one has just appeared.
+#[derive(Debug)]
+pub(crate) struct Ours {
+    name: InterfaceName,
+    /// A hub's: those beside it are, too.
+    with_beside: bool,
+    indices: BTreeSet<u32>,
+}
+
+impl Ours {
+    /// None of which is known to be there.
+    pub(crate) const fn new(name: InterfaceName, with_beside: bool) -> Self {
+        Self { name, with_beside, indices: BTreeSet::new() }
+    }
+
+    /// The name of the one that there always is.
+    pub(crate) const fn name(&self) -> &InterfaceName {
+        &self.name
+    }
+
+    /// These are all that there are.
+    pub(crate) fn are(&mut self, indices: impl IntoIterator<Item = u32>) {
+        self.indices = indices.into_iter().collect();
+    }
+
+    /// Whether an interface is one of them.
+    pub(crate) fn is_named(&self, link: &LinkMessage) -> bool {
+        name_of(link).is_some_and(|name| {
+            name == self.name.as_str() || self.with_beside && self.name.port_beside(name).is_some()
+        })
+    }
+
+    /// Whether an event is about one of them. With `others`, addresses of other interfaces count, too.
+    pub(crate) fn are_told_of(&mut self, event: &RouteNetlinkMessage, others: bool) -> bool {
+        match event {
+            RouteNetlinkMessage::NewLink(link) => {
+                let named = self.is_named(link);
+                let known = if named {
+                    !self.indices.insert(link.header.index)
+                } else {
+                    // Renamed.
+                    self.indices.remove(&link.header.index)
+                };
+                named || known
             }
-            named || known
-        }
-        RouteNetlinkMessage::DelLink(link) => {
-            let gone = is_ours(link.header.index, index);
-            if gone {
-                *index = None;
+            RouteNetlinkMessage::DelLink(link) => self.indices.remove(&link.header.index),
+            RouteNetlinkMessage::NewAddress(m) | RouteNetlinkMessage::DelAddress(m) => {
+                self.indices.contains(&m.header.index)
+                    || others && read_address(m).is_some_and(|net| !is_link_local(&net))
             }
-            gone
+            RouteNetlinkMessage::NewRoute(m) | RouteNetlinkMessage::DelRoute(m) => {
+                let over =
+                    |a: &RouteAttribute| matches!(a, RouteAttribute::Oif(oif) if self.indices.contains(oif));
+                m.attributes.iter().any(over)
+            }
+            // What leads to our routes; others' rules concern us as little as others' routes.
+            RouteNetlinkMessage::NewRule(rule) | RouteNetlinkMessage::DelRule(rule) => rules::is_ours(rule),
+            _ => false,
         }
-        RouteNetlinkMessage::NewAddress(m) | RouteNetlinkMessage::DelAddress(m) => {
-            is_ours(m.header.index, index)
-                || others && read_address(m).is_some_and(|net| !is_link_local(&net))
-        }
-        RouteNetlinkMessage::NewRoute(m) | RouteNetlinkMessage::DelRoute(m) => {
-            m.attributes.iter().any(|a| matches!(a, RouteAttribute::Oif(oif) if is_ours(*oif, index)))
-        }
-        // What leads to our routes; others' rules concern us as little as others' routes.
-        RouteNetlinkMessage::NewRule(rule) | RouteNetlinkMessage::DelRule(rule) => rules::is_ours(rule),
-        _ => false,
     }
 }

@@ -1,6 +1,7 @@
 //! Which peers were told an endpoint and have not answered there. Knows no engine.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use engine::{ObservedPeer, STALE_AFTER};
@@ -8,13 +9,24 @@ use model::PublicKey;
 
 use crate::wireguard::PeerState;
 
-/// When an endpoint was set, for each peer that had one set.
+/// Which endpoint was set and when, for each peer that had one set.
 #[derive(Default)]
-pub(crate) struct Pointed(BTreeMap<PublicKey, Instant>);
+pub(crate) struct Pointed(BTreeMap<PublicKey, (SocketAddr, Instant)>);
+
+/// How an endpoint compares with what was set before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pointing {
+    /// Another was set.
+    Elsewhere,
+    /// The same was, or none.
+    AsBefore,
+}
 
 impl Pointed {
-    pub(crate) fn set(&mut self, key: PublicKey) {
-        self.0.insert(key, Instant::now());
+    pub(crate) fn set(&mut self, key: PublicKey, endpoint: SocketAddr) -> Pointing {
+        let before = self.0.insert(key, (endpoint, Instant::now()));
+        let elsewhere = before.is_some_and(|(before, _)| before != endpoint);
+        if elsewhere { Pointing::Elsewhere } else { Pointing::AsBefore }
     }
 
     pub(crate) fn forget(&mut self, key: &PublicKey) {
@@ -45,7 +57,7 @@ impl Pointed {
                 .is_ok_and(|age| age >= STALE_AFTER + Duration::from_secs(peer.keepalive_seconds.into())),
             None => true,
         };
-        let tried = self.0.get(key).is_none_or(|at| at.elapsed() >= STALE_AFTER);
+        let tried = self.0.get(key).is_none_or(|(_, at)| at.elapsed() >= STALE_AFTER);
         peer.endpoint.is_some() && peer.keepalive_seconds > 0 && silent && tried
     }
 }

@@ -13,7 +13,7 @@ use stack::Stack;
 use crate::host::{HostConfig, HostError, HostReport};
 use crate::paths::Road;
 use crate::place::Place;
-use crate::pointed::Pointed;
+use crate::pointed::{Pointed, Pointing};
 use crate::resolver::Owner;
 use crate::wireguard::userspace::Userspace;
 use crate::wireguard::{PeerState, Wireguard as _, WireguardError};
@@ -43,10 +43,10 @@ impl Rootless {
             }
             Change::SetDevice { listen_port } => self.engine.set_device(&self.config.key, *listen_port),
             Change::SetPeer(peer) => {
-                if peer.endpoint.is_some() {
-                    self.pointed.set(peer.key);
+                match peer.endpoint.map(|endpoint| self.pointed.set(peer.key, endpoint)) {
+                    Some(Pointing::Elsewhere) => self.engine.renew_peer(peer),
+                    Some(Pointing::AsBefore) | None => self.engine.set_peer(peer),
                 }
-                self.engine.set_peer(peer)
             }
             Change::RemovePeer(key) => {
                 self.pointed.forget(key);

@@ -177,6 +177,12 @@ pub trait Wireguard: Send {
         }
         self.set_peer(peer)
     }
+    /// As [`Self::set_peer`] for a peer that may know no session any more: what there was is forgotten, and a handshake begins at
+    /// once.
+    fn renew_peer(&mut self, peer: &PeerSetting) -> Result<(), WireguardError> {
+        self.remove_peer(&peer.key)?;
+        self.resume_peer(peer)
+    }
     /// Removes one peer; there being none is fine.
     fn remove_peer(&mut self, key: &PublicKey) -> Result<(), WireguardError>;
     /// Reads all of it; `None` if there is no interface of this engine.

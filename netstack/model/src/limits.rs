@@ -23,6 +23,10 @@ pub const SNAPSHOT_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const REMARK_BYTES_MAX: usize = 256;
 /// Tenants that one hub carries: 100.64.0.0/10 has 64 blocks of /16; smaller blocks allow more.
 pub const TENANTS_MAX: usize = 1024;
+/// Tenants of one hub with an interface of their own: each costs the hub a look a second, and the firewall before it a port.
+pub const OWN_INTERFACES_MAX: usize = 16;
+/// The lowest UDP port of a tenant's own interface: those below belong to services of the machine.
+pub const HUB_PORT_MIN: u16 = 1024;
 
 /// An agent says this often that it lives, plus up to a tenth of jitter. With its answer that is a fifth of the 2 MB a day that
 /// an idle agent may cost.

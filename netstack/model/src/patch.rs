@@ -213,6 +213,7 @@ mod tests {
             block,
             mtu,
             hub_keys: None,
+            hub_port: None,
             relays: None,
             ssh: None,
         };

@@ -112,6 +112,9 @@ codes! {
     101 TenantClosed "tenant-closed" "until its grace ends, `warren tenant restore NAME` brings it back";
     102 DeviceQuotaReached "device-quota-reached" "revoke devices that are not needed, or raise it: `warren tenant set NAME --quota N`";
     103 CommandUnsupported "command-unsupported" "upgrade the agent on it: see `warren device show NAME`; a plain peer has none";
+    104 HubPortTaken "hub-port-taken" "choose another with --hub-port, or leave it out for the next free one: see `warren tenant list`";
+    105 HubPortInvalid "hub-port-invalid" "choose a port between 1024 and 65535, or leave --hub-port out for the next free one";
+    106 HubTooOld "hub-too-old" "upgrade warren-netd to the server's version: see Upgrade in RUNBOOK.md";
     110 IdempotencyKeyReused "idempotency-key-reused" "use a new key for another request: a key stands for one request, for a day";
     111 IdempotencyKeyInUse "idempotency-key-in-use" "ask again in a moment with the same key, and the answer is the first one's";
     112 IdempotencyOutcomeUnknown "idempotency-outcome-unknown" "the server ended while it was done: look whether it was; to do it anew, take another key";

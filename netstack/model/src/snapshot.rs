@@ -75,6 +75,10 @@ pub struct Own {
     /// Who may be whom on the device by an SSH certificate. There where [`Snapshot::ssh`] is.
     #[n(10)]
     pub ssh: Option<OwnSsh>,
+    /// Of a hub: the UDP port of the interface that the tenant has for itself. `None`: it is on the one that tenants share, and the
+    /// bytes are those of a version that knew no other.
+    #[n(11)]
+    pub hub_port: Option<u16>,
 }
 
 /// Whether a node may take part in the mesh.

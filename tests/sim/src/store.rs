@@ -113,9 +113,22 @@ impl Store {
         if stored.rows.version != commit.expect && self.betrayal != Some(Betrayal::Forks) {
             return Err(CommitError::Conflict);
         }
+        if self.has_port(commit) {
+            return Err(CommitError::Conflict);
+        }
         let Some(id) = commit.redeems else { return Ok(()) };
         let usable = |t: &&Token| t.id == id && t.revoked_at.is_none() && t.uses < t.uses_max;
         stored.rows.tokens.iter().find(usable).map(|_| ()).ok_or(CommitError::TokenUsed)
+    }
+
+    /// Whether another tenant has the port that one is about to have.
+    fn has_port(&self, commit: &Commit) -> bool {
+        let wanted = commit.facts.iter().find_map(|fact| match fact {
+            Fact::Tenant(tenant) => tenant.hub_port,
+            _ => None,
+        });
+        let others = self.tenants.iter().filter(|(id, _)| **id != commit.tenant);
+        wanted.is_some_and(|_| others.into_iter().any(|(_, stored)| stored.rows.tenant.hub_port == wanted))
     }
 
     fn found(&mut self, commit: &Commit, anchor: &AnchorSecret, at: Mono) -> Result<(), CommitError> {
@@ -126,7 +139,7 @@ impl Store {
             let other = &stored.rows.tenant;
             other.deleted_at.is_none() && (other.name == tenant.name || other.block.overlaps(&tenant.block))
         };
-        if commit.expect.epoch != self.epoch || self.tenants.values().any(clash) {
+        if commit.expect.epoch != self.epoch || self.tenants.values().any(clash) || self.has_port(commit) {
             return Err(CommitError::Conflict);
         }
         let rows = TenantRows {

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use control::{LinkId, RequestId};
-use engine::{Change, Guard, Input};
+use engine::{Change, Guard, Input, Seat};
 use model::key::Digest;
 use model::{Endpoint, Mono, PublicKey, TenantId};
 
@@ -92,11 +92,13 @@ enum Happening {
     Apply {
         machine: usize,
         life: u64,
+        seat: Seat,
         change: Box<Change>,
     },
     Observe {
         machine: usize,
         life: u64,
+        seat: Seat,
     },
     Resolve {
         machine: usize,
@@ -331,8 +333,8 @@ impl World {
             Happening::Connect { machine, life, dial } => self.connect(machine, life, dial),
             Happening::Tell { machine, life, input } => self.tell_node(machine, life, *input),
             Happening::Synced { machine, life, ok } => self.synced(machine, life, ok),
-            Happening::Apply { machine, life, change } => self.applied(machine, life, *change),
-            Happening::Observe { machine, life } => self.observed(machine, life),
+            Happening::Apply { machine, life, seat, change } => self.applied(machine, life, seat, *change),
+            Happening::Observe { machine, life, seat } => self.observed(machine, life, seat),
             Happening::Resolve { machine, life, endpoint } => self.resolved(machine, life, endpoint),
             Happening::Deliver { link, way, item } => self.deliver(link, way, item),
             Happening::Written { link } => self.written(link),

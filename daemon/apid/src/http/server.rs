@@ -1,11 +1,13 @@
 //! `/api/v1/status` and `/api/version`.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::State;
 use model::api::SCHEMA_VERSION;
 use model::api::admin::{Hub, ServerStatus, Version};
 use model::wire::VERSION;
-use model::{Refusal, Standing};
+use model::{Label, Refusal, Standing};
 
 use super::App;
 use super::health::OK;
@@ -87,12 +89,19 @@ pub fn figures(control: &control::Control) -> Figures {
     }
 }
 
+/// The ports that devices find the hub at beside the one that tenants share, by tenant.
+pub fn own_ports(control: &control::Control) -> BTreeMap<Label, u16> {
+    let open = control.directories().filter(|directory| !directory.is_closed());
+    open.filter_map(|d| Some((d.tenant().name.clone(), d.tenant().hub_port?))).collect()
+}
+
 fn hub(control: &control::Control) -> Option<Hub> {
     let row = control.directories().find_map(|d| d.hub())?;
     let presence = control.hub();
     Some(Hub {
         wireguard_key: row.key,
         endpoint: row.endpoint.clone(),
+        own_ports: own_ports(control),
         online: presence.is_some(),
         settled: presence.is_some_and(|p| {
             control.directories().all(|d| p.holding.get(&d.tenant().id).is_some_and(|(_, settled)| *settled))

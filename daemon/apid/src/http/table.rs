@@ -98,7 +98,7 @@ fn of_server() -> Vec<Route> {
             .gives::<Tenant>(201),
         get("/api/v1/tenants/{name}", VIEWER, "tenant.show", "One tenant", tenants::show)
             .gives::<Tenant>(200),
-        patch("/api/v1/tenants/{name}", SUPER_ADMIN, "tenant.change", "Another quota", tenants::change)
+        patch("/api/v1/tenants/{name}", SUPER_ADMIN, "tenant.change", "Other settings", tenants::change)
             .asks::<TenantChange>()
             .gives::<Tenant>(200),
         delete(

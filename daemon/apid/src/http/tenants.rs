@@ -7,7 +7,7 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use control::limits::{GRACE_DEFAULT, QUOTA_MAX};
-use control::{Answer, By, Control, Directory, Edit};
+use control::{Answer, By, Control, Directory, Edit, HubInterface};
 use model::api::Page;
 use model::api::admin::{NewTenant, Tenant, TenantChange};
 use model::{Code, Label, Refusal, TenantId};
@@ -113,6 +113,7 @@ fn form(directory: &Directory) -> Tenant {
         state: if directory.is_closed() { "closed" } else { "open" }.into(),
         erase_at: tenant.closing.map(|closing| closing.erase_at),
         quota: tenant.quota,
+        hub_port: tenant.hub_port,
         devices: u32::try_from(directory.live_count()).unwrap_or(u32::MAX),
         created_at: tenant.created_at,
     }
@@ -153,14 +154,19 @@ pub async fn create(
     let Json(wish) = wish.map_err(|rejection| bad_form(&rejection))?;
     // It is to have keys.
     app.signing.check_seal()?;
-    let edit = Edit::CreateTenant { name: wish.name, block: wish.block_v4 };
+    let interface = match (wish.own_interface, wish.hub_port) {
+        (true, port) => HubInterface::Own(port),
+        (false, None) => HubInterface::Shared,
+        (false, Some(_)) => return Err(portless()),
+    };
+    let edit = Edit::CreateTenant { name: wish.name, block: wish.block_v4, interface };
     let Answer::TenantCreated(tenant) = app.desk.edit(None, edit, caller.by.clone()).await? else {
         return Err(Code::Internal.into());
     };
     Ok((StatusCode::CREATED, now(&app, tenant.id).await?))
 }
 
-/// Another quota.
+/// Another quota, or another place on the hub.
 pub async fn change(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
@@ -169,15 +175,29 @@ pub async fn change(
 ) -> Result<Json<Tenant>, Refused> {
     let Json(wish) = wish.map_err(|rejection| bad_form(&rejection))?;
     let Target { tenant, by, .. } = target(&app, Meant { tenant: Some(name) }, caller).await?;
-    match (wish.quota, wish.no_quota) {
+    let interface = match (wish.own_interface, wish.hub_port) {
+        (Some(true), port) => Some(HubInterface::Own(port)),
+        (Some(false), None) => Some(HubInterface::Shared),
+        (None, None) => None,
+        (Some(false) | None, Some(_)) => return Err(portless()),
+    };
+    let quota = match (wish.quota, wish.no_quota) {
         (Some(_), true) => return Err(Refusal::new(Code::BadRequest, "a quota, or none").into()),
         (Some(quota), _) if quota > QUOTA_MAX => {
             return Err(Refusal::new(Code::BadRequest, format!("quota is {QUOTA_MAX} at most")).into());
         }
-        (None, false) => {}
-        (quota, _) => drop(app.desk.edit(Some(tenant), Edit::SetQuota(quota), by).await?),
+        (None, false) => None,
+        (quota, _) => Some(Edit::SetQuota(quota)),
+    };
+    for edit in interface.map(Edit::SetInterface).into_iter().chain(quota) {
+        app.desk.edit(Some(tenant), edit, by.clone()).await?;
     }
     now(&app, tenant).await
+}
+
+fn portless() -> Refused {
+    Refusal::new(Code::BadRequest, "hub_port is of an interface of the tenant's own: say own_interface, too")
+        .into()
 }
 
 /// `?grace_seconds=`.

@@ -126,3 +126,36 @@ async fn a_closed_tenant_lets_nobody_in_and_is_restored_or_erased() {
     assert_eq!(ask(&server, Method::DELETE, "/api/v1/tenants/home", None, Value::Null).await.0, 204);
     assert_eq!(get(&server, "/api/v1/tenants/home", None).await.0, 404, "an empty one goes at once");
 }
+
+#[tokio::test]
+async fn a_tenant_gets_an_interface_of_its_own_and_gives_it_up() {
+    let apid = Apid::start(tempfile::tempdir().expect("a directory"), &[]);
+    let server = apid.socket();
+    let change = async |wish| ask(&server, Method::PATCH, "/api/v1/tenants/work", None, wish).await;
+    let wish = json!({"name": "work", "own_interface": true});
+    let (status, work) = post(&server, "/api/v1/tenants", None, wish).await;
+    assert_eq!((status, &work["hub_port"]), (201, &json!(51_821)));
+    assert_eq!(change(json!({"own_interface": true, "hub_port": 40_000})).await.1["hub_port"], 40_000);
+    assert_eq!(change(json!({"own_interface": true, "quota": 7})).await.1["hub_port"], 40_000);
+    let (_, listed) = get(&server, "/api/v1/tenants", None).await;
+    assert_eq!(listed["items"][1]["hub_port"], 40_000, "{listed}");
+    for (path, wish, code) in [
+        ("home", json!({"own_interface": true, "hub_port": 40_000}), "hub-port-taken"),
+        ("home", json!({"own_interface": true, "hub_port": 1023}), "hub-port-invalid"),
+        ("home", json!({"own_interface": true, "hub_port": 65_536}), "bad-request"),
+        ("home", json!({"hub_port": 40_001}), "bad-request"),
+        ("home", json!({"own_interface": false, "hub_port": 40_001}), "bad-request"),
+        ("nobody", json!({"own_interface": true}), "tenant-not-found"),
+    ] {
+        let path = format!("/api/v1/tenants/{path}");
+        let (status, problem) = ask(&server, Method::PATCH, &path, None, wish).await;
+        assert!(status >= 400 && problem["code"] == code, "{status} {problem}");
+    }
+    let (_, given_up) = change(json!({"own_interface": false})).await;
+    assert_eq!(given_up.get("hub_port"), None, "{given_up}");
+    let (_, audit) = get(&server, "/api/v1/audit", None).await;
+    let actions = audit["items"].as_array().expect("entries").iter();
+    let targets: Vec<_> =
+        actions.filter(|e| e["action"] == "tenant.interface").map(|e| &e["target"]).collect();
+    assert!(targets.contains(&&json!("own 40000")) && targets.contains(&&json!("shared")), "{targets:?}");
+}

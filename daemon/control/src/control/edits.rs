@@ -3,8 +3,8 @@
 use model::{Code, Now, Refusal, TenantId, Version};
 
 use super::Control;
-use crate::directory::{Affected, Decision, Grounds, create_tenant};
-use crate::edit::{Answer, Edit};
+use crate::directory::{Affected, Decision, Grounds, Ports, create_tenant};
+use crate::edit::{Answer, Edit, HubInterface};
 use crate::event::Event;
 use crate::io::{Output, RequestId};
 use crate::lanes::{Asker, Flight, Lane, Wish};
@@ -85,13 +85,14 @@ impl Control {
         if matches!(wish.edit, Edit::SetHub { .. }) && self.leads(now).is_err() {
             return Err(Refusal::new(Code::Conflict, "another replica is the hub's server"));
         }
-        let mut grounds = Grounds { now: now.wall, actor: &wish.by.actor, dice: &mut self.dice };
+        let ports = self.ports(&wish.edit, now)?;
+        let mut grounds = Grounds { now: now.wall, actor: &wish.by.actor, dice: &mut self.dice, ports };
         match (lane, &wish.edit) {
-            (Lane::Founding, Edit::CreateTenant { name, block }) => {
+            (Lane::Founding, Edit::CreateTenant { name, block, interface }) => {
                 let suffix = &self.config.zone_suffix;
                 let others = self.directories.tenants();
                 let (tenant, decision, anchor) =
-                    create_tenant(name, *block, suffix, hub, others, &mut grounds)?;
+                    create_tenant(name, *block, *interface, suffix, hub, others, &mut grounds)?;
                 let epoch = self.store.epoch;
                 let expect = Version { epoch, ..Version::default() };
                 let founded = Some((tenant.clone(), anchor));
@@ -108,6 +109,23 @@ impl Control {
                 Ok(Decided { tenant, expect, devices_count, decision, founded: None })
             }
         }
+    }
+
+    /// The ports that are taken, for an edit that asks for one.
+    fn ports(&self, edit: &Edit, now: Now) -> Result<Ports, Refusal> {
+        let (Edit::SetInterface(interface) | Edit::CreateTenant { interface, .. }) = edit else {
+            return Ok(Ports::default());
+        };
+        if *interface == HubInterface::Shared {
+            return Ok(Ports::default());
+        }
+        if self.hub.as_ref().is_some_and(|hub| !hub.own_interfaces) {
+            return Err(Refusal::new(Code::HubTooOld, "the hub knows no interface but its own"));
+        }
+        let here = self.hub.as_ref().map(|hub| hub.listen_port);
+        let as_told = self.known_hub(now).into_iter().map(|hub| hub.endpoint.port);
+        let stun = self.config.stun.iter().map(|endpoint| endpoint.port);
+        Ok(Ports::new(here, as_told.chain(stun).collect(), self.directories.tenants()))
     }
 
     /// The hub for a new tenant: the one that is attached here, or the one that other tenants know.

@@ -205,8 +205,16 @@ impl Control {
         greeted: &Greeted,
         now: Now,
     ) -> Result<(), Refusal> {
-        let seals = attach.seals;
+        let (seals, own_interfaces) = (attach.seals, attach.own_interfaces);
         let claim = greeted.verify_hub(attach)?;
+        let with_own = self.directories.tenants().find(|tenant| tenant.hub_port.is_some());
+        if let Some(tenant) = with_own.filter(|_| !own_interfaces) {
+            // It would refuse what it is sent of that tenant, again and again.
+            return Err(Refusal::new(
+                Code::HubTooOld,
+                format!("tenant {} has an interface of its own", tenant.name),
+            ));
+        }
         let Some(software) = self.attached(link, None, NodeId::Hub) else { return Ok(()) };
         let presence = HubPresence {
             link,
@@ -219,6 +227,7 @@ impl Control {
             problems: Vec::new(),
             engine: None,
             seals,
+            own_interfaces,
         };
         if let Some(before) = self.hub.replace(presence) {
             self.displace(before.link, false);

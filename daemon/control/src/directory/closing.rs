@@ -88,21 +88,26 @@ impl Directory {
         let tokens = self.tokens().filter(|token| token.revoked_at.is_none()).map(ended);
         let records = self.records().map(|entry| Fact::RecordGone { name: entry.name, data: entry.data });
         let keys = self.authorities.keys.values().filter(|key| key.erased_at.is_none()).map(erased);
-        let tenant = Fact::Tenant(Tenant { deleted_at: Some(now), ..self.tenant.clone() });
+        let tenant = Tenant { deleted_at: Some(now), hub_port: None, ..self.tenant.clone() };
+        let tenant = Fact::Tenant(tenant);
         let facts = std::iter::once(tenant).chain(devices).chain(tokens).chain(records).chain(keys);
         Decision::new(facts.collect(), Answer::TenantDeleted)
     }
 
-    fn tenant_becomes(&self, tenant: Tenant) -> Decision {
+    pub(super) fn tenant_becomes(&self, tenant: Tenant) -> Decision {
         let facts = if tenant == self.tenant { Vec::new() } else { vec![Fact::Tenant(tenant.clone())] };
         Decision::new(facts, Answer::Tenant(tenant))
     }
 
-    /// Of a tenant that exists only its end changes a plan, and its return: name, suffix, block and anchor are for ever.
+    /// Of a tenant that exists only its end changes a plan, its return, and where it is on the hub: name, suffix, block and anchor
+    /// are for ever.
     pub(super) fn take_tenant(&mut self, tenant: Tenant, touched: &mut Touched) {
-        let before = (self.tenant.deleted_at.is_some(), self.is_closed());
+        let (before, port) = ((self.tenant.deleted_at.is_some(), self.is_closed()), self.hub_port());
         self.tenant = tenant;
-        touched.hub |= before.0 != self.tenant.deleted_at.is_some();
+        touched.hub |= before.0 != self.tenant.deleted_at.is_some() || port != self.hub_port();
+        if let Some(hub) = self.hub.as_ref().filter(|_| port != self.hub_port()) {
+            self.sync_peer(hub.key, touched);
+        }
         if before == (self.tenant.deleted_at.is_some(), self.is_closed()) {
             return;
         }

@@ -8,7 +8,7 @@ use model::limits::{TOKEN_TTL_MAX, TOKEN_USES_MAX};
 use model::token::OnboardingToken;
 use model::{Abilities, Code, DeviceId, Endpoint, Label, PublicKey, Refusal, Standing, Timestamp, TokenId};
 
-use super::{Directory, naming, refuse};
+use super::{Directory, Ports, naming, refuse};
 use crate::dice::Dice;
 use crate::edit::{Answer, Edit};
 use crate::enrolment::VerifiedEnrol;
@@ -24,6 +24,8 @@ pub struct Grounds<'a> {
     pub actor: &'a Actor,
     /// For ids and secrets.
     pub dice: &'a mut Dice,
+    /// What others have, where the edit asks for a port.
+    pub ports: Ports,
 }
 
 /// An edit that is granted, as soon as its facts are in the store.
@@ -58,6 +60,7 @@ impl Directory {
             Edit::CreateTenant { .. } => refuse(Code::BadRequest, "a tenant is not created within another"),
             Edit::DeleteTenant => self.delete_tenant(grounds),
             Edit::SetQuota(quota) => Ok(self.set_quota(*quota)),
+            Edit::SetInterface(wish) => self.set_interface(*wish, grounds),
             Edit::CloseTenant { grace } => self.close(*grace, grounds),
             Edit::RestoreTenant => Ok(self.restore()),
             Edit::EraseTenant => self.erase(grounds),

@@ -5,7 +5,7 @@ use model::limits::TENANTS_MAX;
 use model::{AnchorSecret, Block, CaKind, Code, Label, Name, Refusal, TenantId};
 
 use super::{Decision, Grounds, authorities, refuse};
-use crate::edit::Answer;
+use crate::edit::{Answer, HubInterface};
 use crate::rows::{Fact, Hub, Tenant};
 use crate::ssh::{SshFact, SshRole};
 
@@ -16,6 +16,7 @@ const DEFAULT_BLOCKS: u32 = 64;
 pub fn create_tenant<'a>(
     name: &Label,
     block: Option<Ipv4Net>,
+    interface: HubInterface,
     suffix: &Name,
     hub: Option<Hub>,
     others: impl Iterator<Item = &'a Tenant>,
@@ -45,6 +46,7 @@ pub fn create_tenant<'a>(
         anchor: anchor.public(),
         created_at: grounds.now,
         quota: None,
+        hub_port: grounds.ports.choose(interface, id, None)?,
         closing: None,
         deleted_at: None,
     };

@@ -8,8 +8,8 @@ use model::limits::MTU_DEFAULT;
 use model::patch::ZonePatch;
 use model::snapshot::{digest_of_parts, head_bytes, tail_bytes};
 use model::{
-    Abilities, AnchorSecret, Buckets, DeviceId, Digest, Epoch, Held, Label, Name, NodeId, Own, Patch, Peer,
-    PublicKey, Record, RecordSet, Signed, Snapshot, SshTrust, Standing, TenantId, Version, Zone,
+    Abilities, AnchorSecret, Buckets, DeviceId, Digest, Endpoint, Epoch, Held, Label, Name, NodeId, Own,
+    Patch, Peer, PublicKey, Record, RecordSet, Signed, Snapshot, SshTrust, Standing, TenantId, Version, Zone,
 };
 
 use super::{Directory, Touched, naming};
@@ -191,6 +191,7 @@ impl Directory {
             hub_keys,
             relays,
             ssh: self.own_ssh(node),
+            hub_port: self.hub_port().filter(|_| node == NodeId::Hub),
         })
     }
 
@@ -277,7 +278,7 @@ impl Directory {
             device.filter(|d| self.standing(d) == Standing::Active).and_then(|d| self.device_as_peer(d));
         let reachable = device.is_some_and(|device| device.abilities.has(Abilities::PATHS));
         let hub = self.hub.as_ref().filter(|hub| hub.key == key);
-        let hub = hub.map(|hub| hub_as_peer(hub, &self.tenant.block));
+        let hub = hub.map(|hub| self.hub_as_peer(hub));
         // Who knows no paths would not answer: it is reached as the rest of the block is, through the hub.
         let wanted_by_devices = hub.clone().or_else(|| wanted.clone().filter(|_| reachable));
         if self.plans.hub_peers.make(key, wanted) {
@@ -324,7 +325,24 @@ impl Directory {
 
     /// The hub as devices see it, and its key; what a plain peer's configuration says.
     pub fn hub_peer(&self) -> Option<(PublicKey, Peer)> {
-        self.hub.as_ref().map(|hub| (hub.key, hub_as_peer(hub, &self.tenant.block)))
+        self.hub.as_ref().map(|hub| (hub.key, self.hub_as_peer(hub)))
+    }
+
+    /// The hub as its devices see it: the way to the whole block, by the tenant's own port if it has one.
+    fn hub_as_peer(&self, hub: &Hub) -> Peer {
+        let port = self.hub_port().unwrap_or(hub.endpoint.port);
+        Peer {
+            node: NodeId::Hub,
+            name: naming::hub_label(),
+            allowed: self.tenant.block.nets().into(),
+            endpoint: Some(Endpoint { port, ..hub.endpoint.clone() }),
+            keepalive_seconds: KEEPALIVE_SECONDS,
+        }
+    }
+
+    /// Where a device that takes part finds the hub: on its tenant's own port, or 0 for the interface that tenants share.
+    pub fn door(&self, node: NodeId) -> Option<u16> {
+        self.is_active(node).then(|| self.hub_port().unwrap_or_default())
     }
 
     fn device_as_peer(&self, device: &Device) -> Option<Peer> {
@@ -336,17 +354,6 @@ impl Directory {
             endpoint: None,
             keepalive_seconds: 0,
         })
-    }
-}
-
-/// The hub as its devices see it: the way to the whole block.
-fn hub_as_peer(hub: &Hub, block: &Block) -> Peer {
-    Peer {
-        node: NodeId::Hub,
-        name: naming::hub_label(),
-        allowed: block.nets().into(),
-        endpoint: Some(hub.endpoint.clone()),
-        keepalive_seconds: KEEPALIVE_SECONDS,
     }
 }
 

@@ -158,7 +158,8 @@ fn every_new_key_comes_with_the_half_that_is_sealed() {
     let mut dice = control::Dice::new([3; 32]);
     let actor = crate::world::admin();
     let now = crate::world::now_at(1).wall;
-    let mut grounds = control::directory::Grounds { now, actor: &actor, dice: &mut dice };
+    let mut grounds =
+        control::directory::Grounds { now, actor: &actor, dice: &mut dice, ports: Default::default() };
     let decision = directory.decide(&Edit::RotateAuthority(CaKind::Host), &mut grounds).expect("begins");
     let [secret] = &decision.new_keys[..] else { panic!("one key: {decision:?}") };
     let key = |fact: &Fact| match fact {

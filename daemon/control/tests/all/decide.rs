@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use control::limits::{DEVICE_LIFE_MAX, IDLE_LEAST, IDLE_MOST, LABELS_MAX};
-use control::{Answer, Edit, Stay};
+use control::{Answer, Edit, HubInterface, Stay};
 use model::limits::{RECORDS_PER_NAME_MAX, TOKEN_TTL_MAX, TOKEN_USES_MAX};
 use model::{Abilities, Code, DeviceId, Label, NodeId, PublicKey, RecordData, Standing, TenantId, TokenId};
 
@@ -413,7 +413,7 @@ fn addresses_are_stable_and_rest_for_a_day() {
     let mut world = World::empty();
     let block = Some("10.9.0.0/29".parse().expect("a net"));
     let Ok(Answer::TenantCreated(tenant)) =
-        world.edit(None, Edit::CreateTenant { name: label("tiny"), block })
+        world.edit(None, Edit::CreateTenant { name: label("tiny"), block, interface: HubInterface::Shared })
     else {
         panic!("a tenant")
     };
@@ -434,7 +434,7 @@ fn addresses_are_stable_and_rest_for_a_day() {
 #[test]
 fn edits_that_fit_no_tenant_are_refused() {
     let (mut case, _) = Case::new();
-    let create = Edit::CreateTenant { name: label("x"), block: None };
+    let create = Edit::CreateTenant { name: label("x"), block: None, interface: HubInterface::Shared };
     case.refused(create, Code::BadRequest);
     let refusal = case.world.edit(None, Edit::DeleteTenant).expect_err("no tenant is named");
     assert_eq!(refusal.code, Code::BadRequest);

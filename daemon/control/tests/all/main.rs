@@ -9,6 +9,7 @@ mod handshake;
 mod hosts;
 mod hub_key;
 mod node;
+mod own_interfaces;
 mod plans;
 mod publishing;
 mod replicas;

@@ -40,6 +40,8 @@ pub struct Node {
     pub instance: Nonce,
     /// Of a hub: whether it seals its key for backups.
     pub seals: bool,
+    /// Whether it keeps interfaces of tenants' own.
+    pub own_interfaces: bool,
     /// What it says that it knows, and is strict about.
     pub abilities: Abilities,
     pub wish: Wish,
@@ -95,6 +97,7 @@ impl Node {
             told_keys: Vec::new(),
             instance: Nonce::from_bytes([seed; 32]),
             seals: true,
+            own_interfaces: true,
             abilities: Abilities::KNOWN,
             commands: Vec::new(),
             facts: model::wire::Facts { uptime_seconds: 77, ..model::wire::Facts::default() },
@@ -309,7 +312,8 @@ impl Node {
                 let held = self.snapshots.iter().map(|(tenant, (held, _))| (*tenant, *held)).collect();
                 let claim = HubClaim { wireguard: self.wireguard.public(), listen_port: port, held };
                 let proof = transcript.prove_hub(&claim, &self.wireguard, &welcome.ephemeral);
-                AttachHub { claim, wireguard_proof: proof.expect("a good key"), seals: self.seals }.into()
+                let Self { seals, own_interfaces, .. } = *self;
+                AttachHub { claim, wireguard_proof: proof.expect("a good key"), seals, own_interfaces }.into()
             }
         }
     }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use control::{Answer, CommitError, Directory, Edit, Event, Hub, Input, LeaseWord, Output, Term};
+use control::{
+    Answer, CommitError, Directory, Edit, Event, Hub, HubInterface, Input, LeaseWord, Output, Term,
+};
 use model::{Code, Epoch, Generation, NodeId, PublicKey};
 use proptest::prelude::*;
 
@@ -124,7 +126,8 @@ fn an_edit_on_one_server_reaches_the_nodes_of_the_other() {
     pair.settle();
     assert_eq!(pair.worlds[1].node(hub).snapshot().peers.len(), 1);
     assert_eq!(pair.worlds[0].node(link).snapshot().peers.len(), 2, "the hub attached elsewhere");
-    let founded = pair.worlds[0].ask(None, Edit::CreateTenant { name: label("work"), block: None });
+    let founded = pair.worlds[0]
+        .ask(None, Edit::CreateTenant { name: label("work"), block: None, interface: HubInterface::Shared });
     pair.settle();
     assert!(pair.worlds[0].answers[&founded].is_ok());
     assert_eq!(pair.worlds[1].node(hub).snapshots.len(), 2, "the other server's hub carries it");
@@ -134,7 +137,7 @@ fn an_edit_on_one_server_reaches_the_nodes_of_the_other() {
 #[test]
 fn of_two_tenants_of_one_name_one_is_founded() {
     let (mut pair, _) = Pair::new();
-    let create = || Edit::CreateTenant { name: label("work"), block: None };
+    let create = || Edit::CreateTenant { name: label("work"), block: None, interface: HubInterface::Shared };
     let requests = [pair.worlds[0].ask(None, create()), pair.worlds[1].ask(None, create())];
     pair.settle();
     assert!(pair.worlds[0].answers[&requests[0]].is_ok());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use control::{Answer, Edit, Fact};
+use control::{Answer, Edit, Fact, HubInterface};
 use model::{Code, NodeId, PublicKey, Standing};
 
 use crate::node::Node;
@@ -10,7 +10,7 @@ use crate::world::{World, label};
 
 fn create(world: &mut World, name: &str, block: Option<&str>) -> Result<String, Code> {
     let block = block.map(|net| net.parse().expect("a network"));
-    match world.edit(None, Edit::CreateTenant { name: label(name), block }) {
+    match world.edit(None, Edit::CreateTenant { name: label(name), block, interface: HubInterface::Shared }) {
         Ok(Answer::TenantCreated(tenant)) => Ok(tenant.block.v4().to_string()),
         Ok(other) => panic!("{other:?}"),
         Err(refusal) => Err(refusal.code),

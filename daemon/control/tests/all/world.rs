@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use control::{
-    Actor, Answer, Control, ControlConfig, Directory, Edit, Event, Input, InstalledRow, LinkId, Output,
-    PresenceRow, RequestId, Stay,
+    Actor, Answer, Control, ControlConfig, Directory, Edit, Event, HubInterface, Input, InstalledRow, LinkId,
+    Output, PresenceRow, RequestId, Stay,
 };
 use model::id::CommandId;
 use model::token::OnboardingToken;
@@ -121,7 +121,7 @@ impl World {
     }
 
     pub fn found(&mut self, name: &str) -> TenantId {
-        let edit = Edit::CreateTenant { name: label(name), block: None };
+        let edit = Edit::CreateTenant { name: label(name), block: None, interface: HubInterface::Shared };
         match self.edit(None, edit).expect("a tenant") {
             Answer::TenantCreated(tenant) => tenant.id,
             other => panic!("{other:?}"),

@@ -1,11 +1,11 @@
 //! The change log, the counter and the cheap look at the versions.
 
-use control::{Fact, Refresh, Since};
+use control::{CommitError, Fact, Refresh, Since, Tenant};
 use model::{Generation, TenantId, Version};
 use store::{GENERATIONS_KEPT, ReadError, Sealed, Store};
 
 use crate::support::{
-    Fresh, audit_count, commit, device, label, make_tenant, on_both_engines, put, rows_of, tenant_id,
+    Fresh, audit_count, commit, device, label, make_tenant, on_both_engines, put, rows_of, tenant, tenant_id,
 };
 
 on_both_engines! {
@@ -14,6 +14,7 @@ on_both_engines! {
     the_counter_is_what_the_commit_said,
     the_audit_entry_goes_with_the_commit,
     versions_are_told_without_the_rows,
+    a_hub_port_is_one_tenants_and_programs_of_before_are_kept_out_from_then_on,
 }
 
 async fn facts_since(store: &Store, n: u8, generation: u64) -> Option<(Version, Vec<Fact>)> {
@@ -46,6 +47,23 @@ async fn the_change_log_tells_what_was_missed(fresh: Fresh) {
     assert!(matches!(absent, Err(ReadError::TenantAbsent(id)) if id == TenantId::from_bytes([77; 16])));
     let whole = reader.refresh(tenant_id(2), Since::Nothing).await.expect("refreshes");
     assert!(matches!(whole, Refresh::Whole(rows) if rows.devices == vec![device(3)]));
+}
+
+async fn a_hub_port_is_one_tenants_and_programs_of_before_are_kept_out_from_then_on(fresh: Fresh) {
+    let store = fresh.open().await;
+    let (one, two) = (make_tenant(&store, 1).await, make_tenant(&store, 2).await);
+    let with = |n, hub_port| vec![Fact::Tenant(Tenant { hub_port, ..tenant(n) })];
+    let mut raw = fresh.raw().await;
+    let needs = "SELECT MAX(needs) FROM migrations";
+    assert!(raw.count(needs).await < 15);
+    let one = put(&store, tenant_id(1), one, with(1, Some(51_821))).await.expect("commits");
+    assert_eq!(raw.count(needs).await, 15);
+    assert_eq!(rows_of(&store, 1).await.tenant.hub_port, Some(51_821));
+    let taken = put(&store, tenant_id(2), two, with(2, Some(51_821))).await;
+    assert!(matches!(taken, Err(CommitError::Conflict)), "{taken:?}");
+    put(&store, tenant_id(1), one, with(1, None)).await.expect("commits");
+    put(&store, tenant_id(2), two, with(2, Some(51_821))).await.expect("commits");
+    assert_eq!(rows_of(&store, 2).await.tenant.hub_port, Some(51_821));
 }
 
 async fn a_change_log_that_does_not_reach_back_gives_the_whole(fresh: Fresh) {

@@ -94,6 +94,7 @@ async fn rows_change_and_records_go(fresh: Fresh) {
     longer.ttl = 3_600;
     let mut deleted = tenant(1);
     deleted.deleted_at = Some(at(4));
+    deleted.hub_port = Some(51_821);
     (deleted.quota, deleted.closing) = (Some(7), Some(Closing { since: at(2), erase_at: at(3) }));
     let facts = vec![
         Fact::Device(renamed.clone()),

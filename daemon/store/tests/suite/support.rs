@@ -130,6 +130,7 @@ pub(crate) fn tenant(n: u8) -> Tenant {
         anchor: AnchorSecret::from_seed([n; 32]).public(),
         created_at: at(0),
         quota: None,
+        hub_port: None,
         closing: None,
         deleted_at: None,
     }

@@ -68,6 +68,6 @@ impl Machines {
             let reason = Remark::new("a device command");
             turn.push(Output::Send(Resync { tenant, held: None, reason }.into()));
         }
-        self.reconciler.look_soon(turn.mono());
+        self.reconcilers.look_soon(turn.mono());
     }
 }

@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 
 use model::{Endpoint, TenantId};
 
-use crate::change::Subject;
 use crate::config::Role;
 use crate::event::Event;
 use crate::ledger::{Accepted, Delta};
 use crate::merge::Touched;
 use crate::observed::Observed;
 use crate::output::Output;
+use crate::seat::Seat;
 use crate::turn::Turn;
 
 use super::Machines;
@@ -49,7 +49,7 @@ impl Machines {
             self.touched(&touched, turn);
         }
         self.want_endpoints(turn);
-        self.reconciler.mark_all_but_peers(self.merge.desired());
+        self.reconcilers.mark_all_but_peers(&self.merge);
         self.weigh_removals();
         let update = match self.ledger.held(tenant).zip(self.ledger.snapshot(tenant)) {
             Some((held, snapshot)) if self.merge.is_up() => self.names.whole(tenant, held, snapshot),
@@ -81,7 +81,7 @@ impl Machines {
     pub(super) fn take_part(&mut self, up: bool, turn: &mut Turn<'_>) {
         self.merge.set_up(up);
         self.want_endpoints(turn);
-        self.reconciler.mark_all(self.merge.desired());
+        self.reconcilers.mark_all(&self.merge);
         self.point_all_paths(turn);
         self.point_relays(turn);
         if up {
@@ -93,9 +93,9 @@ impl Machines {
         }
     }
 
-    pub(super) fn observed(&mut self, result: Result<Observed, String>, turn: &mut Turn<'_>) {
-        self.reconciler.take_observed(self.merge.desired(), result, turn);
-        let interface = self.reconciler.observed().and_then(|o| o.interface.as_ref());
+    pub(super) fn observed(&mut self, seat: Seat, result: Result<Observed, String>, turn: &mut Turn<'_>) {
+        self.reconcilers.take_observed(&self.merge, seat, result, turn);
+        let interface = self.reconcilers.observed(seat).and_then(|o| o.interface.as_ref());
         let stale = interface.into_iter().flat_map(|i| &i.peers).filter(|(_, peer)| peer.stale);
         for (key, _) in stale {
             if let Some(endpoint) = self.merge.endpoint_of(key) {
@@ -113,7 +113,7 @@ impl Machines {
         self.saver.touch();
         for key in self.merge.peers_at(endpoint) {
             self.merge.point(&key, address);
-            self.reconciler.mark(Subject::Peer(key));
+            self.reconcilers.mark_peer(&key, self.merge.seat_of(&key));
         }
     }
 
@@ -121,15 +121,15 @@ impl Machines {
     pub(super) fn weigh_removals(&mut self) {
         let spoken_for = self.ledger.spoken_for(matches!(self.config.role, Role::Hub { .. }));
         if self.merge.set_spoken_for(spoken_for) {
-            self.reconciler.mark_all(self.merge.desired());
+            self.reconcilers.mark_all(&self.merge);
         }
     }
 
     fn touched(&mut self, touched: &Touched, turn: &mut Turn<'_>) {
         if touched.repoint {
-            self.reconciler.repoint(&touched.key);
+            self.reconcilers.repoint(&touched.key);
         }
-        self.reconciler.mark(Subject::Peer(touched.key));
+        self.reconcilers.mark_peer(&touched.key, self.merge.seat_of(&touched.key));
         self.point_paths(&touched.key, turn);
         if let Some(event) = &touched.event {
             turn.event(event.clone());

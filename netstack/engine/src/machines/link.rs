@@ -186,7 +186,7 @@ impl Machines {
             turn.push(Output::Send(frame));
         }
         let news = News {
-            drift_total: self.reconciler.drift_total(),
+            drift_total: self.reconcilers.drift_total(),
             problems: self.remarks(),
             engine: self.engine.clone(),
         };

@@ -5,9 +5,9 @@ use model::relay::RelayPass;
 use model::wire::{Hint, Hinted};
 use model::{NodeId, PublicKey, Signed};
 
-use crate::change::Subject;
 use crate::output::Output;
 use crate::paths::{PathInput, PathOutput, Paths, Way};
+use crate::seat::Seat;
 use crate::turn::Turn;
 
 use super::Machines;
@@ -52,7 +52,7 @@ impl Machines {
 
     fn leave_to_hub(&mut self, key: &PublicKey, leave: bool) {
         if self.merge.leave_to_hub(key, leave, &self.ledger) {
-            self.reconciler.mark(Subject::Peer(*key));
+            self.reconcilers.mark_peer(key, Seat::Shared);
         }
     }
 
@@ -116,7 +116,7 @@ impl Machines {
         }
         let learnt = self.paths.as_ref().and_then(Paths::keepalive);
         for key in self.merge.set_keepalive(learnt, &self.ledger) {
-            self.reconciler.mark(Subject::Peer(key));
+            self.reconcilers.mark_peer(&key, Seat::Shared);
         }
     }
 }

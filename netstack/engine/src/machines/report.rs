@@ -21,8 +21,8 @@ impl Machines {
             device: self.ledger.device(),
             settled: self.settled(),
             tenants: tenants.filter_map(|(t, held, s)| self.tenant_status(t, held, s, now)).collect(),
-            failing: self.reconciler.failing(now).collect(),
-            drift_total: self.reconciler.drift_total(),
+            failing: self.reconcilers.failing(now).collect(),
+            drift_total: self.reconcilers.drift_total(),
             last_refusal: self.last_refusal.clone(),
             link_error: self.link_error.clone(),
             problems: self.problems().take(PROBLEMS_MAX).collect(),
@@ -67,6 +67,7 @@ impl Machines {
             name: own.name.clone(),
             zone: snapshot.zone.origin.clone(),
             addresses: own.addresses,
+            seat: self.merge.seat(tenant),
             ssh_keys: snapshot.ssh.as_ref().map(|ssh| ssh.keys.clone()).unwrap_or_default(),
             peers: snapshot
                 .peers
@@ -94,8 +95,8 @@ impl Machines {
         let standings = self.ledger.holdings().filter_map(|(_, _, s)| problem_of(s.own.standing));
         let refusal = self.last_refusal.iter().map(ToString::to_string);
         let rejected = self.intake.reasons().map(|(tenant, why)| format!("tenant {tenant}: {why}"));
-        let failing = self.reconciler.failures().map(|(change, why)| format!("{change}: {why}"));
-        let look = self.reconciler.look_failed().map(|why| format!("observe the host: {why}"));
+        let failing = self.reconcilers.failures().map(|(change, why)| format!("{change}: {why}"));
+        let look = self.reconcilers.looks_failed().map(|why| format!("observe the host: {why}"));
         let save = self.saver.failed().map(|why| format!("write the ledger: {why}"));
         let lost = self.endpoints.unanswered().map(|e| format!("resolve {e}: no answer"));
         let ssh = self.ssh.problem().map(|why| format!("ssh: {why}"));

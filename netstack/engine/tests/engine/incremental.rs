@@ -13,6 +13,7 @@ enum Edit {
     Add(u32),
     Remove(u32),
     Mtu(u16),
+    Port(Option<u16>),
     Nothing,
 }
 
@@ -21,6 +22,7 @@ fn edits() -> impl Strategy<Value = Vec<(usize, Edit)>> {
         4 => (0u32..12).prop_map(Edit::Add),
         2 => (0u32..12).prop_map(Edit::Remove),
         1 => (1300u16..1420).prop_map(Edit::Mtu),
+        1 => prop::sample::select(vec![None, Some(51_821), Some(51_822)]).prop_map(Edit::Port),
         1 => Just(Edit::Nothing),
     ];
     prop::collection::vec((0usize..2, edit), 0..30)
@@ -31,6 +33,7 @@ fn apply(tenant: &mut Tenant, edit: &Edit) {
         Edit::Add(n) => tenant.add_device(*n),
         Edit::Remove(n) => tenant.remove_device(*n),
         Edit::Mtu(mtu) => tenant.snapshot.own.mtu = *mtu,
+        Edit::Port(port) => tenant.snapshot.own.hub_port = *port,
         Edit::Nothing => {}
     }
 }
@@ -76,11 +79,19 @@ proptest! {
             prop_assert_eq!(ledger.snapshot(tenant.id), Some(&tenant.snapshot));
             prop_assert_eq!(ledger.held(tenant.id), Some(tenant.held()));
         }
-        let kept = world.host.state.clone();
+        let there = |world: &World| {
+            let mut all = world.beside.clone();
+            all.retain(|_, host| host.state.interface.is_some() || host.state.firewall.is_some());
+            all.into_iter().map(|(port, host)| (port, host.state)).collect::<Vec<_>>()
+        };
+        // It is never switched off: others may need it.
+        world.host.state.forwarding = world.server.tenants.iter().any(|t| t.snapshot.own.hub_port.is_none());
+        let kept = (world.host.state.clone(), there(&world));
         world.host = Host::new(world.host.key);
+        world.beside.clear();
         world.restart();
         world.seconds(1);
-        prop_assert_eq!(&world.host.state, &kept);
+        prop_assert_eq!((world.host.state.clone(), there(&world)), kept);
     }
 }
 

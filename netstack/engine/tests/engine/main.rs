@@ -14,6 +14,7 @@ mod incremental;
 mod lease;
 mod paths;
 mod reconcile;
+mod seats;
 mod server;
 mod session;
 mod settle;

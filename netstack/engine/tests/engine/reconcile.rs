@@ -225,8 +225,8 @@ fn a_host_that_cannot_be_read_is_left_alone_and_asked_again() {
     world.handle(Input::HostChanged);
     world.now.mono = world.now.mono + Duration::from_secs(1);
     world.node.handle_timeout(world.now);
-    assert!(matches!(world.node.poll_output(), Some(engine::Output::Observe)));
-    world.handle(Input::Observed(Err("out of memory".into())));
+    assert!(matches!(world.node.poll_output(), Some(engine::Output::Observe(engine::Seat::Shared))));
+    world.handle(Input::Observed(engine::Seat::Shared, Err("out of memory".into())));
     assert!(!world.node.status().settled);
     assert!(world.node.status().problems.iter().any(|p| p.contains("out of memory")));
     world.seconds(2);

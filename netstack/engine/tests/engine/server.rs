@@ -49,6 +49,7 @@ impl Tenant {
             mtu: 1420,
             hub_keys: None,
             relays: None,
+            hub_port: None,
             ssh: None,
         };
         let zone = Zone::new(format!("t{number}.internal").parse().expect("a name"), block);

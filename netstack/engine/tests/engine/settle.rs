@@ -167,6 +167,8 @@ proptest! {
             Change::RemoveAddress(net) | Change::RemoveRoute(net) | Change::RemoveStray(net) => !spoken_for.contains(net),
             Change::RemovePeer(key) => !allowed(key).is_some_and(|nets| nets.is_subset(&spoken_for)),
             Change::RemoveInterface | Change::ClearResolver => true,
+            // What stays is guarded.
+            Change::RemoveFirewall => observed.interface.is_some(),
             _ => false,
         };
         let expect: Vec<_> = all.into_iter().filter(|change| !is_removal(change)).collect();

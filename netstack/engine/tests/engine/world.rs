@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use engine::paths::PathOutput;
 use engine::{
-    Change, Event, Guard, Input, Ledger, LedgerError, NamesUpdate, Node, NodeConfig, Output, Role, SshOutput,
+    Change, Event, Guard, Input, Ledger, LedgerError, NamesUpdate, Node, NodeConfig, Output, Role, Seat,
+    SshOutput,
 };
 use model::wire::{Channel, Frame, Remark};
 use model::{DeviceId, IdentitySecret, Mono, Nonce, Now, PrivateKey, PublicKey, Timestamp};
@@ -22,6 +23,8 @@ pub(crate) struct World {
     pub(crate) config: NodeConfig,
     pub(crate) server: Server,
     pub(crate) host: Host,
+    /// Interfaces of tenants' own, by their ports.
+    pub(crate) beside: BTreeMap<u16, Host>,
     pub(crate) disk: Vec<u8>,
     pub(crate) now: Now,
     pub(crate) channel: Channel,
@@ -83,6 +86,7 @@ impl World {
         Self {
             node: Node::new(config.clone(), Ledger::new(), [1; 32]),
             host: Host::new(config.wireguard.public()),
+            beside: BTreeMap::new(),
             config,
             server,
             disk: Vec::new(),
@@ -225,15 +229,16 @@ impl World {
                 };
                 self.answer(Input::Persisted(result));
             }
-            Output::Observe => {
+            Output::Observe(seat) => {
                 self.observes += 1;
-                self.answer(Input::Observed(Ok(self.host.state.clone())));
+                let state = self.host_of(seat).state.clone();
+                self.answer(Input::Observed(seat, Ok(state)));
             }
-            Output::Apply(change) => {
-                let result =
-                    if (self.refuses)(&change) { Err("refused".into()) } else { self.host.apply(&change) };
+            Output::Apply(seat, change) => {
+                let refuses = (self.refuses)(&change);
+                let result = if refuses { Err("refused".into()) } else { self.apply(seat, &change) };
                 self.changes.push(change.clone());
-                self.answer(Input::Applied { change, result });
+                self.answer(Input::Applied { seat, change, result });
             }
             Output::Names(update) => self.names.push(update),
             Output::Path(PathOutput::Peer { key, device: Some(device) }) => {
@@ -247,6 +252,26 @@ impl World {
             }
             Output::Event(event) => self.events.push(event),
         }
+    }
+
+    pub(crate) fn host_of(&mut self, seat: Seat) -> &mut Host {
+        let key = self.host.key;
+        match seat {
+            Seat::Shared => &mut self.host,
+            Seat::Own(port) => self.beside.entry(port).or_insert_with(|| Host::new(key)),
+        }
+    }
+
+    /// Does a change, as strict as a kernel: a route is on one interface.
+    fn apply(&mut self, seat: Seat, change: &Change) -> Result<(), String> {
+        if let Change::AddRoute(net) = change {
+            let all = [&self.host].into_iter().chain(self.beside.values());
+            let mut others = all.filter_map(|host| host.state.interface.as_ref());
+            if others.any(|interface| interface.routes.contains(net)) {
+                return Err("file exists".into());
+            }
+        }
+        self.host_of(seat).apply(change)
     }
 
     fn answer(&mut self, input: Input) {

@@ -42,7 +42,7 @@ pub(crate) fn record(event: &Event) {
             line!(event, "snapshot-rejected", %tenant, reason = %Chain(rejection));
         }
         Event::PeerTwice { key, kept, refused } => line!(event, "peer-twice", %key, %kept, %refused),
-        Event::Drift { changes, first } => line!(event, "drift", changes, %first),
+        Event::Drift { seat, changes, first } => line!(event, "drift", changes, %first, interface = %seat),
         Event::ChangeFailed { change, reason, retry_after } => {
             // In tenths: nobody waits for less.
             let retry_after_seconds = format_args!("{:.1}", retry_after.as_secs_f32());

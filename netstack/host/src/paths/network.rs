@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::interface::InterfaceName;
-use crate::links::{self, MARK, event_is_about, read_address};
+use crate::links::{self, MARK, Ours, read_address};
 use crate::netlink::NetlinkError;
 use crate::route_events::RouteEvents;
 
@@ -50,8 +50,7 @@ pub(crate) struct Exit {
 
 /// Subscribed: what changes from now on is not missed.
 pub(crate) struct Watch {
-    own: InterfaceName,
-    own_index: Option<u32>,
+    own: Ours,
     events: RouteEvents,
     handle: Handle,
 }
@@ -60,16 +59,16 @@ impl Watch {
     /// Subscribes in the network namespace of this thread.
     pub(crate) fn open(own: InterfaceName) -> io::Result<Self> {
         let (events, handle) = RouteEvents::open()?;
-        Ok(Self { own, own_index: None, events, handle })
+        Ok(Self { own: Ours::new(own, false), events, handle })
     }
 
     /// Tells where the machine is until a socket fails or nobody listens.
     pub(crate) async fn tell(mut self, told: watch::Sender<Network>) -> io::Error {
         loop {
-            match self.events.beside(look(&self.handle, &self.own)).await {
+            match self.events.beside(look(&self.handle, self.own.name())).await {
                 Err(error) => return error,
                 Ok(Ok((network, index))) => {
-                    self.own_index = index;
+                    self.own.are(index);
                     told.send_if_modified(|before| {
                         let differs = *before != network;
                         *before = network;
@@ -114,9 +113,7 @@ impl Watch {
 
     fn concerns(&mut self, event: NetlinkMessage<RouteNetlinkMessage>) -> bool {
         match event.payload {
-            NetlinkPayload::InnerMessage(event) => {
-                !event_is_about(&event, &mut self.own_index, &self.own, false) && !is_detail(&event)
-            }
+            NetlinkPayload::InnerMessage(event) => !self.own.are_told_of(&event, false) && !is_detail(&event),
             // Events were lost.
             NetlinkPayload::Overrun(_) => true,
             _ => false,

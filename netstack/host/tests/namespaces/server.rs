@@ -50,6 +50,7 @@ impl Tenant {
             mtu: 1400,
             hub_keys: None,
             relays: None,
+            hub_port: None,
             ssh: None,
         };
         let mut zone = Zone::new("home.internal".parse().unwrap(), block);

@@ -44,6 +44,9 @@ pub struct Tenant {
     /// How many there may be; as many as there are addresses if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<u32>,
+    /// The UDP port of the interface that it has for itself on the hub; absent: it is on the one that tenants share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub_port: Option<u16>,
     /// When it was made.
     pub created_at: Timestamp,
 }
@@ -58,6 +61,12 @@ pub struct NewTenant {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub block_v4: Option<Ipv4Net>,
+    /// Whether it has an interface of its own on the hub.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own_interface: bool,
+    /// The UDP port of that interface, from 1024 on; the server picks the next free one if none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub_port: Option<u16>,
 }
 
 /// A change of a tenant; what is absent stays.
@@ -71,6 +80,12 @@ pub struct TenantChange {
     /// As many as there are addresses.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_quota: bool,
+    /// Whether it has an interface of its own on the hub from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_interface: Option<bool>,
+    /// The UDP port of that interface, from 1024 on; absent: the one that it has, or the next free one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub_port: Option<u16>,
 }
 
 /// An onboarding token, without its secret.
@@ -320,6 +335,9 @@ pub struct Hub {
     pub wireguard_key: PublicKey,
     /// Where devices reach it.
     pub endpoint: Endpoint,
+    /// The UDP ports of the interfaces that tenants have for themselves on it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub own_ports: BTreeMap<Label, u16>,
     /// Whether it holds a link now.
     pub online: bool,
     /// Whether its host is as its snapshots say.

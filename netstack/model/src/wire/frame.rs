@@ -250,6 +250,9 @@ pub struct AttachHub {
     /// It answers [`SealKey`].
     #[cbor(n(2), default)]
     pub seals: bool,
+    /// It keeps interfaces of tenants' own, beside the one that they share.
+    #[cbor(n(3), default)]
+    pub own_interfaces: bool,
 }
 
 /// The claims of an [`AttachHub`].

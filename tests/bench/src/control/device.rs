@@ -178,7 +178,7 @@ pub async fn hub(socket: PathBuf) {
             let claim = HubClaim { wireguard: wireguard.public(), listen_port: 51820, held };
             let proof = link.transcript.prove_hub(&claim, &wireguard, &link.welcome.ephemeral);
             let wireguard_proof = proof.expect("the server's key is good");
-            let attach = AttachHub { claim, wireguard_proof, seals: false };
+            let attach = AttachHub { claim, wireguard_proof, seals: false, own_interfaces: false };
             link.live(attach.into(), &mut snapshots, |_| {}).await;
         }
         sleep_until((Instant::now() + WAIT_FIRST).into()).await;

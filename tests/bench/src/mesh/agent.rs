@@ -145,10 +145,10 @@ impl Agent {
                 let write = move || files::replace(&path, &bytes, SECRET).map_err(|e| e.to_string());
                 self.writing = Some(tokio::task::spawn_blocking(write));
             }
-            Output::Observe => self.tell(Input::Observed(Ok(self.host.clone()))),
-            Output::Apply(change) => {
+            Output::Observe(seat) => self.tell(Input::Observed(seat, Ok(self.host.clone()))),
+            Output::Apply(seat, change) => {
                 self.host.apply(&change, &self.own);
-                self.tell(Input::Applied { change, result: Ok(()) });
+                self.tell(Input::Applied { seat, change, result: Ok(()) });
             }
             Output::Names(update) => self.serve(update),
             Output::Resolve(endpoint) => self.tell(Input::Resolved { endpoint, address: None }),

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use engine::{Change, Guard, Input, Ledger, Node, NodeConfig, Observed, Output, Role};
+use engine::{Change, Guard, Input, Ledger, Node, NodeConfig, Observed, Output, Role, Seat};
 use model::key::Digest;
 use model::limits::PART_BYTES_MAX;
 use model::patch::ZonePatch;
@@ -94,7 +94,7 @@ impl Hub {
     /// Lets the node begin a look at its host, so that it takes the next observation.
     pub fn begin_look(&mut self) {
         self.node.handle(Input::HostChanged, self.now);
-        while !self.wanted().others.contains(&Output::Observe) {
+        while !self.wanted().others.contains(&Output::Observe(Seat::Shared)) {
             self.now.mono = self.node.poll_timeout().expect("a look is due").at;
             self.node.handle_timeout(self.now);
         }
@@ -104,7 +104,7 @@ impl Hub {
         let mut wanted = Wanted::default();
         while let Some(output) = self.node.poll_output() {
             match output {
-                Output::Apply(change) => wanted.changes.push(change),
+                Output::Apply(_, change) => wanted.changes.push(change),
                 other => wanted.others.push(other),
             }
         }
@@ -120,7 +120,7 @@ impl Hub {
             }
             for change in todo.changes {
                 self.host.apply(&change, &self.own);
-                self.node.handle(Input::Applied { change, result: Ok(()) }, self.now);
+                self.node.handle(Input::Applied { seat: Seat::Shared, change, result: Ok(()) }, self.now);
             }
             todo = self.wanted();
         }
@@ -131,10 +131,10 @@ impl Hub {
             Output::Dial => vec![Input::LinkUp { channel: Channel::Local }],
             Output::Send(frame) => self.directory.answer(&frame).into_iter().map(Input::Received).collect(),
             Output::Persist(_) => vec![Input::Persisted(Ok(()))],
-            Output::Observe => vec![Input::Observed(Ok(self.host.clone()))],
+            Output::Observe(seat) => vec![Input::Observed(seat, Ok(self.host.clone()))],
             Output::Hangup => panic!("the node distrusts its server: {:?}", self.node.status().link_error),
             Output::Resolve(endpoint) => vec![Input::Resolved { endpoint, address: None }],
-            Output::Apply(_)
+            Output::Apply(..)
             | Output::Names(_)
             | Output::Path(_)
             | Output::Ssh(_)
@@ -173,6 +173,7 @@ impl Directory {
             mtu: 1420,
             hub_keys: None,
             relays: None,
+            hub_port: None,
             ssh: None,
         };
         let zone = Zone::new("home.internal".parse().expect("a name"), block);

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::thread;
 
-use engine::{Change, Input, ObservedPeer, PeerSetting, Subject};
+use engine::{Change, Input, ObservedPeer, PeerSetting, Seat, Subject};
 use host::resolver::ResolverConfig;
 use host::wireguard::{Mode, Tuning};
 use host::{Host, HostConfig};
@@ -57,7 +57,7 @@ pub fn measure(scale: &'static Scale) -> Vec<Series> {
         hub.begin_look();
         let observed = hub.observed();
         let start = thread_cpu();
-        let wanted = hub.tell(Input::Observed(Ok(observed)));
+        let wanted = hub.tell(Input::Observed(Seat::Shared, Ok(observed)));
         looked.push(milliseconds(thread_cpu() - start));
         assert_eq!(wanted.changes, [], "nobody changed the host");
         hub.satisfy(wanted);

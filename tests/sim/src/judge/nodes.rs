@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use engine::{Change, Observed, Status};
+use engine::status::TenantStatus;
+use engine::{Change, Observed, Seat, Status};
 use ipnet::IpNet;
 use model::{MeshAddresses, Mono, PublicKey, Standing, TenantId, Version, Zone};
 
@@ -32,7 +33,9 @@ pub struct Removing<'a> {
     pub is_hub: bool,
     /// What it says of itself.
     pub status: &'a Status,
-    /// What its host is like.
+    /// Of which interface.
+    pub seat: Seat,
+    /// What that is like.
     pub host: &'a Observed,
 }
 
@@ -129,14 +132,15 @@ impl Judge {
 
     /// A node is about to take something down: only a signed snapshot, a person's wish or a stranger justifies that.
     pub fn remove(&mut self, at: Mono, node: &Removing<'_>, change: &Change) {
-        let Removing { who, is_hub, status, host } = node;
+        let Removing { who, is_hub, status, seat, host } = node;
         let remembers_nothing =
             status.up && status.tenants.is_empty() && (*is_hub || status.device.is_some());
         if remembers_nothing && !is_harmless(change, host) {
             let detail = format!("{who}: {change}, though it holds no snapshot");
             return self.accuse(at, "only-snapshots-remove", detail);
         }
-        let active = || status.tenants.iter().filter(|tenant| tenant.standing == Standing::Active);
+        let here = |tenant: &&TenantStatus| tenant.standing == Standing::Active && tenant.seat == *seat;
+        let active = || status.tenants.iter().filter(here);
         let unjust = match change {
             Change::RemovePeer(key) => status.up && active().any(|t| t.peers.iter().any(|p| p.key == *key)),
             Change::RemoveInterface | Change::ClearResolver => status.up && active().next().is_some(),
@@ -147,9 +151,18 @@ impl Judge {
 
     /// A host is about to do a change: no hub's interface comes up without our table, but for one that a human took
     /// since the node looked last.
-    pub fn brings_up(&mut self, at: Mono, who: &str, is_hub: bool, host: &Host, change: &Change) {
-        let open = is_hub && matches!(change, Change::SetUp) && host.observed.firewall.is_none();
-        self.expect(!open || host.flushed_unseen, at, "hubs-are-guarded", || format!("{who}: {change}"));
+    pub fn brings_up(
+        &mut self,
+        at: Mono,
+        who: &str,
+        is_hub: bool,
+        (host, seat): (&Host, Seat),
+        change: &Change,
+    ) {
+        let open = is_hub && matches!(change, Change::SetUp) && host.at(seat).firewall.is_none();
+        self.expect(!open || host.flushed_unseen.contains(&seat), at, "hubs-are-guarded", || {
+            format!("{who}: {change}")
+        });
     }
 
     /// A node is settled: what is revoked by what it holds is gone from its host and its names.

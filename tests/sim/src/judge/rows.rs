@@ -95,8 +95,11 @@ impl Judge {
         let mut allowed = row.clone();
         match action {
             "tenant.quota" => allowed.quota = tenant.quota,
+            "tenant.interface" => allowed.hub_port = tenant.hub_port,
             "tenant.close" | "tenant.restore" => allowed.closing = tenant.closing,
-            "tenant.delete" | "tenant.erase" => allowed.deleted_at = tenant.deleted_at,
+            "tenant.delete" | "tenant.erase" => {
+                (allowed.deleted_at, allowed.hub_port) = (tenant.deleted_at, None);
+            }
             _ => {}
         }
         let detail = || format!("{action} turned {row:?} into {tenant:?}");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use control::Directory;
-use engine::{Input, Observed, ObservedPeer, Status};
+use engine::{Input, Observed, ObservedPeer, Seat, Status};
 use ipnet::IpNet;
 use model::{Abilities, DeviceId, NodeId, PublicKey, Snapshot, Standing, TenantId};
 
@@ -248,7 +248,7 @@ impl World {
         if !status.settled {
             return Some(format!("the hub is not settled: {:?} {:?}", status.failing, status.problems));
         }
-        let mut wanted = Expected::default();
+        let mut wanted = BTreeMap::from([(Seat::Shared, Expected::default())]);
         for (id, directory) in &self.calm.directories {
             if directory.tenant().deleted_at.is_some() {
                 continue;
@@ -265,14 +265,22 @@ impl World {
             if !active.map(|device| device.wireguard).all(|key| plan.peers.contains_key(&key)) {
                 return Some(format!("the plan of tenant {id} lacks active devices"));
             }
-            wanted.add(&plan);
+            let seat = plan.own.hub_port.map_or(Seat::Shared, Seat::Own);
+            wanted.entry(seat).or_default().add(&plan);
         }
-        if wanted.blocks.is_empty() && status.tenants.is_empty() {
+        if wanted.values().all(|seat| seat.blocks.is_empty()) && status.tenants.is_empty() {
             // Every tenant was deleted, perhaps while the hub could not read what it held of the last: nothing speaks
             // of what is left then.
             return None;
         }
-        wanted.hub_differs(&machine.host.observed).map(|what| format!("the hub has other {what}"))
+        let stray = machine.host.found().into_iter().find(|port| !wanted.contains_key(&Seat::Own(*port)));
+        if let Some(port) = stray {
+            return Some(format!("the hub has an interface on port {port} that is nobody's"));
+        }
+        wanted.iter().find_map(|(seat, wanted)| {
+            let what = wanted.hub_differs(&machine.host.at(*seat))?;
+            Some(format!("the hub has other {what} ({seat})"))
+        })
     }
 
     fn devices_unsettled(&self) -> Option<String> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use control::{Actor, Device, Edit, SshRole, Stay, TenantRows};
+use control::{Actor, Device, Edit, HubInterface, SshRole, Stay, TenantRows};
 use model::wire::Remark;
 use model::{CaKind, Label, Name, PublicKey, RecordData, Revoked, SshIdentity, Standing};
 
@@ -128,7 +128,11 @@ fn ends(rows: &TenantRows, dice: &mut Dice) -> Option<Edit> {
 }
 
 fn tenant(rows: &TenantRows, dice: &mut Dice) -> Edit {
-    match dice.below(12) {
+    match dice.below(16) {
+        // Two tenants may want one port.
+        12..14 => Edit::SetInterface(HubInterface::Own(dice.chance(500).then_some(51_821))),
+        14 => Edit::SetInterface(HubInterface::Own(None)),
+        15 => Edit::SetInterface(HubInterface::Shared),
         0..5 => {
             let quota = rows.devices_count + u32::from(dice.bytes::<1>()[0] % 4);
             Edit::SetQuota(dice.chance(700).then_some(quota))

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use engine::{Change, Event, Input, Output};
+use engine::{Change, Event, Input, Output, Seat};
 use model::wire::{Frame, Heartbeat, Holding};
 use model::{Code, Endpoint, MeshAddresses, NodeId};
 
@@ -45,6 +45,8 @@ impl World {
         if let Some(key) = self.machines[index].next.clone() {
             self.drive(index, Some(Input::NextKey { key, command: None }));
         }
+        let found = self.machines[index].host.found();
+        self.drive(index, Some(Input::Found(found)));
         let input = (!self.is_wild()).then_some(Input::Up);
         self.drive(index, input);
     }
@@ -88,23 +90,23 @@ impl World {
         }
     }
 
-    pub(super) fn applied(&mut self, index: usize, life: u64, change: Change) {
+    pub(super) fn applied(&mut self, index: usize, life: u64, seat: Seat, change: Change) {
         if self.lives(index, life) {
             let machine = &mut self.machines[index];
             let own = machine.wireguard.public();
-            self.judge.brings_up(self.at, &machine.name, machine.is_hub, &machine.host, &change);
-            let result = machine.host.apply(&change, &own, &mut self.dice.host);
-            self.drive(index, Some(Input::Applied { change, result }));
+            self.judge.brings_up(self.at, &machine.name, machine.is_hub, (&machine.host, seat), &change);
+            let result = machine.host.apply(seat, &change, &own, &mut self.dice.host);
+            self.drive(index, Some(Input::Applied { seat, change, result }));
         }
     }
 
-    pub(super) fn observed(&mut self, index: usize, life: u64) {
+    pub(super) fn observed(&mut self, index: usize, life: u64, seat: Seat) {
         if self.lives(index, life) {
             if self.is_wild() {
                 self.machines[index].host.live(&mut self.dice.host);
             }
-            let seen = self.machines[index].host.observe(&mut self.dice.host);
-            self.drive(index, Some(Input::Observed(seen)));
+            let seen = self.machines[index].host.observe(seat, &mut self.dice.host);
+            self.drive(index, Some(Input::Observed(seat, seen)));
         }
     }
 
@@ -196,14 +198,14 @@ impl World {
             // Nobody talks here: paths have a world of their own, `mesh`.
             Output::Path(_) | Output::Seal { .. } => {}
             Output::Ssh(output) => self.tell_sshd(index, output),
-            Output::Observe => {
+            Output::Observe(seat) => {
                 let at = self.host_at(index);
-                self.queue.at(at, Happening::Observe { machine: index, life });
+                self.queue.at(at, Happening::Observe { machine: index, life, seat });
             }
-            Output::Apply(change) => {
-                self.judge_change(index, &change);
+            Output::Apply(seat, change) => {
+                self.judge_change(index, seat, &change);
                 let at = self.host_at(index);
-                self.queue.at(at, Happening::Apply { machine: index, life, change: Box::new(change) });
+                self.queue.at(at, Happening::Apply { machine: index, life, seat, change: Box::new(change) });
             }
             Output::Names(update) => {
                 if let Err(detail) = self.machines[index].serve(update) {
@@ -271,7 +273,7 @@ impl World {
         }
     }
 
-    fn judge_change(&mut self, index: usize, change: &Change) {
+    fn judge_change(&mut self, index: usize, seat: Seat, change: &Change) {
         let machine = &mut self.machines[index];
         machine.changes += 1;
         self.trace.event(self.at, "apply", index as u64, change.to_string().as_bytes());
@@ -287,8 +289,8 @@ impl World {
                 | Change::ClearResolver
         );
         if removes && let Some(node) = &machine.node {
-            let (is_hub, host) = (machine.is_hub, &machine.host.observed);
-            let removing = Removing { who: name, is_hub, status: &node.status(), host };
+            let (is_hub, host) = (machine.is_hub, &machine.host.at(seat));
+            let removing = Removing { who: name, is_hub, status: &node.status(), seat, host };
             self.judge.remove(self.at, &removing, change);
         }
         let own = self.own_addresses(index);
@@ -356,7 +358,9 @@ impl World {
                     matches!(machine.wish, Wish::Joined(_)) && machine.accepted.is_empty();
                 let (is_hub, accepted) = (machine.is_hub, &machine.accepted);
                 let applying = Applying { who: &name, is_hub, accepted, own: None, remembers_nothing };
-                self.judge.settled(self.at, &applying, &machine.host.observed, &machine.zones);
+                for observed in machine.host.all() {
+                    self.judge.settled(self.at, &applying, observed, &machine.zones);
+                }
                 self.trace.detail(self.at, || format!("{name} is settled"));
             }
             other => {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use control::{Actor, Answer, Edit, RequestId, Stay};
+use control::{Actor, Answer, Edit, HubInterface, RequestId, Stay};
 use engine::Input;
 use model::token::OnboardingToken;
 use model::wire::Remark;
@@ -73,7 +73,10 @@ impl World {
             return self.tokens.tenants.push(*id);
         }
         let block = small.then(|| "10.9.8.0/29".parse().expect("a net"));
-        self.request(None, Edit::CreateTenant { name, block }, alice());
+        // Every third has an interface of its own from its first moment.
+        let own = number % 3 == 1;
+        let interface = if own { HubInterface::Own(None) } else { HubInterface::Shared };
+        self.request(None, Edit::CreateTenant { name, block, interface }, alice());
     }
 
     fn request(&mut self, tenant: Option<TenantId>, edit: Edit, by: Actor) {

@@ -1,5 +1,6 @@
 //! What may be wrong with the mesh: the hub, devices that are silent, wait, disagree or are old, rotations that stand still.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ca::due::Notice;
@@ -8,6 +9,7 @@ use model::api::local::Finding;
 use model::{CaKind, Label, Standing, Timestamp};
 
 use crate::due;
+use crate::http::server::own_ports;
 
 /// A device that was silent so long is lost, or was put away.
 const STALE_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -43,6 +45,8 @@ pub(super) struct Mesh {
     /// When keys of authorities are due to be replaced.
     due: Vec<(Label, CaKind, Timestamp)>,
     tenants: usize,
+    /// UDP ports of interfaces that tenants have for themselves on the hub.
+    own_ports: BTreeMap<Label, u16>,
 }
 
 /// A short look, as everybody waits for it.
@@ -82,6 +86,7 @@ pub(super) fn look(control: &Control, key_life: Duration) -> Mesh {
         rotations: rotations.collect(),
         due: due::all(control, key_life),
         tenants: live().count(),
+        own_ports: own_ports(control),
     }
 }
 
@@ -97,6 +102,13 @@ pub(super) fn findings(mesh: &Mesh, now: Timestamp) -> Vec<Finding> {
         "devices",
         format!("active devices: {}; tenants: {}", active.count(), mesh.tenants),
     )];
+    if !mesh.own_ports.is_empty() {
+        let ports: Vec<String> =
+            mesh.own_ports.iter().map(|(tenant, port)| format!("{port} for {tenant}")).collect();
+        let what =
+            format!("UDP ports that the firewall before the server lets in, too: {}", ports.join(", "));
+        found.push(Finding::good("ports", what));
+    }
     // A hub that is not attached is a finding of the checks.
     if mesh.hub == Some(false) {
         found.push(
@@ -279,10 +291,15 @@ mod tests {
                 (home.clone(), CaKind::Host, now + DAY * 20),
             ],
             tenants: 1,
+            own_ports: [(home.clone(), 51_821)].into(),
         };
         let found = findings(&mesh, now);
         let of = |about: &str| found.iter().filter(|finding| finding.about == about).count();
         assert_eq!((of("hub"), of("rotation"), of("stale")), (1, 2, 1));
+        assert!(
+            found.iter().any(|finding| finding.ok && finding.what.ends_with("51821 for home")),
+            "{found:?}"
+        );
         assert!(found.iter().any(|finding| finding.what.ends_with("d4.home and 2 more")), "{found:?}");
     }
 }
