@@ -49,6 +49,8 @@ pub(crate) struct Session {
     pub(crate) software: Remark,
     /// What the device said that it knows, as far as the server knows it too.
     pub(crate) abilities: Abilities,
+    /// The key that the device says it uses, if it says so.
+    pub(crate) key: Option<PublicKey>,
     /// When the directory is told of them again, if it has others then.
     pub(crate) abilities_due: Mono,
     /// Frames since the shell's queue was empty.
@@ -78,6 +80,7 @@ impl Session {
             stage: Stage::Opened,
             software: Remark::default(),
             abilities: Abilities::NONE,
+            key: None,
             abilities_due: now,
             unwritten: 0,
             admitted: false,

@@ -130,6 +130,20 @@ pub(crate) async fn ask_for_hub_ports(transaction: &mut Transaction) -> Result<(
     needs(transaction, HUB_PORTS).await
 }
 
+/// The same of a database whose rows came from elsewhere, and whose steps were taken anew.
+pub(crate) async fn ask_for_what_is_there(transaction: &mut Transaction) -> Result<(), DatabaseError> {
+    let with_factors = "SELECT id FROM users WHERE tenant_id IS NOT NULL \
+                        OR id IN (SELECT user_id FROM second_factors WHERE confirmed_at IS NOT NULL) LIMIT 1";
+    if !transaction.all(with_factors, values![]).await?.is_empty() {
+        ask_for_second_factors(transaction).await?;
+    }
+    let with_ports = "SELECT id FROM tenants WHERE hub_port IS NOT NULL LIMIT 1";
+    if !transaction.all(with_ports, values![]).await?.is_empty() {
+        ask_for_hub_ports(transaction).await?;
+    }
+    Ok(())
+}
+
 async fn needs(transaction: &mut Transaction, version: u32) -> Result<(), DatabaseError> {
     transaction.execute("UPDATE migrations SET needs = $1 WHERE version = $1", values![version]).await?;
     Ok(())

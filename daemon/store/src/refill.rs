@@ -122,6 +122,8 @@ impl Refill {
     /// Brings the schema forward, raises the epoch, and makes all of it true.
     pub async fn finish(mut self, after: &After, entry: &AuditEntry) -> Result<Epoch, RefillError> {
         migrate::rehearse(&mut self.transaction, MIGRATIONS).await?;
+        // What the rows need, the steps that were just taken do not know.
+        migrate::ask_for_what_is_there(&mut self.transaction).await?;
         let epoch = restore::raise(&mut self.transaction, after, entry).await?;
         self.transaction.commit().await?;
         Ok(epoch)

@@ -71,13 +71,13 @@ pub(crate) fn change_of(desired: &Desired, observed: &Observed, subject: &Subjec
             (None, _) => desired.spoken_for.is_none().then_some(Change::ClearResolver),
         },
         Subject::InterfaceGone => {
-            let is_left = desired.interface.is_none() && observed.interface.is_some();
-            (is_left && desired.spoken_for.is_none()).then_some(Change::RemoveInterface)
+            let found = observed.interface.as_ref()?;
+            (desired.interface.is_none() && may_go(desired, found)).then_some(Change::RemoveInterface)
         }
         Subject::FirewallGone => {
             let is_left = desired.firewall.is_none() && observed.firewall.is_some();
             // An interface that stays is guarded.
-            let stays = desired.spoken_for.is_some() && observed.interface.is_some();
+            let stays = observed.interface.as_ref().is_some_and(|found| !may_go(desired, found));
             (is_left && !stays).then_some(Change::RemoveFirewall)
         }
         Subject::Interface => {
@@ -140,6 +140,13 @@ fn may_make(desired: &Desired, found: &ObservedInterface, change: &Change) -> bo
         }
         _ => true,
     }
+}
+
+/// The same of a whole interface. One without any network is nobody's that is known: it waits until snapshots speak of everything.
+fn may_go(desired: &Desired, found: &ObservedInterface) -> bool {
+    let allowed = found.peers.values().flat_map(|peer| &peer.allowed);
+    let mut nets = found.addresses.iter().chain(&found.routes).chain(&found.strays).chain(allowed).peekable();
+    desired.spoken_for.is_none() || nets.peek().is_some() && desired.may_remove(nets)
 }
 
 fn change_of_net(

@@ -378,11 +378,9 @@ fn may_begin(subject: &Subject, desired: &Desired, observed: &Observed) -> bool 
         // Packets of one tenant must not reach another while the firewall is not there.
         Subject::Forwarding => observed.firewall == desired.firewall,
         Subject::Resolver => interface.is_some() || desired.resolver.is_none(),
-        Subject::Firewall
-        | Subject::Interface
-        | Subject::Stray(_)
-        | Subject::InterfaceGone
-        | Subject::FirewallGone => true,
+        // Nor is one that could not be removed left without it.
+        Subject::FirewallGone => interface.is_none() || desired.interface.is_some(),
+        Subject::Firewall | Subject::Interface | Subject::Stray(_) | Subject::InterfaceGone => true,
     }
 }
 

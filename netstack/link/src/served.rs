@@ -46,7 +46,6 @@ pub(crate) struct Endpoint(Arc<Shared>);
 
 struct Shared {
     socket: Socket,
-    segments_max: usize,
     state: Mutex<State>,
     queue: Arc<Queue<Served>>,
     timers: Timers,
@@ -80,7 +79,6 @@ impl Endpoint {
         let buffer = socket.buffer(usize::try_from(config.get_max_udp_payload_size()).unwrap_or(usize::MAX));
         let inner = quinn_proto::Endpoint::new(config, Some(Arc::new(server)), !socket.may_fragment(), None);
         let shared = Arc::new(Shared {
-            segments_max: socket.segments_max(),
             socket,
             state: Mutex::new(State {
                 inner,

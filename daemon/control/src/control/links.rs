@@ -126,6 +126,7 @@ impl Control {
         let other = if is_live { greeted.verify_key(attach, known)? } else { None };
         if let Some(session) = self.sessions.get_mut(&link) {
             session.abilities = attach.abilities.known();
+            session.key = attach.key.as_ref().map(|claim| claim.wireguard);
         }
         let key = attach.key.is_some().then_some(known);
         self.send(link, Attached { heartbeat_seconds: heartbeat_seconds(), tenants: Vec::new(), key });
@@ -189,7 +190,7 @@ impl Control {
     }
 
     /// A later link of the same node is there. Only a clone is told: a program that restarted is not listening.
-    fn displace(&mut self, link: LinkId, cloned: bool) {
+    pub(super) fn displace(&mut self, link: LinkId, cloned: bool) {
         if cloned {
             let refusal = Refusal::new(Code::IdentityCloned, "another machine attached with this identity");
             self.refuse_link(link, refusal);

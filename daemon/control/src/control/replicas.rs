@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use model::{AnchorSecret, CaKind, Epoch, Mono, Now, TenantId, Version};
+use model::{AnchorSecret, CaKind, DeviceId, Epoch, Mono, Now, PublicKey, TenantId, Version};
 
 use super::Control;
 use crate::directory::{BadRows, Directory};
@@ -12,7 +12,8 @@ use crate::event::Event;
 use crate::io::Output;
 use crate::lanes::{Asker, Lane, Wish};
 use crate::limits::{POLL_INTERVAL, REREAD_INTERVAL_MAX, STORE_RETRY_INTERVAL};
-use crate::rows::{Actor, Loaded, Refresh, Since, Standings, TenantRows};
+use crate::link::LinkId;
+use crate::rows::{Actor, Fact, Loaded, Refresh, Since, Standings, TenantRows};
 
 /// What is being read, and when to look again.
 #[derive(Debug, Default)]
@@ -225,7 +226,11 @@ impl Control {
         match result {
             Ok(Refresh::Facts { version, devices_count, facts }) => match self.directories.version(tenant) {
                 Some(here) if here.epoch != version.epoch => self.ask(tenant, Since::Nothing),
-                Some(here) if here < version => self.apply(tenant, version, devices_count, facts, now),
+                Some(here) if here < version => {
+                    let cloned = self.cloned_elsewhere(&facts);
+                    self.apply(tenant, version, devices_count, facts, now);
+                    cloned.into_iter().for_each(|link| self.displace(link, true));
+                }
                 _ => {}
             },
             Ok(Refresh::Whole(rows)) => self.take_whole(*rows, anchor, now),
@@ -239,6 +244,23 @@ impl Control {
         }
         self.pump(lane, now);
         self.resume_founding(now);
+    }
+
+    /// Links of devices that another replica gave another key than they use: somebody else attached there with their identity. Who
+    /// is not told would have no tunnel until it attaches again.
+    fn cloned_elsewhere(&self, facts: &[Fact]) -> Vec<LinkId> {
+        let device = |fact: &Fact| match fact {
+            Fact::Device(device) => Some((device.id, (device.wireguard, device.is_live()))),
+            _ => None,
+        };
+        // The last of each is how it is now.
+        let now: BTreeMap<_, _> = facts.iter().filter_map(device).collect();
+        let link = |(id, (key, is_live)): (DeviceId, (PublicKey, bool))| {
+            let link = self.presences.of(id)?.link?;
+            let used = self.sessions.get(&link)?.key?;
+            (used != key && is_live).then_some(link)
+        };
+        now.into_iter().filter_map(link).collect()
     }
 
     fn take_whole(&mut self, rows: TenantRows, anchor: Option<AnchorSecret>, now: Now) {

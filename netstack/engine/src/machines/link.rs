@@ -211,6 +211,10 @@ impl Machines {
         (self.last_refusal, self.link_error) = (None, None);
         turn.event(Event::Joined { device: enrolled.device, standing: enrolled.standing });
         self.pulse.begin(enrolled.heartbeat_seconds, turn.mono());
+        if self.rekey.next().is_some() {
+            // Left by a life whose ledger is gone. It is offered with an attach.
+            self.session.restart(turn);
+        }
     }
 
     fn attached(&mut self, attached: Attached, turn: &mut Turn<'_>) {

@@ -15,6 +15,9 @@ const TAKEN_MAX: u64 = PROBES_PER_SECOND_MAX as u64 / 5 * 4;
 const TENTHS: u64 = 10;
 /// A peer that says more is not believed: with so many paths each would be asked every 25 s.
 const STRETCH_MAX: u16 = 6_400;
+/// Nor is one that says that it asks more often: a ping each 90 ms, and some of other addresses. All paths go by the sum, and one peer
+/// must not slow the others down.
+const TOLD_MAX: u16 = 150;
 
 /// Times that something is asked in ten seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -68,7 +71,7 @@ impl Told {
 
     pub(super) fn from_bytes([a, b, c, d]: [u8; 4]) -> Self {
         let stretch = u16::from_be_bytes([c, d]).clamp(100, STRETCH_MAX);
-        Self { rate: Rate(u16::from_be_bytes([a, b])), stretch: Stretch(stretch) }
+        Self { rate: Rate(u16::from_be_bytes([a, b]).min(TOLD_MAX)), stretch: Stretch(stretch) }
     }
 }
 
@@ -148,6 +151,16 @@ mod tests {
         check(1_000, 500);
         check(10_000, 5_000);
         check(1_000_000, 25_600);
+    }
+
+    #[test]
+    fn one_peer_slows_no_path_of_others_whatever_it_says() {
+        let (mut pace, mut load) = (Pace::default(), Load::default());
+        let (before, after) = pace.count(Rate::every(PING), Told::from_bytes([0xff; 4]));
+        load.change(before, after);
+        assert_eq!(load.stretch(), Stretch::NONE);
+        (0..100).for_each(|_| load.change(before, after));
+        assert_eq!(load.stretch(), Stretch::NONE, "nor do a hundred");
     }
 
     #[test]

@@ -25,6 +25,8 @@ const PATIENCE_MAX: Duration = Duration::from_secs(1);
 /// ... or for two round trips where that is longer, up to this: what takes a second, such as a satellite's line that is full, would be doubted with each ping,
 /// and what takes longer is no path that anybody wants.
 const PATIENCE_FAR_MAX: Duration = Duration::from_secs(3);
+/// However rarely a peer says that it can be asked: our packets go to an address that it left for no longer.
+const PATIENCE_STRETCHED_MAX: Duration = Duration::from_secs(30);
 /// So many pings in a row without an answer end the trust: one may be lost on any network.
 const MISSES_MAX: u8 = 2;
 /// And so many where packets of the peer come all the same: it may be that ours alone are lost, and then it has no other sign of
@@ -152,7 +154,9 @@ impl Route {
 
     /// How long the next missing answer is waited for.
     fn patience(&self) -> Duration {
-        let Some(round_trip) = self.round_trip else { return self.stretch.of(PATIENCE_MAX) };
+        let Some(round_trip) = self.round_trip else {
+            return self.stretch.of(PATIENCE_MAX).min(PATIENCE_STRETCHED_MAX);
+        };
         let late = round_trip + self.deviation * PATIENCE_FIRST_DEVIATIONS;
         let first = late.max(round_trip * PATIENCE_FIRST_ROUND_TRIPS);
         let (wanted, least) = match self.misses {
@@ -160,7 +164,7 @@ impl Route {
             _ => (first.max(round_trip * PATIENCE_ROUND_TRIPS), PATIENCE_MIN),
         };
         let most = (round_trip * PATIENCE_FIRST_ROUND_TRIPS).clamp(PATIENCE_MAX, PATIENCE_FAR_MAX);
-        self.stretch.of(wanted.clamp(least, most))
+        self.stretch.of(wanted.clamp(least, most)).min(PATIENCE_STRETCHED_MAX)
     }
 
     /// The first answer that is waited for.

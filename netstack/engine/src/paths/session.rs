@@ -159,6 +159,8 @@ impl Session {
                     sent: 0,
                     window: Window::default(),
                 };
+                // What the former life said of its pace is over.
+                self.told[1] = Told::default();
                 if let Some(former) = peer.replace(life) {
                     if self.retired.len() == RETIRED_MAX {
                         self.retired.pop_front();

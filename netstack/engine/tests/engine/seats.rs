@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 
 use engine::{Change, Firewall, Input};
+use model::NodeId;
+use model::wire::Attached;
 
 use crate::host::stranger;
 use crate::hub::hub;
@@ -99,6 +101,22 @@ fn a_tenant_that_ends_takes_its_interface_with_it() {
     assert!(world.beside[&PORT].state.interface.is_none() && world.beside[&PORT].state.firewall.is_none());
     shared_has(&world, &[0]);
     assert!(world.node.status().settled);
+}
+
+#[test]
+fn an_interface_that_a_tenant_left_goes_though_another_tenants_snapshot_is_awaited() {
+    let mut world = apart();
+    // The server lists a third, and nothing that keeps the rules ever comes of it.
+    let awaited = Tenant::new(9, NodeId::Hub);
+    let listed = world.server.tenants.iter().chain([&awaited]);
+    let tenants = listed.map(|tenant| (tenant.id, tenant.anchor.public())).collect();
+    world.push([Attached { heartbeat_seconds: 20, tenants, key: None }.into()]);
+    let frame = world.server.tenants[1].edit(|t| t.snapshot.own.hub_port = None);
+    world.push([frame]);
+    world.seconds(2);
+    let state = &world.beside[&PORT].state;
+    assert!(state.interface.is_none() && state.firewall.is_none(), "{state:?}");
+    shared_has(&world, &[0, 1]);
 }
 
 #[test]

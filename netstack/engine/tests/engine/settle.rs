@@ -163,12 +163,18 @@ proptest! {
     ) {
         let all = changes(&desired, &observed);
         let allowed = |key: &PublicKey| observed.interface.as_ref().map(|i| i.peers[key].allowed.clone());
+        let all_nets = observed.interface.as_ref().map(|i| {
+            let allowed = i.peers.values().flat_map(|peer| &peer.allowed);
+            i.addresses.iter().chain(&i.routes).chain(&i.strays).chain(allowed).copied().collect::<BTreeSet<_>>()
+        });
+        let may_go = all_nets.is_some_and(|nets| !nets.is_empty() && nets.is_subset(&spoken_for));
         let is_removal = |change: &Change| match change {
             Change::RemoveAddress(net) | Change::RemoveRoute(net) | Change::RemoveStray(net) => !spoken_for.contains(net),
             Change::RemovePeer(key) => !allowed(key).is_some_and(|nets| nets.is_subset(&spoken_for)),
-            Change::RemoveInterface | Change::ClearResolver => true,
+            Change::RemoveInterface => !may_go,
+            Change::ClearResolver => true,
             // What stays is guarded.
-            Change::RemoveFirewall => observed.interface.is_some(),
+            Change::RemoveFirewall => observed.interface.is_some() && !may_go,
             _ => false,
         };
         let expect: Vec<_> = all.into_iter().filter(|change| !is_removal(change)).collect();

@@ -53,9 +53,13 @@ struct Paths {
     news: mpsc::Sender<PathInput>,
     relays: Relays,
     sides: Sides,
+    /// Whether a datagram of any socket concerns the loop, see [`gate`].
+    admits: Arc<Admits>,
     /// Where a lane works; tests of devices alone have none.
     runtime: Option<Handle>,
 }
+
+type Admits = dyn Fn(&[u8]) -> bool + Send + Sync;
 
 struct Ways {
     peers: BTreeMap<PublicKey, Entry>,
@@ -98,7 +102,7 @@ impl Road {
                 }
             });
             let (sides, runtime) = (Sides::default(), Handle::try_current().ok());
-            let paths = Paths { news, relays, sides, runtime };
+            let paths = Paths { news, relays, sides, admits: Arc::new(gate()), runtime };
             Inner { paths: Some(paths), ..Inner::default() }
         });
         (Self(inner), heard)
@@ -110,7 +114,8 @@ impl Road {
     }
 
     fn listener(&self) -> Option<impl Fn(&[u8], SocketAddr) + Send + Sync + use<>> {
-        let (news, admits) = (self.0.paths.as_ref()?.news.clone(), gate());
+        let paths = self.0.paths.as_ref()?;
+        let (news, admits) = (paths.news.clone(), Arc::clone(&paths.admits));
         Some(move |datagram: &[u8], from| {
             if admits(datagram) {
                 let _ = news.try_send(PathInput::Datagram { from, bytes: datagram.into() });
@@ -122,11 +127,11 @@ impl Road {
     pub(crate) fn open_sides(
         &self,
         peer: &PublicKey,
-        ids: impl Iterator<Item = SideId>,
+        ids: impl ExactSizeIterator<Item = SideId>,
         mark: Option<u32>,
     ) -> io::Result<()> {
         let Some(paths) = &self.0.paths else { return Ok(()) };
-        let (news, admits, inner) = (paths.news.clone(), gate(), Arc::downgrade(&self.0));
+        let (news, admits, inner) = (paths.news.clone(), Arc::clone(&paths.admits), Arc::downgrade(&self.0));
         let key = *peer;
         paths.sides.open(peer, ids, mark, move |side, datagram, from| {
             if !datagram.first().is_some_and(|first| WIREGUARD.contains(first)) {
@@ -194,7 +199,8 @@ impl Road {
             *self.0.lane.write().unwrap_or_else(PoisonError::into_inner) = None;
             return;
         };
-        if self.lane(Lane::port) != Some(port) {
+        let is_new = self.lane(Lane::port) != Some(port);
+        if is_new {
             self.open_lane(interface, port);
         }
         let ways = self.ways();
@@ -202,7 +208,10 @@ impl Road {
             lane.count(&peers);
             for (peer, entry) in &ways.peers {
                 let to = self.place(lane, peer, entry);
-                if peers.get(peer).is_some_and(|seen| seen.endpoint != Some(to)) {
+                if is_new && !matches!(entry.stay(), Stay::Not) {
+                    // It is held by the new lane as by the one before.
+                    lane.turn(peer, to, entry.stay());
+                } else if peers.get(peer).is_some_and(|seen| seen.endpoint != Some(to)) {
                     lane.point(peer, to);
                 }
             }
@@ -401,7 +410,7 @@ fn gate() -> impl Fn(&[u8]) -> bool + Send + Sync + use<> {
         if !engine::paths::concerns(datagram) {
             return false;
         }
-        // Only who reads the sockets comes here.
+        // Two that read sockets at the turn of a second may let in a few more.
         let now = since.elapsed().as_secs();
         if second.swap(now, Relaxed) != now {
             taken.store(0, Relaxed);

@@ -36,7 +36,8 @@ pub(super) struct Sides(Mutex<BTreeMap<PublicKey, Opened>>);
 /// Those of one peer.
 struct Opened {
     sides: BTreeMap<SideId, Arc<Side>>,
-    hearing: JoinHandle<()>,
+    /// `None` for a moment while it is replaced.
+    hearing: Option<JoinHandle<()>>,
     heard: Arc<Heard>,
 }
 
@@ -54,16 +55,15 @@ impl Sides {
     pub(super) fn open(
         &self,
         peer: &PublicKey,
-        ids: impl Iterator<Item = SideId>,
+        ids: impl ExactSizeIterator<Item = SideId>,
         mark: Option<u32>,
         heard: impl Fn(&Arc<Side>, &[u8], SocketAddr) + Send + Sync + 'static,
     ) -> io::Result<()> {
-        let ids: Vec<SideId> = ids.collect();
         has_room(ids.len())?;
         let open = |id| Ok((id, Arc::new(Side { id, socket: bind(mark)? })));
-        let sides = ids.into_iter().map(open).collect::<io::Result<BTreeMap<_, _>>>()?;
+        let sides = ids.map(open).collect::<io::Result<BTreeMap<_, _>>>()?;
         let heard: Arc<Heard> = Arc::new(heard);
-        let opened = Opened { hearing: hear(&sides, &heard), sides, heard };
+        let opened = Opened { hearing: hear(&sides, &heard, None), sides, heard };
         self.lock().insert(*peer, opened);
         Ok(())
     }
@@ -77,8 +77,7 @@ impl Sides {
         if opened.sides.is_empty() {
             all.remove(peer);
         } else {
-            let hearing = hear(&opened.sides, &opened.heard);
-            std::mem::replace(&mut opened.hearing, hearing).abort();
+            opened.hearing = hear(&opened.sides, &opened.heard, opened.hearing.take());
         }
         before
     }
@@ -96,7 +95,7 @@ impl Sides {
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        self.hearing.abort();
+        self.hearing.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -114,17 +113,26 @@ impl Side {
     }
 }
 
-/// One task for all.
-fn hear(sides: &BTreeMap<SideId, Arc<Side>>, heard: &Arc<Heard>) -> JoinHandle<()> {
+/// One task for all, in place of the one before. That has ended when it begins: a socket wakes only whom it was polled by last.
+fn hear(
+    sides: &BTreeMap<SideId, Arc<Side>>,
+    heard: &Arc<Heard>,
+    before: Option<JoinHandle<()>>,
+) -> Option<JoinHandle<()>> {
     let (sides, heard): (Vec<_>, _) = (sides.values().cloned().collect(), Arc::clone(heard));
-    tokio::spawn(async move {
+    before.iter().for_each(JoinHandle::abort);
+    Some(tokio::spawn(async move {
+        if let Some(before) = before {
+            // It was ended just now, and nothing else comes of it.
+            let _ = before.await;
+        }
         let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
         std::future::poll_fn(|context| {
             sides.iter().for_each(|side| side.drain(&mut buffer, &*heard, context));
             Poll::<()>::Pending
         })
         .await;
-    })
+    }))
 }
 
 fn bind(mark: Option<u32>) -> io::Result<UdpSocket> {
@@ -186,7 +194,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    fn ids(first: u32, count: u32) -> impl Iterator<Item = SideId> {
+    fn ids(first: u32, count: u32) -> impl ExactSizeIterator<Item = SideId> {
         (first..first + count).map(SideId)
     }
 

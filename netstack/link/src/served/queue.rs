@@ -60,6 +60,9 @@ impl<T> Queue<T> {
                 if let Some(member) = waiting.members.pop_front() {
                     if waiting.members.is_empty() {
                         waiting.members.shrink_to(KEPT);
+                    } else {
+                        // Two that came at once left one word for two who were about to wait.
+                        self.news.notify_one();
                     }
                     return Some(member);
                 }

@@ -47,7 +47,9 @@ impl<'a> Hand<'a> {
         let mut sent = 0;
         while sent < SENT_AT_ONCE {
             buffer.clear();
-            let Some(transmit) = served.transmit(now(), self.shared.segments_max, buffer) else { break };
+            let Some(transmit) = served.transmit(now(), self.shared.socket.segments_max(), buffer) else {
+                break;
+            };
             sent += transmit.segment_size.map_or(1, |each| transmit.size.div_ceil(each));
             self.shared.socket.send(&transmit, buffer).await;
         }

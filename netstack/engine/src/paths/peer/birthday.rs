@@ -226,6 +226,7 @@ impl Peer {
                 let is_left = matches!(way, Way::Direct(address) if address != place);
                 if is_silent || is_left || !self.is_busy(now) {
                     self.birthday.stage = Stage::None;
+                    self.birthday.not_before = Some(now + AGAIN);
                     self.close_sides(around, wishes);
                 }
             }
@@ -306,13 +307,15 @@ impl Peer {
         if known == Some(round) {
             return;
         }
-        self.birthday.taken = Some((round, last));
         let fits = matches!(around.hint.mapping, Some(Mapping::EndpointIndependent | Mapping::None))
             && self.mapping == Some(Mapping::PortDependent);
         let is_early = last.is_some_and(|at| now.since(at) < GUESS_AGAIN);
-        if !fits || is_early || self.is_direct() || self.birthday.guessing.is_some() {
+        // Hints alone bring about nothing: whoever sends them is talked to, and a relay showed that it is there.
+        let is_talk = self.is_busy(now) && self.over.is_proven();
+        if !fits || is_early || !is_talk || self.is_direct() || self.birthday.guessing.is_some() {
             return;
         }
+        // One that is refused here may be taken when the peer tells of it once more.
         if around.birthdays.guess(self.device, now) {
             self.birthday.taken = Some((round, Some(now)));
             self.birthday.guessing = Some(Guessing { ip, tried: BTreeSet::new(), next: now });
