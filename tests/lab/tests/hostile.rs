@@ -35,9 +35,10 @@ fn another_server_on_the_same_address_changes_nothing() {
     // An address is tentative for its first second, whatever anybody does (RFC 4862, section 5.4).
     let look = format!("wg showconf {interface}; ip -o address | sed 's/ tentative//'; ip route");
     let host = || mesh.on("alpha").ok(&["sh", "-c", &look]);
-    let (before, held) = (host(), mesh.status("alpha")["holds"].clone());
 
+    // What the true server has to say of a new device comes in several snapshots: the last is there once it says no more.
     mesh.apid.kill();
+    let (before, held) = (host(), mesh.status("alpha")["holds"].clone());
     // The same program on the same address, with anchors and keys of its own. It has no hub.
     let forged = ["--state-dir", "/var/lib/warren/forged", "--socket", "/run/warren/forged.sock"];
     let folder = mesh.file("server", "lib/warren/forged");
