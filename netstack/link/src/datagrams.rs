@@ -52,17 +52,31 @@ impl Datagrams {
     /// one, because it is longer than [`Self::bytes_max`] or the link ended, or those that waited longest, because
     /// there was no more room ([`DATAGRAM_QUEUE_BYTES_MAX`]).
     pub fn send(&self, datagram: Bytes) -> bool {
+        let sent = self.queue(datagram);
+        self.flush();
+        sent
+    }
+
+    /// As [`Self::send`], of one among several: it may wait for [`Self::flush`].
+    pub fn queue(&self, datagram: Bytes) -> bool {
         debug_assert_eq!(datagram.first(), Some(&model::relay::KIND), "a WebSocket tells it by that");
-        if datagram.len() > self.bytes_max() {
-            return false;
-        }
         match &self.0 {
+            // One look at the connection for each: a relay does little else.
+            Way::Served(connection) => connection.queue_datagram(datagram, usable),
+            _ if datagram.len() > self.bytes_max() => false,
             Way::Quic(connection) => {
                 let room = connection.datagram_send_buffer_space() >= datagram.len();
                 connection.send_datagram(datagram).is_ok() && room
             }
-            Way::Served(connection) => connection.send_datagram(datagram),
             Way::Queues(queues) => queues.out.push(datagram),
+        }
+    }
+
+    /// What is queued is sent. One packet may carry several, one call to the kernel many.
+    pub fn flush(&self) {
+        match &self.0 {
+            Way::Served(connection) => connection.stir(),
+            Way::Quic(_) | Way::Queues(_) => {}
         }
     }
 
@@ -87,13 +101,17 @@ impl Datagrams {
 
     /// Bytes of the longest datagram that can be sent now: at least 1000, and [`DATAGRAM_BYTES_MAX`] at most.
     pub fn bytes_max(&self) -> usize {
-        let fits = match &self.0 {
-            Way::Quic(connection) => connection.max_datagram_size(),
-            Way::Served(connection) => connection.datagram_bytes_max(),
-            Way::Queues(_) => return DATAGRAM_BYTES_MAX,
-        };
-        fits.unwrap_or(0).saturating_sub(QUIC_FRAME_SHARE_BYTES).min(DATAGRAM_BYTES_MAX)
+        match &self.0 {
+            Way::Quic(connection) => usable(connection.max_datagram_size()),
+            Way::Served(connection) => usable(connection.datagram_bytes_max()),
+            Way::Queues(_) => DATAGRAM_BYTES_MAX,
+        }
     }
+}
+
+/// What a QUIC packet with room for so many bytes of a datagram is used for.
+fn usable(fits: Option<usize>) -> usize {
+    fits.unwrap_or(0).saturating_sub(QUIC_FRAME_SHARE_BYTES).min(DATAGRAM_BYTES_MAX)
 }
 
 impl fmt::Debug for Datagrams {

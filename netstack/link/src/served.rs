@@ -286,9 +286,16 @@ impl Shared {
 
     /// Takes from the socket what is there, for a while. Whether there may be more.
     fn receive(&self, buffer: &mut [u8]) -> io::Result<bool> {
+        let mut touched = None;
+        let received = self.receive_round(buffer, &mut touched);
+        touched.iter().for_each(Served::stir);
+        received
+    }
+
+    fn receive_round(&self, buffer: &mut [u8], touched: &mut Option<Arc<Served>>) -> io::Result<bool> {
         let began = now();
         loop {
-            let received = self.socket.receive(buffer, |meta, bytes| self.take(meta, bytes, began));
+            let received = self.socket.receive(buffer, |meta, bytes| self.take(meta, bytes, touched, began));
             match received {
                 Ok(()) if began.elapsed() < RECEIVE_TIME_MAX => {}
                 Ok(()) => return Ok(true),
@@ -300,7 +307,9 @@ impl Shared {
         }
     }
 
-    fn take(&self, meta: &RecvMeta, bytes: &[u8], now: Instant) {
+    /// `touched` is to be stirred: once for all of its packets that come in a row, since a worker takes it with the first that it is
+    /// told of.
+    fn take(&self, meta: &RecvMeta, bytes: &[u8], touched: &mut Option<Arc<Served>>, now: Instant) {
         let mut packets = BytesMut::from(bytes);
         let mut answer = Vec::new();
         let mut state = self.lock();
@@ -312,6 +321,9 @@ impl Shared {
                 Some(DatagramEvent::ConnectionEvent(handle, event)) => {
                     if let Some(Some(served)) = state.served.get(handle.0) {
                         served.deliver(event);
+                        if touched.as_ref().is_none_or(|before| !Arc::ptr_eq(before, served)) {
+                            touched.replace(Arc::clone(served)).iter().for_each(Served::stir);
+                        }
                     }
                 }
                 Some(DatagramEvent::NewConnection(incoming)) => {

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use futures_util::FutureExt as _;
 use link::Datagrams;
 use model::relay::{HEAD_BYTES, Piece, PieceIds, Relayed, datagram};
 use model::{DeviceId, Fingerprint};
@@ -131,13 +132,22 @@ pub struct Line {
 impl Line {
     /// Gives on what comes over the link until it ends. In between, whatever else the task does has its turn.
     pub async fn carry(&self) {
-        let mut given = 0_usize;
-        while let Some(datagram) = self.wire.datagrams.recv().await {
+        let (mut given, mut unflushed) = (0_usize, Unflushed(None));
+        loop {
+            let datagram = match self.wire.datagrams.recv().now_or_never() {
+                Some(datagram) => datagram,
+                None => {
+                    unflushed.flush();
+                    self.wire.datagrams.recv().await
+                }
+            };
+            let Some(datagram) = datagram else { return };
             given = given.wrapping_add(1);
             if given.is_multiple_of(TURN) {
+                unflushed.flush();
                 yield_now().await;
             }
-            match self.board.give_on(&self.wire, &datagram) {
+            match self.board.give_on(&self.wire, &mut unflushed, &datagram) {
                 Ok(bytes) => {
                     self.board.counters.datagrams.inc();
                     self.board.counters.bytes.inc_by(bytes as u64);
@@ -145,6 +155,29 @@ impl Line {
                 Err(why) => _ = self.board.counters.dropped[why as usize].inc(),
             }
         }
+    }
+}
+
+/// The link that was given something last, which is not sent before this is flushed or dropped: a row of datagrams to one
+/// device goes as one.
+struct Unflushed(Option<Arc<Wire>>);
+
+impl Unflushed {
+    fn touched(&mut self, wire: Arc<Wire>) {
+        if !self.0.as_ref().is_some_and(|before| Arc::ptr_eq(before, &wire)) {
+            self.flush();
+            self.0 = Some(wire);
+        }
+    }
+
+    fn flush(&mut self) {
+        self.0.take().iter().for_each(|wire| wire.datagrams.flush());
+    }
+}
+
+impl Drop for Unflushed {
+    fn drop(&mut self) {
+        self.flush();
     }
 }
 
@@ -157,7 +190,7 @@ impl Drop for Line {
 
 impl Board {
     /// Gives one datagram on; says how many bytes it carries.
-    fn give_on(&self, from: &Wire, bytes: &[u8]) -> Result<usize, Dropped> {
+    fn give_on(&self, from: &Wire, unflushed: &mut Unflushed, bytes: &[u8]) -> Result<usize, Dropped> {
         let Some((realm, sender)) = from.seat() else { return Err(Dropped::NotAdmitted) };
         let relayed = Relayed::parse(bytes).ok_or(Dropped::Malformed)?;
         let to = {
@@ -168,7 +201,7 @@ impl Board {
         let onward = Relayed { device: sender, ..relayed };
         let fits = HEAD_BYTES + length <= room;
         let sent = match relayed.piece {
-            _ if fits => to.datagrams.send(onward.write().into()),
+            _ if fits => to.datagrams.queue(onward.write().into()),
             Piece::Whole => {
                 let pieces = datagram::cut(sender, relayed.payload, room, &mut lock(&to.ids));
                 let pieces: Vec<Vec<u8>> = pieces.map(|piece| piece.write()).collect();
@@ -178,12 +211,13 @@ impl Board {
                 // Both are sent: what is lost may be an older one.
                 let mut sent = true;
                 for piece in pieces {
-                    sent &= to.datagrams.send(piece.into());
+                    sent &= to.datagrams.queue(piece.into());
                 }
                 sent
             }
             Piece::First(_) | Piece::Second(_) => return Err(Dropped::TooLong),
         };
+        unflushed.touched(to);
         sent.then_some(length).ok_or(Dropped::NoRoom)
     }
 

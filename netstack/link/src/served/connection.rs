@@ -96,22 +96,18 @@ impl Served {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A packet came for it.
-    pub(super) fn deliver(self: &Arc<Self>, packet: ConnectionEvent) {
+    /// A packet came for it, and it is to be stirred.
+    pub(super) fn deliver(&self, packet: ConnectionEvent) {
         let mut inbox = self.inbox();
         if inbox.packets.len() < WAITING_EACH_MAX {
             inbox.packets.push_back(packet);
             self.queue.packets_wait(1);
         }
-        self.stir_with(inbox);
     }
 
     /// Something is to be done: a worker looks after it soon.
-    pub(super) fn stir(self: &Arc<Self>) {
-        self.stir_with(self.inbox());
-    }
-
-    fn stir_with(self: &Arc<Self>, mut inbox: MutexGuard<'_, Inbox>) {
+    pub(crate) fn stir(self: &Arc<Self>) {
+        let mut inbox = self.inbox();
         match inbox.phase {
             Phase::Idle => inbox.phase = Phase::Queued,
             Phase::Running => return inbox.phase = Phase::Stirred,
@@ -122,23 +118,22 @@ impl Served {
     }
 
     /// A worker has it in hand: opens what came, and sees whether its time has come. Says how many packets there were.
-    pub(super) fn begin(&self, now: Instant) -> usize {
-        let packets = {
+    /// `packets` is room of the worker's, empty before and after.
+    pub(super) fn begin(&self, packets: &mut Vec<ConnectionEvent>, now: Instant) -> usize {
+        {
             let mut inbox = self.inbox();
             inbox.phase = Phase::Running;
-            if inbox.packets.len() <= PACKETS_AT_ONCE {
-                std::mem::take(&mut inbox.packets)
-            } else {
-                inbox.packets.drain(..PACKETS_AT_ONCE).collect()
-            }
-        };
+            let count = inbox.packets.len().min(PACKETS_AT_ONCE);
+            packets.extend(inbox.packets.drain(..count));
+        }
         let count = packets.len();
         self.queue.packets_taken(count);
         let mut state = self.lock();
         if state.connection.is_drained() {
+            packets.clear();
             return count;
         }
-        for packet in packets {
+        for packet in packets.drain(..) {
             state.connection.handle_event(packet);
         }
         if state.connection.poll_timeout().is_some_and(|at| at <= now) {
@@ -152,6 +147,10 @@ impl Served {
         let mut inbox = self.inbox();
         let more = again || inbox.phase == Phase::Stirred || !inbox.packets.is_empty();
         inbox.phase = if more { Phase::Queued } else { Phase::Idle };
+        if !more {
+            // An idle connection keeps no room.
+            inbox.packets = VecDeque::new();
+        }
         drop(inbox);
         if more {
             self.queue.push(Arc::clone(self));
@@ -277,18 +276,19 @@ impl Served {
         self.lock().connection.datagrams().max_size()
     }
 
-    /// Sends a datagram without waiting. `false`: one is lost, this one or those that waited longest.
-    pub(crate) fn send_datagram(self: &Arc<Self>, datagram: Bytes) -> bool {
+    /// Has a datagram sent when it is stirred. `false`: one is lost, this one, or those that waited longest. `bytes_max` says how long
+    /// it may be, of how many fit a packet.
+    pub(crate) fn queue_datagram(&self, datagram: Bytes, bytes_max: fn(Option<usize>) -> usize) -> bool {
         let mut state = self.lock();
         if state.error.is_some() {
             return false;
         }
         let mut datagrams = state.connection.datagrams();
+        if datagram.len() > bytes_max(datagrams.max_size()) {
+            return false;
+        }
         let room = datagrams.send_buffer_space() >= datagram.len();
-        let sent = datagrams.send(datagram, true).is_ok();
-        drop(state);
-        self.stir();
-        sent && room
+        datagrams.send(datagram, true).is_ok() && room
     }
 
     /// The next datagram of the peer; `None` once the connection has ended. Cancel-safe.

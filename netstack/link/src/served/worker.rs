@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quinn_proto::{ConnectionError, TransportError, TransportErrorCode};
+use quinn_proto::{ConnectionError, ConnectionEvent, TransportError, TransportErrorCode};
 use tokio::task::yield_now;
 
 use super::limits::{SENT_AT_ONCE, WORK_MAX};
@@ -10,9 +10,9 @@ use super::{Served, Shared, now};
 
 /// Works until the endpoint is over.
 pub(super) async fn work(shared: Arc<Shared>) {
-    let (mut buffer, mut done) = (Vec::new(), 0);
+    let (mut buffer, mut packets, mut done) = (Vec::new(), Vec::new(), 0);
     while let Some(served) = shared.queue.next().await {
-        done += Hand::new(&shared, served).run(&mut buffer).await;
+        done += Hand::new(&shared, served).run(&mut buffer, &mut packets).await;
         if done >= WORK_MAX {
             done = 0;
             yield_now().await;
@@ -41,9 +41,9 @@ impl<'a> Hand<'a> {
     }
 
     /// Says how many packets went either way.
-    async fn run(mut self, buffer: &mut Vec<u8>) -> usize {
+    async fn run(mut self, buffer: &mut Vec<u8>, packets: &mut Vec<ConnectionEvent>) -> usize {
         let Some(served) = &self.served else { return 0 };
-        let received = served.begin(now());
+        let received = served.begin(packets, now());
         let mut sent = 0;
         while sent < SENT_AT_ONCE {
             buffer.clear();
