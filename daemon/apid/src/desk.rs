@@ -282,6 +282,7 @@ impl Run {
                 Output::Commit(commit) => self.commit(commit),
                 Output::Refresh { tenant, since } => self.refresh(tenant, since),
                 Output::Poll => self.poll(),
+                Output::Pass(hint) => self.pass(hint),
                 Output::Audit(entry) => self.audit.write(entry),
                 Output::SavePresence(rows) => open.saving.save(rows, &self.store),
                 Output::Certify { link, tenant, device, key } => self.certify(link, tenant, device, &key),
@@ -390,6 +391,19 @@ impl Run {
     fn poll(&self) {
         let store = self.store.clone();
         self.elsewhere(async move { Input::Polled(store.standings().await.map_err(|e| report::chain(&e))) });
+    }
+
+    /// As many at once as [`control::limits::HINTS_PASSED_PER_SECOND`] allows while the database may be waited for.
+    fn pass(&self, hint: control::PassedHint) {
+        let store = self.store.clone();
+        tokio::spawn(async move {
+            if let Err(error) = store.pass(&hint).await {
+                tracing::debug!(
+                    error = error.chain(),
+                    "other replicas were not told a hint; devices say it again"
+                );
+            }
+        });
     }
 
     /// Tells every node when to come back, and waits until they have read it and what was under way is answered.

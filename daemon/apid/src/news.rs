@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use control::Input;
-use store::{Engine, Store};
+use store::{Engine, Store, Word};
 
 use crate::clock::wall;
 use crate::desk::Desk;
@@ -50,8 +50,15 @@ pub async fn listen(store: Store, desk: Desk) {
             Ok(None) => return,
             Ok(Some(mut news)) => loop {
                 match news.next().await {
-                    Ok(()) if desk.tell(Input::Rumoured).await => {}
-                    Ok(()) => return,
+                    Ok(word) => {
+                        let input = match word {
+                            Word::Wrote => Input::Rumoured,
+                            Word::Hint(hint) => Input::Passed(hint),
+                        };
+                        if !desk.tell(input).await {
+                            return;
+                        }
+                    }
                     Err(error) => break error,
                 }
             },

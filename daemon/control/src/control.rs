@@ -19,10 +19,11 @@ use crate::dice::Dice;
 use crate::directories::{Directories, Withheld};
 use crate::directory::Directory;
 use crate::half_open::HalfOpen;
+use crate::hints::HintBudget;
 use crate::io::{ControlConfig, Input, Output};
 use crate::lanes::Lanes;
 use crate::lease::LeaseWord;
-use crate::limits::PRESENCE_SAVE_INTERVAL;
+use crate::limits::{HINTS_PASSED_PER_SECOND, PRESENCE_SAVE_INTERVAL};
 use crate::link::LinkId;
 use crate::outbox::{Counters, Outbox};
 use crate::presence::{HubPresence, Presence, Presences};
@@ -40,6 +41,7 @@ pub struct Control {
     directories: Directories,
     lanes: Lanes,
     sessions: BTreeMap<LinkId, Session>,
+    hints_passed: HintBudget,
     half_open: HalfOpen,
     publisher: Publisher,
     presences: Presences,
@@ -67,6 +69,7 @@ impl Control {
             dice: Dice::new(seed),
             lanes: Lanes::default(),
             sessions: BTreeMap::new(),
+            hints_passed: HintBudget::new(HINTS_PASSED_PER_SECOND, Mono::default()),
             half_open: HalfOpen::default(),
             presences: Presences::default(),
             hub: None,
@@ -95,6 +98,7 @@ impl Control {
             Input::Refreshed { tenant, result, anchor } => self.on_refreshed(tenant, result, anchor, now),
             Input::Polled(result) => self.on_polled(result, now),
             Input::Rumoured => self.on_rumour(),
+            Input::Passed(hint) => self.on_passed(hint),
             Input::Lease(word) => self.on_lease(word, now),
             Input::Certified { link, result } => self.on_certified(link, result),
             Input::Heard(rows) => self.presences.heard_elsewhere(rows),

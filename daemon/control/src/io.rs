@@ -10,6 +10,7 @@ use model::{
 
 use crate::edit::{Answer, Edit};
 use crate::event::Event;
+use crate::hints::PassedHint;
 use crate::lease::LeaseWord;
 use crate::link::{LinkId, Origin};
 use crate::rows::{
@@ -119,6 +120,8 @@ pub enum Input {
     Polled(Result<Standings, String>),
     /// Another replica wrote something.
     Rumoured,
+    /// What a replica wants passed, this one or another.
+    Passed(PassedHint),
     /// What is known of the lease. To be told again each time that it was renewed.
     Lease(LeaseWord),
     /// What [`Output::Certify`] asked for: the certificate, recorded, or why there is none.
@@ -196,6 +199,8 @@ pub enum Output {
     },
     /// Read where every tenant stands; [`Input::Polled`] follows.
     Poll,
+    /// Tell all replicas; [`Input::Passed`] follows there. What is lost, devices say again.
+    Pass(PassedHint),
     /// Write one line of the audit log that belongs to no commit: a refusal, or an edit that changed nothing.
     Audit(AuditEntry),
     /// Answer a request.

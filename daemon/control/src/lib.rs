@@ -30,6 +30,7 @@ pub use directory::Directory;
 pub use edit::{Answer, Edit, HubInterface};
 pub use enrolment::{ProvenKey, VerifiedEnrol};
 pub use event::Event;
+pub use hints::PassedHint;
 pub use io::{ControlConfig, Input, Output, RequestId, SealedHubKey};
 pub use lease::{LeaseWord, Term};
 pub use link::{LinkId, Origin};

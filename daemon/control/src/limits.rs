@@ -25,6 +25,8 @@ pub const LINKS_HALF_OPEN_PER_ADDRESS_MAX: usize = LINKS_HALF_OPEN_MAX / 4;
 /// Hints that one device may send in a second: a search for a path takes one or two, and who talks to twenty devices at
 /// once may search for all.
 pub const HINTS_PER_SECOND: u32 = 20;
+/// Hints that one replica passes to the others in a second: each is a word that all of them hear, whoever it is for.
+pub const HINTS_PASSED_PER_SECOND: u32 = 200;
 /// Hints are dropped for a device that has so many frames unread: many may send to one, and its own frames come first.
 /// A link holds 64, and one that is full is given up.
 pub const HINTS_UNWRITTEN_MAX: u32 = 16;

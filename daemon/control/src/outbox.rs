@@ -31,7 +31,9 @@ pub struct Counters {
     pub entries_touched: u64,
     /// Hints that were given on to another device.
     pub hints_forwarded: u64,
-    /// Hints that were not: too many, or for nobody who is here.
+    /// Hints that were told other replicas, where their receivers may be.
+    pub hints_passed: u64,
+    /// Hints that were not: too many, or for nobody.
     pub hints_lost: u64,
     /// Edits that are in the store.
     pub edits_done: u64,

@@ -20,6 +20,7 @@ use crate::dice::Dice;
 use crate::directories::Directories;
 use crate::enrolment::ProvenKey;
 use crate::hints::HintBudget;
+use crate::limits::HINTS_PER_SECOND;
 use crate::link::Origin;
 
 /// What a node signs over, and what its proof of possession is checked with.
@@ -84,7 +85,7 @@ impl Session {
             abilities_due: now,
             unwritten: 0,
             admitted: false,
-            hints: HintBudget::new(now),
+            hints: HintBudget::new(HINTS_PER_SECOND, now),
             commands: BTreeMap::new(),
             certifying: false,
             noting: false,

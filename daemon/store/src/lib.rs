@@ -60,7 +60,7 @@ pub use error::{Corrupt, DatabaseError, Kind, OpenError, ReadError, RefillError,
 pub use keyed::{KEYED_REQUESTS_MAX, Keyed, KeyedRequest};
 pub use lease::{Claim, Holding};
 pub use model::Role;
-pub use news::News;
+pub use news::{News, Word};
 pub use people::{PeopleError, User};
 pub use refill::Refill;
 pub use restore::After;

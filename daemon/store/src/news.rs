@@ -1,6 +1,13 @@
-//! Replicas tell each other that they wrote: LISTEN and NOTIFY of PostgreSQL. A word says only "look again", and may be
-//! lost: whoever waits for one looks now and then all the same.
+//! Replicas tell each other that they wrote, and what one device says to another that is attached elsewhere: LISTEN and NOTIFY
+//! of PostgreSQL. Words may be lost: whoever waits for "look again" looks now and then all the same, and devices say again
+//! what is not answered.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use control::PassedHint;
+use model::limits::HINT_BYTES_MAX;
+use model::{DeviceId, TenantId};
+use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgListener;
 
 use crate::database::Database;
@@ -9,6 +16,10 @@ use crate::store::Store;
 
 /// The channel of NOTIFY.
 const CHANNEL: &str = "warren";
+/// The channel of what devices say to each other.
+const HINTS_CHANNEL: &str = "warren_hints";
+/// A payload must be shorter than 8000 bytes.
+const _: () = assert!((3 * 16 + HINT_BYTES_MAX) * 4 / 3 + 4 < 8000, "a hint fits");
 /// One message to the server: it needs no transaction of its own, whoever pools sessions.
 const NOTIFY: &str = "NOTIFY warren";
 
@@ -22,6 +33,16 @@ impl Store {
         Ok(())
     }
 
+    /// Tells all replicas what a device says to another.
+    pub async fn pass(&self, hint: &PassedHint) -> Result<(), DatabaseError> {
+        if let Database::Postgres { pool, .. } = &self.database {
+            let text = format!("NOTIFY {HINTS_CHANNEL}, '{}'", to_payload(hint));
+            // Nothing but base64 between the quotes.
+            sqlx::raw_sql(AssertSqlSafe(text)).execute(pool).await?;
+        }
+        Ok(())
+    }
+
     /// Listens for what others wrote. `None`: there are no others, or sessions are shared and none could listen.
     pub async fn news(&self) -> Result<Option<News>, DatabaseError> {
         let Database::Postgres { aside, shares_sessions: false, .. } = &self.database else {
@@ -30,26 +51,77 @@ impl Store {
         let mut listener = PgListener::connect_with(aside).await?;
         // Whoever asks again learns of a connection that broke, and says so.
         listener.eager_reconnect(false);
-        listener.listen(CHANNEL).await?;
+        listener.listen_all([CHANNEL, HINTS_CHANNEL]).await?;
         Ok(Some(News { listener }))
     }
 }
 
-/// What others wrote, as long as the connection holds.
+/// What a replica says.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Word {
+    /// It wrote something.
+    Wrote,
+    /// What a device says to another.
+    Hint(PassedHint),
+}
+
+/// What others say, as long as the connection holds.
 #[derive(Debug)]
 pub struct News {
     listener: PgListener,
 }
 
 impl News {
-    /// Waits until somebody wrote something. The writer hears of itself, too.
+    /// Waits until somebody says something. Who says it hears of itself, too.
     ///
     /// # Errors
     /// The connection broke: words may have been lost.
-    pub async fn next(&mut self) -> Result<(), DatabaseError> {
-        match self.listener.try_recv().await? {
-            Some(_) => Ok(()),
-            None => Err(sqlx::Error::PoolClosed.into()),
+    pub async fn next(&mut self) -> Result<Word, DatabaseError> {
+        loop {
+            let Some(said) = self.listener.try_recv().await? else {
+                return Err(sqlx::Error::PoolClosed.into());
+            };
+            if said.channel() == CHANNEL {
+                return Ok(Word::Wrote);
+            }
+            // Of a replica that says it in another way: as good as lost.
+            if let Some(hint) = from_payload(said.payload()) {
+                return Ok(Word::Hint(hint));
+            }
+        }
+    }
+}
+
+fn to_payload(hint: &PassedHint) -> String {
+    let parts: [&[u8]; 4] = [hint.tenant.as_bytes(), hint.from.as_bytes(), hint.to.as_bytes(), &hint.sealed];
+    STANDARD.encode(parts.concat())
+}
+
+fn from_payload(text: &str) -> Option<PassedHint> {
+    let bytes = STANDARD.decode(text).ok()?;
+    let (tenant, rest) = bytes.split_first_chunk()?;
+    let (from, rest) = rest.split_first_chunk()?;
+    let (to, sealed) = rest.split_first_chunk()?;
+    let sealed = (sealed.len() <= HINT_BYTES_MAX).then(|| sealed.to_vec())?;
+    let [from, to] = [from, to].map(|id| DeviceId::from_bytes(*id));
+    Some(PassedHint { tenant: TenantId::from_bytes(*tenant), from, to, sealed })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_is_passed_as_it_is() {
+        for length in [0, 1, HINT_BYTES_MAX] {
+            let [from, to] = [1, 2].map(|n| DeviceId::from_bytes([n; 16]));
+            let hint =
+                PassedHint { tenant: TenantId::from_bytes([3; 16]), from, to, sealed: vec![0xff; length] };
+            assert_eq!(from_payload(&to_payload(&hint)), Some(hint));
+        }
+        let longer = STANDARD.encode([7; 3 * 16 + HINT_BYTES_MAX + 1]);
+        for text in ["", "nothing", "AAAA", &longer] {
+            assert_eq!(from_payload(text), None, "{text}");
         }
     }
 }

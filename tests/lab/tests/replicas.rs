@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use lab::{Mesh, Pinging, Pooler, Postgres, Process, SOON, World, wait_for};
+use lab::{Mesh, Nat, Pinging, Pooler, Postgres, Process, SOON, World, wait_for};
 
 /// All servers by one name, as a record with three addresses would have it.
 const SERVERS_URL: &str = "https://servers.example.org:8443";
@@ -62,13 +62,15 @@ impl Replicas {
             replicas.start(server);
         }
         for device in devices {
-            let agent = replicas.mesh.agent(device);
-            replicas.agents.insert(device, agent);
-            let token = replicas.mesh.token(&[]);
-            let up = ["warren", "up", "--server", SERVERS_URL, "--token", &token, "--hostname", device];
-            replicas.mesh.on(device).ok(&up);
+            replicas.join(device, SERVERS_URL);
         }
         replicas
+    }
+
+    fn join(&mut self, device: &'static str, url: &str) {
+        self.agents.insert(device, self.mesh.agent(device));
+        let token = self.mesh.token(&[]);
+        self.mesh.on(device).ok(&["warren", "up", "--server", url, "--token", &token, "--hostname", device]);
     }
 
     /// Replicas open each other's seals.
@@ -174,6 +176,33 @@ fn the_hub_follows_a_leader_that_is_killed() {
     assert!(replicas.acts_as_hub(leader));
     assert_eq!(pinging.lost(), 0, "devices that reach each other need no hub");
     eprintln!("new leader and handshakes after {:?}", killed_at.elapsed());
+}
+
+/// Two devices, each of which knows one server alone.
+fn apart(nat: Nat) -> Replicas {
+    let world = World::new(&["alpha", "beta", "+two", "+three"]);
+    let postgres = world.shared_postgres(PORT);
+    let url = postgres.shared_url();
+    let mut replicas = Replicas::over(world, postgres, url, &[]);
+    for (device, server) in [("alpha", "two"), ("beta", "three")] {
+        replicas.mesh.set_nat(&format!("r-{device}"), nat);
+        let address = std::fs::read_to_string(replicas.mesh.file(server, "address")).expect("it has one");
+        replicas.join(device, &format!("https://{}:8443", address.trim()));
+    }
+    replicas.mesh.on("alpha").reaches("beta", SOON);
+    replicas
+}
+
+#[test]
+fn devices_at_different_servers_find_a_direct_path() {
+    let replicas = apart(Nat::PortRestricted);
+    wait_for("a direct path", SOON, || replicas.mesh.goes("alpha", "beta", "direct"));
+}
+
+#[test]
+fn devices_at_different_servers_that_cannot_meet_are_carried_by_the_hub() {
+    let replicas = apart(Nat::Symmetric);
+    assert!(replicas.mesh.goes("alpha", "beta", "via hub"), "{}", replicas.mesh.path("alpha", "beta"));
 }
 
 #[test]

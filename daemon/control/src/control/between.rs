@@ -6,14 +6,15 @@ use model::wire::{Hint, Hinted, Services};
 use model::{DeviceId, NodeId, Now, Refusal, Signed, TenantId};
 
 use super::Control;
+use crate::hints::PassedHint;
 use crate::io::Output;
 use crate::limits::HINTS_UNWRITTEN_MAX;
 use crate::link::LinkId;
 use crate::session::{Session, Stage, out_of_place};
 
 impl Control {
-    /// Gives a hint on, if its receiver is of the same tenant and attached here. Else it is lost, as over any network:
-    /// devices tell each other again.
+    /// Gives a hint on, if its receiver is of the same tenant and attached here, or passes it to other replicas. Else it is
+    /// lost, as over any network: devices tell each other again.
     pub(super) fn on_hint(
         &mut self,
         link: LinkId,
@@ -29,14 +30,38 @@ impl Control {
             return Err(out_of_place("a hint of that length"));
         }
         let may_send = self.sessions.get_mut(&link).is_some_and(|s| s.admitted && s.hints.take(now.mono));
-        match self.receiver(tenant, hint.to).filter(|_| may_send) {
-            Some(to) => {
-                self.out.counters.hints_forwarded += 1;
-                self.send(to, Hinted { from, sealed: hint.sealed });
-            }
-            None => self.out.counters.hints_lost += 1,
+        let Hint { to, sealed } = hint;
+        if !may_send {
+            self.out.counters.hints_lost += 1;
+        } else if let Some(link) = self.receiver(tenant, to) {
+            self.give(link, from, sealed);
+        } else if self.may_pass(tenant, to, now) {
+            self.out.counters.hints_passed += 1;
+            self.out.push(Output::Pass(PassedHint { tenant, from, to, sealed }));
+        } else {
+            self.out.counters.hints_lost += 1;
         }
         Ok(())
+    }
+
+    /// Gives on what came to another replica, or to this one, if its receiver is attached here.
+    pub(super) fn on_passed(&mut self, hint: PassedHint) {
+        if let Some(link) = self.receiver(hint.tenant, hint.to) {
+            self.give(link, hint.from, hint.sealed);
+        }
+    }
+
+    fn give(&mut self, link: LinkId, from: DeviceId, sealed: Vec<u8>) {
+        self.out.counters.hints_forwarded += 1;
+        self.send(link, Hinted { from, sealed });
+    }
+
+    /// Whether other replicas are told: there may be some, and the device may be there.
+    fn may_pass(&mut self, tenant: TenantId, device: DeviceId, now: Now) -> bool {
+        let is_here = self.presences.of(device).is_some_and(|presence| presence.link.is_some());
+        let directory = self.directories.whole(tenant);
+        let is_active = directory.is_some_and(|directory| directory.is_active(NodeId::Device(device)));
+        self.config.shared && !is_here && is_active && self.hints_passed.take(now.mono)
     }
 
     /// The link of a device that may be sent a hint now.

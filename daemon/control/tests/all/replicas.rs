@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use control::{
-    Answer, CommitError, Directory, Edit, Event, Hub, HubInterface, Input, LeaseWord, Output, Term,
+    Answer, CommitError, Directory, Edit, Event, Hub, HubInterface, Input, LeaseWord, Output, PassedHint,
+    Term,
 };
-use model::{Code, Epoch, Generation, NodeId, PublicKey};
+use model::wire::Hint;
+use model::{Code, DeviceId, Epoch, Generation, NodeId, PublicKey, TenantId};
 use proptest::prelude::*;
 
 use crate::node::Node;
@@ -19,7 +21,7 @@ struct Pair {
 }
 
 impl Pair {
-    fn new() -> (Self, model::TenantId) {
+    fn new() -> (Self, TenantId) {
         let (mut first, tenant) = World::with_tenant();
         let store = std::mem::take(&mut first.store);
         let mut a = World::over(store, true, 2);
@@ -135,6 +137,42 @@ fn an_edit_on_one_server_reaches_the_nodes_of_the_other() {
 }
 
 #[test]
+fn a_hint_for_a_device_at_another_server_is_passed_there_and_given_to_nobody_else() {
+    let (mut pair, tenant) = Pair::new();
+    let secrets = [0, 1].map(|_| pair.worlds[0].ask(Some(tenant), token_edit()));
+    pair.settle();
+    let mut secret = |request| match pair.worlds[0].answers.remove(&request) {
+        Some(Ok(Answer::TokenCreated { secret, .. })) => secret,
+        other => panic!("a token: {other:?}"),
+    };
+    let secrets = secrets.map(&mut secret);
+    let links = [0, 1].map(|who| pair.worlds[who].enrol(who as u8 + 1, &secrets[who]));
+    pair.settle();
+    let [from, to] = [0, 1].map(|who| pair.worlds[who].device(links[who]));
+    let say = |pair: &mut Pair, to| {
+        pair.with_store(0, |world| world.say(links[0], Hint { to, sealed: vec![7; 9] }.into()));
+        std::mem::take(&mut pair.worlds[0].passed)
+    };
+    let passed = say(&mut pair, to);
+    assert_eq!(passed, [PassedHint { tenant, from, to, sealed: vec![7; 9] }]);
+    for who in 0..2 {
+        let hint = passed[0].clone();
+        pair.with_store(who, |world| world.input(Input::Passed(hint)));
+    }
+    assert_eq!(pair.worlds[1].node(links[1]).hints, [(from, vec![7; 9])]);
+    assert_eq!(pair.worlds[0].node(links[0]).hints, []);
+    let stranger = PassedHint { tenant: TenantId::from_bytes([9; 16]), ..passed[0].clone() };
+    pair.with_store(1, |world| world.input(Input::Passed(stranger)));
+    assert_eq!(pair.worlds[1].node(links[1]).hints.len(), 1, "of another tenant");
+    assert_eq!(say(&mut pair, DeviceId::from_bytes([9; 16])), [], "of nobody");
+    assert_eq!(say(&mut pair, from), [], "who is here");
+    let revoked = pair.worlds[1].ask(Some(tenant), Edit::RevokeDevice(to));
+    pair.settle();
+    assert!(pair.worlds[1].answers[&revoked].is_ok());
+    assert_eq!(say(&mut pair, to), [], "who is revoked");
+}
+
+#[test]
 fn of_two_tenants_of_one_name_one_is_founded() {
     let (mut pair, _) = Pair::new();
     let create = || Edit::CreateTenant { name: label("work"), block: None, interface: HubInterface::Shared };
@@ -236,7 +274,7 @@ proptest! {
 }
 
 /// A server among replicas that has a tenant and a hub.
-fn leased() -> (World, model::TenantId, control::LinkId) {
+fn leased() -> (World, TenantId, control::LinkId) {
     let (mut world, tenant) = World::with_tenant();
     world.restart(|config| config.leased = true);
     let hub = world.connect(Node::hub(900, 9, 51820));

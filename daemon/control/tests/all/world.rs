@@ -31,6 +31,8 @@ pub struct World {
     pub hub_keys: Vec<Option<control::SealedHubKey>>,
     pub answers: BTreeMap<RequestId, Result<Answer, Refusal>>,
     pub audits: Vec<control::AuditEntry>,
+    /// What other replicas were told.
+    pub passed: Vec<control::PassedHint>,
     /// Links whose carrier is stuck: frames stay in the shell's queue.
     pub stuck: BTreeSet<LinkId>,
     pub queues: BTreeMap<LinkId, VecDeque<Frame>>,
@@ -89,6 +91,7 @@ impl World {
             hub_keys: Vec::new(),
             answers: BTreeMap::new(),
             audits: Vec::new(),
+            passed: Vec::new(),
             stuck: BTreeSet::new(),
             queues: BTreeMap::new(),
             hold_store: false,
@@ -175,6 +178,7 @@ impl World {
                 assert!(self.answers.insert(request, result).is_none(), "answered twice");
             }
             Output::Audit(entry) => self.audits.push(entry),
+            Output::Pass(hint) => self.passed.push(hint),
             Output::Certify { link, device, key, .. } => self.certify.push((link, device, key)),
             Output::CommandDone { device, done, .. } => self.done.push((device, done.id)),
             Output::NoteLogins { logins, .. } => {

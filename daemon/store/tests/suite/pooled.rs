@@ -4,9 +4,12 @@ use std::future::Future;
 use std::str::FromStr as _;
 use std::time::{Duration, Instant};
 
+use control::PassedHint;
+use model::limits::HINT_BYTES_MAX;
+use model::{DeviceId, TenantId};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _};
-use store::{Kind, OpenError, Store};
+use store::{Kind, OpenError, Store, Word};
 
 use crate::postgres::Cluster;
 use crate::support::{Fresh, make_tenant};
@@ -69,9 +72,15 @@ async fn hears(listening: &Store, writing: &Store) {
     let begun = Instant::now();
     tokio::time::timeout(HEARD_WITHIN, news.next())
         .await
-        .expect("it is heard")
-        .expect("the connection holds");
-    assert!(begun.elapsed() < HEARD_WITHIN);
+        .map(|word| assert_eq!(word.expect("the connection holds"), Word::Wrote))
+        .expect("it is heard");
+    let [from, to] = [1, 2].map(|n| DeviceId::from_bytes([n; 16]));
+    let hint =
+        PassedHint { tenant: TenantId::from_bytes([3; 16]), from, to, sealed: vec![4; HINT_BYTES_MAX] };
+    writing.pass(&hint).await.expect("told");
+    let heard = tokio::time::timeout(HEARD_WITHIN, news.next()).await.expect("it is heard");
+    assert_eq!(heard.expect("the connection holds"), Word::Hint(hint));
+    assert!(begun.elapsed() < HEARD_WITHIN * 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

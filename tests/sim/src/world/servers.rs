@@ -162,6 +162,7 @@ impl World {
                 self.soon(delay, Happening::SaveInstalled { replica: index, life, rows });
             }
             Output::Audit(_)
+            | Output::Pass(_)
             | Output::SavePresence(_)
             | Output::HubKey(_)
             | Output::NoteLogins { .. }

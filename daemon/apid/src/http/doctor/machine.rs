@@ -98,7 +98,7 @@ pub(super) fn migrations(schema: Result<(u32, u32), impl Display>) -> Finding {
 pub(super) fn sessions(engine: Engine, shares: bool) -> Option<Finding> {
     let what = if shares {
         "a pooler lends sessions of PostgreSQL for a transaction each: other replicas' edits are asked for four times a \
-         second, as nobody can LISTEN"
+         second, as nobody can LISTEN; devices at different replicas find each other only over a relay alone"
     } else {
         "sessions of PostgreSQL are our own: other replicas' edits are heard at once"
     };
