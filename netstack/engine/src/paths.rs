@@ -259,6 +259,7 @@ impl Paths {
             // The device may have another key by now.
             if self.keys.get(&before) == Some(key) {
                 self.keys.remove(&before);
+                self.birthdays.forget(before);
             }
             self.drop_peer(key);
         }

@@ -5,6 +5,7 @@
 //! 1 024 of them misses all in 1.7 of a hundred searches, as two of a few dozen people have one birthday. What it costs is bounded here,
 //! whatever peers say.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use model::{DeviceId, Mono};
@@ -19,6 +20,14 @@ pub(super) const GUESSES: u16 = 1024;
 const SAVED_MAX: u32 = 8;
 /// One more may begin after so long: sixteen in any hour at most, which are 1.1 MB of guesses.
 const EARNED_EVERY: Duration = Duration::from_secs(3600 / SAVED_MAX as u64);
+/// So many are left to peers that had none in the last hour: one that wants all gets no more than the others leave.
+const KEPT_FOR_OTHERS: u32 = SAVED_MAX / 2;
+const HOUR: Duration = Duration::from_secs(3600);
+/// A peer that asks sooner than it may is not guessed for: less than the minute after which it may search again, since hints take their
+/// time, and clocks differ. Each search that won nothing doubles it, as it doubles the peer's own wait...
+const GUESS_AGAIN: Duration = Duration::from_secs(50);
+/// ... up to 53 minutes.
+const GUESS_AGAIN_DOUBLED_MAX: u32 = 6;
 
 /// See the top of the file.
 #[derive(Debug, Default)]
@@ -27,6 +36,9 @@ pub(super) struct Birthdays {
     sides_given: u32,
     searches: Turn,
     guesses: Turn,
+    /// Searches of each peer in a row that won no path which lived on. Kept while nobody talks to it: else it had only to be silent for a
+    /// while.
+    in_vain: BTreeMap<DeviceId, u32>,
 }
 
 /// One at a time, and so many in an hour.
@@ -35,11 +47,13 @@ struct Turn {
     of: Option<DeviceId>,
     left: u32,
     earned_at: Mono,
+    /// Who had one in the last hour, and when its last began.
+    had: BTreeMap<DeviceId, Mono>,
 }
 
 impl Default for Turn {
     fn default() -> Self {
-        Self { of: None, left: SAVED_MAX, earned_at: Mono::default() }
+        Self { of: None, left: SAVED_MAX, earned_at: Mono::default(), had: BTreeMap::new() }
     }
 }
 
@@ -48,9 +62,12 @@ impl Turn {
         while self.left < SAVED_MAX && self.earned_at + EARNED_EVERY <= now {
             (self.left, self.earned_at) = (self.left + 1, self.earned_at + EARNED_EVERY);
         }
-        if self.of.is_some() || self.left == 0 {
+        self.had.retain(|_, at| now.since(*at) < HOUR);
+        let kept = if self.had.contains_key(&device) { KEPT_FOR_OTHERS } else { 0 };
+        if self.of.is_some() || self.left <= kept {
             return false;
         }
+        self.had.insert(device, now);
         if self.left == SAVED_MAX {
             self.earned_at = now;
         }
@@ -86,7 +103,29 @@ impl Birthdays {
 
     /// Whether ports of this device's NAT may be guessed from now on.
     pub(super) fn guess(&mut self, device: DeviceId, now: Mono) -> bool {
-        self.is_on && self.guesses.take(device, now)
+        let in_vain = self.in_vain(device);
+        let wait = GUESS_AGAIN * (1 << in_vain.saturating_sub(1).min(GUESS_AGAIN_DOUBLED_MAX));
+        let is_early = self.guesses.had.get(&device).is_some_and(|at| now.since(*at) < wait);
+        let may = self.is_on && !is_early && self.guesses.take(device, now);
+        if may {
+            self.in_vain.insert(device, in_vain.saturating_add(1));
+        }
+        may
+    }
+
+    /// A path that guessing won has lived: that search was not in vain.
+    pub(super) fn won(&mut self, device: DeviceId) {
+        self.in_vain.remove(&device);
+    }
+
+    /// The device is no peer any more.
+    pub(super) fn forget(&mut self, device: DeviceId) {
+        self.in_vain.remove(&device);
+    }
+
+    /// Searches of this device in a row that won nothing which lived on.
+    pub(super) fn in_vain(&self, device: DeviceId) -> u32 {
+        self.in_vain.get(&device).copied().unwrap_or(0)
     }
 
     /// The search for this device is over.
@@ -123,9 +162,58 @@ mod tests {
         let mut searches = 2;
         for second in 0..3600 {
             let now = begun + Duration::from_secs(second);
-            searches += usize::from(birthdays.search(one, now).is_some());
-            birthdays.end_search(one);
+            for device in (0..=u8::MAX).map(|number| DeviceId::from_bytes([number; 16])) {
+                searches += usize::from(birthdays.search(device, now).is_some());
+                birthdays.end_search(device);
+            }
         }
         assert_eq!(searches, 15, "eight, and one each seven and a half minutes");
+    }
+
+    #[test]
+    fn one_that_wants_all_leaves_half_to_those_that_had_none() {
+        let peer = |number: u8| DeviceId::from_bytes([number; 16]);
+        let mut birthdays = Birthdays::default();
+        birthdays.set(true);
+        let begun = Mono::from_micros(5_000_000_000);
+        let of = |birthdays: &mut Birthdays, number, now| {
+            let had = birthdays.search(peer(number), now).is_some();
+            birthdays.end_search(peer(number));
+            usize::from(had)
+        };
+        let greedy: usize = (0..100).map(|_| of(&mut birthdays, 1, begun)).sum();
+        assert_eq!(greedy, 4);
+        let others: usize = (2..100).map(|number| of(&mut birthdays, number, begun)).sum();
+        assert_eq!(others, 4);
+        // What is earned meanwhile is for those, too, until there is more than they may need.
+        let after = |minutes: u64| begun + Duration::from_secs(minutes * 60);
+        assert_eq!(of(&mut birthdays, 1, after(30)), 0);
+        assert_eq!(of(&mut birthdays, 1, after(40)), 1);
+        assert_eq!(of(&mut birthdays, 1, after(41)), 0);
+        assert_eq!(of(&mut birthdays, 100, after(41)), 1);
+    }
+
+    /// The seconds at which a peer is guessed for that asks for it each second of three hours.
+    fn guessed(birthdays: &mut Birthdays, begun: u64) -> Vec<u64> {
+        let peer = DeviceId::from_bytes([1; 16]);
+        let seconds = (0..3 * 3600).filter(|second| {
+            let may = birthdays.guess(peer, Mono::from_micros((begun + second) * 1_000_000));
+            birthdays.end_guess(peer);
+            may
+        });
+        seconds.collect()
+    }
+
+    #[test]
+    fn a_peer_is_guessed_for_ever_more_rarely_until_a_path_won_so_has_lived() {
+        let mut birthdays = Birthdays::default();
+        birthdays.set(true);
+        assert_eq!(guessed(&mut birthdays, 10_000), [0, 50, 150, 350, 750, 1550, 3150, 6350, 9550]);
+        let peer = DeviceId::from_bytes([1; 16]);
+        assert_eq!(guessed(&mut birthdays, 21_000), [1750, 4950, 8150], "it is remembered");
+        birthdays.won(peer);
+        assert_eq!(guessed(&mut birthdays, 40_000)[..3], [0, 50, 150]);
+        birthdays.forget(peer);
+        assert_eq!(birthdays.in_vain, BTreeMap::new());
     }
 }

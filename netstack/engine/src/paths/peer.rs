@@ -147,6 +147,8 @@ pub(super) struct Peer {
     way_since: Mono,
     doubt: Doubt,
     traffic_at: Mono,
+    /// When a packet for it last went by no direct path.
+    wanted_at: Option<Mono>,
     /// When a packet of its came, to the second.
     heard_at: Option<Mono>,
     /// Since the last count packets went and none came.
@@ -196,6 +198,7 @@ impl Peer {
             way_since: now,
             doubt: Doubt::default(),
             traffic_at: now,
+            wanted_at: None,
             heard_at: None,
             is_silent: false,
             search: None,
@@ -253,10 +256,15 @@ impl Peer {
         now.since(self.traffic_at) < TRAFFIC_LIFE
     }
 
+    /// Whether packets go to it that a direct path would be good for. One that only its hints tell of is looked for, and no more.
+    fn is_talked_to(&self, now: Mono) -> bool {
+        self.wanted_at.is_some_and(|at| now.since(at) < TRAFFIC_LIFE)
+    }
+
     /// A packet for the peer did not go by a direct path.
     pub(super) fn wanted(&mut self, now: Mono) {
         let was_busy = self.is_busy(now);
-        self.traffic_at = now;
+        (self.traffic_at, self.wanted_at) = (now, Some(now));
         let is_idle = self.search.is_none() && self.search_at.is_none();
         if !matches!(self.way, Way::Direct(_)) && (is_idle || !was_busy) {
             self.seek(now);

@@ -42,8 +42,9 @@ const AGAIN: Duration = Duration::from_secs(60);
 /// ... up to an hour.
 const AGAIN_DOUBLED_MAX: u32 = 6;
 const AGAIN_MAX: Duration = Duration::from_secs(3600);
-/// A peer that asks sooner than it may is not guessed for: hints take their time, and clocks differ.
-const GUESS_AGAIN: Duration = Duration::from_secs(50);
+/// A path that guessing won was worth it once it has lived so long: a little less than one is kept by its last packet
+/// ([`TRAFFIC_LIFE`]), which may have gone while it was sought.
+const WORTH_IT: Duration = Duration::from_secs(100);
 /// Another peer's search has the turn, or all of this hour are used up.
 const TURN_AGAIN: Duration = Duration::from_secs(15);
 /// A path over a side socket that fell silent is asked for so long: as long as NATs remember it.
@@ -65,8 +66,8 @@ pub(super) struct Birthday {
     peer_guesses: bool,
     /// Its search that it told of last, and where its sockets are.
     asked: Option<(u32, Ipv4Addr)>,
-    /// The one that was answered last, and when.
-    taken: Option<(u32, Option<Mono>)>,
+    /// The one that was answered last.
+    taken: Option<(u32, Ipv4Addr)>,
     guessing: Option<Guessing>,
 }
 
@@ -193,6 +194,7 @@ impl Peer {
         self.speak(around, wishes);
         self.begin_to_guess(around);
         self.guess(around, wishes);
+        self.follow_won(around);
     }
 
     fn is_direct(&self) -> bool {
@@ -274,7 +276,7 @@ impl Peer {
         let seen: Vec<SocketAddr> = seen.map(|c| c.address).collect();
         // Whatever could answer has been asked.
         let is_late = self.search.as_ref().is_none_or(|s| s.step >= CHANCE_STEP && is_chance(&seen));
-        is_for_us && is_late && self.is_busy(around.now) && !self.is_direct() && self.over.is_proven()
+        is_for_us && is_late && self.is_talked_to(around.now) && !self.is_direct() && self.over.is_proven()
     }
 
     /// One ping from each opens our NAT; then the peer is told.
@@ -303,22 +305,29 @@ impl Peer {
     fn begin_to_guess(&mut self, around: &mut Around<'_>) {
         let now = around.now;
         let Some((round, ip)) = self.birthday.asked.take() else { return };
-        let (known, last) = self.birthday.taken.map_or((None, None), |(known, last)| (Some(known), last));
-        if known == Some(round) {
+        if self.birthday.taken.is_some_and(|(known, _)| known == round) {
             return;
         }
         let fits = matches!(around.hint.mapping, Some(Mapping::EndpointIndependent | Mapping::None))
             && self.mapping == Some(Mapping::PortDependent);
-        let is_early = last.is_some_and(|at| now.since(at) < GUESS_AGAIN);
         // Hints alone bring about nothing: whoever sends them is talked to, and a relay showed that it is there.
-        let is_talk = self.is_busy(now) && self.over.is_proven();
-        if !fits || is_early || !is_talk || self.is_direct() || self.birthday.guessing.is_some() {
+        let is_talk = self.is_talked_to(now) && self.over.is_proven();
+        if !fits || !is_talk || self.is_direct() || self.birthday.guessing.is_some() {
             return;
         }
         // One that is refused here may be taken when the peer tells of it once more.
         if around.birthdays.guess(self.device, now) {
-            self.birthday.taken = Some((round, Some(now)));
+            self.birthday.taken = Some((round, ip));
             self.birthday.guessing = Some(Guessing { ip, tried: BTreeSet::new(), next: now });
+        }
+    }
+
+    /// What a path that guessing won is worth to the searches after it. The peer told of no such address, so it was found there.
+    fn follow_won(&mut self, around: &mut Around<'_>) {
+        let (Some((_, ip)), Way::Direct(address)) = (self.birthday.taken, self.way) else { return };
+        let is_found = self.routes.get(&address).is_some_and(|route| route.kind() == CandidateKind::Seen);
+        if is_found && address.ip() == ip && around.now.since(self.way_since) >= WORTH_IT {
+            around.birthdays.won(self.device);
         }
     }
 
