@@ -69,10 +69,25 @@ impl Lane {
         runtime: &Handle,
         heard: impl Fn(&[u8], SocketAddr) + Send + Sync + 'static,
     ) -> io::Result<Self> {
+        let mut pointer = Pointer::new(interface);
+        Self::by(port, runtime, heard, move |peer, to| {
+            if let Err(error) = pointer.point(peer, to) {
+                tracing::debug!(%peer, %to, %error, "the kernel's peer was not pointed there");
+            }
+        })
+    }
+
+    /// As [`Self::open`], with who points the kernel's peers.
+    fn by(
+        port: u16,
+        runtime: &Handle,
+        heard: impl Fn(&[u8], SocketAddr) + Send + Sync + 'static,
+        point: impl FnMut(&PublicKey, SocketAddr) + Send + 'static,
+    ) -> io::Result<Self> {
         let _entered = runtime.enter();
         let (raw, desk) = (Arc::new(Raw::open(port, MARK)?), Arc::new(Desk::open(port)?));
         let (hearing, carrying) = (Arc::clone(&raw), Arc::clone(&desk));
-        let pointing = Arc::new(Pointing::new(interface));
+        let pointing = Arc::new(Pointing::new(point));
         let holding = Arc::clone(&pointing);
         let tasks = [
             runtime.spawn(async move { hearing.hear(heard).await }),
@@ -100,14 +115,14 @@ impl Lane {
 
     /// Has the kernel send a peer's packets there, if it has the peer.
     pub(crate) fn point(&self, peer: &PublicKey, to: SocketAddr) {
-        self.pointing.lock().point(peer, to);
+        (self.pointing.lock().point)(peer, to);
     }
 
     /// The same, and again and again for as long; or no longer than now.
     pub(crate) fn turn(&self, peer: &PublicKey, to: SocketAddr, stay: Stay) {
-        let mut pointer = self.pointing.lock();
-        pointer.held.set(peer, stay.hold(to));
-        pointer.point(peer, to);
+        let mut hands = self.pointing.lock();
+        hands.held.set(peer, stay.hold(to));
+        (hands.point)(peer, to);
         self.pointing.more.notify_one();
     }
 
@@ -171,6 +186,9 @@ impl Stay {
     }
 }
 
+/// Has the kernel send a peer's packets to an address.
+type Point = dyn FnMut(&PublicKey, SocketAddr) + Send;
+
 /// Who points the kernel's peers.
 struct Pointing {
     hands: Mutex<PointingHands>,
@@ -179,13 +197,13 @@ struct Pointing {
 }
 
 struct PointingHands {
-    pointer: Pointer,
+    point: Box<Point>,
     held: Held,
 }
 
 impl Pointing {
-    fn new(interface: &InterfaceName) -> Self {
-        let hands = PointingHands { pointer: Pointer::new(interface), held: Held::default() };
+    fn new(point: impl FnMut(&PublicKey, SocketAddr) + Send + 'static) -> Self {
+        let hands = PointingHands { point: Box::new(point), held: Held::default() };
         Self { hands: Mutex::new(hands), more: Notify::new() }
     }
 
@@ -203,16 +221,8 @@ impl Pointing {
             // Nobody turns a peer elsewhere between the two.
             let mut hands = self.lock();
             for (peer, to) in hands.held.take(Instant::now()) {
-                hands.point(&peer, to);
+                (hands.point)(&peer, to);
             }
-        }
-    }
-}
-
-impl PointingHands {
-    fn point(&mut self, peer: &PublicKey, to: SocketAddr) {
-        if let Err(error) = self.pointer.point(peer, to) {
-            tracing::debug!(%peer, %to, %error, "the kernel's peer was not pointed there");
         }
     }
 }
@@ -365,5 +375,40 @@ mod tests {
             timeout(PATIENCE, wireguard.recv_from(&mut buffer)).await.expect("in time").expect("comes");
         assert_eq!(came, (32, other.1), "who is forgotten has no place");
         carrying.abort();
+    }
+
+    /// Needs root.
+    #[tokio::test]
+    async fn a_peer_that_is_turned_is_pointed_there_for_as_long_as_it_is_to_stay_and_once_if_not() {
+        let (told, mut pointed) = mpsc::unbounded_channel();
+        let note = move |peer: &PublicKey, to| told.send((*peer, to)).unwrap_or_default();
+        let lane = Lane::by(1, &Handle::current(), |_, _| {}, note).expect("raw sockets");
+        let peer = PublicKey::from_bytes([1; 32]);
+        let [relayed, direct] =
+            ["127.64.0.7:5", "203.0.113.20:51820"].map(|text| text.parse().expect("an address"));
+        let mut next = async || timeout(PATIENCE, pointed.recv()).await.expect("in time").expect("it lives");
+        // Each time that the kernel followed the peer meanwhile it is led back.
+        let stays =
+            [(relayed, Stay::InDoubt), (direct, Stay::InDoubt), (relayed, Stay::Left(Instant::now()))];
+        for (to, stay) in stays {
+            lane.turn(&peer, to, stay);
+            while next().await.1 != to {}
+            for _ in 0..5 {
+                assert_eq!(next().await, (peer, to), "{stay:?}");
+            }
+        }
+        // From then on it may follow the peer.
+        let over = Instant::now().checked_sub(hold::LEFT).expect("the machine runs for longer");
+        for (to, stay) in [(direct, Stay::Not), (direct, Stay::Left(over))] {
+            lane.turn(&peer, relayed, Stay::InDoubt);
+            lane.turn(&peer, to, stay);
+            while next().await.1 != to {}
+            let more = timeout(hold::AGAIN * 10, next()).await;
+            assert!(more.is_err(), "{stay:?}: {more:?}");
+        }
+        lane.turn(&peer, relayed, Stay::InDoubt);
+        lane.forget(&peer);
+        while timeout(hold::AGAIN * 10, next()).await.is_ok_and(|(_, to)| to == relayed) {}
+        assert!(lane.pointing.lock().held.is_empty(), "who is none any more");
     }
 }
