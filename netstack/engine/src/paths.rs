@@ -41,7 +41,7 @@ use model::{DeviceId, Mono, PrivateKey, PublicKey};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 
-pub use address::{CandidateKind, Mapping};
+pub use address::{CandidateKind, Mapping, is_private};
 use birthday::Birthdays;
 use life::{Life, Trial};
 use local::Local;

@@ -77,12 +77,15 @@ pub(super) fn may_be_reached(address: SocketAddr) -> bool {
     !refused && !ip.is_multicast() && !ip.is_unspecified() && address.port() != 0 && side(address).is_none()
 }
 
-/// Whether an address is one of the internet, as far as numbers say: neither of a private network (RFC 1918), nor of a provider's (RFC 6598),
-/// nor reserved. Many packets go nowhere else.
-pub(super) fn is_public(ip: Ipv4Addr) -> bool {
+/// Whether an address is one of a private network (RFC 1918) or of a provider's (RFC 6598): the internet knows who has it by another one.
+pub fn is_private(ip: Ipv4Addr) -> bool {
     let [first, second, ..] = ip.octets();
-    let is_shared = first == 100 && second & 0xC0 == 64;
-    may_be_reached((ip, 1).into()) && !ip.is_private() && !is_shared && first < 224
+    ip.is_private() || (first == 100 && second & 0xC0 == 64)
+}
+
+/// Whether an address is one of the internet, as far as numbers say: neither private nor reserved. Many packets go nowhere else.
+pub(super) fn is_public(ip: Ipv4Addr) -> bool {
+    may_be_reached((ip, 1).into()) && !is_private(ip) && ip.octets()[0] < 224
 }
 
 /// As WireGuard's sockets name it: IPv4 as itself.
@@ -124,7 +127,9 @@ mod tests {
     #[test]
     fn many_packets_go_to_addresses_of_the_internet_alone() {
         let check = |text: &str, expect| {
-            assert_eq!(is_public(text.parse().expect("an address")), expect, "{text}");
+            let ip = text.parse().expect("an address");
+            assert_eq!(is_public(ip), expect, "{text}");
+            assert!(!(expect && is_private(ip)), "{text}");
         };
         check("203.0.113.1", true);
         check("100.63.255.255", true);
@@ -139,5 +144,23 @@ mod tests {
         check("224.0.0.1", false);
         check("240.0.0.1", false);
         check("255.255.255.255", false);
+    }
+
+    #[test]
+    fn a_nat_is_to_be_expected_before_private_networks_and_a_providers() {
+        let check = |text: &str, expect| {
+            assert_eq!(is_private(text.parse().expect("an address")), expect, "{text}");
+        };
+        check("10.255.0.1", true);
+        check("172.16.0.1", true);
+        check("172.32.0.1", false);
+        check("192.168.1.1", true);
+        check("100.64.0.0", true);
+        check("100.127.255.255", true);
+        check("100.63.255.255", false);
+        check("100.128.0.0", false);
+        check("203.0.113.1", false);
+        check("127.0.0.1", false);
+        check("169.254.0.1", false);
     }
 }

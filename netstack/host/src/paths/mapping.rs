@@ -6,6 +6,7 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use crab_nat::{InternetProtocol, PortMapping, PortMappingOptions, PortMappingType, natpmp};
+use engine::paths::is_private;
 use igd_next::aio::tokio::search_gateway;
 use igd_next::{PortMappingProtocol, SearchOptions};
 use tokio::sync::watch;
@@ -41,10 +42,8 @@ impl Wish {
     /// `None` where no NAT is to be expected: our own address is one of the internet's.
     pub(crate) fn new(router: Option<IpAddr>, own: Option<IpAddr>, port: u16) -> Option<Self> {
         let (Some(IpAddr::V4(router)), Some(IpAddr::V4(own))) = (router, own) else { return None };
-        // RFC 1918, and what carriers give their customers (RFC 6598).
-        let is_shared = own.octets()[0] == 100 && own.octets()[1] & 0xC0 == 64;
         let wish = Self { router, own, port: NonZeroU16::new(port)? };
-        (own.is_private() || is_shared).then_some(wish)
+        is_private(own).then_some(wish)
     }
 }
 
@@ -120,4 +119,23 @@ async fn by_upnp(wish: &Wish) -> Result<Opened, String> {
     let opened = router.get_any_address(PortMappingProtocol::UDP, own, LEASE_SECONDS, DESCRIPTION).await;
     let at = opened.map_err(|error| chain(&error))?;
     Ok(Opened { at, lease: Duration::from_secs(LEASE_SECONDS.into()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_wished_for_where_a_nat_is_to_be_expected() {
+        let check = |own: &str, port, expect| {
+            let (router, own) = ("192.168.1.1".parse().ok(), own.parse().ok());
+            assert_eq!(Wish::new(router, own, port).is_some(), expect, "{own:?} {port}");
+        };
+        check("192.168.1.2", 51820, true);
+        check("100.64.0.2", 51820, true);
+        check("203.0.113.2", 51820, false);
+        check("fd00::2", 51820, false);
+        check("192.168.1.2", 0, false);
+        check("", 51820, false);
+    }
 }
