@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use control::AuditEntry;
 use model::api::audit::AuditEntry as AuditForm;
-use model::{Label, TenantId};
+use model::{Label, Refusal, TenantId};
 use prometheus_client::metrics::counter::Counter;
 use store::{AuditRow, Store};
 use tokio::sync::mpsc;
@@ -63,6 +63,10 @@ pub fn form(row: AuditRow, tenants: &BTreeMap<TenantId, Label>) -> AuditForm {
         request: entry.trace.request,
     }
 }
+
+/// A refusal that is in the audit log, or on its way there.
+#[derive(Debug, Clone)]
+pub struct Written(pub Refusal);
 
 /// Writes audit entries.
 pub struct AuditWriter {

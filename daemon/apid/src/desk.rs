@@ -24,7 +24,7 @@ use store::Store;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::audit::AuditWriter;
+use crate::audit::{AuditWriter, Written};
 use crate::clock::Clock;
 use crate::keys::Keys;
 use crate::limiters::Limiters;
@@ -126,19 +126,20 @@ impl Desk {
         (desk, running)
     }
 
-    /// Asks for an edit, and waits until it is in the store or refused.
+    /// Asks for an edit, and waits until it is in the store or refused, which the machine writes down.
     pub async fn edit(
         &self,
         tenant: Option<TenantId>,
         edit: Edit,
         by: impl Into<By>,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<Answer, Written> {
+        let gone = || Written(Code::Draining.into());
         let by = by.into();
         let (reply, answer) = oneshot::channel();
         if !self.say(Message::Edit(Box::new(Wanted { tenant, edit, by, reply }))).await {
-            return Err(Code::Draining.into());
+            return Err(gone());
         }
-        answer.await.map_err(|_| Code::Draining)?
+        answer.await.map_err(|_| gone())?.map_err(Written)
     }
 
     /// Tells the machine something. False: the desk is gone.

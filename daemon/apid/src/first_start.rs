@@ -13,6 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use store::{Role, Store};
 
+use crate::audit::Written;
 use crate::config::Settings;
 use crate::desk::Desk;
 use crate::people::Policy;
@@ -113,9 +114,9 @@ pub async fn tenant(desk: &Desk, settings: &Settings) -> anyhow::Result<()> {
             tracing::info!(tenant = %tenant.name, block = %tenant.block.v4(), "first tenant made");
         }
         // Another replica was faster.
-        Err(refusal) if matches!(refusal.code, Code::NameTaken | Code::Conflict) => {}
+        Err(Written(refusal)) if matches!(refusal.code, Code::NameTaken | Code::Conflict) => {}
         Ok(_) => anyhow::bail!("the first tenant was answered with something else"),
-        Err(refusal) => anyhow::bail!("the first tenant cannot be made: {refusal}"),
+        Err(Written(refusal)) => anyhow::bail!("the first tenant cannot be made: {refusal}"),
     }
     Ok(())
 }

@@ -20,6 +20,7 @@ mod observe;
 mod paging;
 mod plain;
 mod problem;
+mod refusals;
 mod revocable;
 mod revocations;
 mod roles;

@@ -9,6 +9,7 @@ use model::{Code, DeviceId, Refusal, Standing, TenantId, Timestamp};
 use store::{Engine, Store};
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::audit::Written;
 use crate::clock::wall;
 use crate::desk::Desk;
 use crate::lease::Lease;
@@ -51,9 +52,11 @@ async fn once(desk: &Desk, store: &Store, since: Timestamp, now: Timestamp) -> R
         let action = edit.action();
         tracing::info!(%tenant, action, target = edit.target(), "what ends by itself");
         match desk.edit(Some(tenant), edit, Actor::Server).await {
-            Err(refusal) if refusal.code == Code::Draining => return Err(refusal),
+            Err(Written(refusal)) if refusal.code == Code::Draining => return Err(refusal),
             // What one tenant refuses keeps no other waiting.
-            Err(refusal) => tracing::warn!(%tenant, action, %refusal, "what ends is refused; tried again"),
+            Err(Written(refusal)) => {
+                tracing::warn!(%tenant, action, %refusal, "what ends is refused; tried again")
+            }
             Ok(_) => {}
         }
     }

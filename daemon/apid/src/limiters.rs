@@ -41,6 +41,10 @@ pub struct Capacities {
     /// Other requests of one person, token or unknown address in a minute.
     #[arg(long, env = "WARREN_RATELIMIT_API_CAPACITY", default_value = "1200")]
     pub ratelimit_api_capacity: NonZeroU32,
+    /// Refusals of one person, token or unknown address that become entries of the audit log in a minute; of all unknown addresses
+    /// together there are as many.
+    #[arg(long, env = "WARREN_RATELIMIT_AUDIT_CAPACITY", default_value = "30")]
+    pub ratelimit_audit_capacity: NonZeroU32,
 }
 
 /// What is limited.
@@ -56,11 +60,14 @@ pub enum Limit {
     Signing,
     /// Everything else that is asked over HTTP.
     Api,
+    /// Entries of the audit log about refusals.
+    Audit,
 }
 
 impl Limit {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 5] = [Self::Login, Self::Registration, Self::Heartbeat, Self::Signing, Self::Api];
+    pub const ALL: [Self; 6] =
+        [Self::Login, Self::Registration, Self::Heartbeat, Self::Signing, Self::Api, Self::Audit];
 
     /// As the metric and the settings call it.
     pub const fn as_str(self) -> &'static str {
@@ -70,6 +77,7 @@ impl Limit {
             Self::Heartbeat => "heartbeat",
             Self::Signing => "signing",
             Self::Api => "api",
+            Self::Audit => "audit",
         }
     }
 }
@@ -136,6 +144,7 @@ impl Limiters {
                 Limit::Heartbeat => capacities.ratelimit_heartbeat_capacity,
                 Limit::Signing => capacities.ratelimit_signing_capacity,
                 Limit::Api => capacities.ratelimit_api_capacity,
+                Limit::Audit => capacities.ratelimit_audit_capacity,
             };
             Limiter::new(capacity)
         };
@@ -199,7 +208,7 @@ mod tests {
         assert!(wait > Duration::from_secs(20) && wait <= Duration::from_secs(30), "{wait:?}");
         assert_eq!(take(Limit::Login, "2001:db8:0:1::1"), Ok(()), "another network");
         assert_eq!(take(Limit::Api, "2001:db8::1"), Ok(()), "another limiter");
-        assert_eq!(limiters.rejections.each_ref().map(Counter::get), [1, 0, 0, 0, 0]);
+        assert_eq!(limiters.rejections.each_ref().map(Counter::get), [1, 0, 0, 0, 0, 0]);
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use model::{CaKind, Code, Label, Refusal, TenantId};
 use store::{CertificateRow, Role, Store, User};
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::audit::Written;
 use crate::clock::wall;
 use crate::desk::Desk;
 use crate::lease::Lease;
@@ -93,8 +94,8 @@ async fn once(desk: &Desk, store: &Store, prunes: bool) -> Result<(), Refusal> {
 async fn edit(desk: &Desk, tenant: TenantId, edit: Edit) -> Result<(), Refusal> {
     let action = edit.action();
     match desk.edit(Some(tenant), edit, Actor::Server).await {
-        Err(refusal) if refusal.code == Code::Draining => Err(refusal),
-        Err(refusal) => {
+        Err(Written(refusal)) if refusal.code == Code::Draining => Err(refusal),
+        Err(Written(refusal)) => {
             tracing::warn!(%tenant, action, %refusal, "what follows by itself is refused; tried again");
             Ok(())
         }

@@ -18,10 +18,11 @@ use store::User;
 
 use super::App;
 use super::closed::check_open;
+use super::login::of_peer;
 use super::observe::RequestTag;
 use super::problem::{Refused, unavailable};
+use super::refusals::{Attempt, written_down};
 use super::routes::Needs;
-use crate::accounts::entry;
 use crate::clock::wall;
 use crate::limiters::{Asker, Limit};
 
@@ -97,36 +98,59 @@ pub async fn identify(State(app): State<App>, mut request: Request, next: Next) 
     };
     request.extensions_mut().insert(trace.clone());
     let bearer = request.headers().get(header::AUTHORIZATION).cloned();
-    let found = caller(&app, peer.as_ref(), bearer).await;
-    // A link is no request: thousands of devices behind one address come back at once after a restart.
-    if request.uri().path() != link::websocket::PATH
-        && let Some(asker) = asker(peer, found.as_ref().ok().and_then(Option::as_ref))
-        && let Err(after) = app.limiters.take(Limit::Api, asker)
-    {
-        return Refused::later("too many requests", after).into_response();
+    let says_who = bearer.is_some();
+    let mut found = caller(&app, peer.as_ref(), bearer).await;
+    if let Ok(Some(caller)) = &mut found {
+        caller.by.trace = trace.clone();
     }
-    match found {
-        Ok(Some(mut caller)) => {
-            let by = caller.by.actor.clone();
-            caller.by.trace = trace;
-            request.extensions_mut().insert(caller);
-            let mut response = next.run(request).await;
-            // For the line in the log.
-            response.extensions_mut().insert(by);
-            response
-        }
-        Ok(None) => next.run(request).await,
-        Err(refused) => refused.into_response(),
+    let known = found.as_ref().ok().and_then(Option::as_ref);
+    let asker = asker(peer.as_ref(), known);
+    let attempt = match (known, &peer) {
+        (Some(caller), _) => Some((caller.by.clone(), caller.tenant)),
+        (None, Some(peer)) if says_who => Some((By { actor: of_peer(peer), trace }, None)),
+        // Nobody tried to be anybody.
+        (None, _) => None,
+    };
+    let attempt = attempt.map(|(by, tenant)| Attempt::new(&request, by, tenant, asker.clone()));
+    let answer = answered(&app, found, asker, request, next).await.unwrap_or_else(Refused::into_response);
+    match attempt {
+        Some(attempt) => written_down(&app, attempt, answer).await,
+        None => answer,
     }
 }
 
+/// What whoever was found is answered, if it may ask at all.
+async fn answered(
+    app: &App,
+    found: Result<Option<Caller>, Refused>,
+    asker: Option<Asker>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Refused> {
+    // A link is no request: thousands of devices behind one address come back at once after a restart.
+    if request.uri().path() != link::websocket::PATH
+        && let Some(asker) = asker
+    {
+        let in_time = app.limiters.take(Limit::Api, asker);
+        in_time.map_err(|after| Refused::later("too many requests", after))?;
+    }
+    let Some(caller) = found? else { return Ok(next.run(request).await) };
+    check_open(app, caller.tenant).await?;
+    let by = caller.by.actor.clone();
+    request.extensions_mut().insert(caller);
+    let mut response = next.run(request).await;
+    // For the line in the log.
+    response.extensions_mut().insert(by);
+    Ok(response)
+}
+
 /// Whose requests are counted together; nobody's who administers on the server itself.
-fn asker(peer: Option<Peer>, caller: Option<&Caller>) -> Option<Asker> {
+fn asker(peer: Option<&Peer>, caller: Option<&Caller>) -> Option<Asker> {
     match (caller, peer?) {
         (Some(Caller { token: Some(token), .. }), _) => Some(Asker::ApiToken(*token)),
         (Some(Caller { user: Some(user), .. }), _) => Some(Asker::User(user.id)),
         (Some(Caller { user: None, .. }), _) => None,
-        (None, Peer::Local { user, .. }) => Some(Asker::Local(user)),
+        (None, Peer::Local { user, .. }) => Some(Asker::Local(user.clone())),
         (None, Peer::Network { address, .. }) => Some(Asker::Address(address.ip())),
     }
 }
@@ -148,9 +172,6 @@ async fn caller(
         Some(Bearer::ApiToken(token)) => of_api_token(app, &token).await?,
         None => None,
     };
-    if let Some(caller) = &found {
-        check_open(app, caller.tenant).await?;
-    }
     if found.is_none() {
         app.metrics.login_failure("token");
         let from = peer.map_or(Asker::Crowd, |peer| Asker::Address(peer.address()));
@@ -192,24 +213,12 @@ fn constant_time_equal(a: &Digest, b: &Digest) -> bool {
     a.as_bytes().ct_eq(b.as_bytes()).into()
 }
 
-/// Lets in whoever is what the route needs, and writes down who is not.
-pub async fn require(
-    State(app): State<App>,
-    Extension(needs): Extension<Needs>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let caller = request.extensions().get::<Caller>();
-    let Err(refusal) = enough(needs, caller) else { return next.run(request).await };
-    if let Some(caller) = caller {
-        let target = format!("{} {}", request.method(), request.uri().path());
-        let mut denied = entry(caller.by.clone(), "api.call", &target, Some(refusal.code));
-        (denied.tenant, denied.detail) = (caller.tenant, refusal.detail.clone());
-        if let Err(error) = app.store.append_audit(&denied).await {
-            return Refused::from(unavailable(&error)).into_response();
-        }
+/// Lets in whoever is what the route needs.
+pub async fn require(Extension(needs): Extension<Needs>, request: Request, next: Next) -> Response {
+    match enough(needs, request.extensions().get::<Caller>()) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => Refused::from(refusal).into_response(),
     }
-    Refused::from(refusal).into_response()
 }
 
 fn enough(needs: Needs, caller: Option<&Caller>) -> Result<(), Refusal> {

@@ -18,7 +18,9 @@ use super::App;
 use super::auth::{Caller, Peer};
 use super::closed::check_open;
 use super::problem::{Refused, bad_form, of_people, unavailable};
+use super::refusals::note;
 use crate::accounts::{entry, new_user, random, setup_digest};
+use crate::audit::Written;
 use crate::clock::wall;
 use crate::limiters::{Asker, Limit};
 use crate::throttle::Verdict;
@@ -63,17 +65,14 @@ pub async fn guess<T>(
     who: Who<'_>,
     work: impl Future<Output = Result<T, Refusal>>,
 ) -> Result<T, Refused> {
-    let Who { name, by, from, action } = who;
-    let in_time = app.limiters.take(Limit::Login, Asker::Address(from));
-    in_time.map_err(|after| Refused::later("too many logins", after))?;
-    let verdict = app.throttle().ask(name, from, app.clock.now().mono);
-    match verdict {
-        Verdict::Go(pause) => tokio::time::sleep(pause).await,
-        Verdict::Wait(left) => {
-            app.metrics.login_failure("throttled");
-            return Err(Refused::later("too many logins failed", left));
-        }
+    if let Err(refused) = paced(app, &who).await {
+        let Who { name, by, from, action } = who;
+        let mut early = entry(by, action, name.as_str(), Some(refused.refusal.code));
+        early.detail.clone_from(&refused.refusal.detail);
+        note(app, Some(Asker::Address(from)), &early).await?;
+        return Err(refused.written());
     }
+    let Who { name, by, from, action } = who;
     let refusal = match work.await {
         Ok(right) => {
             app.throttle().succeeded(name, from);
@@ -101,7 +100,22 @@ pub async fn guess<T>(
     }
     let refused = entry(by, action, name.as_str(), Some(refusal.code));
     app.store.append_audit(&refused).await.map_err(|e| unavailable(&e))?;
-    Err(refusal.into())
+    Err(Written(refusal).into())
+}
+
+/// Waits as long as whoever failed before has to. Whoever asks sooner is refused before anything is spent on it.
+async fn paced(app: &App, who: &Who<'_>) -> Result<(), Refused> {
+    let in_time = app.limiters.take(Limit::Login, Asker::Address(who.from));
+    in_time.map_err(|after| Refused::later("too many logins", after))?;
+    let verdict = app.throttle().ask(who.name, who.from, app.clock.now().mono);
+    match verdict {
+        Verdict::Go(pause) => tokio::time::sleep(pause).await,
+        Verdict::Wait(left) => {
+            app.metrics.login_failure("throttled");
+            return Err(Refused::later("too many logins failed", left));
+        }
+    }
+    Ok(())
 }
 
 /// The person, if the password and the code are right. An unknown name takes as long as a wrong password.
@@ -176,7 +190,7 @@ async fn begin(app: &App, user: &User, peer: &Peer, trace: Trace) -> Result<Logg
     })
 }
 
-fn of_peer(peer: &Peer) -> Actor {
+pub fn of_peer(peer: &Peer) -> Actor {
     match peer {
         Peer::Local { user, .. } => Actor::Local(Remark::new(user)),
         Peer::Network { address, .. } => Actor::Network(address.ip()),
@@ -203,16 +217,28 @@ pub async fn set_up(
     form: Result<Json<Setup>, JsonRejection>,
 ) -> Result<(StatusCode, Json<LoggedIn>), Refused> {
     let Json(form) = form.map_err(|rejection| bad_form(&rejection))?;
-    Ok((StatusCode::CREATED, Json(first_administrator(&app, form, &peer, trace).await?)))
+    let made = first_administrator(&app, form, &peer, trace).await.map_err(Written)?;
+    Ok((StatusCode::CREATED, Json(made)))
 }
 
-/// Uses the setup secret up and makes the administrator, or neither.
+/// Uses the setup secret up and makes the administrator, or neither. Whoever is refused is written down.
 pub async fn first_administrator(
     app: &App,
     form: Setup,
     peer: &Peer,
     trace: Trace,
 ) -> Result<LoggedIn, Refusal> {
+    let by = By { actor: of_peer(peer), trace: trace.clone() };
+    let mut denied = entry(by, "user.set-up", form.user.as_str(), None);
+    let made = founded(app, form, peer, trace).await;
+    if let Err(refusal) = &made {
+        (denied.refused, denied.detail) = (Some(refusal.code), refusal.detail.clone());
+        note(app, Some(Asker::Address(peer.address())), &denied).await?;
+    }
+    made
+}
+
+async fn founded(app: &App, form: Setup, peer: &Peer, trace: Trace) -> Result<LoggedIn, Refusal> {
     app.policy.judge(&form.password, form.user.as_str())?;
     let user = new_user(form.user, Role::SuperAdmin, None, people::hash(form.password).await?);
     let done = entry(by(&user, trace.clone()), "user.set-up", user.name.as_str(), None);

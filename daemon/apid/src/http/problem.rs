@@ -10,6 +10,7 @@ use model::api::Problem;
 use model::{Code, Refusal};
 use store::PeopleError;
 
+use crate::audit::Written;
 use crate::report;
 
 /// Whoever asks too often and is not told when to come back comes back then.
@@ -22,12 +23,24 @@ pub struct Refused {
     pub refusal: Refusal,
     /// When it may be otherwise.
     retry_after: Option<Duration>,
+    /// Whether the audit log has it.
+    written: bool,
 }
 
 impl Refused {
     /// Too often: it may be asked again after this long.
     pub fn later(detail: &str, after: Duration) -> Self {
-        Self { refusal: Refusal::new(Code::RateLimited, detail), retry_after: Some(after) }
+        Self { refusal: Refusal::new(Code::RateLimited, detail), retry_after: Some(after), written: false }
+    }
+
+    /// The audit log has it.
+    pub fn written(self) -> Self {
+        Self { written: true, ..self }
+    }
+
+    /// Whether it has.
+    pub const fn is_written(&self) -> bool {
+        self.written
     }
 }
 
@@ -35,7 +48,13 @@ impl<T: Into<Refusal>> From<T> for Refused {
     fn from(refusal: T) -> Self {
         let refusal = refusal.into();
         let retry_after = (refusal.code == Code::RateLimited).then_some(RETRY_AFTER_DEFAULT);
-        Self { refusal, retry_after }
+        Self { refusal, retry_after, written: false }
+    }
+}
+
+impl From<Written> for Refused {
+    fn from(Written(refusal): Written) -> Self {
+        Self { written: true, ..refusal.into() }
     }
 }
 

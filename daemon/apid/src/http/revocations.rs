@@ -103,7 +103,7 @@ pub async fn as_sshd_reads_it(
 }
 
 /// Takes back every certificate that a device asked for: it was removed.
-pub async fn revoke_of_device(app: &App, tenant: TenantId, device: DeviceId, by: &By) -> Result<(), Refusal> {
+pub async fn revoke_of_device(app: &App, tenant: TenantId, device: DeviceId, by: &By) -> Result<(), Refused> {
     let living = app.store.living_certificates(tenant, CertificatesOf::Device(device), wall()).await;
     let living = living.map_err(|e| unavailable(&e))?;
     for kind in CaKind::ALL {

@@ -83,7 +83,7 @@ async fn check_people(app: &App, tenant: TenantId, role: &SshRole) -> Result<(),
 }
 
 /// Takes a person's name out of every role: whoever has it next is another. A tenant that is not served cannot be looked at.
-pub async fn forget_person(app: &App, name: &Label, by: &By) -> Result<(), Refusal> {
+pub async fn forget_person(app: &App, name: &Label, by: &By) -> Result<(), Refused> {
     let person = name.clone();
     let named = app.desk.read(move |control| {
         let live = |tenant: &control::Tenant| tenant.deleted_at.is_none();

@@ -176,7 +176,7 @@ impl Route {
         let once = from_fn_with_state(app.clone(), idempotency::once);
         let handler = if is_keyed { self.handler.route_layer(once) } else { self.handler };
         let handler = if self.asks.is_some() { handler.route_layer(from_fn(objects_alone)) } else { handler };
-        let guarded = handler.route_layer(from_fn_with_state(app.clone(), auth::require));
+        let guarded = handler.route_layer(from_fn(auth::require));
         router.route(self.path, guarded.route_layer(from_fn(declare)))
     }
 }

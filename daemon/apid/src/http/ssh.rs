@@ -62,7 +62,7 @@ pub async fn issue(
         Ok(issued) => Ok((StatusCode::CREATED, Json(issued))),
         Err(refused) => {
             app.signing.note_refusal(denied, &refused.refusal).await?;
-            Err(refused)
+            Err(refused.written())
         }
     }
 }

@@ -41,7 +41,11 @@ pub async fn bundle(
 /// Text by the name of its file.
 async fn files(app: &App) -> Result<BTreeMap<String, String>, Refusal> {
     let rows = app.store.audit_list(None, None, AUDIT_ROWS).await.map_err(|error| unavailable(&error))?;
-    let audit: Vec<String> = rows.rows.iter().map(|row| audit_row(&row.entry).to_string()).collect();
+    // Each line by itself: a key that is cut off in one takes no other with it.
+    let redact = |line: String| app.site.redactor.redact(&line);
+    let audit = rows.rows.iter().map(|row| redact(audit_row(&row.entry).to_string()));
+    let audit = audit.collect::<Vec<_>>().join("\n");
+    let log = RECENT_LOG.lines().into_iter().map(redact).collect::<Vec<_>>().join("\n");
     app.readiness.measure(&app.metrics).await;
     let texts = [
         ("README", ABOUT.to_owned()),
@@ -51,8 +55,8 @@ async fn files(app: &App) -> Result<BTreeMap<String, String>, Refusal> {
         ("doctor.json", pretty(&doctor::examine(app).await)),
         ("state.json", pretty(&app.desk.read(state).await?)),
         ("metrics.txt", app.metrics.text()),
-        ("log.txt", RECENT_LOG.lines().join("\n")),
-        ("audit.jsonl", audit.join("\n")),
+        ("log.txt", log),
+        ("audit.jsonl", audit),
     ];
     let redacted = texts.into_iter().map(|(name, text)| (name.to_owned(), app.site.redactor.redact(&text)));
     Ok(redacted.collect())

@@ -202,7 +202,7 @@ pub async fn delete(
     let mut done = entry(caller.by.clone(), "user.delete", name.as_str(), None);
     done.tenant = user.tenant;
     app.store.delete_user(user.id, &done).await.map_err(|e| of_user(&e))?;
-    if let Err(refusal) = roles::forget_person(&app, &name, &caller.by).await {
+    if let Err(Refused { refusal, .. }) = roles::forget_person(&app, &name, &caller.by).await {
         tracing::warn!(%refusal, "roles name a person who is gone, until somebody of that name comes");
     }
     sweep::now(&app.desk, &app.store).await;

@@ -200,7 +200,13 @@ async fn another_tenant_is_not_there() {
             tries.push((format!("{}?tenant=other", filled(path, into)), true));
         }
         for (path, must_fail) in tries {
-            let (status, answer) = ask(&server, method.clone(), &path, Some(tina), wish_for(id)).await;
+            let (status, mut answer) = ask(&server, method.clone(), &path, Some(tina), wish_for(id)).await;
+            if id == "audit.list"
+                && let Some(entries) = answer["items"].as_array_mut()
+            {
+                // What she asked for herself, and did not get.
+                entries.retain(|entry| entry["action"] != "api.call" || entry["actor"] != "user:tina");
+            }
             if must_fail && id != "ca.issue" && !operation.all_tenants {
                 assert_eq!(status, 404, "{method} {path}: {answer}");
             }

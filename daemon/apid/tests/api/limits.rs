@@ -72,6 +72,32 @@ async fn guesses_are_paced_before_they_cost_anything() {
 }
 
 #[tokio::test]
+async fn a_flood_of_refusals_fills_no_audit_log() {
+    let apid =
+        start(&[("WARREN_RATELIMIT_AUDIT_CAPACITY", "5"), ("WARREN_RATELIMIT_LOGIN_CAPACITY", "1000")]);
+    let server = apid.https(apid.fingerprint());
+    let (_, login) =
+        post(&server, "/api/v1/login", None, json!({"user": "admin", "password": PASSWORD})).await;
+    for _ in 0..20 {
+        assert_eq!(get(&server, "/api/v1/users/nobody", login["secret"].as_str()).await.0, 404);
+        assert_eq!(get(&server, "/api/v1/me", Some("ws1_a_b")).await.0, 401);
+    }
+    let (_, page) = get(&apid.socket(), "/api/v1/audit?limit=1000", None).await;
+    let of = |actor: &str| {
+        let refused = page["items"].as_array().expect("a list").iter().filter(|e| e["outcome"] == "refused");
+        refused.filter(|entry| entry["actor"] == actor).count()
+    };
+    // A busy machine may need so long that one more is in time.
+    assert!((5..=7).contains(&of("user:admin")), "{page}");
+    assert!((5..=7).contains(&of("network:127.0.0.1")), "{page}");
+    let metrics = probe(&apid, "/metrics").await;
+    let left = metrics
+        .lines()
+        .find_map(|l| l.strip_prefix("warren_rate_limit_rejections_total{limiter=\"audit\"} "));
+    assert!(left.is_some_and(|n| (26..=30).contains(&n.parse::<u32>().expect("a number"))), "{metrics}");
+}
+
+#[tokio::test]
 async fn a_client_that_dawdles_or_talks_too_much_is_cut() {
     let apid = start(&[]);
     let address = ("127.0.0.1", apid.probes);

@@ -98,6 +98,8 @@ async fn failed_logins_cost_more_each_time_and_the_right_one_still_works_elsewhe
     let metrics = crate::apid::probe(&apid, "/metrics").await;
     assert!(metrics.contains("warren_login_failures_total{reason=\"throttled\"} 1"), "{metrics}");
     assert!(metrics.contains("warren_login_failures_total{reason=\"password\"} 4"), "{metrics}");
+    let last = refusals(&apid).await.pop();
+    assert_eq!(last, expected(&[("network:127.0.0.1", "user.login", "rate-limited")]).pop());
 }
 
 #[tokio::test]
@@ -118,6 +120,24 @@ async fn a_password_is_changed_with_the_one_before_and_ends_every_session() {
     }
     assert_eq!(log_in(&server, "admin", PASSWORD, None).await.0, 401);
     assert_eq!(log_in(&server, "admin", OTHER, None).await.0, 200);
+}
+
+/// Who was refused what and why, as the audit log has it: each once.
+async fn refusals(apid: &Apid) -> Vec<(String, String, String)> {
+    let (status, page) = get(&apid.socket(), "/api/v1/audit?limit=1000", None).await;
+    assert_eq!((status, &page["next"]), (200, &Value::Null), "{page}");
+    let entries = page["items"].as_array().expect("a list").iter().filter(|e| e["outcome"] == "refused");
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    let shown = |entry: &Value| {
+        let what = if entry["action"] == "api.call" { "target" } else { "action" };
+        let actor = if entry["source"].is_null() { "local".into() } else { text(&entry["actor"]) };
+        (actor, text(&entry[what]), text(&entry["code"]))
+    };
+    entries.map(shown).rev().collect()
+}
+
+fn expected(all: &[(&str, &str, &str)]) -> Vec<(String, String, String)> {
+    all.iter().map(|(who, what, code)| ((*who).into(), (*what).into(), (*code).into())).collect()
 }
 
 #[tokio::test]
@@ -163,6 +183,66 @@ async fn nobody_makes_more_of_anybody_than_it_is_itself() {
     let (status, last) = ask(&socket, Method::DELETE, "/api/v1/users/admin", None, Value::Null).await;
     assert_eq!((status, &last["code"]), (409, &json!("last-administrator")));
     assert_eq!(ask(&server, Method::DELETE, "/api/v1/users/bob", tina, Value::Null).await.0, 204);
+    let refused = expected(&[
+        ("user:tina", "POST /api/v1/users", "forbidden"),
+        ("user:tina", "PATCH /api/v1/users/bob", "forbidden"),
+        ("user:tina", "PATCH /api/v1/users/bob", "forbidden"),
+        ("user:tina", "PATCH /api/v1/users/admin", "user-not-found"),
+        // Of a session that ended nobody knows whose it was.
+        ("network:127.0.0.1", "GET /api/v1/me", "unauthenticated"),
+        ("network:127.0.0.1", "user.login", "unauthenticated"),
+        ("local", "DELETE /api/v1/users/admin", "last-administrator"),
+    ]);
+    assert_eq!(refusals(&apid).await, refused);
+}
+
+#[tokio::test]
+async fn every_refusal_of_somebody_is_in_the_audit_log_once() {
+    let (apid, server) = start();
+    let socket = apid.socket();
+    for (name, tenant) in [("shut", None), ("tina", Some("home")), ("carl", Some("shut"))] {
+        let made = match tenant {
+            None => post(&socket, "/api/v1/tenants", None, json!({"name": name})).await,
+            Some(tenant) => {
+                let wish =
+                    json!({"name": name, "role": "tenant-admin", "tenant": tenant, "password": PASSWORD});
+                post(&socket, "/api/v1/users", None, wish).await
+            }
+        };
+        assert_eq!(made.0, 201, "{}", made.1);
+    }
+    let (_, tina) = log_in(&server, "tina", PASSWORD, None).await;
+    let (_, carl) = log_in(&server, "carl", PASSWORD, None).await;
+    let (tina, carl) = (Some(secret(&tina)), Some(secret(&carl)));
+    let close = "/api/v1/tenants/shut?grace_seconds=3600";
+    assert_eq!(ask(&socket, Method::DELETE, close, None, Value::Null).await.0, 204);
+
+    let taken = json!({"name": "carl", "role": "viewer", "password": PASSWORD});
+    assert_eq!(post(&server, "/api/v1/users", tina, taken).await.0, 409);
+    let above = json!({"label": "x", "ttl_seconds": 60, "role": "super-admin"});
+    assert_eq!(post(&server, "/api/v1/api-tokens", tina, above).await.0, 403);
+    assert_eq!(get(&server, "/api/v1/devices?tenant=shut", tina).await.0, 404);
+    assert_eq!(get(&server, "/api/v1/backup", tina).await.0, 405, "it asks for nothing");
+    assert_eq!(get(&server, "/api/v1/nothing", tina).await.0, 404, "nor does this");
+    assert_eq!(get(&server, "/api/v1/doctor", tina).await.0, 403);
+    assert_eq!(get(&server, "/api/v1/me", carl).await.0, 403);
+    assert_eq!(get(&server, "/api/v1/me", Some("ws1_x_y")).await.0, 401);
+    assert_eq!(get(&server, "/api/v1/me", None).await.0, 401, "whoever says nothing is nobody");
+    let absent = json!({"name": "www", "type": "A", "value": "100.64.0.9"});
+    assert_eq!(post(&server, "/api/v1/dns/remove", tina, absent).await.0, 404);
+    let again = json!({"secret": "x", "user": "eve", "password": OTHER});
+    assert_eq!(post(&server, "/api/v1/setup", None, again).await.0, 409);
+    let refused = expected(&[
+        ("user:tina", "POST /api/v1/users", "name-taken"),
+        ("user:tina", "POST /api/v1/api-tokens", "forbidden"),
+        ("user:tina", "GET /api/v1/devices", "tenant-not-found"),
+        ("user:tina", "GET /api/v1/doctor", "forbidden"),
+        ("user:carl", "GET /api/v1/me", "tenant-closed"),
+        ("network:127.0.0.1", "GET /api/v1/me", "unauthenticated"),
+        ("user:tina", "record.remove", "record-not-found"),
+        ("network:127.0.0.1", "user.set-up", "setup-done"),
+    ]);
+    assert_eq!(refusals(&apid).await, refused);
 }
 
 #[tokio::test]
