@@ -143,7 +143,12 @@ pub struct Settings {
     #[arg(long, env = "WARREN_AUDIT_FILE")]
     pub audit_file: Option<PathBuf>,
     /// URL to which the audit log is posted too, such as https://log.example.org/warren.
-    #[arg(long, env = "WARREN_AUDIT_WEBHOOK", requires = "audit_webhook_secret_file")]
+    #[arg(
+        long,
+        env = "WARREN_AUDIT_WEBHOOK",
+        hide_env_values = true,
+        requires = "audit_webhook_secret_file"
+    )]
     pub audit_webhook: Option<String>,
     /// File with the secret that signs what is posted: HMAC-SHA256 of the body, in the header Warren-Signature.
     #[arg(long, env = "WARREN_AUDIT_WEBHOOK_SECRET_FILE")]
@@ -297,14 +302,18 @@ impl Settings {
             .unwrap_or_else(|| format!("sqlite:{}", self.state_dir.join("warren.db").display()))
     }
 
-    /// What must never be shown: passphrase and passwords, the one in the database's URL too.
+    /// What must never be shown: passphrase and passwords, the one in the database's URL too, what the webhook's bodies are signed
+    /// with, and its URL.
     pub fn secrets(&self) -> Vec<Zeroizing<String>> {
-        let file = self.ca_passphrase_file.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
+        let read = |path: &Option<PathBuf>| path.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
+        let files = [read(&self.ca_passphrase_file), read(&self.audit_webhook_secret_file)];
         let url = self.database.as_ref().and_then(|url| Some(url.split_once("://")?.1.rsplit_once('@')?.0));
         let url = url.and_then(|user| user.split_once(':')).map(|(_, password)| password.to_owned());
         let backup = self.backup.backup_passphrase.clone();
-        let all = [self.ca_passphrase.clone(), self.admin_password.clone(), backup, file, url];
-        all.into_iter().flatten().map(|secret| Zeroizing::new(secret.trim().to_owned())).collect()
+        let all = [self.ca_passphrase.clone(), self.admin_password.clone(), backup, url];
+        let webhook = self.audit_webhook.as_deref().map(parts_of_url).unwrap_or_default();
+        let all = all.into_iter().chain(files).flatten().chain(webhook);
+        all.map(|secret| Zeroizing::new(secret.trim().to_owned())).collect()
     }
 
     /// The public URL, or the listening address if that is one that others can reach.
@@ -316,6 +325,18 @@ impl Settings {
         let reachable = !ip.is_unspecified() && !ip.is_loopback();
         reachable.then(|| self.listen.into()).ok_or(PublicUrlMissing(self.listen.port()))
     }
+}
+
+/// Shorter parts of a URL are words, such as a path that others have, too.
+const URL_PART_BYTES_MIN: usize = 12;
+
+/// A URL, and whatever in its path or its query may be a token.
+fn parts_of_url(url: &str) -> Vec<String> {
+    let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let target = after_scheme.find(['/', '?']).map_or("", |at| &after_scheme[at..]);
+    let parts = [target].into_iter().chain(target.split(['/', '?', '&', '=']));
+    let parts = parts.filter(|part| part.len() >= URL_PART_BYTES_MIN);
+    [url].into_iter().chain(parts).map(str::to_owned).collect()
 }
 
 impl shell::service::Daemon for Settings {
@@ -373,6 +394,23 @@ mod tests {
         let secrets = Settings::parse_from(flags).secrets();
         let secrets: Vec<&str> = secrets.iter().map(|secret| secret.as_str()).collect();
         assert_eq!(secrets, ["harbour plum", "quartz", "seven tins", "p:w@d"]);
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = |name: &str| dir.path().join(name).display().to_string();
+        std::fs::write(file("seal"), "harbour plum\n").expect("written");
+        std::fs::write(file("hook"), "between us two\n").expect("written");
+        let flags = [
+            "warren-apid".to_owned(),
+            format!("--ca-passphrase-file={}", file("seal")),
+            format!("--audit-webhook-secret-file={}", file("hook")),
+            "--audit-webhook=https://log.example.org/services/T0123/QXpUc0RrVm9w?token=bG9uZyBlbm91Z2g"
+                .to_owned(),
+        ];
+        let secrets = Settings::parse_from(flags).secrets();
+        let secrets: Vec<&str> = secrets.iter().map(|secret| secret.as_str()).collect();
+        let target = "/services/T0123/QXpUc0RrVm9w?token=bG9uZyBlbm91Z2g";
+        let url = format!("https://log.example.org{target}");
+        let parts = ["QXpUc0RrVm9w", "bG9uZyBlbm91Z2g"];
+        assert_eq!(secrets, ["harbour plum", "between us two", &url, target, parts[0], parts[1]]);
         let none = Settings::parse_from(["warren-apid", "--database=sqlite:/a@b:c"]).secrets();
         assert!(none.is_empty(), "a path is no secret");
     }

@@ -55,7 +55,7 @@ async fn once(desk: &Desk, store: &Store, since: Timestamp, now: Timestamp) -> R
             Err(Written(refusal)) if refusal.code == Code::Draining => return Err(refusal),
             // What one tenant refuses keeps no other waiting.
             Err(Written(refusal)) => {
-                tracing::warn!(%tenant, action, %refusal, "what ends is refused; tried again")
+                tracing::warn!(%tenant, action, %refusal, "what ends is refused; tried again");
             }
             Ok(_) => {}
         }

@@ -9,6 +9,7 @@ use data_encoding::HEXLOWER;
 use hmac::{Hmac, Mac as _};
 use link::https::{self, Bounds, Method, Request, Server, header};
 use link::tls::HttpsTrust;
+use model::Digest;
 use model::api::audit::AuditEntry;
 use sha2::Sha256;
 use store::{AuditRow, Store};
@@ -69,7 +70,8 @@ pub fn of(settings: &Settings) -> anyhow::Result<Vec<Sink>> {
 
 impl Webhook {
     fn new(url: &str, ca: Option<&Path>, secret: Zeroizing<Vec<u8>>) -> anyhow::Result<Self> {
-        let bad = || format!("a webhook looks like https://log.example.org/warren, not {url:?}");
+        // It may have a token in it, and goes into the log.
+        let bad = || "the URL of --audit-webhook is none: one looks like https://log.example.org/warren";
         let url: Uri = url.parse().with_context(bad)?;
         let (Some("https"), Some(host)) = (url.scheme_str(), url.host()) else { anyhow::bail!(bad()) };
         let address =
@@ -110,12 +112,40 @@ async fn append(path: &Path, batch: &[AuditEntry]) -> anyhow::Result<()> {
     Ok(file.sync_data().await?)
 }
 
+/// What telling one sink has come to.
+#[derive(Default)]
+struct Progress {
+    /// Whether the database knows it by its key.
+    renamed: bool,
+    /// The last number of a batch that was begun.
+    failed: Option<u64>,
+}
+
 impl Sink {
-    /// How the database knows it.
+    /// How people know it: of a webhook where it is, as the rest of its URL may be a token.
     fn name(&self) -> String {
         match self {
             Self::File(path) => format!("file {}", path.display()),
-            Self::Webhook(webhook) => format!("webhook {:?} {}", webhook.server, webhook.path),
+            Self::Webhook(Webhook { server, .. }) => format!("webhook {}", server.place()),
+        }
+    }
+
+    /// How the database knows it: another path is another webhook.
+    fn key(&self) -> String {
+        let name = self.name();
+        match self {
+            Self::File(_) => name,
+            Self::Webhook(Webhook { path, .. }) => {
+                format!("{name} {}", Digest::of("warren audit sink 1", &[path.as_bytes()]))
+            }
+        }
+    }
+
+    /// How it knew it before it was told no more than that.
+    fn former_key(&self) -> Option<String> {
+        match self {
+            Self::File(_) => None,
+            Self::Webhook(webhook) => Some(format!("webhook {:?} {}", webhook.server, webhook.path)),
         }
     }
 
@@ -129,10 +159,10 @@ impl Sink {
     /// Tells everything, for as long as it is polled. While another replica holds the lease, that one does.
     async fn run(self, store: Store, desk: Desk, mut lease: Lease) {
         let name = self.name();
-        let (mut pause, mut failed) = (RETRY_FIRST, None);
+        let (mut pause, mut progress) = (RETRY_FIRST, Progress::default());
         loop {
             lease.held().await;
-            let wait = match self.next(&name, &store, &desk, &mut failed).await {
+            let wait = match self.next(&store, &desk, &mut progress).await {
                 Ok(true) => continue,
                 Ok(false) => {
                     pause = RETRY_FIRST;
@@ -151,25 +181,24 @@ impl Sink {
     }
 
     /// Tells one batch; `false` if there is nothing to tell. One that failed comes again as it was, whatever is newer.
-    async fn next(
-        &self,
-        name: &str,
-        store: &Store,
-        desk: &Desk,
-        failed: &mut Option<u64>,
-    ) -> anyhow::Result<bool> {
-        let told = store.audit_sink(name).await?;
+    async fn next(&self, store: &Store, desk: &Desk, progress: &mut Progress) -> anyhow::Result<bool> {
+        let key = self.key();
+        if let Some(former) = self.former_key().filter(|_| !progress.renamed) {
+            store.rename_audit_sink(&former, &key).await?;
+            progress.renamed = true;
+        }
+        let told = store.audit_sink(&key).await?;
         let mut rows = store.audit_after(None, told, BATCH_MAX).await?;
         let number = |row: Option<&AuditRow>| row.and_then(|row| row.link).map(|(sequence, _)| sequence);
-        if let Some(failed) = failed.filter(|failed| *failed > told) {
+        if let Some(failed) = progress.failed.filter(|failed| *failed > told) {
             rows.retain(|row| number(Some(row)).is_some_and(|number| number <= failed));
         }
         let (Some(first), Some(last)) = (number(rows.first()), number(rows.last())) else { return Ok(false) };
         let tenants = desk.tenant_names().await?;
         let batch: Vec<AuditEntry> = rows.into_iter().map(|row| form(row, &tenants)).collect();
-        *failed = Some(last);
+        progress.failed = Some(last);
         self.tell(&batch, (first, last)).await?;
-        store.audit_told(name, told, last).await?;
+        store.audit_told(&key, told, last).await?;
         Ok(true)
     }
 }
@@ -192,10 +221,16 @@ mod tests {
         let read = |url: &str| Webhook::new(url, None, Zeroizing::new(b"x".to_vec()));
         let webhook = read("https://log.example.org/warren?x=1").expect("a URL");
         assert_eq!(webhook.path, "/warren?x=1");
-        assert!(Sink::Webhook(webhook).name().contains("log.example.org"));
+        let (one, other) =
+            (Sink::Webhook(webhook), read("https://log.example.org/warren?x=2").expect("a URL"));
+        assert_eq!(one.name(), "webhook https://log.example.org:443");
+        assert!(one.key().starts_with(&one.name()) && !one.key().contains("warren"), "{}", one.key());
+        assert_ne!(one.key(), Sink::Webhook(other).key());
         assert!(read("https://log.example.org:8443").is_ok());
-        for bad in ["http://log.example.org/", "log.example.org", "https://", "", "https:///x"] {
-            assert!(read(bad).is_err(), "{bad}");
+        for bad in ["http://log.example.org/T0KEN", "log.example.org/T0KEN", "https://", "", "https:///T0KEN"]
+        {
+            let error = read(bad).err().unwrap_or_else(|| panic!("{bad:?} is one"));
+            assert!(!format!("{error:#}").contains("T0KEN"), "{error:#}");
         }
     }
 }

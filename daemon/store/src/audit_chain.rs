@@ -214,6 +214,15 @@ impl Store {
         Ok(Fields::of_row("audit_sinks", "name", &row).number("sequence")?)
     }
 
+    /// A sink goes on from where it was under another name.
+    pub async fn rename_audit_sink(&self, former: &str, name: &str) -> Result<(), DatabaseError> {
+        let mut transaction = self.database.write().await?;
+        let sql = "UPDATE audit_sinks SET name = $2 WHERE name = $1 \
+                   AND NOT EXISTS (SELECT 1 FROM audit_sinks WHERE name = $2)";
+        transaction.execute(sql, values![former, name]).await?;
+        transaction.commit().await
+    }
+
     /// A sink was told up to there; nothing happens if another replica told it meanwhile.
     pub async fn audit_told(&self, name: &str, before: u64, now: u64) -> Result<(), DatabaseError> {
         let mut transaction = self.database.write().await?;

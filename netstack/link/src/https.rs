@@ -38,7 +38,8 @@ pub enum Server {
 }
 
 impl Server {
-    fn text(&self) -> String {
+    /// Where it is.
+    pub fn place(&self) -> String {
         match self {
             Self::Https { address, .. } => address.to_string(),
             Self::Unix(path) => path.display().to_string(),
@@ -157,7 +158,7 @@ pub async fn download(
         }
         let (head, mut body) = answer.into_parts();
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|source| HttpsError::Broken { server: server.text(), source })?;
+            let frame = frame.map_err(|source| HttpsError::Broken { server: server.place(), source })?;
             if let Some(piece) = frame.data_ref() {
                 take(piece).map_err(HttpsError::Kept)?;
             }
@@ -174,11 +175,11 @@ async fn within<T>(
 ) -> Result<T, HttpsError> {
     timeout(time_max, Box::pin(exchange))
         .await
-        .unwrap_or_else(|_| Err(HttpsError::TimedOut { server: server.text(), time_max }))
+        .unwrap_or_else(|_| Err(HttpsError::TimedOut { server: server.place(), time_max }))
 }
 
 fn unreachable_by(server: &Server) -> impl FnOnce(io::Error) -> HttpsError + '_ {
-    |source| HttpsError::Unreachable { server: server.text(), source }
+    |source| HttpsError::Unreachable { server: server.place(), source }
 }
 
 async fn connect(
@@ -202,7 +203,7 @@ async fn begin(
     host: &str,
     request: Request<Bytes>,
 ) -> Result<(Response<Incoming>, JoinSet<Result<(), hyper::Error>>), HttpsError> {
-    let broken = |source| HttpsError::Broken { server: server.text(), source };
+    let broken = |source| HttpsError::Broken { server: server.place(), source };
     let mut request = request.map(Full::new);
     if let Ok(host) = HeaderValue::from_str(host) {
         request.headers_mut().entry(HOST).or_insert(host);
@@ -219,7 +220,7 @@ async fn whole(
     answer: Response<Incoming>,
     body_bytes_max: usize,
 ) -> Result<Response<Bytes>, HttpsError> {
-    let broken = |source| HttpsError::Broken { server: server.text(), source };
+    let broken = |source| HttpsError::Broken { server: server.place(), source };
     let (head, body) = answer.into_parts();
     let body = Limited::new(body, body_bytes_max).collect().await;
     let body = body.map_err(|error| match error.downcast::<hyper::Error>() {

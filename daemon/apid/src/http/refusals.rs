@@ -6,6 +6,7 @@ use axum::response::{IntoResponse as _, Response};
 use control::{AuditEntry, By};
 use model::api::problem::status_of;
 use model::{Code, Refusal, TenantId};
+use percent_encoding::percent_decode_str;
 
 use super::App;
 use super::problem::{Refused, Told, unavailable};
@@ -29,8 +30,11 @@ pub struct Attempt {
 impl Attempt {
     /// What this request asks for.
     pub fn new(request: &Request, by: By, tenant: Option<TenantId>, asker: Option<Asker>) -> Self {
-        let target = format!("{} {}", request.method(), request.uri().path());
-        Self { by, tenant, asker, target: target.chars().take(TARGET_CHARS_MAX).collect() }
+        // As it was meant, so that it is found, and a secret in it is known as one.
+        let path = percent_decode_str(request.uri().path()).decode_utf8_lossy();
+        let target = format!("{} {path}", request.method());
+        let shown = target.chars().map(|c| if c.is_control() { ' ' } else { c });
+        Self { by, tenant, asker, target: shown.take(TARGET_CHARS_MAX).collect() }
     }
 }
 

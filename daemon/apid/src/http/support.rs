@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use axum::extract::State;
 use axum::{Extension, Json};
-use control::{AuditEntry, Control};
+use control::Control;
 use model::Refusal;
 use model::api::SCHEMA_VERSION;
 use model::api::admin::SupportBundle;
+use model::api::audit::AuditEntry;
 use model::wire::VERSION;
 use serde_json::{Value, json};
 
@@ -17,6 +18,7 @@ use super::problem::{Refused, unavailable};
 use super::server::current;
 use super::{App, doctor};
 use crate::accounts::entry;
+use crate::audit::form;
 use crate::clock::wall;
 use crate::config::RECENT_LOG;
 
@@ -43,7 +45,8 @@ async fn files(app: &App) -> Result<BTreeMap<String, String>, Refusal> {
     let rows = app.store.audit_list(None, None, AUDIT_ROWS).await.map_err(|error| unavailable(&error))?;
     // Each line by itself: a key that is cut off in one takes no other with it.
     let redact = |line: String| app.site.redactor.redact(&line);
-    let audit = rows.rows.iter().map(|row| redact(audit_row(&row.entry).to_string()));
+    let tenants = app.desk.tenant_names().await?;
+    let audit = rows.rows.into_iter().map(|row| audit_row(form(row, &tenants), redact));
     let audit = audit.collect::<Vec<_>>().join("\n");
     let log = RECENT_LOG.lines().into_iter().map(redact).collect::<Vec<_>>().join("\n");
     app.readiness.measure(&app.metrics).await;
@@ -124,14 +127,10 @@ fn state(control: &Control) -> Value {
     })
 }
 
-fn audit_row(entry: &AuditEntry) -> Value {
-    json!({
-        "at": entry.at,
-        "tenant": entry.tenant,
-        "actor": entry.actor.to_string(),
-        "action": entry.action,
-        "target": entry.target,
-        "refused": entry.refused.map(|code| code.as_str()),
-        "detail": entry.detail,
-    })
+/// A line as `warren audit export` writes it, its texts without secrets.
+fn audit_row(mut entry: AuditEntry, redact: impl Fn(String) -> String) -> String {
+    for text in [&mut entry.actor, &mut entry.target, &mut entry.detail] {
+        *text = redact(std::mem::take(text));
+    }
+    serde_json::to_string(&entry).unwrap_or_else(|error| format!("not written: {error}"))
 }

@@ -31,7 +31,7 @@ fn secret(answer: &Value) -> &str {
     answer["secret"].as_str().expect("a secret")
 }
 
-fn code_at(shared: &str, seconds_ahead: u64) -> String {
+pub(crate) fn code_at(shared: &str, seconds_ahead: u64) -> String {
     let bytes: [u8; 20] =
         BASE32_NOPAD.decode(shared.as_bytes()).expect("base32").try_into().expect("20 bytes");
     let totp = Builder::new().with_secret(Secret::new_stack(bytes)).build().expect("a secret");

@@ -212,4 +212,8 @@ async fn a_sink_is_told_from_where_it_was(fresh: Fresh) {
     store.audit_told("file", 1, 2).await.expect("another replica was faster");
     assert_eq!(store.audit_sink("file").await.expect("reads"), 3);
     assert_eq!(store.audit_sink("webhook").await.expect("reads"), 1);
+    store.rename_audit_sink("file", "file 2").await.expect("renames");
+    assert_eq!(store.audit_sink("file 2").await.expect("reads"), 3, "it goes on from where it was");
+    store.rename_audit_sink("webhook", "file 2").await.expect("nothing happens");
+    assert_eq!(store.audit_sink("file 2").await.expect("reads"), 3, "one that is known is not another");
 }
