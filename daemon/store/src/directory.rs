@@ -9,6 +9,7 @@ use control::{
     Commit, CommitError, Device, DnsEntry, Fact, Hub, Loaded, Refresh, Since, SshRows, Standings, Tenant,
     TenantRows, Token,
 };
+use model::limits::OWN_INTERFACES_MAX;
 use model::{Epoch, Generation, TenantId, Version};
 
 use crate::audit::{self, AuditId};
@@ -102,7 +103,9 @@ impl Store {
         }
         redeem(&mut transaction, commit).await?;
         if commit.facts.iter().any(|fact| matches!(fact, Fact::Tenant(tenant) if tenant.hub_port.is_some())) {
+            // Of two that come at once, one waits here, and then counts the other.
             migrate::ask_for_hub_ports(&mut transaction).await?;
+            room_for_hub_port(&mut transaction, commit.tenant).await?;
         }
         for (position, fact) in (0_i64..).zip(&commit.facts) {
             write_fact(&mut transaction, commit, position, fact).await?;
@@ -190,6 +193,15 @@ async fn advance(transaction: &mut Transaction, commit: &Commit) -> Result<(), F
         commit.term.map(|term| signed(term.0)),
     ];
     if transaction.execute(sql, arguments).await? == 1 { Ok(()) } else { Err(Failed::Conflict) }
+}
+
+/// So many tenants have an interface of their own and no more, whichever replica gave it. Who has one keeps it.
+async fn room_for_hub_port(transaction: &mut Transaction, tenant: TenantId) -> Result<(), Failed> {
+    let rows = transaction.all("SELECT id FROM tenants WHERE hub_port IS NOT NULL", vec![]).await?;
+    let id = |row: &Row| Fields::of_row("tenants", "id", row).parsed::<TenantId>("id");
+    let with_ports = rows.iter().map(id).collect::<Result<Vec<_>, _>>()?;
+    let has_room = with_ports.len() < OWN_INTERFACES_MAX || with_ports.contains(&tenant);
+    if has_room { Ok(()) } else { Err(Failed::Conflict) }
 }
 
 /// Takes one use of the token, if one is left.

@@ -237,6 +237,8 @@ impl Control {
         wish.conflicts += 1;
         self.out.counters.conflicts += 1;
         self.out.event(Event::CommitConflict { tenant: lane.tenant(), attempts: wish.conflicts });
+        // What was in the way may be another tenant's: a port of the hub, or their number.
+        let excludes_others = matches!(wish.edit, Edit::SetInterface(HubInterface::Own(_)));
         if wish.conflicts >= ATTEMPTS_MAX {
             let refusal = Refusal::new(Code::Conflict, "others changed the directory again and again");
             self.refuse_wish(lane, &wish, refusal, now);
@@ -244,11 +246,8 @@ impl Control {
             self.lanes.put_back(lane, wish);
         }
         match lane {
-            Lane::Of(tenant) => self.refresh(tenant),
-            Lane::Founding => {
-                self.lanes.block(lane);
-                self.poll_store();
-            }
+            Lane::Of(tenant) if !excludes_others => self.refresh(tenant),
+            Lane::Of(_) | Lane::Founding => self.await_others(lane),
         }
     }
 

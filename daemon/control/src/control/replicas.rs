@@ -27,6 +27,8 @@ pub(crate) struct StoreWatch {
     /// Something was written since the poll that is under way began.
     poll_again: bool,
     refreshing: BTreeSet<TenantId>,
+    /// Lines that stand still until all is read that others wrote, of whichever tenant.
+    awaiting: BTreeSet<Lane>,
     poll_at: Option<Mono>,
     /// When the withheld tenants are read again, and how long after that.
     reread_at: Option<Mono>,
@@ -137,6 +139,14 @@ impl Control {
         }
     }
 
+    /// An edit lost to what others wrote, perhaps of another tenant: its line waits until all of that is read.
+    pub(super) fn await_others(&mut self, lane: Lane) {
+        self.lanes.block(lane);
+        self.store.awaiting.insert(lane);
+        // A poll that is under way may have been answered before.
+        self.on_rumour();
+    }
+
     /// Another replica wrote something.
     pub(super) fn on_rumour(&mut self) {
         self.store.poll_again = self.store.polling;
@@ -177,10 +187,11 @@ impl Control {
             }
             Err(reason) => {
                 self.store_failed(None, reason, now);
-                self.fail_loser(Lane::Founding, now);
+                let awaiting: Vec<Lane> = self.store.awaiting.iter().copied().collect();
+                awaiting.into_iter().for_each(|lane| self.fail_loser(lane, now));
             }
         }
-        self.resume_founding(now);
+        self.resume_awaiting(now);
     }
 
     /// A database that was put back from a backup begins a new epoch, and knows nothing of tenants that were made after the
@@ -222,7 +233,9 @@ impl Control {
     ) {
         self.store.refreshing.remove(&tenant);
         let lane = Lane::Of(tenant);
-        self.lanes.unblock(lane);
+        if !self.store.awaiting.contains(&lane) {
+            self.lanes.unblock(lane);
+        }
         match result {
             Ok(Refresh::Facts { version, devices_count, facts }) => match self.directories.version(tenant) {
                 Some(here) if here.epoch != version.epoch => self.ask(tenant, Since::Nothing),
@@ -243,7 +256,7 @@ impl Control {
             }
         }
         self.pump(lane, now);
-        self.resume_founding(now);
+        self.resume_awaiting(now);
     }
 
     /// Links of devices that another replica gave another key than they use: somebody else attached there with their identity. Who
@@ -284,11 +297,13 @@ impl Control {
         }
     }
 
-    /// New tenants wait until it is known which tenants there are.
-    fn resume_founding(&mut self, now: Now) {
+    /// What excludes others waits until it is known what there is.
+    fn resume_awaiting(&mut self, now: Now) {
         if !self.store.polling && self.store.refreshing.is_empty() {
-            self.lanes.unblock(Lane::Founding);
-            self.pump(Lane::Founding, now);
+            for lane in std::mem::take(&mut self.store.awaiting) {
+                self.lanes.unblock(lane);
+                self.pump(lane, now);
+            }
         }
     }
 }

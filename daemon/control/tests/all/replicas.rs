@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use control::{
     Answer, CommitError, Directory, Edit, Event, Hub, HubInterface, Input, LeaseWord, Output, PassedHint,
-    Term,
+    RequestId, Term,
 };
+use model::limits::OWN_INTERFACES_MAX;
 use model::wire::Hint;
 use model::{Code, DeviceId, Epoch, Generation, NodeId, PublicKey, TenantId};
 use proptest::prelude::*;
 
-use crate::node::Node;
+use crate::node::{Node, Wish};
 use crate::store::Store;
 use crate::world::{World, label};
 
@@ -182,6 +183,125 @@ fn of_two_tenants_of_one_name_one_is_founded() {
     let refusal = pair.worlds[1].answers[&requests[1]].as_ref().expect_err("the name is taken");
     assert_eq!(refusal.code, Code::NameTaken);
     assert_eq!(pair.store().tenants.len(), 2);
+}
+
+/// What a tenant got that asked for an interface of its own.
+fn port_of(pair: &Pair, who: usize, request: RequestId) -> Result<Option<u16>, Code> {
+    match &pair.worlds[who].answers[&request] {
+        Ok(Answer::Tenant(tenant) | Answer::TenantCreated(tenant)) => Ok(tenant.hub_port),
+        Ok(other) => panic!("{other:?}"),
+        Err(refusal) => Err(refusal.code),
+    }
+}
+
+fn create(name: &str, interface: HubInterface) -> Edit {
+    Edit::CreateTenant { name: label(name), block: None, interface }
+}
+
+#[test]
+fn of_two_own_interfaces_at_once_each_gets_a_port() {
+    let (mut pair, home) = Pair::new();
+    let founded = pair.worlds[0].ask(None, create("work", HubInterface::Shared));
+    pair.settle();
+    let Ok(Answer::TenantCreated(work)) = pair.worlds[0].answers[&founded].clone() else {
+        panic!("a tenant")
+    };
+    let own = || Edit::SetInterface(HubInterface::Own(None));
+    let requests = [pair.worlds[0].ask(Some(home), own()), pair.worlds[1].ask(Some(work.id), own())];
+    pair.settle();
+    assert_eq!([0, 1].map(|who| port_of(&pair, who, requests[who])), [Ok(Some(51_821)), Ok(Some(51_822))]);
+    // Of two that name the same port, one is told who has it.
+    let own = || Edit::SetInterface(HubInterface::Own(Some(40_000)));
+    let requests = [pair.worlds[0].ask(Some(home), own()), pair.worlds[1].ask(Some(work.id), own())];
+    pair.settle();
+    let ports = [0, 1].map(|who| port_of(&pair, who, requests[who]));
+    assert_eq!(ports, [Ok(Some(40_000)), Err(Code::HubPortTaken)]);
+    // One is founded with its own while the other gets one, and the next free port is neither's.
+    let own = HubInterface::Own(None);
+    let back = pair.worlds[0].ask(Some(home), Edit::SetInterface(HubInterface::Shared));
+    pair.settle();
+    assert_eq!(port_of(&pair, 0, back), Ok(None));
+    let requests = [
+        pair.worlds[0].ask(Some(home), Edit::SetInterface(own)),
+        pair.worlds[1].ask(None, create("third", own)),
+    ];
+    pair.settle();
+    assert_eq!([0, 1].map(|who| port_of(&pair, who, requests[who])), [Ok(Some(51_821)), Ok(Some(51_823))]);
+    pair.worlds.iter().for_each(World::assert_all_hold_their_plans);
+}
+
+#[test]
+fn two_servers_give_out_as_many_own_interfaces_as_there_may_be() {
+    let (mut pair, home) = Pair::new();
+    for n in 1..OWN_INTERFACES_MAX {
+        let founded = pair.worlds[0].ask(None, create(&format!("t{n}"), HubInterface::Own(None)));
+        pair.settle();
+        assert!(pair.worlds[0].answers[&founded].is_ok(), "{n}");
+    }
+    // They name other ports: none of these is the other's.
+    let own = |port| HubInterface::Own(Some(port));
+    let requests = [
+        pair.worlds[0].ask(Some(home), Edit::SetInterface(own(40_000))),
+        pair.worlds[1].ask(None, create("last", own(40_001))),
+    ];
+    pair.settle();
+    let ports = [0, 1].map(|who| port_of(&pair, who, requests[who]));
+    assert_eq!(ports, [Ok(Some(40_000)), Err(Code::QuotaReached)]);
+    let with_ports = pair.store().tenants.values().filter(|stored| stored.rows.tenant.hub_port.is_some());
+    assert_eq!(with_ports.count(), OWN_INTERFACES_MAX);
+}
+
+#[test]
+fn an_edit_that_waits_for_others_ends_when_they_cannot_be_read() {
+    let (mut pair, home) = Pair::new();
+    let founded = pair.worlds[0].ask(None, create("work", HubInterface::Shared));
+    pair.settle();
+    let Ok(Answer::TenantCreated(work)) = pair.worlds[0].answers[&founded].clone() else {
+        panic!("a tenant")
+    };
+    let own = || Edit::SetInterface(HubInterface::Own(None));
+    pair.worlds[0].ask(Some(home), own());
+    let late = pair.worlds[1].ask(Some(work.id), own());
+    assert!(pair.serve(0) && pair.serve(1), "the second lost");
+    pair.worlds[0].store.down = true;
+    while pair.serve(1) {}
+    assert_eq!(port_of(&pair, 1, late), Err(Code::StoreUnavailable));
+    pair.worlds[0].store.down = false;
+    pair.settle();
+    let again = pair.worlds[1].ask(Some(work.id), own());
+    pair.settle();
+    assert_eq!(port_of(&pair, 1, again), Ok(Some(51_822)), "its line goes on");
+}
+
+#[test]
+fn a_clone_at_another_server_is_told_to_the_machine_whose_key_it_took() {
+    let (mut pair, tenant) = Pair::new();
+    let request = pair.worlds[0].ask(Some(tenant), token_edit());
+    pair.settle();
+    let Some(Ok(Answer::TokenCreated { secret, .. })) = pair.worlds[0].answers.remove(&request) else {
+        panic!("a token")
+    };
+    let link = pair.worlds[0].enrol(1, &secret);
+    pair.settle();
+    let mut original = pair.worlds[0].disconnect(link);
+    original.again(60);
+    original.claims_key = true;
+    let device = original.device;
+    let link = pair.worlds[0].connect(original);
+    pair.settle();
+    assert!(pair.worlds[0].node(link).refused.is_none() && !pair.worlds[0].node(link).closed);
+
+    let mut clone = Node::device(70, 1, Wish::Attach, secret.anchor);
+    (clone.device, clone.claims_key) = (device, true);
+    clone.wireguard = model::PrivateKey::from_bytes([200; 32]);
+    clone.instance = model::Nonce::from_bytes([201; 32]);
+    let key = clone.wireguard.public();
+    let cloned = pair.worlds[1].connect(clone);
+    pair.settle();
+    let node = pair.worlds[1].node(cloned);
+    assert!(node.refused.is_none() && node.told_keys.last() == Some(&key), "it has the key now");
+    let refused = pair.worlds[0].node(link).refused.as_ref().map(|refusal| refusal.code);
+    assert_eq!(refused, Some(Code::IdentityCloned));
 }
 
 #[test]

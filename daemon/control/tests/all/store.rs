@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use control::{AuditEntry, Commit, CommitError, Fact, Loaded, Refresh, Since, Standings, TenantRows, Token};
+use model::limits::OWN_INTERFACES_MAX;
 use model::{AnchorSecret, Epoch, Generation, TenantId, Version};
 
 /// One tenant as it is stored.
@@ -33,6 +34,7 @@ impl Store {
             return Err(CommitError::Unavailable("it is down".into()));
         }
         assert!(!commit.facts.is_empty(), "a commit without facts");
+        self.hub_ports(commit)?;
         match &commit.new_anchor {
             Some(anchor) => self.found(commit, anchor)?,
             None => {
@@ -56,6 +58,23 @@ impl Store {
         stored.rows.devices_count = commit.devices_count;
         stored.log.push((commit.result().generation, commit.facts.clone()));
         self.audit.push(commit.audit.clone());
+        Ok(())
+    }
+
+    /// A port is one tenant's, and so many tenants have one and no more.
+    fn hub_ports(&self, commit: &Commit) -> Result<(), CommitError> {
+        let port = commit.facts.iter().find_map(|fact| match fact {
+            Fact::Tenant(tenant) => tenant.hub_port,
+            _ => None,
+        });
+        let Some(port) = port else { return Ok(()) };
+        let own = |stored: &Stored| Some((stored.rows.tenant.id, stored.rows.tenant.hub_port?));
+        let all: BTreeMap<_, _> = self.tenants.values().filter_map(own).collect();
+        let is_one_more = !all.contains_key(&commit.tenant);
+        let is_taken = all.iter().any(|(tenant, theirs)| *tenant != commit.tenant && *theirs == port);
+        if is_taken || is_one_more && all.len() >= OWN_INTERFACES_MAX {
+            return Err(CommitError::Conflict);
+        }
         Ok(())
     }
 

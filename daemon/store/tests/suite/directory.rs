@@ -1,6 +1,7 @@
 //! The change log, the counter and the cheap look at the versions.
 
 use control::{CommitError, Fact, Refresh, Since, Tenant};
+use model::limits::OWN_INTERFACES_MAX;
 use model::{Generation, TenantId, Version};
 use store::{GENERATIONS_KEPT, ReadError, Sealed, Store};
 
@@ -15,6 +16,7 @@ on_both_engines! {
     the_audit_entry_goes_with_the_commit,
     versions_are_told_without_the_rows,
     a_hub_port_is_one_tenants_and_programs_of_before_are_kept_out_from_then_on,
+    so_many_tenants_have_a_hub_port_whoever_gives_them_out,
 }
 
 async fn facts_since(store: &Store, n: u8, generation: u64) -> Option<(Version, Vec<Fact>)> {
@@ -64,6 +66,32 @@ async fn a_hub_port_is_one_tenants_and_programs_of_before_are_kept_out_from_then
     put(&store, tenant_id(1), one, with(1, None)).await.expect("commits");
     put(&store, tenant_id(2), two, with(2, Some(51_821))).await.expect("commits");
     assert_eq!(rows_of(&store, 2).await.tenant.hub_port, Some(51_821));
+}
+
+async fn so_many_tenants_have_a_hub_port_whoever_gives_them_out(fresh: Fresh) {
+    let stores = [fresh.open().await, fresh.open().await];
+    let with = |n: u8, port| vec![Fact::Tenant(Tenant { hub_port: port, ..tenant(n) })];
+    let most = u8::try_from(OWN_INTERFACES_MAX).expect("few");
+    let mut versions = Vec::new();
+    for n in 1..=most + 1 {
+        let version = make_tenant(&stores[0], n).await;
+        let port = (n < most).then_some(40_000 + u16::from(n));
+        let version = put(&stores[0], tenant_id(n), version, with(n, port)).await.expect("commits");
+        versions.push(version);
+    }
+    let version = |n: u8| versions[usize::from(n) - 1];
+    // One is left. Two take it at once, by ports that are not each other's.
+    let last = |n: u8| {
+        put(&stores[usize::from(n % 2)], tenant_id(n), version(n), with(n, Some(50_000 + u16::from(n))))
+    };
+    let results = tokio::join!(last(most), last(most + 1));
+    let refused = |result: &Result<Version, CommitError>| *result == Err(CommitError::Conflict);
+    assert!(refused(&results.0) != refused(&results.1), "{results:?}");
+    assert!(results.0.is_ok() || results.1.is_ok(), "{results:?}");
+    // Who has one may have another.
+    put(&stores[0], tenant_id(1), version(1), with(1, Some(60_000))).await.expect("commits");
+    let count = "SELECT COUNT(*) FROM tenants WHERE hub_port IS NOT NULL";
+    assert_eq!(fresh.raw().await.count(count).await, i64::from(most));
 }
 
 async fn a_change_log_that_does_not_reach_back_gives_the_whole(fresh: Fresh) {

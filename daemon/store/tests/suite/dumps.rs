@@ -19,6 +19,7 @@ on_both_engines! {
     rows_that_do_not_fit_leave_nothing,
     what_is_there_is_moved_aside_or_not_touched,
     a_dump_is_of_one_moment,
+    programs_of_before_are_kept_from_what_a_dump_brings,
 }
 
 /// What no dump has.
@@ -149,6 +150,31 @@ async fn what_comes_out_of_either_engine_is_what_went_in(fresh: Fresh) {
     let keys = pages(&store, DumpOf::SshCa).await;
     assert!(keys.iter().all(|page| !["users", "devices", "audit"].contains(&page.table)), "keys alone");
     assert!(keys.iter().any(|page| page.table == "directories"), "and anchors");
+}
+
+async fn programs_of_before_are_kept_from_what_a_dump_brings(fresh: Fresh) {
+    let postgres = fresh.directory.is_none();
+    let bytes = if postgres { "BYTEA" } else { "BLOB" };
+    let factor = format!(
+        "INSERT INTO second_factors (user_id, sealed, last_step, confirmed_at) VALUES ('u1', CAST('abc' AS {bytes}), 0, 5)"
+    );
+    let unconfirmed = factor.replace("0, 5)", "0, NULL)");
+    let of_one_tenant = "UPDATE users SET tenant_id = (SELECT tenant_id FROM directories)".to_owned();
+    let port = "UPDATE tenants SET hub_port = 51821".to_owned();
+    for (sql, factors, ports) in
+        [(unconfirmed, 4, 10), (factor, 6, 10), (of_one_tenant, 6, 10), (port, 4, 15)]
+    {
+        let another = async || if postgres { Fresh::postgres().await } else { Fresh::sqlite() };
+        let source = another().await;
+        let store = peopled(&source).await;
+        // Past the store, which would note it: what a dump is filled into has its steps of its own.
+        source.raw().await.run(&sql).await;
+        let into = another().await;
+        refilled(&pages(&store, DumpOf::Everything).await, &into).await;
+        let mut raw = into.raw().await;
+        assert_eq!(raw.count("SELECT needs FROM migrations WHERE version = 6").await, factors, "{sql}");
+        assert_eq!(raw.count("SELECT needs FROM migrations WHERE version = 15").await, ports, "{sql}");
+    }
 }
 
 async fn rows_that_do_not_fit_leave_nothing(fresh: Fresh) {
