@@ -71,13 +71,14 @@ pub(crate) fn change_of(desired: &Desired, observed: &Observed, subject: &Subjec
             (None, _) => desired.spoken_for.is_none().then_some(Change::ClearResolver),
         },
         Subject::InterfaceGone => {
-            let found = observed.interface.as_ref()?;
+            let found = observed.there()?;
             (desired.interface.is_none() && may_go(desired, found)).then_some(Change::RemoveInterface)
         }
         Subject::FirewallGone => {
-            let is_left = desired.firewall.is_none() && observed.firewall.is_some();
+            let is_there = observed.firewall.is_some() || observed.spoiled;
+            let is_left = desired.firewall.is_none() && is_there;
             // An interface that stays is guarded.
-            let stays = observed.interface.as_ref().is_some_and(|found| !may_go(desired, found));
+            let stays = observed.there().is_some_and(|found| !may_go(desired, found));
             (is_left && !stays).then_some(Change::RemoveFirewall)
         }
         Subject::Interface => {

@@ -13,9 +13,12 @@ use crate::change::{Change, Firewall, PeerSetting, ResolverSetting};
 pub struct Observed {
     /// The WireGuard interface, if it exists.
     pub interface: Option<ObservedInterface>,
-    /// The firewall table of ours, if it is there and as we write it. One that was tampered with is reported as
-    /// `Some` of what it still permits, or as `None`.
+    /// What has its place and is ours, but of another engine than the one in use: making the interface replaces it.
+    pub left: Option<Box<ObservedInterface>>,
+    /// The firewall table of ours, if it is there and as we write it. One that was tampered with is `None`, and spoiled.
     pub firewall: Option<Firewall>,
+    /// There is a table of ours that is not as we write it.
+    pub spoiled: bool,
     /// Whether packets are forwarded, in both families.
     pub forwarding: bool,
     /// What the machine's resolver was told for this interface. `None` also where the node has no resolver to tell.
@@ -59,8 +62,13 @@ pub struct ObservedPeer {
 
 impl Observed {
     /// Whether nothing of an interface is there.
-    pub(crate) const fn is_bare(&self) -> bool {
-        self.interface.is_none() && self.firewall.is_none()
+    pub fn is_bare(&self) -> bool {
+        self.there().is_none() && self.firewall.is_none() && !self.spoiled
+    }
+
+    /// The interface, of whichever engine.
+    pub(crate) fn there(&self) -> Option<&ObservedInterface> {
+        self.interface.as_ref().or(self.left.as_deref())
     }
 
     /// Whether the interface has a peer.
@@ -72,11 +80,14 @@ impl Observed {
     pub fn apply(&mut self, change: &Change, own: &PublicKey) {
         match change {
             Change::CreateInterface => {
+                self.left = None;
                 self.interface.get_or_insert_default();
             }
-            Change::RemoveInterface => self.interface = None,
-            Change::SetFirewall(firewall) => self.firewall = Some(firewall.clone()),
-            Change::RemoveFirewall => self.firewall = None,
+            Change::RemoveInterface => (self.interface, self.left) = (None, None),
+            Change::SetFirewall(firewall) => {
+                (self.firewall, self.spoiled) = (Some(firewall.clone()), false);
+            }
+            Change::RemoveFirewall => (self.firewall, self.spoiled) = (None, false),
             Change::SetForwarding(on) => self.forwarding = *on,
             Change::SetResolver(setting) => self.resolver = Some(setting.clone()),
             Change::ClearResolver => self.resolver = None,

@@ -113,9 +113,13 @@ impl Reconciler {
             || self.observed.as_ref().is_some_and(|observed| observed.has_peer(key))
     }
 
-    /// Whether the interface has the address or the route, or is about to.
-    pub(crate) fn has_net(&self, net: &IpNet) -> bool {
-        let interface = self.observed.as_ref().and_then(|observed| observed.interface.as_ref());
+    /// Whether the interface may have the address or the route, or is about to. One that was not looked at yet may; one that
+    /// cannot be looked at keeps nobody waiting.
+    pub(crate) fn may_have_net(&self, net: &IpNet) -> bool {
+        if self.observed.is_none() {
+            return self.look_failed.is_none();
+        }
+        let interface = self.observed.as_ref().and_then(Observed::there);
         let comes = [Subject::Address(*net), Subject::Route(*net)];
         interface.is_some_and(|i| i.addresses.contains(net) || i.routes.contains(net))
             || comes.iter().any(|subject| self.in_flight.contains_key(subject))
@@ -379,7 +383,7 @@ fn may_begin(subject: &Subject, desired: &Desired, observed: &Observed) -> bool 
         Subject::Forwarding => observed.firewall == desired.firewall,
         Subject::Resolver => interface.is_some() || desired.resolver.is_none(),
         // Nor is one that could not be removed left without it.
-        Subject::FirewallGone => interface.is_none() || desired.interface.is_some(),
+        Subject::FirewallGone => observed.there().is_none() || desired.interface.is_some(),
         Subject::Firewall | Subject::Interface | Subject::Stray(_) | Subject::InterfaceGone => true,
     }
 }

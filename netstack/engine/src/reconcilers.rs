@@ -133,7 +133,7 @@ impl Reconcilers {
                 self.drift_before += reconciler.drift_total();
                 continue;
             }
-            let elsewhere = |net: &IpNet| self.each.values().any(|other| other.has_net(net));
+            let elsewhere = |net: &IpNet| self.each.values().any(|other| other.may_have_net(net));
             reconciler.advance(merge.desired(seat), elsewhere, turn);
             self.each.insert(seat, reconciler);
         }

@@ -33,6 +33,14 @@ const ELEMENTS_PER_MESSAGE: usize = 256;
 /// `NFNLGRP_NFTABLES`.
 pub(crate) const EVENT_GROUP: u32 = 7;
 
+/// A table that is there.
+pub(crate) enum Table {
+    /// Exactly as [`Firewall::set`] makes it for these.
+    Allows(BTreeSet<Pair>),
+    /// Somebody changed it.
+    Spoiled,
+}
+
 /// The firewall of one interface.
 pub(crate) struct Firewall {
     netlink: Netlink,
@@ -93,11 +101,12 @@ impl Firewall {
         }
     }
 
-    /// What the table allows; `None` if there is none or it is not exactly as [`Self::set`] makes it.
-    pub(crate) fn read(&mut self) -> Result<Option<BTreeSet<Pair>>, NetlinkError> {
+    /// What the table allows; `None` if there is none.
+    pub(crate) fn read(&mut self) -> Result<Option<Table>, NetlinkError> {
         match self.read_table() {
             Err(error) if error.errno() == Some(Errno::ENOENT as i32) => Ok(None),
-            other => other,
+            Err(error) => Err(error),
+            Ok(pairs) => Ok(Some(pairs.map_or(Table::Spoiled, Table::Allows))),
         }
     }
 
@@ -110,6 +119,7 @@ impl Firewall {
         Ok(ports.collect())
     }
 
+    /// `None`: the table is not as it is made here.
     fn read_table(&mut self) -> Result<Option<BTreeSet<Pair>>, NetlinkError> {
         let (tables, _) = self.ask(
             Verb::GetTable,

@@ -2,6 +2,7 @@
 //! long as the kernel takes, so it lives on a thread of its own.
 
 mod error;
+mod left;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -16,7 +17,7 @@ use nix::errno::Errno;
 
 use crate::chain::chain;
 use crate::endpoints::Endpoints;
-use crate::firewall::{Firewall, Pair};
+use crate::firewall::{Firewall, Pair, Table};
 use crate::forwarding;
 use crate::guests;
 use crate::interface::InterfaceName;
@@ -186,23 +187,28 @@ impl Host {
     /// All that concerns the node, or an error; never a part of it. A resolver that cannot be read is one that is
     /// not set: the tunnel does not wait for it.
     pub fn observe(&mut self) -> Result<Observed, HostError> {
-        let interface = match self.own_link()? {
-            Some((link, state)) => Some(self.observe_interface(&link, state)?),
-            None => None,
+        let (interface, left) = match self.own_link()? {
+            Some((link, state)) => (Some(self.observe_interface(&link, state)?), None),
+            None => (None, self.observe_left()?),
         };
-        let (firewall, forwarding) = match &mut self.firewall {
+        let (table, forwarding) = match &mut self.firewall {
             None => (None, false),
             Some(firewall) => {
                 let table = supported(firewall.read())
                     .map_err(|e| HostError::Firewall(self.config.interface.clone(), e))?;
-                (table.map(to_blocks), forwarding::read(&self.config.interface)?)
+                (table, forwarding::read(&self.config.interface)?)
             }
+        };
+        let spoiled = matches!(table, Some(Table::Spoiled));
+        let firewall = match table {
+            Some(Table::Allows(pairs)) => Some(to_blocks(pairs)),
+            Some(Table::Spoiled) | None => None,
         };
         if !self.config.forwards {
             // A kernel that does not say has no guests that matter: what the node is to do is known.
             self.guests = guests::networks(&self.links).unwrap_or_default();
         }
-        Ok(Observed { interface, firewall, forwarding, resolver: self.observe_resolver() })
+        Ok(Observed { interface, left, firewall, spoiled, forwarding, resolver: self.observe_resolver() })
     }
 
     /// Makes one change; one that is made already is fine.
@@ -219,6 +225,7 @@ impl Host {
                 self.pointed.forget_all();
                 self.endpoints.forget_all();
                 self.engine.remove().map_err(wireguard)?;
+                self.remove_left()?;
                 self.links.clear_rules(None).map_err(HostError::Rules)
             }
             Change::SetDevice { listen_port } => {
@@ -319,15 +326,8 @@ impl Host {
 
     fn create(&mut self) -> Result<(), HostError> {
         let interface = self.config.interface.clone();
-        let found = self.find()?;
-        if let Some(link) = &found
-            && link.kind == Kind::Wireguard
-            && link.alias.as_deref() == Some(crate::links::ALIAS)
-            && self.engine.backend() == Backend::Userspace
-        {
-            // Left by a start in the kernel's mode.
-            self.links.remove(link.index).map_err(|source| self.interface_error("removal", source))?;
-        } else if let Some(link) = found {
+        self.remove_left()?;
+        if let Some(link) = self.find()? {
             self.refuse_foreign(&link)?;
         }
         match self.engine.create() {

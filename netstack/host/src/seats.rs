@@ -54,7 +54,9 @@ impl Seats {
 
     pub(crate) fn observe(&mut self, seat: Seat) -> Result<Observed, HostError> {
         let observed = self.place(seat)?.observe();
-        if let (Seat::Own(port), Ok(Observed { interface: None, firewall: None, .. })) = (seat, &observed) {
+        if let (Seat::Own(port), Ok(found)) = (seat, &observed)
+            && found.is_bare()
+        {
             self.beside.remove(&port);
         }
         observed

@@ -5,8 +5,8 @@ use model::id::CommandId;
 use model::wire::{Command, CommandDone, Frame, Remark};
 use model::{Peer, PrivateKey};
 
-use crate::session;
 use crate::world::World;
+use crate::{enrolment, session};
 
 fn id(n: u8) -> CommandId {
     CommandId::from_bytes([n; 16])
@@ -121,6 +121,19 @@ fn a_node_that_died_with_two_keys_offers_the_second_and_takes_itself_for_no_peer
     assert!(world.events.contains(&Event::Rekeyed { command: None }));
     let interface = world.host.state.interface.as_ref().expect("an interface");
     assert!(!interface.peers.contains_key(&key(60).public()), "it is the node's own");
+}
+
+#[test]
+fn a_key_of_a_life_whose_ledger_is_gone_is_offered_once_the_node_has_joined_anew() {
+    let mut world = enrolment::newcomer();
+    world.handle(Input::NextKey { key: key(60), command: None });
+    world.seconds(5);
+    assert_eq!(world.server.keys, [], "nobody is there to take it");
+    world.join();
+    world.seconds(5);
+    assert_eq!(world.server.enrols, 1);
+    assert_eq!(world.server.keys.last(), Some(&key(60).public()));
+    assert!(world.events.contains(&Event::Rekeyed { command: None }));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use model::{AnchorSecret, Code, Refusal, Standing};
 use crate::server::{Server, Tenant, enrolled_id};
 use crate::world::{World, device_config};
 
-fn newcomer() -> World {
+pub(crate) fn newcomer() -> World {
     let tenant = Tenant::of_device(enrolled_id(), "192.0.2.1:51820", 3);
     let mut world = World::new(device_config(), Server::new(vec![tenant]));
     world.run(std::time::Duration::ZERO);

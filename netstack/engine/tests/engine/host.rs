@@ -24,14 +24,17 @@ impl Host {
         let none = || "no such device".to_owned();
         match change {
             Change::CreateInterface => {
+                self.state.left = None;
                 let fresh = || ObservedInterface { mtu: 1420, ..ObservedInterface::default() };
                 self.state.interface.get_or_insert_with(fresh);
             }
             Change::RemoveInterface => {
-                self.state.interface.take().ok_or_else(none)?;
+                self.state.interface.take().or(self.state.left.take().map(|left| *left)).ok_or_else(none)?;
             }
-            Change::SetFirewall(firewall) => self.state.firewall = Some(firewall.clone()),
-            Change::RemoveFirewall => self.state.firewall = None,
+            Change::SetFirewall(firewall) => {
+                (self.state.firewall, self.state.spoiled) = (Some(firewall.clone()), false);
+            }
+            Change::RemoveFirewall => (self.state.firewall, self.state.spoiled) = (None, false),
             Change::SetForwarding(on) => {
                 if *on && self.state.firewall.is_none() {
                     return Err("forwarding without a firewall".into());

@@ -120,6 +120,23 @@ fn an_interface_that_a_tenant_left_goes_though_another_tenants_snapshot_is_await
 }
 
 #[test]
+fn a_table_stays_as_long_as_the_interface_that_it_guards() {
+    let mut world = apart();
+    world.refuses = |change| matches!(change, Change::RemoveInterface);
+    let frame = world.server.tenants[1].edit(|t| t.snapshot.own.hub_port = None);
+    world.push([frame]);
+    world.seconds(600);
+    let state = &world.beside[&PORT].state;
+    assert!(state.interface.is_some() && state.firewall.is_some(), "{state:?}");
+    assert!(!world.changes.contains(&Change::RemoveFirewall));
+    world.refuses = |_| false;
+    world.seconds(120);
+    let state = &world.beside[&PORT].state;
+    assert!(state.interface.is_none() && state.firewall.is_none(), "{state:?}");
+    assert!(world.node.status().settled);
+}
+
+#[test]
 fn devices_come_and_go_where_their_tenant_is() {
     let mut world = apart();
     let (frame, key) = {
@@ -185,6 +202,75 @@ fn what_a_former_life_left_is_adopted_or_goes() {
     assert!(world.beside[&40_000].state == engine::Observed { forwarding: true, ..Default::default() });
     assert_eq!(world.beside[&40_001].state, engine::Observed::default());
     own_is_as_it_should(&world, 1, PORT);
+}
+
+#[test]
+fn what_another_engine_left_goes_when_nobody_wants_it_and_so_does_a_spoiled_table() {
+    let mut world = apart();
+    let of_another_engine = |port: u16, world: &mut World| {
+        let mut host = world.beside[&PORT].clone();
+        host.state.left = host.state.interface.take().map(Box::new);
+        world.beside.insert(port, host);
+    };
+    of_another_engine(40_000, &mut world);
+    of_another_engine(PORT, &mut world);
+    let left = world.beside.get_mut(&40_000).and_then(|host| host.state.left.as_mut()).expect("one");
+    left.routes.clear();
+    world.beside.insert(40_001, crate::host::Host::new(world.host.key));
+    world.beside.get_mut(&40_001).expect("a host").state.spoiled = true;
+    world.restart();
+    world.handle(Input::Found([PORT, 40_000, 40_001].into()));
+    world.seconds(2);
+    own_is_as_it_should(&world, 1, PORT);
+    assert_eq!(world.beside[&PORT].state.left, None);
+    assert!(world.beside[&40_000].state == engine::Observed { forwarding: true, ..Default::default() });
+    assert_eq!(world.beside[&40_001].state, engine::Observed::default());
+    assert!(world.node.status().settled);
+    let before = world.observes;
+    world.seconds(60);
+    assert!(world.observes - before <= 6, "nobody looks at what is gone: {}", world.observes - before);
+}
+
+#[test]
+fn what_another_engine_left_stays_until_snapshots_speak_of_it() {
+    let mut world = apart();
+    let state = &mut world.beside.get_mut(&PORT).expect("a host").state;
+    state.left = state.interface.take().map(Box::new);
+    let before = state.clone();
+    world.disk.clear();
+    world.unreachable = true;
+    world.restart();
+    world.handle(Input::Found([PORT].into()));
+    world.seconds(600);
+    assert_eq!(world.beside[&PORT].state, before);
+}
+
+#[test]
+fn nothing_is_added_before_it_is_known_who_has_it() {
+    let mut world = hub(2);
+    let before = world.disk.clone();
+    onto(&mut world, 1, Some(PORT));
+    // A disk of before: the tenant is to be on the shared interface, and is on its own.
+    (world.disk, world.unreachable) = (before, true);
+    world.restart();
+    world.events.clear();
+    world.handle(Input::Found([PORT].into()));
+    world.seconds(5);
+    shared_has(&world, &[0, 1]);
+    assert_eq!(world.count("change failed"), 0, "{:?}", world.events);
+    assert_eq!(world.beside[&PORT].state.interface, None);
+}
+
+#[test]
+fn an_interface_that_cannot_be_looked_at_keeps_no_other_waiting() {
+    let mut world = hub(2);
+    world.unseen = |seat| seat == engine::Seat::Own(PORT);
+    let own = world.host.state.clone();
+    world.host.state = engine::Observed::default();
+    world.restart();
+    world.handle(Input::Found([PORT].into()));
+    world.seconds(5);
+    assert_eq!(world.host.state, own);
 }
 
 #[test]

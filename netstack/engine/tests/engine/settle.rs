@@ -106,15 +106,25 @@ fn observed() -> impl Strategy<Value = Observed> {
             peers,
         },
     );
-    (prop::option::of(interface), firewall(), any::<bool>(), resolver()).prop_map(
-        |(interface, firewall, forwarding, resolver)| Observed { interface, firewall, forwarding, resolver },
+    let place = (prop::option::of(interface), any::<bool>()).prop_map(|(found, of_another_engine)| {
+        if of_another_engine { (None, found.map(Box::new)) } else { (found, None) }
+    });
+    (place, firewall(), any::<[bool; 2]>(), resolver()).prop_map(
+        |((interface, left), firewall, [forwarding, spoiled], resolver)| Observed {
+            interface,
+            left,
+            spoiled: spoiled && firewall.is_none(),
+            firewall,
+            forwarding,
+            resolver,
+        },
     )
 }
 
 /// What "as desired" means, said without `changes`.
 fn is_as_desired(desired: &Desired, observed: &Observed) -> bool {
     let interface = match (&desired.interface, &observed.interface) {
-        (None, None) => true,
+        (None, None) => observed.left.is_none(),
         (Some(wanted), Some(found)) => {
             found.up
                 && found.mtu == wanted.mtu
@@ -135,6 +145,7 @@ fn is_as_desired(desired: &Desired, observed: &Observed) -> bool {
     };
     interface
         && desired.firewall == observed.firewall
+        && !observed.spoiled
         && desired.resolver == observed.resolver
         && (observed.forwarding || !desired.forwarding)
 }
@@ -163,7 +174,8 @@ proptest! {
     ) {
         let all = changes(&desired, &observed);
         let allowed = |key: &PublicKey| observed.interface.as_ref().map(|i| i.peers[key].allowed.clone());
-        let all_nets = observed.interface.as_ref().map(|i| {
+        let there = observed.interface.as_ref().or(observed.left.as_deref());
+        let all_nets = there.map(|i| {
             let allowed = i.peers.values().flat_map(|peer| &peer.allowed);
             i.addresses.iter().chain(&i.routes).chain(&i.strays).chain(allowed).copied().collect::<BTreeSet<_>>()
         });
@@ -174,7 +186,7 @@ proptest! {
             Change::RemoveInterface => !may_go,
             Change::ClearResolver => true,
             // What stays is guarded.
-            Change::RemoveFirewall => observed.interface.is_some() && !may_go,
+            Change::RemoveFirewall => there.is_some() && !may_go,
             _ => false,
         };
         let expect: Vec<_> = all.into_iter().filter(|change| !is_removal(change)).collect();

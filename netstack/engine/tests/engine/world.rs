@@ -35,6 +35,8 @@ pub(crate) struct World {
     pub(crate) disk_full: bool,
     /// Which changes the host refuses.
     pub(crate) refuses: fn(&Change) -> bool,
+    /// Which interfaces cannot be looked at.
+    pub(crate) unseen: fn(Seat) -> bool,
     /// What names resolve to.
     pub(crate) resolves_to: Option<SocketAddr>,
     /// The node is killed when it has asked for so many more things.
@@ -96,6 +98,7 @@ impl World {
             unreachable: false,
             disk_full: false,
             refuses: |_| false,
+            unseen: |_| false,
             resolves_to: "192.0.2.7:51820".parse().ok(),
             outputs_left: None,
             changes: Vec::new(),
@@ -232,7 +235,8 @@ impl World {
             Output::Observe(seat) => {
                 self.observes += 1;
                 let state = self.host_of(seat).state.clone();
-                self.answer(Input::Observed(seat, Ok(state)));
+                let unseen = (self.unseen)(seat);
+                self.answer(Input::Observed(seat, if unseen { Err("unseen".into()) } else { Ok(state) }));
             }
             Output::Apply(seat, change) => {
                 let refuses = (self.refuses)(&change);

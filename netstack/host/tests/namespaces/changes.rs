@@ -174,6 +174,54 @@ fn wg_of_the_distribution_reads_the_engine() {
     assert_eq!(host.observe().unwrap().interface.unwrap().peers.len(), 1);
 }
 
+/// The kernel's WireGuard is not everywhere: `scripts/test-kernel` has it, and runs this for both ends of the change.
+#[test]
+fn what_the_kernels_engine_left_is_seen_by_ours_and_goes() {
+    if !alone("changes::what_the_kernels_engine_left_is_seen_by_ours_and_goes") {
+        return;
+    }
+    if !succeeds("ip link add probe type wireguard && ip link del probe") {
+        assert_ne!(mode(), Mode::Kernel, "there is no kernel to leave anything");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let with = |mode: Mode| HostConfig { mode, ..config(directory.path()) };
+    let steps = [
+        Change::CreateInterface,
+        Change::SetDevice { listen_port: Some(51820) },
+        Change::AddAddress(net("100.64.0.1/32")),
+        Change::SetUp,
+        Change::AddRoute(net("100.64.0.0/16")),
+    ];
+    let leave = || {
+        let mut host = Host::open(with(Mode::Kernel)).unwrap();
+        steps.iter().for_each(|change| host.apply(change).unwrap());
+        host.leave().unwrap();
+    };
+    leave();
+    let mut host = Host::open(with(Mode::Userspace)).unwrap();
+    let observed = host.observe().unwrap();
+    assert_eq!(observed.interface, None);
+    let left = observed.left.expect("it is seen");
+    assert_eq!(left.addresses, [net("100.64.0.1/32")].into());
+    assert_eq!(left.routes, [net("100.64.0.0/16")].into());
+    // Nobody wants one.
+    host.apply(&Change::RemoveInterface).unwrap();
+    assert!(!succeeds("ip link show wg0"));
+    assert_eq!(host.observe().unwrap().left, None);
+    // Somebody wants one: ours takes its place.
+    leave();
+    host.apply(&Change::CreateInterface).unwrap();
+    let observed = host.observe().unwrap();
+    assert!(observed.interface.is_some() && observed.left.is_none());
+    // What an administrator made is not ours to see.
+    host.apply(&Change::RemoveInterface).unwrap();
+    run("ip link add wg0 type wireguard");
+    assert_eq!(host.observe().unwrap().left, None);
+    host.apply(&Change::RemoveInterface).unwrap();
+    run("ip link show wg0");
+}
+
 #[test]
 fn the_kernel_is_preferred_and_its_absence_explained() {
     if !alone("changes::the_kernel_is_preferred_and_its_absence_explained") {

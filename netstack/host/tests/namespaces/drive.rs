@@ -193,6 +193,20 @@ const RESTLESS_MAX: Duration = Duration::from_secs(2);
 const REST: Duration = Duration::from_secs(4);
 
 #[test]
+fn a_table_that_is_left_goes_though_somebody_changed_it() {
+    inside("drive::a_table_that_is_left_goes_though_somebody_changed_it", async |directory: &Path| {
+        let server = Server::start(directory, Tenant::new(NodeId::Hub)).await;
+        run("nft add table inet warren-wg0-40001; nft add table inet warren-wg1-40001");
+        let node = start(hub(directory));
+        node.settled().await;
+        wait_for("it is gone", SETTLE_TIME_MAX, || !succeeds("nft list table inet warren-wg0-40001"));
+        run("nft list table inet warren-wg1-40001");
+        node.stop().await;
+        drop(server);
+    });
+}
+
+#[test]
 fn a_settled_node_rests() {
     inside("drive::a_settled_node_rests", async |directory: &Path| {
         let mut tenant = Tenant::new(NodeId::Hub);

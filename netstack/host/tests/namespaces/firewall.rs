@@ -177,8 +177,15 @@ fn every_way_of_tampering_is_noticed() {
             _ => tamper,
         };
         run(&format!("nft '{tamper}'"));
-        assert_ne!(host.observe().unwrap().firewall, Some(tenants()), "{tamper}");
+        let observed = host.observe().unwrap();
+        assert_ne!(observed.firewall, Some(tenants()), "{tamper}");
+        let is_there = succeeds(&format!("nft list table {table}"));
+        assert_eq!(observed.spoiled, is_there && observed.firewall.is_none(), "{tamper}");
+        assert_eq!(is_there, tamper != "flush ruleset", "{tamper}");
     }
+    // Nobody wants it any more: it goes, and what is not there is not spoiled.
+    host.apply(&Change::RemoveFirewall).unwrap();
+    assert!(!succeeds(&format!("nft list table {table}")) && !host.observe().unwrap().spoiled);
 }
 
 #[test]
