@@ -100,15 +100,34 @@ fn two_tenants_on_two_interfaces_reach_their_own_and_nobody_else() {
     mesh.on("phone").reaches(&delta, SOON);
     wait_for("the phone is a peer there", SOON, || is_apart(&mesh, &["alpha"], &["gamma", "delta", "phone"]));
 
-    // Nothing passes from one interface to the other, whatever a device routes to it.
-    let at_home = mesh.on("server").json(&["warren", "device", "show", "alpha", "--tenant", "home"]);
-    let at_home = at_home["address_v4"].as_str().expect("an address");
-    let interface = mesh.interface("gamma");
-    gamma.ok(&["wg", "set", &interface, "peer", &hub_key(&mesh), "allowed-ips", "100.64.0.0/15"]);
-    gamma.ok(&["ip", "route", "add", "100.64.0.0/16", "dev", &interface]);
-    for other in [at_home, "100.64.0.1"] {
-        assert!(!gamma.succeeds(&["ping", "-q", "-c2", "-W1", other]), "{other} answers another tenant");
+    // Nothing passes from one interface to the other, whatever a client routes to it. The phone has no agent that would undo it.
+    let home = mesh.on("server").json(&["warren", "device", "show", "alpha", "--tenant", "home"]);
+    let phone = mesh.on("phone");
+    phone.ok(&["wg", "set", "plain", "peer", &hub_key(&mesh), "allowed-ips", "100.64.0.0/15"]);
+    phone.ok(&["ip", "route", "add", "100.64.0.0/16", "dev", "plain"]);
+    phone.reaches(&delta, SOON);
+    let (its_key, alphas_key) = (of_work(&mesh, "phone", "wireguard_key"), field(&home, "wireguard_key"));
+    for other in [field(&home, "address_v4"), "100.64.0.1"] {
+        let from_phone = || transfer(&mesh, OWN, &its_key)[0];
+        let to_alpha = || transfer(&mesh, "wg0", alphas_key)[1];
+        let before = (from_phone(), to_alpha());
+        let ping = ["ping", "-q", "-c20", "-i0.05", "-W1", "-s1000", other];
+        assert!(!phone.succeeds(&ping), "{other} answers another tenant");
+        assert!(from_phone() - before.0 > 20_000, "the hub has got them, and it is the hub that refuses");
+        assert!(to_alpha() - before.1 < 10_000, "they reach another tenant");
     }
+}
+
+fn field<'v>(value: &'v serde_json::Value, name: &str) -> &'v str {
+    value[name].as_str().unwrap_or_else(|| panic!("{name} in {value}"))
+}
+
+/// Bytes that the hub has got from a peer, and sent to it.
+fn transfer(mesh: &Mesh, interface: &str, key: &str) -> [u64; 2] {
+    let shown = mesh.on("server").ok(&["wg", "show", interface, "transfer"]);
+    let line = shown.lines().find(|line| line.starts_with(key)).unwrap_or_else(|| panic!("{key}: {shown}"));
+    let numbers: Vec<u64> = line.split_whitespace().skip(1).map(|n| n.parse().expect("bytes")).collect();
+    [numbers[0], numbers[1]]
 }
 
 fn hub_key(mesh: &Mesh) -> String {

@@ -232,6 +232,44 @@ fn a_leader_that_was_stopped_does_no_harm_when_it_goes_on() {
     assert!(replicas.leads(leader));
 }
 
+/// Of the second tenant, whose interface has the next port after the shared one.
+const OWN: &str = "wg0-51821";
+const OWN_HUB: &str = "100.65.0.1";
+
+#[test]
+fn an_interface_of_a_tenants_own_follows_the_lease() {
+    let devices = ["gamma", "delta"];
+    let world = World::new(&["gamma", "delta", "+two", "+three"]);
+    let postgres = world.shared_postgres(PORT);
+    let url = postgres.shared_url();
+    let replicas = Replicas::over(world, postgres, url, &[]);
+    let mesh = &replicas.mesh;
+    mesh.on("two").ok(&["warren", "tenant", "create", "work", "--own-interface"]);
+    for device in devices {
+        mesh.agent(device);
+        let token = mesh.token(&["--tenant", "work"]);
+        let up = ["warren", "up", "--server", SERVERS_URL, "--token", &token, "--hostname", device];
+        mesh.on(device).ok(&up);
+        mesh.on(device).reaches(OWN_HUB, SOON);
+    }
+    let peers = mesh.wg_peers("server", OWN);
+    assert_eq!(peers.len(), devices.len());
+
+    replicas.apid("server").kill();
+    let leader = replicas.leader(&["two", "three"], LEADER_TIME_MAX);
+    wait_for("its interface is at the leader", SOON, || mesh.wg_peers(leader, OWN) == peers);
+    let has_it = |server: &str| mesh.on(server).succeeds(&["ip", "link", "show", OWN]);
+    wait_for("and nowhere else", SOON, || {
+        ["server", "two", "three"].iter().all(|server| *server == leader || !has_it(server))
+    });
+    for device in devices {
+        mesh.on(device).reaches(OWN_HUB, HANDSHAKE_TIME_MAX);
+        mesh.ready(device, SOON);
+    }
+    mesh.on("gamma").reaches("delta", HANDSHAKE_TIME_MAX);
+    mesh.on("delta").reaches("gamma", HANDSHAKE_TIME_MAX);
+}
+
 #[test]
 fn a_rolling_restart_costs_no_tunnel_and_nothing_that_was_acknowledged() {
     let mut replicas = Replicas::new(&["alpha", "beta"]);
