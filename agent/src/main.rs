@@ -17,6 +17,7 @@ mod query;
 mod reach;
 mod requests;
 mod restore;
+mod returns;
 mod socket;
 mod ssh;
 mod store;

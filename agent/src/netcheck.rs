@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::doctor::inactive;
 use crate::profile::Profile;
-use crate::view;
+use crate::{returns, view};
 
 /// A question is asked so often, since one may be lost.
 const ATTEMPTS: usize = 3;
@@ -79,6 +79,10 @@ pub async fn doctor(profile: &Profile) -> Result<Vec<Finding>, Refusal> {
             ),
             "give the agent CAP_NET_RAW, or start it with --mode userspace",
         ));
+    }
+    if profile.stack().is_none() {
+        let own = view::active(&report).and_then(|tenant| tenant.addresses);
+        findings.extend(returns::dropped(servers, &own.map(|own| own.both().to_vec()).unwrap_or_default()));
     }
     if servers.is_empty() {
         findings.push(Finding::bad(

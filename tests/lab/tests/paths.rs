@@ -104,6 +104,32 @@ fn a_device_without_udp_is_reached_over_the_relay() {
     assert!(found.out.contains("IPv4: no UDP") && found.out.contains("let UDP out"), "{}", found.out);
 }
 
+#[test]
+fn a_kernel_that_drops_what_answers_the_meshs_packets_is_named_with_what_mends_it() {
+    let mesh = two(&[]);
+    mesh.announce("agent", "link");
+    mesh.announce("apid", "link");
+    let alpha = mesh.on("alpha");
+    let route = alpha.ok(&["ip", "-o", "route", "get", "203.0.113.1"]);
+    let out =
+        route.split(" dev ").nth(1).and_then(|rest| rest.split(' ').next()).expect("an interface").to_owned();
+    let doctor = || alpha.run(&["warren", "doctor", "paths"]);
+    let names = |done: &lab::Done| done.out.contains("rp_filter");
+    let strict = format!("net.ipv4.conf.{out}.rp_filter");
+    alpha.ok(&["sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0", &format!("{strict}=1")]);
+    assert!(!names(&doctor()), "answers are expected where they come: {}", doctor().tell());
+
+    // Everything is routed over the tunnel, but for what carries it.
+    alpha.ok(&["ip", "route", "add", "default", "dev", &mesh.interface("alpha"), "table", "200"]);
+    alpha.ok(&["ip", "rule", "add", "pref", "5200", "not", "fwmark", "0x77726e", "lookup", "200"]);
+    let told = doctor();
+    assert!(told.code == DEGRADED && names(&told), "{}", told.tell());
+    let mend = format!("sysctl -w {strict}=2");
+    assert!(told.out.contains(&mend), "{}", told.tell());
+    alpha.ok(&["bash", "-c", &mend]);
+    assert!(!names(&doctor()), "{}", doctor().tell());
+}
+
 /// Packets that may be lost until a NAT's new address is found: four seconds of them.
 const FORGOTTEN_LOST_MAX: usize = 40;
 
