@@ -1,5 +1,6 @@
 //! The API, as an administrator uses it: over HTTPS with a token, or over the server's own unix socket.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -27,11 +28,11 @@ const ANSWER_BYTES_MAX: usize = 32 * 1024 * 1024;
 const BOUNDS: Bounds = Bounds { time_max: ANSWER_TIME_MAX, body_bytes_max: ANSWER_BYTES_MAX };
 /// A request whose connection breaks is sent again for so long: a server restarts meanwhile.
 const AGAIN_TIME_MAX: Duration = Duration::from_secs(60);
+/// A server that is not there is looked for so long: it restarts meanwhile, or is gone.
+const BACK_TIME_MAX: Duration = Duration::from_millis(6500);
 /// Between two tries, twice as long each time.
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(3);
-/// Questions whether a server knows keys: ten seconds of a restart.
-const VERSION_TRIES_MAX: u32 = 6;
 
 /// By what a server knows a request that it did.
 const KEY: &str = "idempotency-key";
@@ -176,7 +177,7 @@ impl Admin {
         let begun = Instant::now();
         let mut pause = PAUSE_FIRST;
         loop {
-            let answer = https::request(&self.server, self.keyed_request(path, body, &key)?, BOUNDS).await;
+            let answer = self.exchange(self.keyed_request(path, body, &key)?).await;
             let may_again = match &answer {
                 Err(HttpsError::Broken { .. }) => self.remembers_keys().await,
                 // It is being done by the request whose connection broke.
@@ -260,7 +261,7 @@ impl Admin {
         path: &str,
         body: Option<&B>,
     ) -> Result<T, Failure> {
-        self.exchange(self.request(method, path, body)?).await
+        read(self.exchange(self.request(method, path, body)?).await)
     }
 
     fn keyed_request<B: Serialize>(
@@ -274,22 +275,38 @@ impl Admin {
         Ok(request)
     }
 
-    /// Whether the server knows a request that it did. One of before would do it twice. One that restarts says so in a moment.
+    /// Whether the server knows a request that it did. One of before would do it twice.
     async fn remembers_keys(&self) -> bool {
-        let mut pause = PAUSE_FIRST;
-        for _ in 0..VERSION_TRIES_MAX {
-            match self.get::<Version>("/api/version").await {
-                Ok(version) => return version.idempotency_keys,
-                Err(_) => tokio::time::sleep(pause).await,
-            }
-            pause = PAUSE_MAX.min(pause * 2);
-        }
-        false
+        self.get::<Version>("/api/version").await.is_ok_and(|version| version.idempotency_keys)
     }
 
-    async fn exchange<T: DeserializeOwned>(&self, request: Request<Bytes>) -> Result<T, Failure> {
-        read(https::request(&self.server, request, BOUNDS).await)
+    /// Asks again for a while where the server had not heard it, or where hearing it twice does nothing.
+    async fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpsError> {
+        let begun = Instant::now();
+        let mut pause = PAUSE_FIRST;
+        loop {
+            let answer = https::request(&self.server, request.clone(), BOUNDS).await;
+            let may_again = match &answer {
+                Err(HttpsError::Broken { .. }) => request.method() == Method::GET,
+                Err(error) => is_absent(error),
+                Ok(_) => false,
+            };
+            if !may_again || begun.elapsed() + pause > BACK_TIME_MAX {
+                return answer;
+            }
+            tokio::time::sleep(pause).await;
+            pause = PAUSE_MAX.min(pause * 2);
+        }
     }
+}
+
+/// Whether nobody serves where a server was: it was asked nothing.
+fn is_absent(error: &HttpsError) -> bool {
+    let HttpsError::Unreachable { source, .. } = error else { return false };
+    matches!(
+        source.kind(),
+        ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof
+    )
 }
 
 /// Whether the request is being done, as it was sent before.
@@ -461,6 +478,42 @@ mod tests {
         let admin = Admin { server: Server::Unix(path), bearer: None, tenant: None };
         let form = json!({});
         tokio::join!(admin.post::<_, Value>("/api/v1/tokens", &form), serve)
+    }
+
+    /// A server that is not there at first, breaks off the first request, and answers the next one.
+    async fn restarted(method: Method) -> Result<Value, Failure> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("socket");
+        // Its name stays where a server has ended.
+        drop(UnixListener::bind(&path).expect("a socket"));
+        let admin = Admin { server: Server::Unix(path.clone()), bearer: None, tenant: None };
+        let serve = async move {
+            assert!(UnixStream::connect(&path).await.is_err(), "nobody serves");
+            std::fs::remove_file(&path).expect("it is there");
+            let listener = UnixListener::bind(&path).expect("a socket");
+            for n in 0.. {
+                let (stream, _) = listener.accept().await.expect("a connection");
+                let mut stream = BufReader::new(stream);
+                asked(&mut stream).await;
+                if n > 0 {
+                    answer(&mut stream, &json!({"n": n})).await;
+                }
+            }
+        };
+        let ask = admin.ask::<(), Value>(method, "/api/v1/tokens", None);
+        tokio::select! {
+            // Asked first, and answered at once that nobody is there.
+            biased;
+            answer = ask => answer,
+            () = serve => unreachable!("it serves for ever"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_restarts_is_waited_for_and_changes_nothing_twice() {
+        assert_eq!(restarted(Method::GET).await.ok(), Some(json!({"n": 1})));
+        let broken = restarted(Method::DELETE).await.expect_err("it may have been done");
+        assert!(broken.detail().contains("broke off"), "{}", broken.detail());
     }
 
     #[tokio::test]

@@ -133,7 +133,7 @@ impl Drop for Apid {
 fn serve(folder: &Path, flags: &[&str]) -> Child {
     let log = File::options().create(true).append(true).open(folder.join("log")).expect("the folder is ours");
     let address = SocketAddr::from(ADDRESS);
-    Command::new(program())
+    Command::new(program("warren-apid"))
         .args(["--allow-root", "--hub-user", "root"])
         .args(["--public-url", &format!("https://{address}"), "--listen", &address.to_string()])
         .args(["--metrics-listen", &SocketAddr::from(METRICS).to_string()])
@@ -153,8 +153,8 @@ fn serve(folder: &Path, flags: &[&str]) -> Child {
         .expect("warren-apid can be started")
 }
 
-/// The server's program.
-pub fn program() -> PathBuf {
+/// One of the programs that are measured.
+pub fn program(name: &str) -> PathBuf {
     let folder = std::env::var_os("WARREN_BIN_DIR").expect("scripts/bench says where the programs are");
-    PathBuf::from(folder).join("warren-apid")
+    PathBuf::from(folder).join(name)
 }

@@ -2,20 +2,22 @@
 //! who ask meanwhile get.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use lab::until;
-use link::https::{Bounds, Method, Request, Server, request};
+use link::https::Method;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tokio::runtime::Runtime;
-use tokio::time::{MissedTickBehavior, interval};
 
 use super::fleet::Population;
 use super::work::Work;
 use crate::series::{Bound, Series, Unit};
-use crate::server::{Apid, alone};
+use crate::server::{Apid, alone, program};
 use crate::usage::{memory, milliseconds, process_cpu};
 
 /// How much is measured.
@@ -30,8 +32,6 @@ pub const FULL: Scale = Scale { devices: 10_000 };
 pub const CHECK: Scale = Scale { devices: 30 };
 
 const BACK: Bound = Bound::AllBelow(30_000.0);
-/// Between two questions of who asks all the time.
-const ASK_INTERVAL: Duration = Duration::from_millis(20);
 /// When no device will come any more.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -47,20 +47,37 @@ pub fn measure(scale: &'static Scale) -> Vec<Series> {
     })
 }
 
-/// Asks all the time, and notes the longest time without an answer.
-async fn silent(socket: PathBuf, longest: Arc<Mutex<Duration>>) {
-    let mut answered = Instant::now();
-    let mut pause = interval(ASK_INTERVAL);
-    pause.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        pause.tick().await;
-        let wish = Request::builder().uri("/api/v1/status").body(Vec::new().into()).expect("well-formed");
-        let answer = request(&Server::Unix(socket.clone()), wish, Bounds::default()).await;
-        if answer.is_ok_and(|answer| answer.status().is_success()) {
-            let mut longest = longest.lock().unwrap_or_else(PoisonError::into_inner);
-            *longest = answered.elapsed().max(*longest);
-            answered = Instant::now();
-        }
+/// What a person runs, one after the other.
+struct Commands {
+    over: Arc<AtomicBool>,
+    person: JoinHandle<(Vec<Duration>, u32)>,
+}
+
+impl Commands {
+    fn start(socket: PathBuf) -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let enough = Arc::clone(&over);
+        let person = std::thread::spawn(move || {
+            let (mut took, mut failed) = (Vec::new(), 0);
+            while !enough.load(Ordering::Relaxed) {
+                let begun = Instant::now();
+                let done = Command::new(program("warren"))
+                    .args(["tenant", "list", "--apid-socket"])
+                    .arg(&socket)
+                    .output()
+                    .expect("it is built");
+                took.push(begun.elapsed());
+                failed += u32::from(!done.status.success());
+            }
+            (took, failed)
+        });
+        Self { over, person }
+    }
+
+    /// How long each took, and how many failed.
+    fn stop(self) -> (Vec<Duration>, u32) {
+        self.over.store(true, Ordering::Relaxed);
+        self.person.join().expect("it only waits for programs")
     }
 }
 
@@ -74,8 +91,7 @@ fn once(
 ) -> Vec<Series> {
     let named = |text: &str| format!("{what} with {} devices: {text}", scale.devices);
     let (all, refused) = (scale.devices as usize, population.fleet.refusals());
-    let silence = Arc::new(Mutex::new(Duration::ZERO));
-    let asking = runtime.spawn(silent(apid.socket(), Arc::clone(&silence)));
+    let commands = Commands::start(apid.socket());
     population.fleet.begin_round();
     let begun = Instant::now();
     apid.restart(runtime, signal);
@@ -90,8 +106,9 @@ fn once(
         (population.fleet.back() == all).then(|| begun.elapsed())
     });
     let (back, _) = back.expect("all devices come back");
-    asking.abort();
-    let silence = milliseconds(*silence.lock().unwrap_or_else(PoisonError::into_inner));
+    let (took, broken) = commands.stop();
+    let mut command = Series::new(named("a command of a person meanwhile"), Unit::Milliseconds);
+    took.into_iter().for_each(|took| command.push(milliseconds(took)));
     let cpu = milliseconds(process_cpu(apid.id()));
     let refused = (population.fleet.refusals() - refused) as f64;
     let work = Work::now();
@@ -100,7 +117,8 @@ fn once(
     vec![
         one("all are back", Unit::Milliseconds, milliseconds(back)).must(BACK),
         one("the server serves", Unit::Milliseconds, milliseconds(serving)),
-        one("people who ask all the time get no answer for", Unit::Milliseconds, silence),
+        command,
+        one("commands of a person that failed", Unit::Count, f64::from(broken)).must(Bound::AllAre(0.0)),
         asked,
         one("requests that failed", Unit::Count, failed).must(Bound::AllAre(0.0)),
         one("devices that were refused", Unit::Count, refused).must(Bound::AllAre(0.0)),

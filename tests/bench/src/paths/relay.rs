@@ -69,7 +69,7 @@ impl Relay {
     fn start() -> Self {
         let anchor = AnchorSecret::from_seed([1; 32]);
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let mut command = Command::new(program());
+        let mut command = Command::new(program("warren-apid"));
         command.args(["--role", "relay", "--allow-root", "--metrics-listen", METRICS]);
         command.args(["--listen", &RELAY.to_string(), "--public-url", &format!("https://{RELAY}")]);
         command.arg("--state-dir").arg(folder.path());
