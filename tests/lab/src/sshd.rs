@@ -89,6 +89,17 @@ pub fn person(mesh: &Mesh, device: &str, args: &[&str]) -> Done {
     mesh.on(device).run(&[&["env", &home], args].concat())
 }
 
+/// What the server says that it is known by.
+///
+/// # Panics
+/// If it has not started.
+pub fn fingerprint(mesh: &Mesh) -> String {
+    let printed = mesh.apid.output();
+    let print = printed.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let print = print.filter_map(|line| line["fingerprint"].as_str().map(str::to_owned)).next_back();
+    print.expect("said at the start")
+}
+
 /// `warren login` of a person on a device.
 ///
 /// # Panics
@@ -98,10 +109,7 @@ pub fn log_in(mesh: &Mesh, device: &str, user: &str, password: &str) {
     fs::create_dir_all(&home).expect("a home");
     let file = home.join("password");
     fs::write(&file, password).expect("written");
-    let printed = mesh.apid.output();
-    let print = printed.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let print = print.filter_map(|line| line["fingerprint"].as_str().map(str::to_owned)).next_back();
-    let (print, file) = (print.expect("said at the start"), file.display().to_string());
+    let (print, file) = (fingerprint(mesh), file.display().to_string());
     let login = ["warren", "login", SERVER_URL, "--user", user, "--password-file", &file];
     person(mesh, device, &[&login[..], &["--fingerprint", &print]].concat()).ok();
 }

@@ -165,6 +165,7 @@ fn the_hub_follows_a_leader_that_is_killed() {
     assert!(!replicas.acts_as_hub("two") && !replicas.acts_as_hub("three"), "they stand by");
 
     let pinging = Pinging::start(mesh, "alpha", "beta");
+    let writers = ["two", "three"].map(|server| replicas.writes(server));
     let killed_at = Instant::now();
     replicas.apid("server").kill();
     let leader = replicas.leader(&["two", "three"], LEADER_TIME_MAX);
@@ -174,8 +175,10 @@ fn the_hub_follows_a_leader_that_is_killed() {
     mesh.on("beta").reaches(HUB, HANDSHAKE_TIME_MAX);
     assert!(killed_at.elapsed() < HANDSHAKE_TIME_MAX, "the hub is back after {:?}", killed_at.elapsed());
     assert!(replicas.acts_as_hub(leader));
-    assert_eq!(pinging.lost(), 0, "devices that reach each other need no hub");
     eprintln!("new leader and handshakes after {:?}", killed_at.elapsed());
+    assert_eq!(pinging.lost(), 0, "devices that reach each other need no hub");
+    writers.iter().for_each(Writer::goes_on);
+    replicas.keeps(&writers);
 }
 
 /// Two devices, each of which knows one server alone.
@@ -210,6 +213,8 @@ fn a_leader_that_was_stopped_does_no_harm_when_it_goes_on() {
     let replicas = Replicas::new(&["alpha"]);
     let mesh = &replicas.mesh;
     mesh.on("alpha").reaches(HUB, SOON);
+    let writers = ["server", "two"].map(|server| replicas.writes(server));
+    writers.iter().for_each(Writer::goes_on);
     replicas.apid("server").signal("STOP");
     let leader = replicas.leader(&["two", "three"], LEADER_TIME_MAX);
     wait_for("the former hub stands by", SOON, || !replicas.acts_as_hub("server"));
@@ -230,6 +235,8 @@ fn a_leader_that_was_stopped_does_no_harm_when_it_goes_on() {
     assert_eq!(pinging.lost(), 0);
     assert_eq!(replicas.hub_moves(), moves);
     assert!(replicas.leads(leader));
+    writers.iter().for_each(Writer::goes_on);
+    replicas.keeps(&writers);
 }
 
 /// Of the second tenant, whose interface has the next port after the shared one.
@@ -336,6 +343,8 @@ fn a_database_that_takes_nothing_is_named_and_nobody_notices() {
     wait_for("a direct path", SOON, || mesh.goes("alpha", "beta", "direct"));
     let pinging = [Pinging::start(mesh, "alpha", "beta"), Pinging::start(mesh, "beta", HUB)];
 
+    let writers = ["server", "two"].map(|server| replicas.writes(server));
+    writers.iter().for_each(Writer::goes_on);
     // Longer than any of our statements waits.
     let lock = "BEGIN; LOCK TABLE server, directories IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(30)";
     let args = ["psql", "-h", "203.0.113.250", "-U", "warren", "-d", "postgres", "-qc", lock];
@@ -360,6 +369,8 @@ fn a_database_that_takes_nothing_is_named_and_nobody_notices() {
     wait_for("edits are taken again", SOON, || add("last").code == 0);
     mesh.on("alpha").reaches(HUB, HANDSHAKE_TIME_MAX);
     assert_eq!(pinging.lost(), 0);
+    writers.iter().for_each(Writer::goes_on);
+    replicas.keeps(&writers);
 }
 
 #[test]
