@@ -130,6 +130,41 @@ fn a_kernel_that_drops_what_answers_the_meshs_packets_is_named_with_what_mends_i
     assert!(!names(&doctor()), "{}", doctor().tell());
 }
 
+/// A network that lets out HTTPS at its own port, and nothing else.
+const ONLY_443: &str = "
+table ip only443 {
+    chain through {
+        type filter hook forward priority 0; policy drop;
+        ct state established accept
+        tcp dport 443 accept
+    }
+}";
+/// What a server does for such networks, as docs/paths.md says it.
+const SERVE_443: [&str; 3] = [
+    "add table ip warren443",
+    "add chain ip warren443 before { type nat hook prerouting priority dstnat; }",
+    "add rule ip warren443 before tcp dport 443 redirect to :8443",
+];
+
+#[test]
+fn a_network_that_lets_out_https_and_nothing_else_is_enough() {
+    let mesh = Mesh::new(&["alpha", "beta"]);
+    mesh.announce("agent", "link");
+    for rule in SERVE_443 {
+        mesh.on("server").ok(&["nft", rule]);
+    }
+    for router in ["r-alpha", "r-beta"] {
+        mesh.beside(router).ok(&["nft", ONLY_443]);
+    }
+    let _agents = ["alpha", "beta"].map(|device| {
+        let agent = mesh.agent(device);
+        mesh.join_at("https://203.0.113.1:443", device, &mesh.token(&[]));
+        agent
+    });
+    mesh.on("alpha").reaches("beta.home.internal", SOON);
+    assert!(mesh.goes("alpha", "beta", "relayed"), "{}", mesh.path("alpha", "beta"));
+}
+
 /// Packets that may be lost until a NAT's new address is found: four seconds of them.
 const FORGOTTEN_LOST_MAX: usize = 40;
 

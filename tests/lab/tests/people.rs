@@ -176,17 +176,17 @@ fn a_server_whose_migrations_wait_says_so_and_a_rehearsal_changes_nothing() {
     let Served { mesh, postgres, url } = &served();
     // Whoever locks is thrown out.
     mesh.announce("apid", "postgres::notice");
-    let rehearse = ["warren-apid", "--database", &url, "--allow-root", "migrate", "--check"];
+    let rehearse = ["warren-apid", "--database", url, "--allow-root", "migrate", "--check"];
     let rehearsed = mesh.on("server").run(&rehearse);
     assert!(rehearsed.code == 0 && rehearsed.err.contains("nothing of them stayed"), "{}", rehearsed.tell());
     assert_eq!(mesh.on("server").run(&["curl", "-sf", "http://127.0.0.1:8080/readyz"]).code, 0);
 
     mesh.apid.stop();
     let lock = "BEGIN; LOCK TABLE migrations IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(600)";
-    let _holder = mesh.plain("lock", "server", &["psql", &url, "-qc", lock]);
+    let _holder = mesh.plain("lock", "server", &["psql", url, "-qc", lock]);
     let held = "FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted AND database IS NOT NULL";
     wait_for("the lock is held", SOON, || postgres.sql(&format!("SELECT count(*) {held}")) == "1");
-    let _apid = mesh.daemon("server", "apid", &["--database", &url]);
+    let _apid = mesh.daemon("server", "apid", &["--database", url]);
     let asks = ["curl", "-s", "-w", " %{http_code}", "http://127.0.0.1:8080/readyz"];
     let pending = |done: &lab::Done| done.out.contains("migrations: pending") && done.out.ends_with(" 503");
     mesh.on("server").wait("it says what it waits for", SOON, &asks, pending);
