@@ -141,7 +141,7 @@ impl Machines {
             Input::Applied { seat, change, result } => {
                 self.reconcilers.take_applied(&self.merge, seat, &change, result, turn);
             }
-            Input::Path(input) => self.path(input, turn),
+            Input::Path(input) => self.take_path(input, turn),
             Input::Ssh(input) => self.ssh.hear(input),
             Input::Restarted { command } => drop(self.commands.note(command, None)),
             Input::NextKey { key, command } => self.next_key(key, command, turn),

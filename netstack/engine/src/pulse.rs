@@ -113,6 +113,14 @@ impl Pulse {
         }
     }
 
+    /// A heartbeat is due now, or as soon as one may follow the last: the server's answer is waited for. Says when.
+    pub(crate) fn ask(&mut self, now: Mono) -> Mono {
+        let Some(beating) = &mut self.beating else { return now };
+        let at = beating.sent_at.map_or(now, |sent_at| (sent_at + NEWS_INTERVAL_MIN).max(now));
+        beating.next_at = beating.next_at.min(at);
+        beating.next_at
+    }
+
     /// A heartbeat with all that there is to say is due now.
     pub(crate) fn hurry(&mut self, now: Mono) {
         if let Some(beating) = &mut self.beating {

@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use model::limits::{HANDSHAKE_TIME_MAX, LINK_SILENCE_MAX};
+use model::limits::{HANDSHAKE_TIME_MAX, LINK_ANSWER_MAX, LINK_SILENCE_MAX};
 use model::time::Deadline;
 use model::wire::{Channel, Frame, Hello, Remark, Transcript, VERSION, Welcome};
 use model::{AnchorKey, Fingerprint, Mono, Nonce, PublicKey};
@@ -44,6 +44,8 @@ const RETRY_WAIT_MAX: Duration = Duration::from_secs(600);
 /// The same for one that has not proven the anchor: anybody on the way can say so, and gains no more than by cutting
 /// the link.
 const RETRY_WAIT_MAX_UNPROVEN: Duration = RECONNECTS.max;
+/// Between two dials because the machine moved: a network that comes and goes makes no node spin.
+const MOVED_DIAL_INTERVAL: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -54,18 +56,44 @@ pub(crate) struct Session {
     revoked: bool,
     /// When a revoked device hangs up.
     leave_at: Option<Mono>,
+    /// What is waited for is a way to the server, which another network may be.
+    awaits_way: bool,
+    /// When it was or will be dialled last because the machine moved.
+    moved_dial_at: Option<Mono>,
 }
 
 #[derive(Debug)]
 enum State {
     Idle,
-    Waiting { until: Mono },
-    Dialing { until: Mono },
-    Greeting { until: Mono, hello: Box<Hello>, channel: Channel },
-    Proving { until: Mono, proven: Proven },
-    Claiming { until: Mono, proven: Proven },
-    Attached { since: Mono, heard_at: Mono },
-    Closing { until: Mono, dial_at: Mono },
+    Waiting {
+        until: Mono,
+    },
+    Dialing {
+        until: Mono,
+    },
+    Greeting {
+        until: Mono,
+        hello: Box<Hello>,
+        channel: Channel,
+    },
+    Proving {
+        until: Mono,
+        proven: Proven,
+    },
+    Claiming {
+        until: Mono,
+        proven: Proven,
+    },
+    /// `asked_at`: when the server was or will be asked whether it is still there.
+    Attached {
+        since: Mono,
+        heard_at: Mono,
+        asked_at: Option<Mono>,
+    },
+    Closing {
+        until: Mono,
+        dial_at: Mono,
+    },
 }
 
 /// What the server's welcome gave, once checked.
@@ -98,6 +126,8 @@ impl Session {
             refusals: Backoff::new(REFUSALS),
             revoked: false,
             leave_at: None,
+            awaits_way: false,
+            moved_dial_at: None,
         }
     }
 
@@ -208,7 +238,7 @@ impl Session {
     pub(crate) fn attach(&mut self, turn: &mut Turn<'_>) -> Option<Proven> {
         let State::Claiming { proven, .. } = self.state else { return None };
         let now = turn.mono();
-        self.state = State::Attached { since: now, heard_at: now };
+        self.state = State::Attached { since: now, heard_at: now, asked_at: None };
         self.leave_at = self.revoked.then(|| now + REVOKED_LINGER);
         self.refusals.succeed();
         turn.event(Event::Attached);
@@ -219,6 +249,48 @@ impl Session {
     pub(crate) const fn heard(&mut self, now: Mono) {
         if let State::Attached { heard_at, .. } = &mut self.state {
             *heard_at = now;
+        }
+    }
+
+    /// The machine is on another network, or woke up: what was begun before may lead nowhere, and what was given up before may not.
+    /// Of a link that stands the server [is asked](Self::ask).
+    pub(crate) fn moved(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.mono();
+        let mut dial_at = self.moved_dial_at.map_or(now, |at| (at + MOVED_DIAL_INTERVAL).max(now));
+        match &mut self.state {
+            State::Idle | State::Attached { .. } => return,
+            State::Waiting { until } | State::Closing { dial_at: until, .. } if self.awaits_way => {
+                dial_at = dial_at.min(*until);
+                *until = dial_at;
+            }
+            State::Waiting { .. } | State::Closing { .. } => return,
+            State::Dialing { .. }
+            | State::Greeting { .. }
+            | State::Proving { .. }
+            | State::Claiming { .. } => {
+                self.awaits_way = true;
+                self.close(dial_at, turn);
+            }
+        }
+        self.moved_dial_at = Some(dial_at);
+    }
+
+    /// The server is asked at that time whether it is still there, unless it is being asked.
+    pub(crate) fn ask(&mut self, at: Mono) {
+        if let State::Attached { asked_at, .. } = &mut self.state {
+            asked_at.get_or_insert(at);
+        }
+    }
+
+    /// The server is asked, and has not answered yet.
+    pub(crate) const fn is_asking(&self) -> bool {
+        matches!(self.state, State::Attached { asked_at: Some(_), .. })
+    }
+
+    /// The server answered what it was asked then.
+    pub(crate) fn answered(&mut self, sent_at: Mono) {
+        if let State::Attached { asked_at, .. } = &mut self.state {
+            asked_at.take_if(|at| *at <= sent_at);
         }
     }
 
@@ -254,11 +326,13 @@ impl Session {
             | State::Greeting { .. }
             | State::Proving { .. }
             | State::Claiming { .. }
-            | State::Attached { .. } => {
-                turn.push(Output::Hangup);
-                State::Closing { until: now + CLOSE_TIME_MAX, dial_at }
-            }
+            | State::Attached { .. } => return self.close(dial_at, turn),
         };
+    }
+
+    fn close(&mut self, dial_at: Mono, turn: &mut Turn<'_>) {
+        turn.push(Output::Hangup);
+        self.state = State::Closing { until: turn.mono() + CLOSE_TIME_MAX, dial_at };
     }
 
     /// Whether the device is revoked: then it leaves once it has said so, and comes back seldom.
@@ -292,6 +366,12 @@ impl Session {
                 self.hang_up(Wait::Reconnect, turn);
                 return Some("the server is silent");
             }
+            State::Attached { heard_at, asked_at: Some(at), .. }
+                if at.max(heard_at) + LINK_ANSWER_MAX <= now =>
+            {
+                self.hang_up(Wait::None, turn);
+                return Some("the server does not answer where this machine is now");
+            }
             State::Attached { .. } if self.leave_at.is_some_and(|at| at <= now) => {
                 self.leave_at = None;
                 self.hang_up(Wait::Reconnect, turn);
@@ -309,10 +389,12 @@ impl Session {
             State::Greeting { until, .. } | State::Proving { until, .. } | State::Claiming { until, .. } => {
                 (until, "the server takes too long")
             }
-            State::Attached { heard_at, .. } => {
+            State::Attached { heard_at, asked_at, .. } => {
                 let silent = Deadline { at: heard_at + LINK_SILENCE_MAX, why: "the server is silent" };
                 let leave = self.leave_at.map(|at| Deadline { at, why: "revoked" });
-                return leave.into_iter().chain([silent]).min();
+                let asked = asked_at.map(|at| at.max(heard_at) + LINK_ANSWER_MAX);
+                let asked = asked.map(|at| Deadline { at, why: "the server was asked" });
+                return leave.into_iter().chain(asked).chain([silent]).min();
             }
             State::Closing { until, .. } => (until, "hang up"),
         };
@@ -341,6 +423,7 @@ impl Session {
         {
             self.reconnects.succeed();
         }
+        self.awaits_way = matches!(wait, Wait::None | Wait::Reconnect) && !self.revoked;
         match wait {
             Wait::None => Duration::ZERO,
             Wait::Reconnect | Wait::Refusal if self.revoked => {

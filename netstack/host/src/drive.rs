@@ -277,7 +277,7 @@ impl Driver {
                         self.tell(Input::Resolved { endpoint, address });
                     }
                 }
-                input = paths::next(&mut self.paths), if room => self.tell(Input::Path(input)),
+                input = paths::next(&mut self.paths), if room => self.take_path(input),
                 said = self.sshd.next(), if room => self.tell(Input::Ssh(said)),
                 () = self.names.stirred() => self.publisher.touch(),
                 () = self.changed.notified() => self.tell(Input::HostChanged),

@@ -27,6 +27,7 @@ use crate::limits::{
     CLOSE_TIME_MAX, FRAME_WIRE_BYTES_MAX, QUEUE_BYTES_MAX, QUEUE_FRAMES_MAX, WRITE_TIME_MAX,
 };
 use crate::outgoing::{Head, Item, Tail, outgoing};
+use crate::route::Route;
 
 /// What carries a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,6 +55,7 @@ pub struct Connection {
     channel: Channel,
     carrier: Carrier,
     remote: Option<SocketAddr>,
+    route: Option<Route>,
     credentials: Option<Credentials>,
     read: ReadHalf,
     write: WriteHalf,
@@ -61,11 +63,15 @@ pub struct Connection {
 
 impl Connection {
     pub(crate) fn new(carrier: Carrier, channel: Channel, read: ReadHalf, write: WriteHalf) -> Self {
-        Self { channel, carrier, remote: None, credentials: None, read, write }
+        Self { channel, carrier, remote: None, route: None, credentials: None, read, write }
     }
 
     pub(crate) fn with_remote(self, remote: SocketAddr) -> Self {
         Self { remote: Some(remote), ..self }
+    }
+
+    pub(crate) fn with_route(self, route: Route) -> Self {
+        Self { route: Some(route), ..self }
     }
 
     pub(crate) fn with_credentials(self, credentials: Credentials) -> Self {
@@ -86,6 +92,11 @@ impl Connection {
     /// proxy it is what the caller of [`crate::websocket::upgrade`] says.
     pub const fn remote(&self) -> Option<SocketAddr> {
         self.remote
+    }
+
+    /// The way over which it was dialled. `None` on a unix socket, and of a server.
+    pub const fn route(&self) -> Option<Route> {
+        self.route
     }
 
     /// Who the peer is, as the kernel says. Only on a unix socket.

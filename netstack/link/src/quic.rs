@@ -26,6 +26,7 @@ use crate::limits::{
     QUIC_SILENCE_MAX, QUIC_TIME_MAX, QUIC_WINDOW_BYTES, RETRY_ABOVE_DEFAULT,
 };
 use crate::listening;
+use crate::route::Route;
 use crate::served::{self, Held, Sessions};
 use crate::tls::{ALPN_LINK, Certificate, TlsError, Trust};
 
@@ -236,9 +237,10 @@ pub(crate) async fn connect(
     let (send, receive) = connection.open_bi().await?;
     let channel = trust.channel(exporter(&connection));
     tokio::spawn(end_when_silent(connection.clone()));
+    let route = Route::new(remote, None, mark);
     let remote = listening::canonical(connection.remote_address());
     let (read, write) = (ReadHalf::quic(receive), WriteHalf::quic(send, connection));
-    Ok(Connection::new(Carrier::Quic, channel, read, write).with_remote(remote))
+    Ok(Connection::new(Carrier::Quic, channel, read, write).with_remote(remote).with_route(route))
 }
 
 /// Ends a connection on which nothing came for [`QUIC_SILENCE_MAX`], though keep-alives asked for it.

@@ -26,6 +26,7 @@ use crate::connection::{Carrier, Connection};
 use crate::datagrams::{Feed, HEADER, HEADER_VALUE, Queues};
 use crate::half::{ReadHalf, WriteHalf};
 use crate::limits::{FRAME_WIRE_BYTES_MAX, READ_BYTES_MAX, TCP_UNSENT_BYTES_MAX};
+use crate::route::Route;
 use crate::tls::{ALPN_HTTP, Trust, exporter};
 
 /// Where a server serves links.
@@ -155,6 +156,7 @@ pub(crate) async fn connect(
     mark: Option<u32>,
 ) -> Result<Connection, WebSocketFailed> {
     let stream = connect_tls(server, remote, tls, mark).await?;
+    let own = stream.get_ref().0.local_addr()?.ip();
     let channel = trust.channel(exporter(stream.get_ref().1)?);
     let url = format!("wss://{}{PATH}", server.authority());
     let mut request = url.into_client_request().map_err(Box::new)?;
@@ -163,7 +165,8 @@ pub(crate) async fn connect(
         .await
         .map_err(Box::new)?;
     let datagrams = if asks_for_datagrams(response.headers()) { Known::Both } else { Known::Here };
-    Ok(connection(socket, channel, remote, datagrams))
+    let route = Route::new(remote, Some(own), mark);
+    Ok(connection(socket, channel, remote, datagrams).with_route(route))
 }
 
 /// Makes a TCP connection fit for links: what is written goes at once, and little waits in the kernel where no frame can

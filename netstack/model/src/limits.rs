@@ -33,6 +33,9 @@ pub const HUB_PORT_MIN: u16 = 1024;
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(60);
 /// A link without a word for so long is dead: three heartbeats and some. One over QUIC is noticed earlier, by its own keep-alives.
 pub const LINK_SILENCE_MAX: Duration = Duration::from_secs(200);
+/// A server that is asked whether it is still there answers in this time, or the link is made anew: one that was made elsewhere, before
+/// the machine moved or slept, may be dead without a word. Longer than a lost packet and its repetition take on a bad path.
+pub const LINK_ANSWER_MAX: Duration = Duration::from_secs(2);
 /// Hello to Attached or Enrolled, on both sides: a slow client holds a half-open link no longer.
 pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 

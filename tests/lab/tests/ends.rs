@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-use lab::{Mesh, Pinging, SOON, TENANT_ZONE, until, wait_for};
+use lab::{Mesh, Nat, Pinging, SOON, TENANT_ZONE, until, wait_for};
 use serde_json::Value;
 
 const METRICS: &str = "127.0.0.1:8081";
@@ -113,6 +113,33 @@ fn a_device_that_gets_another_address_is_direct_again_within_two_seconds() {
     // As long as that of packets.
     let (lost, lost_max) = (pinging.lost(), DIRECT_WITHIN.as_millis() / OFTEN.as_millis());
     assert!(lost as u128 <= lost_max, "{lost} packets were lost");
+}
+
+/// From another address to the first answer over the relay: the link to the server is made anew, and with it the relay's.
+const RELAYED_WITHIN: Duration = Duration::from_secs(5);
+
+#[test]
+fn a_device_without_udp_that_gets_another_address_is_reached_again_within_five_seconds() {
+    let mesh = Mesh::new(&["alpha", "beta"]);
+    mesh.set_nat("r-alpha", Nat::Closed);
+    mesh.enrol(["alpha", "beta"]);
+    for device in ["alpha", "beta"] {
+        mesh.ready(device, SOON);
+    }
+    assert_eq!(mesh.status("alpha")["link"], "connected by websocket");
+    mesh.on("alpha").reaches("beta", SOON);
+    mesh.announce("agent", "link");
+    mesh.announce("apid", "link");
+    let pinging = Pinging::every(&mesh, OFTEN, "alpha", "beta");
+    let alpha = mesh.on("alpha");
+    alpha.ok(&["ip", "address", "delete", BEFORE, "dev", "eth0"]);
+    alpha.ok(&["ip", "address", "add", &format!("{AFTER}/24"), "dev", "eth0"]);
+    alpha.ok(&["ip", "route", "replace", "default", "via", "192.168.1.1"]);
+    let lost = pinging.lost();
+    println!("{lost} packets were lost");
+    assert!(lost as u128 <= RELAYED_WITHIN.as_millis() / OFTEN.as_millis(), "{lost} packets were lost");
+    assert!(mesh.goes("alpha", "beta", "relayed"), "{}", mesh.path("alpha", "beta"));
+    assert_eq!(mesh.status("alpha")["link"], "connected by websocket");
 }
 
 const GONE: Duration = Duration::from_secs(3);

@@ -18,6 +18,9 @@ use super::Machines;
 impl Machines {
     /// The server answers a heartbeat.
     pub(super) fn heard(&mut self, heard: &Heard, turn: &mut Turn<'_>) {
+        if let Some(sent_at) = self.pulse.sent_at(heard.sequence) {
+            self.session.answered(sent_at);
+        }
         if !matches!(self.config.role, Role::Hub { .. }) {
             return;
         }

@@ -13,7 +13,18 @@ use crate::turn::Turn;
 use super::Machines;
 
 impl Machines {
-    pub(super) fn path(&mut self, input: PathInput, turn: &Turn<'_>) {
+    /// What the shell tells of paths.
+    pub(super) fn take_path(&mut self, input: PathInput, turn: &mut Turn<'_>) {
+        if input == PathInput::Moved {
+            self.session.moved(turn);
+            if self.session.is_attached() {
+                self.session.ask(self.pulse.ask(turn.mono()));
+            }
+        }
+        self.path(input, turn);
+    }
+
+    fn path(&mut self, input: PathInput, turn: &Turn<'_>) {
         if let Some(paths) = &mut self.paths {
             paths.handle(input, turn.mono());
         }
@@ -103,7 +114,7 @@ impl Machines {
             match output {
                 PathOutput::Hint { to, ref sealed, over_relays } if self.session.is_attached() => {
                     turn.push(Output::Send(Hint { to, sealed: sealed.clone() }.into()));
-                    if over_relays {
+                    if over_relays || self.session.is_asking() {
                         turn.push(Output::Path(output));
                     }
                 }

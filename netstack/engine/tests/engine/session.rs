@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use engine::paths::PathInput;
 use engine::status::LinkState;
 use engine::{Input, NamesUpdate};
-use model::limits::LINK_SILENCE_MAX;
-use model::wire::{Frame, Retry};
+use model::limits::{LINK_ANSWER_MAX, LINK_SILENCE_MAX};
+use model::wire::{Frame, Heard, Retry};
 use model::{Code, Refusal, Standing};
 
 use crate::server::{Server, Tenant, enrolled_id};
@@ -350,4 +351,92 @@ fn a_flapping_link_costs_bounded_work() {
     }
     assert!(world.dials <= 101, "{} dials", world.dials);
     assert_eq!((world.changes.len(), world.persists), (0, persists));
+}
+
+/// The machine is on another network.
+fn move_to_another_network(world: &mut World) {
+    world.handle(Input::Path(PathInput::Moved));
+}
+
+#[test]
+fn a_server_that_answers_keeps_its_link_wherever_the_machine_goes() {
+    let mut world = device();
+    world.seconds(10);
+    let (dials, beats) = (world.dials, world.server.count("Heartbeat"));
+    move_to_another_network(&mut world);
+    assert_eq!(world.server.count("Heartbeat"), beats + 1, "it is asked at once");
+    world.seconds(30);
+    assert_eq!((world.dials, world.node.status().link), (dials, LinkState::Attached));
+    let beats = world.server.count("Heartbeat");
+    for _ in 0..100 {
+        move_to_another_network(&mut world);
+        world.run(Duration::from_millis(100));
+    }
+    let asked = world.server.count("Heartbeat") - beats;
+    assert!((9..=11).contains(&asked) && world.dials == dials, "{asked} heartbeats in ten seconds");
+}
+
+#[test]
+fn a_link_that_leads_nowhere_from_here_is_made_anew_at_once() {
+    let mut world = device();
+    world.seconds(10);
+    world.server.mute = true;
+    world.dials = 0;
+    move_to_another_network(&mut world);
+    world.run(LINK_ANSWER_MAX - Duration::from_millis(1));
+    assert_eq!(world.dials, 0, "it may be slow");
+    world.server.mute = false;
+    world.run(Duration::from_millis(2));
+    assert_eq!((world.dials, world.node.status().link), (1, LinkState::Attached));
+}
+
+#[test]
+fn what_comes_late_of_before_is_no_answer_and_a_snapshot_under_way_is_waited_for() {
+    let mut world = device();
+    world.seconds(10);
+    world.server.mute = true;
+    world.dials = 0;
+    move_to_another_network(&mut world);
+    for _ in 0..10 {
+        world.run(LINK_ANSWER_MAX / 2);
+        world.push([Heard { sequence: 1, lease: None }.into()]);
+    }
+    assert_eq!(world.dials, 0, "something comes");
+    world.server.mute = false;
+    world.run(LINK_ANSWER_MAX);
+    assert_eq!(world.dials, 1, "and was no answer");
+}
+
+#[test]
+fn another_network_is_tried_at_once_and_one_that_comes_and_goes_twice_a_second() {
+    let mut world = device();
+    world.unreachable = true;
+    world.cut();
+    world.seconds(600);
+    world.dials = 0;
+    move_to_another_network(&mut world);
+    assert_eq!(world.dials, 1);
+    for _ in 0..100 {
+        world.run(Duration::from_millis(100));
+        move_to_another_network(&mut world);
+    }
+    assert!((18..=24).contains(&world.dials), "{} dials in ten seconds", world.dials);
+    world.unreachable = false;
+    world.run(Duration::from_millis(500));
+    move_to_another_network(&mut world);
+    world.run(Duration::from_millis(500));
+    assert_eq!(world.node.status().link, LinkState::Attached);
+}
+
+#[test]
+fn a_server_that_refuses_is_left_alone_whatever_the_network() {
+    let mut world = device();
+    world.server.refusal = Some(Refusal::from(Code::DeviceUnknown));
+    world.cut();
+    world.seconds(3600);
+    world.dials = 0;
+    for _ in 0..50 {
+        move_to_another_network(&mut world);
+    }
+    assert_eq!(world.dials, 0);
 }

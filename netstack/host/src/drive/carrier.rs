@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use engine::Input;
-use link::{Connection, Datagrams, PreferCarrier, Receiver, Sender, ServerAddress, Trust};
+use link::{Connection, Datagrams, PreferCarrier, Receiver, Route, Sender, ServerAddress, Trust};
 use model::wire::Frame;
 use tokio::task::JoinHandle;
 
@@ -44,7 +44,13 @@ impl fmt::Display for Server {
 enum State {
     Down,
     Dialing(JoinHandle<Result<Connection, String>>),
-    Up { sender: Sender, receiver: Receiver, report: LinkReport, datagrams: Option<Datagrams> },
+    Up {
+        sender: Sender,
+        receiver: Receiver,
+        report: LinkReport,
+        datagrams: Option<Datagrams>,
+        route: Option<Route>,
+    },
 }
 
 /// The link.
@@ -129,9 +135,9 @@ impl Link {
             Ok(connection) => {
                 let report = LinkReport { carrier: connection.carrier(), remote: connection.remote() };
                 let channel = connection.channel();
-                let datagrams = connection.datagrams();
+                let (datagrams, route) = (connection.datagrams(), connection.route());
                 let (sender, receiver) = connection.split();
-                self.state = State::Up { sender, receiver, report, datagrams };
+                self.state = State::Up { sender, receiver, report, datagrams, route };
                 Input::LinkUp { channel }
             }
             Err(reason) => {
@@ -139,6 +145,14 @@ impl Link {
                 Input::LinkDown { reason }
             }
         }
+    }
+
+    /// The machine is elsewhere: drops a link over which nothing can go any more. Says why it did.
+    pub(crate) fn moved(&mut self) -> Option<&'static str> {
+        let State::Up { route: Some(route), .. } = &self.state else { return None };
+        let dead = route.dead()?;
+        self.hang_up();
+        Some(dead)
     }
 
     /// The datagrams beside the frames of the link, if it is up and has them.

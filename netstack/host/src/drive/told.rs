@@ -1,6 +1,7 @@
-//! What the engine is told of its host besides what it asks for: which WireGuard there is, and what the machine is like.
+//! What the engine is told of its host besides what it asks for: which WireGuard there is, what the machine is like, and where it is.
 
 use engine::Input;
+use engine::paths::PathInput;
 use model::wire::Remark;
 use tokio::time::Instant;
 
@@ -34,5 +35,15 @@ impl Driver {
     pub(super) fn tell_engine(&mut self) {
         self.tell(Input::Engine(Remark::new(&self.host.engine())));
         self.tell(Input::Steers(self.host.steers()));
+    }
+
+    /// The link is looked at before the engine hears that the machine is elsewhere.
+    pub(super) fn take_path(&mut self, input: PathInput) {
+        if input == PathInput::Moved
+            && let Some(reason) = self.link.moved()
+        {
+            self.take_link(Input::LinkDown { reason: reason.into() });
+        }
+        self.tell(Input::Path(input));
     }
 }
