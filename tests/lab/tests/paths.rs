@@ -225,6 +225,8 @@ struct Met {
     pair: [(&'static str, Nat); 2],
     alive: Option<Duration>,
     direct: Option<Duration>,
+    /// What one and the other say of it, and why it is not direct.
+    told: [(String, Option<String>); 2],
 }
 
 impl std::fmt::Display for Met {
@@ -233,7 +235,7 @@ impl std::fmt::Display for Met {
         write!(f, "{one:10} {other:10} ")?;
         match (self.alive, self.direct) {
             (None, _) => f.write_str("dead"),
-            (Some(alive), None) => write!(f, "alive after {alive:.1?}, relayed"),
+            (Some(alive), None) => write!(f, "alive after {alive:.1?}, {:?}", self.told),
             (Some(alive), Some(direct)) => write!(f, "alive after {alive:.1?}, direct after {direct:.1?}"),
         }
     }
@@ -248,20 +250,23 @@ fn meet(pair: [(&'static str, Nat); 2], nodes: &[Node; 2]) -> Met {
     });
     let mut talk = TALK;
     talk[5] = &name;
-    let is_direct = |node: &Node, peer: &str| way(node, peer).starts_with("direct");
+    let is_direct = |node: &Node, peer: &str| way(node, peer).0.starts_with("direct");
     let direct = until(Duration::from_secs(3), || {
         nodes[0].run(&talk);
         (is_direct(&nodes[0], other) && is_direct(&nodes[1], one)).then_some(())
     });
-    Met { pair, alive: alive.map(|((), took)| took), direct: direct.map(|((), took)| took) }
+    let told = [way(&nodes[0], other), way(&nodes[1], one)];
+    Met { pair, alive: alive.map(|((), took)| took), direct: direct.map(|((), took)| took), told }
 }
 
-/// As [`Mesh::path`], from a thread of its own.
-fn way(node: &Node, peer: &str) -> String {
+/// As [`Mesh::path`], from a thread of its own: the way, and why it is not direct.
+fn way(node: &Node, peer: &str) -> (String, Option<String>) {
     let status = node.json(&["warren", "status"]);
     let peers = status["peers"].as_array().cloned().unwrap_or_default();
     let found = peers.into_iter().find(|found| found["name"] == peer);
-    found.and_then(|found| found["path"].as_str().map(str::to_owned)).unwrap_or_default()
+    let found = found.unwrap_or_default();
+    let said = |key: &str| found[key].as_str().map(str::to_owned);
+    (said("path").unwrap_or_default(), said("why_not_direct"))
 }
 
 /// Rounds in which each meets one other at most, until all have met: one stays, the others go around (a tournament).
@@ -282,6 +287,13 @@ fn every_pair_of_places_talks_and_says_how() {
     let mut devices: Vec<(&'static str, Nat)> = Nat::ALL.map(|nat| (nat.name(), nat)).into();
     // Two with IPv6 alone: that pair must not need the other family for anything.
     devices.push(("sixth", Nat::Six));
+    // Those with two obstacles, or none that the other cannot have as well.
+    devices.extend([
+        ("firewall2", Nat::Firewalled),
+        ("carrier2", Nat::CarrierGrade),
+        ("dual2", Nat::Dual),
+        ("closed2", Nat::Closed),
+    ]);
     let names: Vec<&str> = devices.iter().map(|(name, _)| *name).collect();
     let world = World::new(&names);
     world.place(&devices);
@@ -315,7 +327,9 @@ fn every_pair_of_places_talks_and_says_how() {
     println!("{}", told.join("\n"));
     let is_right = |met: &&Met| {
         let [(_, one), (_, other)] = met.pair;
-        let fits = if met.direct.is_some() { one.may_meet(other) } else { !one.meets(other) };
+        let is_relayed =
+            met.told.iter().all(|(way, why_not)| way.starts_with("relayed") && why_not.is_some());
+        let fits = if met.direct.is_some() { one.may_meet(other) } else { !one.meets(other) && is_relayed };
         met.alive.is_some() && fits
     };
     let wrong: Vec<_> = met.iter().filter(|met| !is_right(met)).map(Met::to_string).collect();
@@ -339,7 +353,7 @@ fn neighbours_meet_in_their_own_network_or_at_their_router_if_it_lets_them() {
             scope.spawn(move || {
                 let met = meet([(pair.0, Nat::PortRestricted), (pair.1, Nat::PortRestricted)], &nodes);
                 assert!(met.alive.is_some(), "{met}");
-                way(&nodes[0], pair.1)
+                way(&nodes[0], pair.1).0
             })
         });
         let meeting: Vec<_> = meeting.collect();
