@@ -238,12 +238,25 @@ fn two_servers_give_out_as_many_own_interfaces_as_there_may_be() {
         pair.settle();
         assert!(pair.worlds[0].answers[&founded].is_ok(), "{n}");
     }
+    let founded = pair.worlds[0].ask(None, create("last", HubInterface::Shared));
+    pair.settle();
+    let Ok(Answer::TenantCreated(last)) = pair.worlds[0].answers[&founded].clone() else {
+        panic!("a tenant")
+    };
     // They name other ports: none of these is the other's.
     let own = |port| HubInterface::Own(Some(port));
-    let requests = [
-        pair.worlds[0].ask(Some(home), Edit::SetInterface(own(40_000))),
-        pair.worlds[1].ask(None, create("last", own(40_001))),
-    ];
+    let set = |pair: &mut Pair, who: usize, tenant, interface| {
+        pair.worlds[who].ask(Some(tenant), Edit::SetInterface(interface))
+    };
+    let requests = [set(&mut pair, 0, home, own(40_000)), set(&mut pair, 1, last.id, own(40_001))];
+    pair.settle();
+    let ports = [0, 1].map(|who| port_of(&pair, who, requests[who]));
+    assert_eq!(ports, [Ok(Some(40_000)), Err(Code::QuotaReached)]);
+    // The same of one that is founded with its own.
+    set(&mut pair, 0, home, HubInterface::Shared);
+    pair.settle();
+    let requests =
+        [set(&mut pair, 0, last.id, own(40_000)), pair.worlds[1].ask(None, create("late", own(40_001)))];
     pair.settle();
     let ports = [0, 1].map(|who| port_of(&pair, who, requests[who]));
     assert_eq!(ports, [Ok(Some(40_000)), Err(Code::QuotaReached)]);
