@@ -8,7 +8,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use engine::paths::WhyNotDirect;
+use engine::paths::{Way, WhyNotDirect};
 use host::drive::Report;
 use model::Refusal;
 use model::api::SCHEMA_VERSION;
@@ -36,9 +36,7 @@ pub async fn run(profile: &Profile) -> Result<Netcheck, Refusal> {
         return Err(view::inactive(&report));
     }
     let servers = report.paths.stun_servers.clone();
-    let mark = mark(profile);
-    let v4 = family(servers.iter().copied().filter(SocketAddr::is_ipv4), mark).await;
-    let v6 = family(servers.iter().copied().filter(SocketAddr::is_ipv6), mark).await;
+    let [v4, v6] = families(&report, mark(profile)).await;
     let candidate = |candidate: &engine::paths::Candidate| Reachable {
         address: candidate.address,
         kind: candidate.kind.to_string(),
@@ -91,9 +89,7 @@ pub async fn doctor(profile: &Profile) -> Result<Vec<Finding>, Refusal> {
             "on the server: warren-apid --stun-listen [::]:3478",
         ));
     } else {
-        let mark = mark(profile);
-        let v4 = family(servers.iter().copied().filter(SocketAddr::is_ipv4), mark).await;
-        let v6 = family(servers.iter().copied().filter(SocketAddr::is_ipv6), mark).await;
+        let [v4, v6] = families(&report, mark(profile)).await;
         findings.push(nat(&v4, &v6, &report));
     }
     let peers = view::active(&report).map(|tenant| tenant.peers.as_slice()).unwrap_or_default();
@@ -114,6 +110,31 @@ fn mark(profile: &Profile) -> Option<u32> {
     profile.stack().is_none().then_some(host::MARK)
 }
 
+/// What the way out does to packets of IPv4 and of IPv6.
+async fn families(report: &Report, mark: Option<u32>) -> [Nat; 2] {
+    let of = async |is_v4: bool| {
+        let servers = report.paths.stun_servers.iter().copied().filter(|server| server.is_ipv4() == is_v4);
+        match family(servers, mark).await {
+            // That nothing comes by UDP is known only where something comes otherwise.
+            Nat::Blocked if report.link.is_none() || comes(report, is_v4) => Nat::Unanswered,
+            nat => nat,
+        }
+    };
+    [of(true).await, of(false).await]
+}
+
+/// Whether UDP of a family came from beyond a moment ago: on the link, or from a peer.
+fn comes(report: &Report, is_v4: bool) -> bool {
+    let link = report.link.filter(|link| link.carrier == link::Carrier::Quic);
+    let peers = view::active(report).map(|tenant| tenant.peers.as_slice()).unwrap_or_default();
+    let peers = peers.iter().filter_map(|peer| match peer.path.as_ref()?.way {
+        Way::Direct(address) => Some(address),
+        Way::Relayed(_) | Way::ViaHub => None,
+    });
+    let mut came = link.and_then(|link| link.remote).into_iter().chain(peers);
+    came.any(|from| from.ip().to_canonical().is_ipv4() == is_v4)
+}
+
 fn nat(v4: &Nat, v6: &Nat, report: &Report) -> Finding {
     let mapped = report.paths.mapped.map(|at| format!(", and its port {at} is open for this device"));
     let told = format!("IPv4: {v4}; IPv6: {v6}{}", mapped.as_deref().unwrap_or_default());
@@ -127,6 +148,9 @@ fn nat(v4: &Nat, v6: &Nat, report: &Report) -> Finding {
         (Nat::Symmetric { .. }, _) | (_, Nat::Symmetric { .. }) => {
             Finding::bad("nat", &told, remedy(WhyNotDirect::BothSymmetric))
         }
+        (Nat::Unanswered, _) | (_, Nat::Unanswered) => {
+            Finding::bad("nat", &told, remedy(WhyNotDirect::NoStun))
+        }
         (Nat::Blocked | Nat::Unknown, _) => Finding::bad("nat", &told, remedy(WhyNotDirect::NoUdpHere)),
     }
 }
@@ -135,7 +159,10 @@ const fn remedy(why: WhyNotDirect) -> &'static str {
     match why {
         WhyNotDirect::NoUdpHere => "let UDP out of this network, to any port",
         WhyNotDirect::NoUdpThere => "let UDP out of the peer's network: warren doctor paths, there",
-        WhyNotDirect::BothSymmetric => {
+        WhyNotDirect::NoStun => {
+            "is the server up, and are its UDP ports of STUN open? warren server doctor, on the server"
+        }
+        WhyNotDirect::BothSymmetric | WhyNotDirect::OneSymmetric => {
             "switch UPnP or NAT-PMP on at one of the routers, or forward a UDP port: warren-agent --listen-port"
         }
         WhyNotDirect::NoHint => "is the peer's agent running? warren status, there",
@@ -153,8 +180,10 @@ const fn remedy(why: WhyNotDirect) -> &'static str {
 /// What the way out does to packets of one family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Nat {
-    /// Nobody answers at all.
+    /// Nobody answers, though the server is reached.
     Blocked,
+    /// Nobody answers, which may be the server's.
+    Unanswered,
     /// There is no server, or no way to it.
     Unknown,
     /// Packets leave as they are.
@@ -173,6 +202,7 @@ impl std::fmt::Display for Nat {
         };
         match self {
             Self::Blocked => f.write_str("no UDP"),
+            Self::Unanswered => f.write_str("STUN does not answer"),
             Self::Unknown => f.write_str("none"),
             Self::None => f.write_str("no NAT"),
             Self::Keeps { is_open } => write!(f, "a NAT that keeps its port and {}", filtering(*is_open)),

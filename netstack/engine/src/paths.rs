@@ -41,6 +41,7 @@ use model::{DeviceId, Mono, PrivateKey, PublicKey};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 
+use address::is_beyond;
 pub use address::{CandidateKind, Mapping, is_private};
 use birthday::Birthdays;
 use life::{Life, Trial};
@@ -63,6 +64,9 @@ pub fn first_relay(connected: &[RelayId]) -> RelayId {
     over::common(connected).unwrap_or(RelayId::SERVER)
 }
 
+/// UDP that came so long ago still says that it comes through: a peer that is talked to is asked at least that often.
+const UDP_LATELY: Duration = Duration::from_secs(60);
+
 /// Whether a datagram at WireGuard's socket may be for [`Paths`]: what is not costs no more than this look.
 pub fn concerns(datagram: &[u8]) -> bool {
     matches!(packet::parse(datagram), Some(Packet::Probe(_))) || stun::response(datagram).is_some()
@@ -82,6 +86,8 @@ pub struct Paths {
     local: Local,
     life: Life,
     relays: Vec<RelayId>,
+    /// When a probe came from beyond this network last.
+    udp_came_at: Option<Mono>,
     /// How far those are that were measured.
     relay_round_trips: BTreeMap<RelayId, Duration>,
     /// The shell can tell the bytes of a peer often.
@@ -111,6 +117,7 @@ impl Paths {
             local: Local::default(),
             life: Life::default(),
             relays: Vec::new(),
+            udp_came_at: None,
             relay_round_trips: BTreeMap::new(),
             counts_closely: true,
             birthdays: Birthdays::default(),
@@ -139,6 +146,7 @@ impl Paths {
             PathInput::Moved => {
                 self.life.moved(now);
                 self.local.moved();
+                self.udp_came_at = None;
                 self.touch_all(|peer| peer.moved(now));
             }
             PathInput::Relays(relays) => {
@@ -220,7 +228,7 @@ impl Paths {
             },
             age: now.since(peer.way_since()),
             round_trip: peer.round_trip(),
-            why_not_direct: peer.why_not_direct(self.local.mapping(), now),
+            why_not_direct: peer.why_not_direct(self.mapping(now), self.local.is_unanswered(), now),
         })
     }
 
@@ -230,9 +238,18 @@ impl Paths {
         adverts.into_iter().map(|a| Candidate { address: a.address, kind: a.kind }).collect()
     }
 
-    /// How the NAT in front of this device maps. `None`: nobody asked yet.
-    pub fn mapping(&self) -> Option<Mapping> {
+    /// How the NAT in front of this device maps. `None`: nobody asked yet, or nobody ever answered.
+    pub fn mapping(&self, now: Mono) -> Option<Mapping> {
+        if self.local.is_unanswered() && self.is_reached_without_udp(now) {
+            return Some(Mapping::Blocked);
+        }
         self.local.mapping()
+    }
+
+    /// Whether a relay is connected, but none over UDP, which alone is measured, and no peer came over UDP from beyond this network.
+    fn is_reached_without_udp(&self, now: Mono) -> bool {
+        let came = self.udp_came_at.is_some_and(|at| now.since(at) < UDP_LATELY);
+        !came && !self.relays.is_empty() && self.relay_round_trips.is_empty()
     }
 
     /// Seconds between keepalives that keep a way in open here, as far as that was learnt; 0: none are needed.
@@ -343,10 +360,14 @@ impl Paths {
         now: Mono,
     ) {
         let Some(key) = self.tags.get(&packet.tag).copied() else { return };
+        let mut is_its = false;
         self.with_peer(&key, now, |peer, around, wishes| {
             // What is not the peer's is as if it had not come.
-            let _ = peer.take_probe(packet, from, by, around, wishes);
+            is_its = peer.take_probe(packet, from, by, around, wishes).is_some();
         });
+        if is_its && from.is_some_and(|from| is_beyond(real(from))) {
+            self.udp_came_at = Some(now);
+        }
         self.touch(key);
     }
 
@@ -412,7 +433,7 @@ impl Paths {
             number: 0,
             candidates: self.local.candidates(),
             relay: self.relays.first().map(|relay| relay.0),
-            mapping: self.local.mapping(),
+            mapping: self.mapping(now),
             probe_bytes_max: Some(packet::OWN_PROBE_BYTES_MAX),
             guesses_max: self.birthdays.guesses_max(),
             sides: None,

@@ -182,6 +182,10 @@ fn without_a_server_devices_move_between_direct_and_relayed_as_ever() {
     }
     mesh.block("r-alpha", "203.0.113.20");
     wait_for("the relay", Duration::from_secs(5), || mesh.goes("alpha", "beta", "relayed"));
+    // UDP comes through: it is the server that does not answer.
+    wait_for("the reason", MOVED, || mesh.path("alpha", "beta")["why_not_direct"] == "STUN does not answer");
+    let checked = mesh.on("alpha").json(&["warren", "netcheck"]);
+    assert_eq!(checked["ipv4"], "STUN does not answer", "{checked}");
     mesh.unblock("r-alpha");
     wait_for("a direct path again, told over the relay", MOVED, || mesh.goes("alpha", "beta", "direct"));
     let lost = pinging.lost();

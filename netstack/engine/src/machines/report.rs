@@ -27,7 +27,7 @@ impl Machines {
             link_error: self.link_error.clone(),
             problems: self.problems().take(PROBLEMS_MAX).collect(),
             candidates: self.paths.as_ref().map(Paths::candidates).unwrap_or_default(),
-            mapping: self.paths.as_ref().and_then(Paths::mapping),
+            mapping: self.paths.as_ref().and_then(|paths| paths.mapping(now)),
             keepalive_seconds: self.paths.as_ref().and_then(Paths::keepalive),
         }
     }

@@ -49,7 +49,7 @@ pub enum Mapping {
     /// A port for each address and port that the device talks to: "symmetric".
     #[n(2)]
     PortDependent,
-    /// No answer comes: UDP is blocked, or the server does not listen.
+    /// UDP does not come through: a server is reached, and not over UDP.
     #[n(3)]
     Blocked,
 }
@@ -75,6 +75,14 @@ pub(super) fn may_be_reached(address: SocketAddr) -> bool {
         IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local(),
     };
     !refused && !ip.is_multicast() && !ip.is_unspecified() && address.port() != 0 && side(address).is_none()
+}
+
+/// Whether what comes from an address came over the internet, as far as numbers say.
+pub(super) fn is_beyond(address: SocketAddr) -> bool {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => is_public(ip),
+        IpAddr::V6(ip) => may_be_reached(address) && !ip.is_unique_local(),
+    }
 }
 
 /// Whether an address is one of a private network (RFC 1918) or of a provider's (RFC 6598): the internet knows who has it by another one.

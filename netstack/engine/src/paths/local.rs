@@ -20,7 +20,7 @@ const FRESH: Duration = Duration::from_secs(25);
 const FRESH_IN_DOUBT: Duration = Duration::from_millis(500);
 /// Requests of one round, from its beginning: two may be lost.
 const STEPS: [Duration; 3] = [Duration::ZERO, Duration::from_millis(200), Duration::from_millis(600)];
-/// A round without any answer by then says that UDP does not come through.
+/// A round without any answer by then says that no server answers.
 const ROUND: Duration = Duration::from_millis(1500);
 /// Addresses that peers saw and that no server did: a NAT with several public addresses.
 const SEEN_MAX: usize = 4;
@@ -38,7 +38,8 @@ pub(super) struct Local {
     reflexive: BTreeMap<SocketAddr, SocketAddr>,
     round: Option<Round>,
     learnt_at: Option<Mono>,
-    blocked: bool,
+    /// No server answered in the last round.
+    is_unanswered: bool,
     /// Grows with each change of the candidates.
     version: u64,
 }
@@ -90,7 +91,7 @@ impl Local {
             local.seen.clear();
             local.mapped = None;
         });
-        (self.round, self.learnt_at, self.blocked) = (None, None, false);
+        (self.round, self.learnt_at, self.is_unanswered) = (None, None, false);
     }
 
     /// Somebody needs the candidates: they are learnt anew unless they are fresh.
@@ -133,8 +134,8 @@ impl Local {
     fn finish(&mut self, now: Mono) {
         let Some(round) = self.round.take() else { return };
         self.learnt_at = Some(now);
-        self.blocked = round.answers.is_empty();
-        if !self.blocked {
+        self.is_unanswered = round.answers.is_empty();
+        if !self.is_unanswered {
             self.change(|local| local.reflexive = round.answers);
         }
     }
@@ -177,12 +178,14 @@ impl Local {
         mapped.chain(reflexive).chain(local).chain(self.seen.iter().map(advert(CandidateKind::Seen)))
     }
 
-    /// How the NAT in front of us maps, over IPv4 if there is one: IPv6 is rarely translated. `None` before the first
-    /// round.
+    /// Whether no server answered what was asked last: it is gone, or UDP does not come through to it or back.
+    pub(super) const fn is_unanswered(&self) -> bool {
+        self.is_unanswered
+    }
+
+    /// How the NAT in front of us maps, over IPv4 if there is one: IPv6 is rarely translated. What was learnt last holds until
+    /// there is an answer again. `None` before the first.
     pub(super) fn mapping(&self) -> Option<Mapping> {
-        if self.blocked {
-            return Some(Mapping::Blocked);
-        }
         let of = |v4: bool| {
             let seen: BTreeSet<_> = self.reflexive.values().filter(|a| a.is_ipv4() == v4).collect();
             let first = *seen.first()?;
@@ -267,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_says_that_there_is_no_udp_and_keeps_what_was_known() {
+    fn silence_is_told_and_keeps_what_was_known() {
         let mut rng = ChaCha20Rng::from_seed([1; 32]);
         let mut local = learn(["203.0.113.10:41641", "203.0.113.10:41641"]);
         let before = local.candidates();
@@ -280,7 +283,8 @@ mod tests {
             sent += local.advance(due, &mut rng).len();
         }
         assert_eq!(sent, 6);
-        assert_eq!(local.mapping(), Some(Mapping::Blocked));
+        assert!(local.is_unanswered());
+        assert_eq!(local.mapping(), Some(Mapping::EndpointIndependent));
         assert_eq!(local.candidates(), before);
     }
 

@@ -65,10 +65,15 @@ pub enum WhyNotDirect {
     NoUdpHere,
     /// No answer comes to the peer over UDP.
     NoUdpThere,
+    /// None of its addresses answered, and no server of STUN said where this device may be reached.
+    NoStun,
     /// The peer has not said where it may be reached: it is off, or was not told about us yet.
     NoHint,
     /// Both are behind NATs that give each pair of addresses another port.
     BothSymmetric,
+    /// One is behind a NAT that gives each pair of addresses another port, and none of the addresses answered: the other side
+    /// lets in only whom it wrote to.
+    OneSymmetric,
     /// It is being tried.
     Searching,
     /// An address answers, and packets of full size do not come through to it.
@@ -87,7 +92,11 @@ impl fmt::Display for WhyNotDirect {
             Self::NoUdpHere => f.write_str("UDP is blocked here"),
             Self::NoUdpThere => f.write_str("UDP is blocked at the peer"),
             Self::NoHint => f.write_str("the peer has not said where it is"),
+            Self::NoStun => f.write_str("STUN does not answer"),
             Self::BothSymmetric => f.write_str("both NATs are symmetric"),
+            Self::OneSymmetric => {
+                f.write_str("one NAT is symmetric and the other side lets in only whom it wrote to")
+            }
             Self::Searching => f.write_str("searching"),
             Self::Narrow => f.write_str("long packets do not come through"),
             Self::NoAnswer { addresses } => write!(f, "none of {addresses} addresses answers"),

@@ -133,3 +133,105 @@ fn relays_that_answer_are_not_raced_for_a_packet_to_a_peer_that_nobody_talked_to
     check(100, 100, 100, None, false);
     check(20, 20, 20, Some(RelayId::SERVER), true);
 }
+
+/// Two servers of STUN, each with the port at which it sees the device; 0 is no answer.
+const STUN: [&str; 2] = ["203.0.113.1:3478", "203.0.113.1:3479"];
+
+fn answers_of_stun(paths: &mut Paths, outputs: &[PathOutput], ports: [u16; 2], now: Mono) {
+    for (server, port) in STUN.map(|server| server.parse().expect("an address")).into_iter().zip(ports) {
+        for request in asked(outputs, server).iter().filter(|_| port != 0) {
+            let reply = stun::reply(request, ([198, 51, 100, 1], port).into()).expect("a reply");
+            paths.handle(PathInput::Datagram { from: server, bytes: reply.bytes.to_vec() }, now);
+        }
+    }
+}
+
+/// The first talks to the second from `from` on and hints pass, and probes between these addresses, if any. What the first says of it
+/// at some time in half a minute.
+fn reasons(
+    both: &mut [Paths; 2],
+    ports: [[u16; 2]; 2],
+    joined: Option<[SocketAddr; 2]>,
+    from: u64,
+) -> Vec<Option<WhyNotDirect>> {
+    let devices = [1, 2].map(|number| DeviceId::from_bytes([number; 16]));
+    let other = both[1].own;
+    let mut told = Vec::new();
+    both[0].handle(PathInput::Wanted(other), at(from));
+    for now in (from..from + 30_000).step_by(10).map(at) {
+        for side in 0..2 {
+            both[side].handle_timeout(now);
+            let wishes = outputs(&mut both[side]);
+            answers_of_stun(&mut both[side], &wishes, ports[side], now);
+            for wish in wishes {
+                let input = match (wish, joined) {
+                    (PathOutput::Hint { sealed, .. }, _) => PathInput::Hinted { from: devices[side], sealed },
+                    (PathOutput::Probe { to, bytes }, Some(at)) if to == at[1 - side] => {
+                        PathInput::Datagram { from: at[side], bytes }
+                    }
+                    _ => continue,
+                };
+                both[1 - side].handle(input, now);
+            }
+        }
+        told.push(both[0].status(&other, now).and_then(|status| status.why_not_direct));
+    }
+    told
+}
+
+#[test]
+fn that_udp_is_blocked_is_said_only_where_something_comes_and_nothing_by_it() {
+    let silent = |round_trips: &[Option<u64>]| {
+        let (mut both, ..) = two();
+        let servers = STUN.map(|server| server.parse().expect("an address"));
+        both[0].handle(PathInput::StunServers(servers.to_vec()), at(0));
+        let relays = round_trips.iter().zip(0..).map(|(time, id)| ConnectedRelay {
+            id: RelayId(id),
+            round_trip: time.map(Duration::from_millis),
+        });
+        both[0].handle(PathInput::Relays(relays.collect()), at(0));
+        both[0].refresh(at(0));
+        (0..3000).step_by(100).for_each(|millis| both[0].handle_timeout(at(millis)));
+        both
+    };
+    let mapping = |round_trips: &[_]| silent(round_trips)[0].mapping(at(3000));
+    assert_eq!(mapping(&[None]), Some(Mapping::Blocked), "the server is reached by WebSocket");
+    assert_eq!(mapping(&[]), None, "nobody is reached at all");
+    assert_eq!(mapping(&[Some(20)]), None, "the server is reached by QUIC");
+    assert_eq!(mapping(&[None, Some(20)]), None, "a relay is");
+    let there = |text: &str| text.parse::<SocketAddr>().expect("an address");
+    let meet = |here: &str, other: &str, after: u64| {
+        let mut both = silent(&[None]);
+        let at_addresses = [there(here), there(other)];
+        for (paths, address) in both.iter_mut().zip(at_addresses) {
+            paths.handle(PathInput::Interfaces(vec![address]), at(3000));
+        }
+        reasons(&mut both, [[0; 2]; 2], Some(at_addresses), 3000);
+        both[0].mapping(at(33_000 + after))
+    };
+    assert_eq!(meet("198.51.100.1:7", "203.0.113.9:7", 0), None, "a peer comes");
+    assert_eq!(meet("198.51.100.1:7", "203.0.113.9:7", 61_000), Some(Mapping::Blocked), "it came");
+    assert_eq!(meet("192.168.1.2:7", "192.168.1.3:7", 0), Some(Mapping::Blocked), "of this network");
+}
+
+#[test]
+fn what_stands_in_the_way_is_named() {
+    let check = |ports: [[u16; 2]; 2], expect: WhyNotDirect| {
+        let (mut both, ..) = two();
+        for paths in &mut both {
+            let servers = STUN.map(|server| server.parse().expect("an address"));
+            paths.handle(PathInput::StunServers(servers.to_vec()), at(0));
+            let server = ConnectedRelay { id: RelayId::SERVER, round_trip: Some(Duration::from_millis(20)) };
+            paths.handle(PathInput::Relays(vec![server]), at(0));
+            paths.handle(PathInput::Interfaces(vec!["192.168.1.2:7".parse().expect("an address")]), at(0));
+        }
+        let told = reasons(&mut both, ports, None, 0);
+        assert!(told.contains(&Some(expect)), "{expect:?}: {:?}", told.last());
+    };
+    let (keeps, symmetric, silent) = ([7, 7], [7, 8], [0, 0]);
+    check([symmetric, symmetric], WhyNotDirect::BothSymmetric);
+    check([symmetric, keeps], WhyNotDirect::OneSymmetric);
+    check([keeps, symmetric], WhyNotDirect::OneSymmetric);
+    check([keeps, keeps], WhyNotDirect::NoAnswer { addresses: 2 });
+    check([silent, keeps], WhyNotDirect::NoStun);
+}

@@ -344,8 +344,8 @@ pub struct Netcheck {
     pub schema_version: u32,
     /// The servers of STUN that were asked.
     pub servers: Vec<SocketAddr>,
-    /// What is before it for IPv4: `no NAT`, `a NAT that keeps its port and …`, `a symmetric NAT that …`, `no UDP`; `none`
-    /// where there is no server.
+    /// What is before it for IPv4: `no NAT`, `a NAT that keeps its port and …`, `a symmetric NAT that …`, `no UDP`,
+    /// `STUN does not answer`; `none` where there is no server.
     pub ipv4: String,
     /// The same for IPv6.
     pub ipv6: String,

@@ -46,6 +46,7 @@ impl Peer {
     pub(in crate::paths) fn why_not_direct(
         &self,
         mapping: Option<Mapping>,
+        is_stun_silent: bool,
         now: Mono,
     ) -> Option<WhyNotDirect> {
         if matches!(self.way, Way::Direct(_)) {
@@ -59,6 +60,10 @@ impl Peer {
             (Some(Mapping::PortDependent), Some(Mapping::PortDependent)) => WhyNotDirect::BothSymmetric,
             _ if self.routes.values().any(Route::is_narrow) => WhyNotDirect::Narrow,
             _ if self.search.is_some() || self.birthday.is_searching() => WhyNotDirect::Searching,
+            _ if is_stun_silent => WhyNotDirect::NoStun,
+            (Some(Mapping::PortDependent), Some(_)) | (Some(_), Some(Mapping::PortDependent)) => {
+                WhyNotDirect::OneSymmetric
+            }
             _ => WhyNotDirect::NoAnswer { addresses: self.routes.len() },
         })
     }
