@@ -331,7 +331,7 @@ impl Shell {
         let before = std::mem::replace(&mut self.network, network);
         tracing::debug!(addresses = ?self.network.addresses, "where this machine is");
         self.tell_addresses();
-        if before != Network::default() {
+        if before != Network::default() && self.network.is_elsewhere_than(&before) {
             self.moved();
         }
     }

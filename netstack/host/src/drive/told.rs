@@ -37,9 +37,10 @@ impl Driver {
         self.tell(Input::Steers(self.host.steers()));
     }
 
-    /// The link is looked at before the engine hears that the machine is elsewhere.
+    /// The link is looked at before the engine hears that the machine is elsewhere, or that it has other addresses: one of them may
+    /// be the link's.
     pub(super) fn take_path(&mut self, input: PathInput) {
-        if input == PathInput::Moved
+        if matches!(input, PathInput::Moved | PathInput::Interfaces(_))
             && let Some(reason) = self.link.moved()
         {
             self.take_link(Input::LinkDown { reason: reason.into() });

@@ -38,6 +38,28 @@ pub(crate) struct Network {
     pub(crate) addresses: Vec<IpAddr>,
     /// For IPv4 and IPv6: interface, router and own address of a packet to the world.
     pub(crate) exits: [Option<Exit>; 2],
+    /// Those, too, that are not told any more and still carry what went over them before.
+    passing: BTreeSet<IpAddr>,
+}
+
+impl Network {
+    /// Whether what went out before goes out no more, or elsewhere: what others see of this machine is another. A network that
+    /// comes or goes beside the way out, or an address that takes the place of one that stays for a while, changes nothing of it.
+    pub(crate) fn is_elsewhere_than(&self, before: &Self) -> bool {
+        let ways = before.exits.iter().zip(&self.exits);
+        ways.into_iter().any(|(before, now)| match (before, now) {
+            (None, None) => false,
+            (Some(before), Some(now)) => {
+                (before.interface, before.router) != (now.interface, now.router)
+                    || before.own.is_some_and(|own| !self.has(own))
+            }
+            (None, Some(_)) | (Some(_), None) => true,
+        })
+    }
+
+    fn has(&self, address: IpAddr) -> bool {
+        self.addresses.contains(&address) || self.passing.contains(&address)
+    }
 }
 
 /// How a packet leaves.
@@ -147,20 +169,23 @@ async fn look(handle: &Handle, own: &InterfaceName) -> Result<(Network, Option<u
     for (exit, to) in exits.iter_mut().zip(AWAY) {
         *exit = leave(handle, to).await.filter(|exit| !meshes.contains(&exit.interface));
     }
-    let mut found = Vec::new();
+    let (mut found, mut passing) = (Vec::new(), BTreeSet::new());
     let mut answers = pin!(handle.address().get().execute());
     while let Some(message) = answers.try_next().await? {
-        if !meshes.contains(&message.header.index)
-            && let Some(address) = usable(&message)
-        {
-            let is_way_out = exits.iter().flatten().any(|exit| exit.interface == message.header.index);
-            found.push((!is_way_out, address));
+        if meshes.contains(&message.header.index) {
+            continue;
+        }
+        let is_way_out = exits.iter().flatten().any(|exit| exit.interface == message.header.index);
+        match usable(&message) {
+            Some(address) => found.push((!is_way_out, address)),
+            None if is_way_out => passing.extend(read_address(&message).map(|net| net.addr())),
+            None => {}
         }
     }
     found.sort_unstable();
     found.dedup();
     let addresses = found.into_iter().map(|(_, address)| address).take(ADDRESSES_MAX).collect();
-    Ok((Network { addresses, exits }, own))
+    Ok((Network { addresses, exits, passing }, own))
 }
 
 /// How a packet leaves; `None` if it cannot.
@@ -260,6 +285,40 @@ mod tests {
         ip("route add default via 2001:db8:1::1 dev wan");
         let v6 = [address("2001:db8:1::2"), both[1]];
         is_told(&mut networks, "IPv6", |network| network.addresses == v6 && network.exits[1].is_some()).await;
+    }
+
+    #[test]
+    fn only_another_way_out_is_another_network() {
+        let address = |text: &str| text.parse::<IpAddr>().expect("an address");
+        let exit = |interface, router: &str, own: &str| {
+            Some(Exit { interface, router: Some(address(router)), own: Some(address(own)) })
+        };
+        let addresses = ["192.168.1.2", "2001:db8:1::2"].map(address);
+        let exits = [exit(2, "192.168.1.1", "192.168.1.2"), exit(2, "fe80::1", "2001:db8:1::2")];
+        let before = Network { addresses: addresses.to_vec(), exits, passing: BTreeSet::new() };
+        let check = |what: &str, expect, change: &dyn Fn(&mut Network)| {
+            let mut now = before.clone();
+            change(&mut now);
+            assert_eq!(now.is_elsewhere_than(&before), expect, "{what}");
+        };
+        check("nothing", false, &|_| {});
+        check("a bridge of containers", false, &|now| now.addresses.push(address("172.17.0.1")));
+        check("another privacy address", false, &|now| {
+            now.addresses[1] = address("2001:db8:1::3");
+            now.exits[1] = exit(2, "fe80::1", "2001:db8:1::3");
+            now.passing.insert(address("2001:db8:1::2"));
+        });
+        check("another prefix", true, &|now| {
+            now.addresses[1] = address("2001:db8:2::2");
+            now.exits[1] = exit(2, "fe80::1", "2001:db8:2::2");
+        });
+        check("another address", true, &|now| {
+            now.addresses[0] = address("192.168.1.3");
+            now.exits[0] = exit(2, "192.168.1.1", "192.168.1.3");
+        });
+        check("another router", true, &|now| now.exits[0] = exit(2, "192.168.1.9", "192.168.1.2"));
+        check("another interface", true, &|now| now.exits[0] = exit(3, "192.168.1.1", "192.168.1.2"));
+        check("no way out", true, &|now| now.exits[0] = None);
     }
 
     #[test]
