@@ -294,7 +294,7 @@ fn show_network(checked: &Netcheck, output: &Output) {
     }
     for relay in &checked.relays {
         let far =
-            relay.round_trip_micros.map_or_else(|| "not reached".into(), |us| format!("{} ms", millis(us)));
+            relay.round_trip_micros.map_or_else(|| "not measured".into(), |us| format!("{} ms", millis(us)));
         facts.push(("relay", format!("{} {far}{}", relay.name, if relay.is_home { ", home" } else { "" })));
     }
     output.facts(&facts);

@@ -148,10 +148,16 @@ impl Shell {
             round_trip,
             is_home,
         };
+        let mut relays: Vec<RelayReport> = measured.map(relay).collect();
+        let server = self.road.relays().and_then(|relays| relays.round_trip(RelayId::SERVER));
+        if let Some(round_trip) = server {
+            let is_home = !relays.iter().any(|relay| relay.is_home);
+            relays.insert(0, RelayReport::of_server(round_trip, is_home));
+        }
         PathsReport {
             stun_servers: self.stun_servers.clone(),
             mapped: self.mapping.as_ref().and_then(|mapping| *mapping.opened.borrow()),
-            relays: measured.map(relay).collect(),
+            relays,
             counters: self.counters,
         }
     }

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use lab::{Mesh, Nat, Pinging, Process, SOON, World, wait_for};
+use serde_json::Value;
 
 /// Sixteen bytes that ping repeats.
 const PATTERN: &[u8; 16] = b"plain as can be!";
@@ -174,6 +175,16 @@ fn without_a_server_devices_move_between_direct_and_relayed_as_ever() {
     }
     let pinging = Pinging::start(&mesh, "alpha", "beta");
     wait_for("a direct path", SOON, || mesh.goes("alpha", "beta", "direct"));
+    meet_at_relay(&mesh);
+    let checked = mesh.on("alpha").json(&["warren", "netcheck"]);
+    let relays = checked["relays"].as_array().expect("relays");
+    let told = |at: usize| (relays[at]["name"].as_str(), relays[at]["is_home"].as_bool());
+    assert_eq!([told(0), told(1)], [(Some("server"), Some(false)), (Some("near"), Some(true))], "{checked}");
+    let is_measured = |relay: &Value| relay["round_trip_micros"].as_u64().is_some_and(|us| us > 0);
+    assert!(relays.len() == 2 && relays.iter().all(is_measured), "{checked}");
+    let kinds: Vec<_> =
+        checked["candidates"].as_array().expect("candidates").iter().map(|c| c["kind"].clone()).collect();
+    assert!(kinds.contains(&"local".into()) && kinds.contains(&"reflexive".into()), "{checked}");
     lose_the_server(&mesh);
     for device in ["alpha", "beta"] {
         let is_alone =
@@ -182,6 +193,9 @@ fn without_a_server_devices_move_between_direct_and_relayed_as_ever() {
     }
     mesh.block("r-alpha", "203.0.113.20");
     wait_for("the relay", Duration::from_secs(5), || mesh.goes("alpha", "beta", "relayed"));
+    let checked = mesh.on("alpha").json(&["warren", "netcheck"]);
+    let names = checked["relays"].as_array().expect("relays").iter().map(|relay| relay["name"].clone());
+    assert_eq!(names.collect::<Vec<_>>(), ["near"], "the server's is not connected: {checked}");
     // UDP comes through: it is the server that does not answer.
     wait_for("the reason", MOVED, || mesh.path("alpha", "beta")["why_not_direct"] == "STUN does not answer");
     let checked = mesh.on("alpha").json(&["warren", "netcheck"]);

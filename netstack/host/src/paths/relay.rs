@@ -132,6 +132,11 @@ impl Relays {
         lines.iter().for_each(|line| line.send(to, payload));
     }
 
+    /// How far one that is connected is, if that is measured. `None`: it is not connected.
+    pub fn round_trip(&self, relay: RelayId) -> Option<Option<Duration>> {
+        self.0.line(relay).map(|line| line.datagrams.round_trip())
+    }
+
     /// Which relays are connected.
     pub fn relays(&self) -> Vec<RelayId> {
         read(&self.0.lines).keys().copied().collect()

@@ -13,7 +13,7 @@ pub struct PathsReport {
     pub stun_servers: Vec<SocketAddr>,
     /// The port that the router opened.
     pub mapped: Option<SocketAddr>,
-    /// Relays on other machines.
+    /// The server's own relay while it is connected, and those on other machines.
     pub relays: Vec<RelayReport>,
     /// What was done since the start.
     pub counters: PathCounters,
@@ -82,13 +82,20 @@ impl FromIterator<Way> for PerWay {
     }
 }
 
-/// A relay on another machine.
+/// A relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RelayReport {
-    /// Its name.
+    /// Its name; `server` is the server's own.
     pub name: Label,
-    /// There and back, once it was reached.
+    /// There and back, once it was reached; of the server over QUIC alone.
     pub round_trip: Option<Duration>,
     /// Whether peers find this device there.
     pub is_home: bool,
+}
+
+impl RelayReport {
+    /// The server's own.
+    pub(super) fn of_server(round_trip: Option<Duration>, is_home: bool) -> Self {
+        Self { name: "server".parse().expect("a label"), round_trip, is_home }
+    }
 }

@@ -357,7 +357,7 @@ pub struct Netcheck {
     /// As in [`Status`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keepalive_seconds: Option<u16>,
-    /// Relays on other machines.
+    /// The server's own relay while it is connected, and those on other machines.
     pub relays: Vec<RelayDistance>,
 }
 
@@ -373,7 +373,7 @@ pub struct Reachable {
 /// How far a relay is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RelayDistance {
-    /// Its name.
+    /// Its name; `server` is the server's own.
     pub name: Label,
     /// There and back, once measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
