@@ -21,6 +21,7 @@ mod budget;
 mod guess;
 mod life;
 mod local;
+mod needs;
 mod over;
 mod pace;
 mod packet;
@@ -46,6 +47,7 @@ pub use address::{CandidateKind, Mapping, is_private};
 use birthday::Birthdays;
 use life::{Life, Trial};
 use local::Local;
+use needs::Needs;
 use pace::{Load, Rate};
 use packet::{HintBody, Packet, Tag};
 use peer::{Around, Peer, Wish};
@@ -93,6 +95,7 @@ pub struct Paths {
     /// The shell can tell the bytes of a peer often.
     counts_closely: bool,
     birthdays: Birthdays,
+    needs: Needs,
     out: VecDeque<PathOutput>,
     /// When each peer is due, and the same by time.
     due: BTreeMap<PublicKey, Mono>,
@@ -121,6 +124,7 @@ impl Paths {
             relay_round_trips: BTreeMap::new(),
             counts_closely: true,
             birthdays: Birthdays::default(),
+            needs: Needs::default(),
             out: VecDeque::new(),
             due: BTreeMap::new(),
             queue: BTreeSet::new(),
@@ -290,6 +294,7 @@ impl Paths {
         if let Some(peer) = self.peers.remove(key) {
             self.tags.remove(&peer.tag());
             self.load.change(peer.load(), Rate::default());
+            self.needs.set(*key, [None; 2]);
             self.birthdays.end_search(peer.device);
             self.birthdays.end_guess(peer.device);
             if peer.has_sides() {
@@ -399,6 +404,11 @@ impl Paths {
         self.out.extend(requests.into_iter().map(|(to, bytes)| PathOutput::Probe { to, bytes }));
         let trial = self.life.advance(now, &mut self.rng);
         self.out.extend(trial.map(|Trial { quiet, to, bytes }| PathOutput::Try { quiet, to, bytes }));
+        self.advance_peers(now);
+        self.out.extend(self.needs.news().map(PathOutput::Need));
+    }
+
+    fn advance_peers(&mut self, now: Mono) {
         loop {
             let news = (self.local.version(), &self.relays);
             if (self.told.0, &self.told.1) != news {
@@ -454,6 +464,7 @@ impl Paths {
         act(peer, &mut around, &mut wishes);
         let (before, after) = peer.count_load(&around);
         self.load.change(before, after);
+        self.needs.set(*key, peer.needs(now));
         let to = peer.device;
         for wish in wishes {
             self.out.push_back(match wish {

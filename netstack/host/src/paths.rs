@@ -202,6 +202,9 @@ impl Shell {
                 self.places.iter_mut().for_each(|places| places.set(&named));
                 self.named = named;
             }
+            PathOutput::Need(relays) => {
+                self.places.iter_mut().for_each(|places| places.need(relays.iter().copied()));
+            }
             PathOutput::Pass { pass, anchor } => self.show(pass, anchor),
             PathOutput::Double { peer, over } => {
                 tracing::debug!(%peer, on = over.is_some(), "packets go both ways");

@@ -266,6 +266,8 @@ pub enum PathOutput {
         /// Begin, or stop.
         on: bool,
     },
+    /// Peers are reached over these relays on other machines, or are to be: connect to them, and stay until others are named.
+    Need(Vec<RelayId>),
     /// There are these relays on other machines, and no others. Tell [`PathInput::Relays`] which are connected.
     Places(Vec<RelayPlace>),
     /// Show this to relays on other machines from now on.

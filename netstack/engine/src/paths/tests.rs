@@ -235,3 +235,38 @@ fn what_stands_in_the_way_is_named() {
     check([keeps, keeps], WhyNotDirect::NoAnswer { addresses: 2 });
     check([silent, keeps], WhyNotDirect::NoStun);
 }
+
+#[test]
+fn the_relay_that_a_peer_named_is_connected_where_no_other_reaches_it_and_for_as_long_as_it_carries() {
+    let (mut both, devices, keys) = two();
+    let relay = |id| ConnectedRelay { id: RelayId(id), round_trip: Some(Duration::from_millis(20)) };
+    // What the first has is dead.
+    both[0].handle(PathInput::Relays(vec![relay(0)]), at(0));
+    both[1].handle(PathInput::Relays(vec![relay(5)]), at(0));
+    both[0].handle(PathInput::Wanted(keys[1]), at(0));
+    let mut needed = Vec::new();
+    for now in (0..130_000).step_by(10).map(at) {
+        for from in 0..2 {
+            both[from].handle_timeout(now);
+            for output in outputs(&mut both[from]) {
+                let input = match output {
+                    PathOutput::Hint { sealed, .. } => PathInput::Hinted { from: devices[from], sealed },
+                    PathOutput::Relay { relay: RelayId(5), bytes, .. } => {
+                        PathInput::Relayed { relay: RelayId(5), from: devices[from], bytes }
+                    }
+                    PathOutput::Need(relays) if from == 0 => {
+                        let connected = [RelayId::SERVER].iter().chain(&relays).map(|id| relay(id.0));
+                        both[0].handle(PathInput::Relays(connected.collect()), now);
+                        needed.push((now, relays));
+                        continue;
+                    }
+                    _ => continue,
+                };
+                both[1 - from].handle(input, now);
+            }
+        }
+    }
+    let told: Vec<_> = needed.iter().map(|(_, relays)| relays.as_slice()).collect();
+    assert_eq!(told, [&[RelayId(5)][..], &[]], "{needed:?}");
+    assert!(needed[0].0 < at(1000) && needed[1].0 >= at(120_000), "{needed:?}");
+}

@@ -1,9 +1,10 @@
 //! Links to relays on other machines: which to keep, and how one is kept. Decides nothing about peers.
 //!
-//! A device keeps the nearest, where its peers find it, and while the server is gone all of them: two devices that have
-//! lost the server must have a relay in common. So it does while a peer is not reached over those that it has.
+//! A device keeps the nearest, where its peers find it, those over which peers are reached, and while the server is gone all of
+//! them: two devices that have lost the server must have a relay in common. So it does while a peer is not reached over those that it has.
+//! How far each is, is learnt now and then; of one that is connected it is told all the time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use model::wire::{AttachClaim, AttachRelay, Channel, Frame, Heartbeat, Hello, Re
 use model::{AnchorKey, Nonce, Refusal, Signed, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::relay::Relays;
 
@@ -26,8 +27,11 @@ const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 /// All relays are kept for so long after a peer was not reached: until the server's link is given up, if it is that.
 const DOUBT_LIFE: Duration = Duration::from_secs(30);
-/// The nearest relay stays it while another is nearer by less than this: links are not changed for nothing.
+/// The nearest relay stays it while another is nearer by less than this, or by less than a fifth: links are not changed for nothing.
 const GAIN_MIN: Duration = Duration::from_millis(3);
+const GAIN_MIN_PART: u32 = 5;
+/// Those that are not connected are measured this often: a link to each costs some ten kB, six times a day.
+const MEASURE_INTERVAL: Duration = Duration::from_secs(4 * 3600);
 /// Measurements that wait: one a relay.
 const MEASURED_MAX: usize = model::limits::RELAYS_MAX;
 
@@ -72,6 +76,8 @@ struct Kept {
     place: RelayPlace,
     task: Option<JoinHandle<()>>,
     round_trip: Option<Duration>,
+    /// It was not reached when that was tried last, or lost. It is tried again.
+    failed: bool,
 }
 
 /// The relays that the snapshot names.
@@ -84,9 +90,15 @@ pub struct Places {
     /// All are kept until then.
     doubt_until: Option<Instant>,
     nearest: Option<u32>,
-    report: mpsc::Sender<(u32, Duration)>,
-    measured: mpsc::Receiver<(u32, Duration)>,
+    /// Peers are reached over these.
+    needed: BTreeSet<u32>,
+    measure_at: Instant,
+    report: mpsc::Sender<Measured>,
+    measured: mpsc::Receiver<Measured>,
 }
+
+/// Which relay, and how far it is; `None`: it failed.
+type Measured = (u32, Option<Duration>);
 
 impl Places {
     /// None yet, and no pass.
@@ -101,6 +113,8 @@ impl Places {
             server_up: false,
             doubt_until: None,
             nearest: None,
+            needed: BTreeSet::new(),
+            measure_at: Instant::now() + MEASURE_INTERVAL,
             report,
             measured,
         }
@@ -116,7 +130,7 @@ impl Places {
             self.nearest = self.nearest.filter(|nearest| *nearest != id);
         }
         for place in places {
-            let kept = || Kept { place: place.clone(), task: None, round_trip: None };
+            let kept = || Kept { place: place.clone(), task: None, round_trip: None, failed: false };
             self.kept.entry(place.id).or_insert_with(kept);
         }
         self.arrange();
@@ -140,6 +154,12 @@ impl Places {
         self.arrange();
     }
 
+    /// Peers are reached over these, or are to be.
+    pub fn need(&mut self, relays: impl IntoIterator<Item = RelayId>) {
+        self.needed = relays.into_iter().map(|relay| relay.0).collect();
+        self.arrange();
+    }
+
     /// The machine is on another network: which relay is the nearest is learnt anew.
     pub fn moved(&mut self) {
         self.nearest = None;
@@ -147,26 +167,35 @@ impl Places {
         for id in all {
             self.leave(id);
         }
-        self.kept.values_mut().for_each(|kept| kept.round_trip = None);
+        self.kept.values_mut().for_each(|kept| (kept.round_trip, kept.failed) = (None, false));
         self.arrange();
     }
 
     /// Waits until a relay was reached, and keeps the nearest. Call it again and again. Cancel-safe.
     pub async fn run(&mut self) {
-        let doubt_until = self.doubt_until;
+        let (doubt_until, measure_at) = (self.doubt_until, self.measure_at);
         let measured = tokio::select! {
             measured = self.measured.recv() => measured,
             () = super::due(doubt_until) => {
                 self.doubt_until = None;
                 return self.arrange();
             }
+            () = sleep_until(measure_at) => return self.measure_anew(),
         };
         let Some((id, round_trip)) = measured else { return };
         if let Some(kept) = self.kept.get_mut(&id) {
-            kept.round_trip = Some(round_trip);
+            (kept.round_trip, kept.failed) = (round_trip, round_trip.is_none());
             self.choose();
             self.arrange();
         }
+    }
+
+    /// Those that are not connected may be nearer by now.
+    fn measure_anew(&mut self) {
+        self.measure_at = Instant::now() + MEASURE_INTERVAL;
+        let away = self.kept.values_mut().filter(|kept| kept.task.is_none());
+        away.for_each(|kept| kept.round_trip = None);
+        self.arrange();
     }
 
     /// The nearest relay, how far it and the others are, for people. `None`: not reached yet.
@@ -177,20 +206,25 @@ impl Places {
     fn choose(&mut self) {
         let of = |id: &u32| self.kept.get(id).and_then(|kept| kept.round_trip);
         let best = self.kept.keys().filter_map(|id| of(id).map(|time| (time, *id))).min();
-        let Some((time, id)) = best else { return };
         let current = self.nearest.as_ref().and_then(of);
-        if current.is_none_or(|current| time + GAIN_MIN < current) {
-            self.nearest = Some(id);
+        let is_gain = |time| {
+            current.is_none_or(|current: Duration| time + GAIN_MIN.max(current / GAIN_MIN_PART) < current)
+        };
+        if best.is_none_or(|(time, _)| is_gain(time)) {
+            self.nearest = best.map(|(_, id)| id);
         }
     }
 
     /// Begins and ends links so that those stand that should.
     fn arrange(&mut self) {
-        let all_measured = self.kept.values().all(|kept| kept.round_trip.is_some());
-        let all = !self.server_up || self.doubt_until.is_some() || !all_measured;
+        let all_tried = self.kept.values().all(|kept| kept.round_trip.is_some() || kept.failed);
+        let all = !self.server_up || self.doubt_until.is_some() || !all_tried;
         let has_pass = self.wish.borrow().pass.is_some();
-        let wanted = |id: u32| has_pass && (all || self.nearest == Some(id));
-        let (begin, end): (Vec<u32>, Vec<u32>) = self.kept.keys().partition(|id| wanted(**id));
+        let wanted = |id: &u32| {
+            let failed = self.kept.get(id).is_some_and(|kept| kept.failed);
+            has_pass && (all || failed || self.nearest == Some(*id) || self.needed.contains(id))
+        };
+        let (begin, end): (Vec<u32>, Vec<u32>) = self.kept.keys().partition(|id| wanted(id));
         for id in end {
             self.leave(id);
         }
@@ -227,7 +261,7 @@ struct Keeper {
     relays: Relays,
     bearer: Arc<Bearer>,
     wish: watch::Receiver<Wish>,
-    report: mpsc::Sender<(u32, Duration)>,
+    report: mpsc::Sender<Measured>,
 }
 
 /// A link that a relay admitted us to.
@@ -248,12 +282,18 @@ impl Keeper {
                 Err(failed) => failed,
             };
             tracing::debug!(relay = %self.place.name, error = crate::chain(&failed), "relay not used");
+            self.tell(None).await;
             if began.elapsed() > RETRY_MAX {
                 wait = RETRY_MIN;
             }
             sleep(jittered(wait)).await;
             wait = (wait * 2).min(RETRY_MAX);
         }
+    }
+
+    /// The one who asked is gone only with this task.
+    async fn tell(&self, round_trip: Option<Duration>) {
+        let _ = self.report.send((self.place.id, round_trip)).await;
     }
 
     async fn once(&mut self) -> Result<std::convert::Infallible, Failed> {
@@ -265,7 +305,7 @@ impl Keeper {
         let admitted = timeout(HANDSHAKE_TIME_MAX, self.attach(connection)).await;
         let Admitted { sender, mut receiver, transcript, datagrams } =
             admitted.map_err(|_| Failed::Silent)??;
-        self.relays.connected(RelayId(self.place.id), datagrams);
+        self.relays.connected(RelayId(self.place.id), datagrams.clone());
         tracing::info!(relay = %self.place.name, "relay connected");
         let mut sequence = 0;
         let mut heard_at = Instant::now();
@@ -283,6 +323,9 @@ impl Keeper {
                     }
                     sequence += 1;
                     sender.send(&heartbeat(sequence)).await?;
+                    if let Some(round_trip) = datagrams.round_trip() {
+                        self.tell(Some(round_trip)).await;
+                    }
                 }
                 changed = self.wish.changed() => {
                     // Without a sender nobody wishes anything, and this task is about to be ended.
@@ -324,8 +367,7 @@ impl Keeper {
             Frame::Refused(refused) => return Err(Failed::Refused(refused.refusal)),
             _ => return Err(Failed::Protocol),
         }
-        // The one who asked is gone only with this task.
-        let _ = self.report.send((self.place.id, round_trip)).await;
+        self.tell(Some(round_trip)).await;
         Ok(Admitted { sender, receiver, transcript, datagrams })
     }
 
@@ -356,4 +398,108 @@ fn heartbeat(sequence: u64) -> Frame {
         facts: None,
     }
     .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{AnchorSecret, DeviceId, Fingerprint, TenantId};
+
+    use super::*;
+
+    /// Relays that nobody reaches, beside a server that is up: what is told of them is the test's alone.
+    struct Story {
+        places: Places,
+        report: mpsc::Sender<Measured>,
+    }
+
+    impl Story {
+        fn with(ids: &[u32]) -> Self {
+            let (news, _) = mpsc::channel(1);
+            let (anchor, identity) = (AnchorSecret::from_seed([2; 32]), IdentitySecret::from_seed([1; 32]));
+            let pass = RelayPass {
+                tenant: TenantId::from_bytes([4; 16]),
+                device: DeviceId::from_bytes([5; 16]),
+                identity: identity.public(),
+                expires_at: Timestamp::from_unix_micros(1),
+            };
+            let bearer = Bearer {
+                identity,
+                anchor: anchor.public(),
+                instance: Nonce::from_bytes([3; 32]),
+                software: Remark::new("test"),
+                mark: None,
+            };
+            let mut places = Places::new(Relays::new(news, |_, _| {}), bearer);
+            let report = std::mem::replace(&mut places.report, mpsc::channel(1).0);
+            let place = |id: &u32| RelayPlace {
+                id: *id,
+                name: format!("relay-{id}").parse().expect("a label"),
+                endpoint: "192.0.2.1:1".parse().expect("an endpoint"),
+                certificate: Fingerprint::from_bytes([0; 32]),
+            };
+            places.set(&ids.iter().map(place).collect::<Vec<_>>());
+            places.set_server_up(true);
+            places.set_pass(Signed::new(&pass, &anchor));
+            Self { places, report }
+        }
+
+        /// What is told of a relay; which is the nearest then, and which are connected.
+        async fn told(&mut self, id: u32, millis: Option<u64>) -> (Option<u32>, Vec<u32>) {
+            let told = (id, millis.map(Duration::from_millis));
+            self.report.send(told).await.expect("it listens");
+            self.places.run().await;
+            (self.places.nearest, self.connected())
+        }
+
+        fn connected(&self) -> Vec<u32> {
+            let kept = self.places.kept.iter().filter(|(_, kept)| kept.task.is_some());
+            kept.map(|(id, _)| *id).collect()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_home_that_fails_is_left_for_the_next_and_taken_again_when_it_is_back() {
+        let mut story = Story::with(&[1, 2, 3]);
+        assert_eq!(story.connected(), [1, 2, 3], "all are measured");
+        story.told(1, Some(10)).await;
+        story.told(2, Some(40)).await;
+        assert_eq!(story.told(3, Some(30)).await, (Some(1), vec![1]));
+        assert_eq!(story.told(1, None).await, (Some(3), vec![1, 3]), "it is tried again");
+        let told: Vec<_> = story.places.measured().map(|(_, time, _)| time.is_some()).collect();
+        assert_eq!(told, [false, true, true], "how far it is, nobody knows");
+        assert_eq!(story.told(3, None).await, (Some(2), vec![1, 2, 3]));
+        assert_eq!(story.told(2, None).await, (None, vec![1, 2, 3]));
+        assert_eq!(story.told(1, Some(10)).await, (Some(1), vec![1, 2, 3]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_home_that_slows_is_left_and_not_for_nothing() {
+        let mut story = Story::with(&[1, 2]);
+        story.told(1, Some(40)).await;
+        assert_eq!(story.told(2, Some(50)).await, (Some(1), vec![1]));
+        assert_eq!(story.told(1, Some(60)).await, (Some(1), vec![1]), "by a fifth at least");
+        assert_eq!(story.told(1, Some(70)).await, (Some(2), vec![2]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_that_are_not_connected_are_measured_now_and_then() {
+        let mut story = Story::with(&[1, 2]);
+        story.told(1, Some(40)).await;
+        assert_eq!(story.told(2, Some(50)).await, (Some(1), vec![1]));
+        tokio::time::advance(MEASURE_INTERVAL).await;
+        story.places.run().await;
+        assert_eq!(story.connected(), [1, 2]);
+        assert_eq!(story.told(2, Some(10)).await, (Some(2), vec![2]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_over_which_a_peer_is_reached_is_kept_for_as_long() {
+        let mut story = Story::with(&[1, 2]);
+        story.told(1, Some(40)).await;
+        story.told(2, Some(50)).await;
+        story.places.need([RelayId(2)]);
+        assert_eq!(story.connected(), [1, 2]);
+        story.places.need([]);
+        assert_eq!(story.connected(), [1]);
+    }
 }

@@ -5,6 +5,7 @@ use model::Mono;
 
 use super::{COMPARE_INTERVAL, LEFT_LIFE, LIVELY, Peer, SEEK_STEPS, TRAFFIC_LIFE};
 use crate::paths::address::Mapping;
+use crate::paths::needs::Pair;
 use crate::paths::route::Route;
 use crate::paths::{RelayId, Way, WhyNotDirect};
 
@@ -40,6 +41,16 @@ impl Peer {
             .flatten()
             .chain(asked)
             .min()
+    }
+
+    /// The relays on other machines that are to be connected for the peer: the one that carries its packets, and, while none that is
+    /// connected reaches it, the one that it named.
+    pub(in crate::paths) fn needs(&self, now: Mono) -> Pair {
+        if !self.is_busy(now) || matches!(self.way, Way::Direct(_)) {
+            return [None; 2];
+        }
+        let named = self.relay.filter(|_| self.races);
+        [self.over.current(), named].map(|relay| relay.filter(|relay| *relay != RelayId::SERVER))
     }
 
     /// Why the packets do not go directly. `None`: they do.

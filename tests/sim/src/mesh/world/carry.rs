@@ -71,6 +71,7 @@ impl World {
             // Its relay knows everybody, and its servers are where it was told at the beginning.
             PathOutput::Peer { .. }
             | PathOutput::StunAt(_)
+            | PathOutput::Need(_)
             | PathOutput::Places(_)
             | PathOutput::Pass { .. } => {}
             PathOutput::Watch { peer, on } => self.watch(node, peer, on),
