@@ -139,7 +139,11 @@ pub enum Audit {
         lines: u32,
     },
     /// Whether the log is as it was written (7: it is not).
-    Verify,
+    Verify {
+        /// A file that a sink or `warren audit export` wrote: compare with its newest signed end, or its newest entry.
+        #[arg(long, value_name = "FILE")]
+        against: Option<PathBuf>,
+    },
     /// Every entry, oldest first, one JSON object a line.
     Export {
         /// Begin after this number.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ca::{CaSecret, KeyName};
 use control::{Commit, Loaded, NewKey};
 use model::id::UserId;
-use model::{AnchorSecret, TenantId};
+use model::{AnchorSecret, CheckpointSecret, TenantId};
 use store::{AuditEnds, AuditSeal, KeyedRequest, Sealed};
 use zeroize::Zeroizing;
 
@@ -123,6 +123,11 @@ impl Keys {
         self.sealer.unseal(&of_keyed(part, request), sealed)
     }
 
+    /// What the audit log's checkpoints are signed with.
+    pub fn checkpoint_secret(&self) -> Result<CheckpointSecret, SealError> {
+        Ok(CheckpointSecret::from_seed(*self.sealer.derive(OF_CHECKPOINTS)?))
+    }
+
     fn open(&self, purpose: &str, sealed: &[u8]) -> Result<[u8; 32], SealError> {
         let plain = self.sealer.unseal(purpose, sealed)?;
         plain.as_slice().try_into().map_err(|_| SealError::Wrong(purpose.into()))
@@ -140,6 +145,8 @@ pub enum KeyedPart {
 
 /// What the ends of the audit log are sealed for.
 const OF_AUDIT: &str = "audit ends";
+/// What the key of its checkpoints is derived for; nothing is sealed with that one.
+const OF_CHECKPOINTS: &str = "audit checkpoints";
 
 impl AuditSeal for Keys {
     fn seal(&self, ends: &AuditEnds) -> Result<Vec<u8>, String> {

@@ -246,7 +246,8 @@ const UNDER_WAY_TIME_MAX: Duration = Duration::from_secs(5);
 /// What is done now and then beside serving.
 fn keep(sinks: Vec<sinks::Sink>, settings: &Settings, app: &App, lease: lease::Lease) -> JoinSet<()> {
     let (store, desk) = (&app.store, &app.desk);
-    let mut keeping = sinks::start(sinks, store, desk, &lease);
+    let log = sinks::Log { store: store.clone(), desk: desk.clone(), keys: app.keys.clone() };
+    let mut keeping = sinks::start(sinks, &log, &lease);
     let days = settings.audit_retention_days;
     keeping.spawn(sweeper::prune_daily(store.clone(), app.keys.clone(), lease.clone(), days));
     keeping.spawn(lapse::forever(desk.clone(), store.clone(), lease.clone()));

@@ -114,11 +114,16 @@ impl Sealer {
     }
 
     fn cipher(&self, purpose: &str) -> Result<XChaCha20Poly1305, SealError> {
+        Ok(XChaCha20Poly1305::new((&*self.derive(purpose)?).into()))
+    }
+
+    /// The key of a purpose, for whatever else needs one of its own.
+    pub fn derive(&self, purpose: &str) -> Result<Zeroizing<[u8; 32]>, SealError> {
         let mut key = Zeroizing::new([0; 32]);
         hkdf::Hkdf::<sha2::Sha256>::new(Some(b"warren seal 1"), self.expose_master()?)
             .expand(purpose.as_bytes(), &mut *key)
             .expect("32 bytes are a valid length for SHA-256");
-        Ok(XChaCha20Poly1305::new((&*key).into()))
+        Ok(key)
     }
 }
 

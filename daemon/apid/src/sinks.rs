@@ -1,7 +1,7 @@
 //! Where the audit log is told besides the database: a file, a webhook. In order, at least once, from where each was.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use axum::http::Uri;
@@ -10,7 +10,9 @@ use hmac::{Hmac, Mac as _};
 use link::https::{self, Bounds, Method, Request, Server, header};
 use link::tls::HttpsTrust;
 use model::Digest;
-use model::api::audit::AuditEntry;
+use model::api::SCHEMA_VERSION;
+use model::api::audit::{AuditCheckpoint, AuditEntry};
+use serde_json::{Value, json};
 use sha2::Sha256;
 use store::{AuditRow, Store};
 use tokio::fs::File;
@@ -19,8 +21,10 @@ use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
 use crate::audit::form;
+use crate::clock::wall;
 use crate::config::Settings;
 use crate::desk::Desk;
+use crate::keys::Keys;
 use crate::lease::Lease;
 use crate::report;
 
@@ -32,6 +36,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// The longest.
 const RETRY_MAX: Duration = Duration::from_secs(300);
+/// A sink is told where the log ends at least so often: then it knows that nothing is kept from it.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// A webhook has this long to answer.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 /// Of a webhook's answer nothing is read but the status.
@@ -43,6 +49,40 @@ pub enum Sink {
     File(PathBuf),
     /// Batches are posted.
     Webhook(Webhook),
+}
+
+/// What a sink is told at once.
+enum Word<'a> {
+    /// Some entries.
+    Batch {
+        /// In order.
+        entries: &'a [AuditEntry],
+        /// Numbers of the first and the last.
+        numbers: (u64, u64),
+    },
+    /// Where the log ends.
+    End(&'a AuditCheckpoint),
+}
+
+impl Word<'_> {
+    /// The same for the same word.
+    fn key(&self) -> String {
+        match self {
+            Self::Batch { numbers: (first, last), .. } => format!("warren-audit-{first}-{last}"),
+            Self::End(end) => format!("warren-audit-end-{}-{}", end.sequence, end.at.unix_micros()),
+        }
+    }
+}
+
+/// What sinks are told of.
+#[derive(Clone)]
+pub struct Log {
+    /// Where it is kept.
+    pub store: Store,
+    /// Who knows the names of tenants.
+    pub desk: Desk,
+    /// What seals and signs its end.
+    pub keys: Keys,
 }
 
 /// A webhook over HTTPS.
@@ -81,9 +121,12 @@ impl Webhook {
         Ok(Self { server: Server::Https { address, trust }, path, secret })
     }
 
-    /// Tells a batch. Whoever was told it before knows it by its key, which is made of its first and last number.
-    async fn post(&self, batch: &[AuditEntry], (first, last): (u64, u64)) -> anyhow::Result<()> {
-        let body = serde_json::to_vec(&serde_json::json!({"schema_version": 1, "items": batch}))?;
+    /// Tells it. Whoever was told before knows it by its key.
+    async fn post(&self, word: &Word<'_>) -> anyhow::Result<()> {
+        let body = serde_json::to_vec(&match word {
+            Word::Batch { entries, .. } => json!({"schema_version": SCHEMA_VERSION, "items": entries}),
+            Word::End(end) => json!({"schema_version": SCHEMA_VERSION, "items": [], "checkpoint": end}),
+        })?;
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret)?;
         mac.update(&body);
         let signature = format!("sha256={}", HEXLOWER.encode(&mac.finalize().into_bytes()));
@@ -91,7 +134,7 @@ impl Webhook {
             .method(Method::POST)
             .uri(&self.path)
             .header(header::CONTENT_TYPE, "application/json")
-            .header("idempotency-key", format!("warren-audit-{first}-{last}"))
+            .header("idempotency-key", word.key())
             .header("warren-signature", signature)
             .body(body.into())?;
         let bounds = Bounds { time_max: ANSWER_TIME_MAX, body_bytes_max: ANSWER_BYTES_MAX };
@@ -101,10 +144,14 @@ impl Webhook {
     }
 }
 
-async fn append(path: &Path, batch: &[AuditEntry]) -> anyhow::Result<()> {
+async fn append(path: &Path, word: &Word<'_>) -> anyhow::Result<()> {
     let mut lines = Vec::new();
-    for entry in batch {
-        serde_json::to_writer(&mut lines, entry)?;
+    let values: Vec<Value> = match word {
+        Word::Batch { entries, .. } => entries.iter().map(serde_json::to_value).collect::<Result<_, _>>()?,
+        Word::End(end) => vec![json!({"schema_version": SCHEMA_VERSION, "checkpoint": end})],
+    };
+    for value in values {
+        serde_json::to_writer(&mut lines, &value)?;
         lines.push(b'\n');
     }
     let mut file = File::options().append(true).create(true).mode(0o640).open(path).await?;
@@ -119,6 +166,8 @@ struct Progress {
     renamed: bool,
     /// The last number of a batch that was begun.
     failed: Option<u64>,
+    /// The end that it was told last, and when.
+    signed: Option<(u64, Instant)>,
 }
 
 impl Sink {
@@ -149,20 +198,20 @@ impl Sink {
         }
     }
 
-    async fn tell(&self, batch: &[AuditEntry], numbers: (u64, u64)) -> anyhow::Result<()> {
+    async fn tell(&self, word: &Word<'_>) -> anyhow::Result<()> {
         match self {
-            Self::File(path) => append(path, batch).await,
-            Self::Webhook(webhook) => webhook.post(batch, numbers).await,
+            Self::File(path) => append(path, word).await,
+            Self::Webhook(webhook) => webhook.post(word).await,
         }
     }
 
     /// Tells everything, for as long as it is polled. While another replica holds the lease, that one does.
-    async fn run(self, store: Store, desk: Desk, mut lease: Lease) {
+    async fn run(self, log: Log, mut lease: Lease) {
         let name = self.name();
         let (mut pause, mut progress) = (RETRY_FIRST, Progress::default());
         loop {
             lease.held().await;
-            let wait = match self.next(&store, &desk, &mut progress).await {
+            let wait = match self.next(&log, &mut progress).await {
                 Ok(true) => continue,
                 Ok(false) => {
                     pause = RETRY_FIRST;
@@ -181,7 +230,8 @@ impl Sink {
     }
 
     /// Tells one batch; `false` if there is nothing to tell. One that failed comes again as it was, whatever is newer.
-    async fn next(&self, store: &Store, desk: &Desk, progress: &mut Progress) -> anyhow::Result<bool> {
+    async fn next(&self, log: &Log, progress: &mut Progress) -> anyhow::Result<bool> {
+        let Log { store, desk, .. } = log;
         let key = self.key();
         if let Some(former) = self.former_key().filter(|_| !progress.renamed) {
             store.rename_audit_sink(&former, &key).await?;
@@ -193,21 +243,42 @@ impl Sink {
         if let Some(failed) = progress.failed.filter(|failed| *failed > told) {
             rows.retain(|row| number(Some(row)).is_some_and(|number| number <= failed));
         }
-        let (Some(first), Some(last)) = (number(rows.first()), number(rows.last())) else { return Ok(false) };
+        let (Some(first), Some(last)) = (number(rows.first()), number(rows.last())) else {
+            return self.end(log, progress).await.map(|()| false);
+        };
         let tenants = desk.tenant_names().await?;
         let batch: Vec<AuditEntry> = rows.into_iter().map(|row| form(row, &tenants)).collect();
         progress.failed = Some(last);
-        self.tell(&batch, (first, last)).await?;
+        self.tell(&Word::Batch { entries: &batch, numbers: (first, last) }).await?;
         store.audit_told(&key, told, last).await?;
         Ok(true)
+    }
+
+    /// Tells where the log ends, whenever that is elsewhere, and every day: who changes the database cannot change what a sink has.
+    /// An end that the server did not seal is not signed.
+    async fn end(&self, log: &Log, progress: &mut Progress) -> anyhow::Result<()> {
+        let Ok(secret) = log.keys.checkpoint_secret() else { return Ok(()) };
+        let Some((ends, sealed)) = log.store.audit_ends(&log.keys).await? else { return Ok(()) };
+        anyhow::ensure!(
+            sealed,
+            "the end of the audit log is not what the server sealed: warren audit verify"
+        );
+        let is_told =
+            |(sequence, at): (u64, Instant)| sequence == ends.sequence && at.elapsed() < CHECKPOINT_INTERVAL;
+        if progress.signed.is_some_and(is_told) {
+            return Ok(());
+        }
+        self.tell(&Word::End(&AuditCheckpoint::sign(ends.sequence, ends.hash, wall(), &secret))).await?;
+        progress.signed = Some((ends.sequence, Instant::now()));
+        Ok(())
     }
 }
 
 /// Tells all sinks, in tasks of their own.
-pub fn start(sinks: Vec<Sink>, store: &Store, desk: &Desk, lease: &Lease) -> JoinSet<()> {
+pub fn start(sinks: Vec<Sink>, log: &Log, lease: &Lease) -> JoinSet<()> {
     let mut running = JoinSet::new();
     for sink in sinks {
-        running.spawn(sink.run(store.clone(), desk.clone(), lease.clone()));
+        running.spawn(sink.run(log.clone(), lease.clone()));
     }
     running
 }

@@ -195,6 +195,12 @@ impl Store {
         Ok(verdict)
     }
 
+    /// Both ends, and whether they are what the server sealed; `None` before the first entry.
+    pub async fn audit_ends(&self, seal: &dyn AuditSeal) -> Result<Option<(AuditEnds, bool)>, ReadError> {
+        let (ends, sealed) = read_ends(&mut self.database.read().await?).await?;
+        Ok((!sealed.is_empty()).then(|| (ends, seal.fits(&ends, &sealed))))
+    }
+
     /// How far a sink was told; from now on if it is new.
     pub async fn audit_sink(&self, name: &str) -> Result<u64, ReadError> {
         let known = "SELECT * FROM audit_sinks WHERE name = $1";

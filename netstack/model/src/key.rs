@@ -318,6 +318,7 @@ fn framed(domain: &str, message: &[u8]) -> Vec<u8> {
 
 signing_pair!(IdentityKey, IdentitySecret, "a device's identity");
 signing_pair!(AnchorKey, AnchorSecret, "a tenant's anchor");
+signing_pair!(CheckpointKey, CheckpointSecret, "the audit log's checkpoints");
 signing_pair!(TokenKey, TokenSecret, "an onboarding token");
 
 impl AnchorKey {

@@ -37,8 +37,8 @@ pub use command::CommandKind;
 pub use host_key::HostKey;
 pub use id::{DeviceId, NodeId, TenantId, TokenId};
 pub use key::{
-    AnchorKey, AnchorSecret, Digest, Fingerprint, IdentityKey, IdentitySecret, Nonce, PrivateKey, PublicKey,
-    Signature,
+    AnchorKey, AnchorSecret, CheckpointKey, CheckpointSecret, Digest, Fingerprint, IdentityKey,
+    IdentitySecret, Nonce, PrivateKey, PublicKey, Signature,
 };
 pub use name::{Label, Name};
 pub use patch::Patch;

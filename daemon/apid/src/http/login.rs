@@ -11,7 +11,7 @@ use control::{Actor, By, Trace};
 use model::api::people::{LoggedIn, Login, Setup};
 use model::token::SessionToken;
 use model::wire::Remark;
-use model::{Code, Label, Refusal, Role};
+use model::{Code, Label, Refusal, Role, TenantId};
 use store::{Session, User};
 
 use super::App;
@@ -43,7 +43,7 @@ pub async fn login(
     let by = By { actor: of_peer(&peer), trace: trace.clone() };
     let who = Who { name: &name, by, from: peer.address(), action: "user.login" };
     let admitted = admitted(&app, form.password, form.code, &name, &trace);
-    let user = guess(&app, who, admitted).await?;
+    let user = Box::pin(guess(&app, who, admitted)).await?;
     Ok(Json(begin(&app, &user, &peer, trace).await?))
 }
 
@@ -68,6 +68,7 @@ pub async fn guess<T>(
     if let Err(refused) = paced(app, &who).await {
         let Who { name, by, from, action } = who;
         let mut early = entry(by, action, name.as_str(), Some(refused.refusal.code));
+        early.tenant = tenant_of(app, name).await?;
         early.detail.clone_from(&refused.refusal.detail);
         note(app, Some(Asker::Address(from)), &early).await?;
         return Err(refused.written());
@@ -98,9 +99,16 @@ pub async fn guess<T>(
     if refusal.code != Code::TenantClosed && reason != "unavailable" {
         app.throttle().failed(name, from, app.clock.now().mono);
     }
-    let refused = entry(by, action, name.as_str(), Some(refusal.code));
+    let mut refused = entry(by, action, name.as_str(), Some(refusal.code));
+    refused.tenant = tenant_of(app, name).await?;
     app.store.append_audit(&refused).await.map_err(|e| unavailable(&e))?;
     Err(Written(refusal).into())
+}
+
+/// The one tenant of a person, if there is one: its administrators see who tries to be her.
+async fn tenant_of(app: &App, name: &Label) -> Result<Option<TenantId>, Refusal> {
+    let user = app.store.user(name).await.map_err(|e| unavailable(&e))?;
+    Ok(user.and_then(|user| user.tenant))
 }
 
 /// Waits as long as whoever failed before has to. Whoever asks sooner is refused before anything is spent on it.
@@ -151,7 +159,8 @@ pub async fn prove(app: &App, user: &User, code: Option<&str>, trace: &Trace) ->
         }
     } else {
         let by = by(user, trace.clone());
-        let used = entry(by, "user.recovery-code", user.name.as_str(), None);
+        let mut used = entry(by, "user.recovery-code", user.name.as_str(), None);
+        used.tenant = user.tenant;
         let digest = second_factor::recovery_digest(user.id, code);
         app.store.take_recovery_code(user.id, &digest, &used).await.map_err(|e| of_people(&e))?
     };
@@ -181,7 +190,8 @@ async fn begin(app: &App, user: &User, peer: &Peer, trace: Trace) -> Result<Logg
         expires_at: now + SESSION_LIFE,
         address: Some(peer.address()),
     };
-    let done = entry(by(user, trace), "user.login", user.name.as_str(), None);
+    let mut done = entry(by(user, trace), "user.login", user.name.as_str(), None);
+    done.tenant = user.tenant;
     app.store.create_session(&session, &done).await.map_err(|e| of_people(&e))?;
     Ok(LoggedIn {
         user: user.name.clone(),
@@ -203,8 +213,9 @@ pub async fn log_out(
     Extension(caller): Extension<Caller>,
 ) -> Result<StatusCode, Refused> {
     let session = caller.session.ok_or(Code::SessionNeeded)?;
-    let name = caller.user.as_ref().map(|user| user.name.to_string()).unwrap_or_default();
-    let done = entry(caller.by, "user.logout", &name, None);
+    let user = caller.user.as_ref().ok_or(Code::SessionNeeded)?;
+    let mut done = entry(caller.by.clone(), "user.logout", user.name.as_str(), None);
+    done.tenant = user.tenant;
     app.store.end_session(&session, &done).await.map_err(|e| of_people(&e))?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -4,6 +4,7 @@ use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
+use control::AuditEntry;
 use model::api::people::{FactorCode, OfferedFactor, PasswordChange, RecoveryCodes, User as Form};
 use model::{Code, Digest, Refusal};
 use store::{PeopleError, User};
@@ -22,6 +23,11 @@ fn person(caller: &Caller) -> Result<&User, Refusal> {
 
 fn who<'a>(caller: &Caller, user: &'a User, peer: &Peer, action: &'static str) -> Who<'a> {
     Who { name: &user.name, by: caller.by.clone(), from: peer.address(), action }
+}
+
+/// What a person did to itself, for the log that the administrators of its tenant see.
+fn done_by(caller: &Caller, user: &User, action: &str) -> AuditEntry {
+    AuditEntry { tenant: user.tenant, ..entry(caller.by.clone(), action, user.name.as_str(), None) }
 }
 
 /// Who asks.
@@ -52,7 +58,7 @@ pub async fn password(
     guess(&app, who(&caller, user, &peer, action), check).await?;
     app.policy.judge(&form.new, user.name.as_str())?;
     let hash = people::hash(form.new).await?;
-    let done = entry(caller.by.clone(), action, user.name.as_str(), None);
+    let done = done_by(&caller, user, action);
     app.store.set_password(user.id, &hash, &done).await.map_err(|e| of_people(&e))?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -65,7 +71,7 @@ pub async fn offer_factor(
     let user = person(&caller)?;
     let secret = zeroize::Zeroizing::new(random());
     let kept = app.keys.seal_factor(user.id, &secret).map_err(|e| sealed(&e))?;
-    let done = entry(caller.by.clone(), "user.second-factor.offer", user.name.as_str(), None);
+    let done = done_by(&caller, user, "user.second-factor.offer");
     match app.store.offer_second_factor(user.id, &kept, &done).await {
         Ok(()) => {}
         Err(PeopleError::NotFound) => return Err(Code::SecondFactorOn.into()),
@@ -92,7 +98,7 @@ pub async fn confirm_factor(
     let step = second_factor::step(&secret, &form.code, wall());
     let step = step.ok_or_else(|| Refusal::new(Code::SecondFactorWrong, "the code is wrong"))?;
     let (codes, digests) = fresh_codes(user);
-    let done = entry(caller.by.clone(), "user.second-factor.confirm", user.name.as_str(), None);
+    let done = done_by(&caller, user, "user.second-factor.confirm");
     let confirmed = app.store.confirm_second_factor(user.id, step, &digests, &done).await;
     confirmed.map_err(|e| of_people(&e))?;
     Ok(Json(codes))
@@ -110,7 +116,7 @@ pub async fn recovery_codes(
     let proof = prove_there(&app, &caller, user, &form.code);
     guess(&app, who(&caller, user, &peer, "user.recovery-codes"), proof).await?;
     let (codes, digests) = fresh_codes(user);
-    let done = entry(caller.by.clone(), "user.recovery-codes", user.name.as_str(), None);
+    let done = done_by(&caller, user, "user.recovery-codes");
     let replaced = app.store.replace_recovery_codes(user.id, &digests, &done).await;
     replaced.map_err(|e| of_people(&e))?;
     Ok(Json(codes))
@@ -127,7 +133,7 @@ pub async fn remove_factor(
     let user = person(&caller)?;
     let proof = prove_there(&app, &caller, user, &form.code);
     guess(&app, who(&caller, user, &peer, "user.second-factor.remove"), proof).await?;
-    let done = entry(caller.by.clone(), "user.second-factor.remove", user.name.as_str(), None);
+    let done = done_by(&caller, user, "user.second-factor.remove");
     app.store.remove_second_factor(user.id, &done).await.map_err(|e| of_people(&e))?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -243,6 +243,7 @@ fn of_audit() -> Vec<Route> {
             "Whether the log is as it was written",
             audit::verify,
         )
+        .query_number("sequence", "A number whose digest is to be compared", 1..=u64::MAX / 2)
         .gives::<AuditVerdict>(200),
     ]
 }

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use hmac::{Hmac, Mac as _};
 use link::tls::{ALPN_HTTP, Certificate};
+use model::api::audit::{AuditCheckpoint, AuditVerdict};
 use serde_json::{Value, json};
 use sha2::Sha256;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -78,6 +79,9 @@ async fn what_people_do_and_are_refused_is_written_and_seen_by_those_it_concerns
     };
     assert_eq!(find("user.login", "network:127.0.0.1")["code"], "unauthenticated");
     assert_eq!(find("user.login", "user:vera")["outcome"], "done");
+    for actor in ["network:127.0.0.1", "user:vera"] {
+        assert_eq!(find("user.login", actor)["tenant"], "home", "her administrators see it");
+    }
     let denied = find("api.call", "user:vera");
     assert_eq!((&denied["code"], &denied["target"]), (&json!("forbidden"), &json!("POST /api/v1/tokens")));
     assert_eq!((&denied["tenant"], &denied["outcome"]), (&json!("home"), &json!("refused")));
@@ -179,9 +183,66 @@ fn told(body: &[u8]) -> Vec<u64> {
 }
 
 fn numbers_in(path: &Path) -> Vec<u64> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let entries = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let entries = lines_in(path).into_iter().filter(|line| line["checkpoint"].is_null());
     entries.map(|entry| entry["sequence"].as_u64().expect("a number")).collect()
+}
+
+fn lines_in(path: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+/// The signed end after the entry of this number, which is waited for.
+async fn checkpoint_in(path: &Path, number: u64) -> AuditCheckpoint {
+    let end = std::time::Instant::now() + PATIENCE;
+    loop {
+        let lines = lines_in(path);
+        let found = lines.iter().rev().find(|line| line["checkpoint"]["sequence"].as_u64() >= Some(number));
+        if let Some(line) = found {
+            return serde_json::from_value(line["checkpoint"].clone()).expect("a checkpoint");
+        }
+        assert!(std::time::Instant::now() < end, "no end of {number} is told: {lines:?}");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_sink_holds_what_an_older_copy_of_the_database_contradicts() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("audit.jsonl");
+    let environment =
+        [("WARREN_ADMIN_PASSWORD", PASSWORD), ("WARREN_AUDIT_FILE", file.to_str().expect("text"))];
+    let apid = Apid::start(tempfile::tempdir().expect("a directory"), &environment);
+    let told = checkpoint_in(&file, 1).await;
+    let verdict = async |apid: &Apid, number: u64| {
+        let path = format!("/api/v1/audit/verification?sequence={number}");
+        let (status, verdict) = get(&apid.socket(), &path, None).await;
+        assert_eq!(status, 200, "{verdict}");
+        serde_json::from_value::<AuditVerdict>(verdict).expect("a verdict")
+    };
+    let now = verdict(&apid, told.sequence).await;
+    assert_eq!((now.holds, now.there), (true, Some(told.hash)));
+    assert!(told.is_of(&now.key.expect("nothing is sealed")), "{told:?}");
+    assert_eq!(verdict(&apid, now.newest + 1).await.there, None);
+    assert_eq!(get(&apid.socket(), "/api/v1/audit/verification?sequence=0", None).await.0, 400);
+
+    let state = apid.stop();
+    let copy = dir.path().join("warren.db");
+    std::fs::copy(state.path().join("warren.db"), &copy).expect("copied");
+    let apid = Apid::start(state, &environment);
+    post(&apid.socket(), "/api/v1/tenants", None, json!({"name": "later"})).await;
+    let newest = chained(&apid).await.iter().filter_map(|entry| entry["sequence"].as_u64()).max();
+    let told = checkpoint_in(&file, newest.expect("entries")).await;
+    let state = apid.stop();
+    for beside in ["warren.db-wal", "warren.db-shm"] {
+        let _ = std::fs::remove_file(state.path().join(beside));
+    }
+    std::fs::copy(&copy, state.path().join("warren.db")).expect("copied");
+    let apid = Apid::start(state, &[("WARREN_ADMIN_PASSWORD", PASSWORD)]);
+    let older = verdict(&apid, told.sequence).await;
+    assert!(older.holds, "an older copy holds by itself: {older:?}");
+    assert_ne!(older.there, Some(told.hash), "what the sink has says otherwise");
+    assert!(told.is_of(&older.key.expect("nothing is sealed")));
 }
 
 #[tokio::test]
@@ -237,6 +298,16 @@ async fn a_file_and_a_webhook_are_told_everything_in_order_across_a_restart() {
         assert!(std::time::Instant::now() < end, "the file is not told");
         tokio::task::yield_now().await;
     }
+    // The webhook hears where it ends, too.
+    let end = loop {
+        let (head, body) = one_request(&listener, &acceptor, "200 OK").await;
+        let body: Value = serde_json::from_slice(&body).expect("JSON");
+        if body["checkpoint"]["sequence"].as_u64() >= Some(total) {
+            assert!(head["idempotency-key"].starts_with("warren-audit-end-"), "{head:?}");
+            break body;
+        }
+    };
+    assert_eq!(end["items"], json!([]));
     let mut in_file = numbers_in(&file);
     in_file.dedup();
     assert_eq!(in_file[..whole.len()], whole);
