@@ -141,7 +141,7 @@ impl Kept {
                     ends = Some(Self { sequence: end.sequence, hash: end.hash, checkpoint: Some(end) });
                 }
                 (None, Some(sequence), Some(hash)) => {
-                    entries = Some(Self { sequence, hash, checkpoint: None })
+                    entries = Some(Self { sequence, hash, checkpoint: None });
                 }
                 (None, _, _) => {}
             }

@@ -1,5 +1,5 @@
 //! What follows by itself, looked for now and then: certificates of who is gone are taken back, roles mean those who
-//! administer, revocations that name nothing living are dropped. Every replica looks, the one that holds the lease more
+//! administer and name nobody who is gone, revocations that name nothing living are dropped. Every replica looks, the one that holds the lease more
 //! often: nobody stays let in because nobody can have the lease. Decides nothing that an edit does not.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,15 +57,18 @@ async fn once(desk: &Desk, store: &Store, prunes: bool) -> Result<(), Refusal> {
         let owed = live.map(|directory| {
             let tenant = directory.tenant().id;
             let administrators = administrators(&people, tenant);
+            let named = directory.people_of_roles().into_iter();
             Owed {
                 tenant,
                 administrators: (*directory.administrators() != administrators).then_some(administrators),
+                strangers: named.filter(|name| !is_known(&people, name, tenant)).cloned().collect(),
                 pruning: prunes && directory.has_prunable(now),
             }
         });
         owed.collect::<Vec<_>>()
     });
-    for Owed { tenant, administrators, pruning } in owed.await? {
+    for Owed { tenant, administrators, strangers, pruning } in owed.await? {
+        forget(desk, store, tenant, strangers).await?;
         if let Some(names) = administrators {
             edit(desk, tenant, Edit::SetAdministrators(names)).await?;
         }
@@ -103,6 +106,25 @@ async fn edit(desk: &Desk, tenant: TenantId, edit: Edit) -> Result<(), Refusal> 
     }
 }
 
+/// Takes names out of roles that nobody has who sees the tenant: those of former people, where that could not be done at once.
+async fn forget(desk: &Desk, store: &Store, tenant: TenantId, names: Vec<Label>) -> Result<(), Refusal> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    // Whoever is named now may have come after the people were read.
+    let users = store.users().await;
+    let users = users.map_err(|error| Refusal::new(Code::StoreUnavailable, error.to_string()))?;
+    for name in names.into_iter().filter(|name| !is_known(&users, name, tenant)) {
+        edit(desk, tenant, Edit::ForgetPerson(name)).await?;
+    }
+    Ok(())
+}
+
+/// Whether there is somebody of the name who sees the tenant, or would if she were not disabled.
+fn is_known(users: &[User], name: &Label, tenant: TenantId) -> bool {
+    users.iter().any(|user| user.name == *name && user.tenant.is_none_or(|only| only == tenant))
+}
+
 /// Who administers the tenant: people of it and of all tenants.
 fn administrators(users: &[User], tenant: TenantId) -> BTreeSet<Label> {
     let administers = |user: &&User| user.is_there(tenant) && user.role >= Role::TenantAdmin;
@@ -113,5 +135,7 @@ fn administrators(users: &[User], tenant: TenantId) -> BTreeSet<Label> {
 struct Owed {
     tenant: TenantId,
     administrators: Option<BTreeSet<Label>>,
+    /// Whom roles name, and the tenant is not theirs to see.
+    strangers: Vec<Label>,
     pruning: bool,
 }

@@ -82,19 +82,26 @@ async fn check_people(app: &App, tenant: TenantId, role: &SshRole) -> Result<(),
     Ok(())
 }
 
-/// Takes a person's name out of every role: whoever has it next is another. A tenant that is not served cannot be looked at.
-pub async fn forget_person(app: &App, name: &Label, by: &By) -> Result<(), Refused> {
+/// Refuses where a tenant is not served: its roles may name a former person of the name of somebody who would see it.
+pub async fn check_all_served(app: &App) -> Result<(), Refusal> {
+    let withheld = app.desk.read(|control| {
+        let mut live = control.withheld().filter(|(tenant, _)| tenant.deleted_at.is_none());
+        live.next().map(|(_, why)| why.refusal())
+    });
+    withheld.await?.map_or(Ok(()), Err)
+}
+
+/// Takes a person's name out of every role, but for those of one tenant: whoever has it next is another. Of a tenant that is not
+/// served the sweep does that once it is.
+pub async fn forget_person(app: &App, name: &Label, but: Option<TenantId>, by: &By) -> Result<(), Refused> {
     let person = name.clone();
     let named = app.desk.read(move |control| {
-        let live = |tenant: &control::Tenant| tenant.deleted_at.is_none();
-        if let Some((_, why)) = control.withheld().find(|(tenant, _)| live(tenant)) {
-            return Err(why.refusal());
-        }
-        let of = control.directories().filter(|directory| live(directory.tenant()));
+        let of = control.directories().filter(|directory| directory.tenant().deleted_at.is_none());
         let named = of.filter(|directory| directory.people_of_roles().contains(&person));
-        Ok(named.map(|directory| directory.tenant().id).collect::<Vec<_>>())
+        let named = named.map(|directory| directory.tenant().id).filter(|tenant| but != Some(*tenant));
+        named.collect::<Vec<_>>()
     });
-    for tenant in named.await?? {
+    for tenant in named.await? {
         app.desk.edit(Some(tenant), Edit::ForgetPerson(name.clone()), by.clone()).await?;
     }
     Ok(())

@@ -111,7 +111,10 @@ pub async fn create(
     app.policy.judge(&wish.password, wish.name.as_str())?;
     if app.store.user(&wish.name).await.map_err(|e| unavailable(&e))?.is_none() {
         // What a former person of the name might do is not hers.
-        roles::forget_person(&app, &wish.name, &caller.by).await?;
+        if tenant.is_none() {
+            roles::check_all_served(&app).await?;
+        }
+        roles::forget_person(&app, &wish.name, None, &caller.by).await?;
     }
     let user = new_user(wish.name, wish.role, tenant, people::hash(wish.password).await?);
     let mut done = entry(caller.by, "user.create", user.name.as_str(), None);
@@ -143,6 +146,13 @@ pub async fn change(
         (None, false) => user.tenant,
     };
     whole_server(user.role, user.tenant)?;
+    if before.tenant.is_some() && user.tenant != before.tenant {
+        // Nor is it where she has not been.
+        if user.tenant.is_none() {
+            roles::check_all_served(&app).await?;
+        }
+        roles::forget_person(&app, &name, before.tenant, &caller.by).await?;
+    }
     if let Some(disabled) = wish.disabled {
         user.disabled_at = disabled.then(|| before.disabled_at.unwrap_or_else(wall));
     }
@@ -202,8 +212,8 @@ pub async fn delete(
     let mut done = entry(caller.by.clone(), "user.delete", name.as_str(), None);
     done.tenant = user.tenant;
     app.store.delete_user(user.id, &done).await.map_err(|e| of_user(&e))?;
-    if let Err(Refused { refusal, .. }) = roles::forget_person(&app, &name, &caller.by).await {
-        tracing::warn!(%refusal, "roles name a person who is gone, until somebody of that name comes");
+    if let Err(Refused { refusal, .. }) = roles::forget_person(&app, &name, None, &caller.by).await {
+        tracing::warn!(%refusal, "roles name a person who is gone; looked for again soon");
     }
     sweep::now(&app.desk, &app.store).await;
     Ok(StatusCode::NO_CONTENT)

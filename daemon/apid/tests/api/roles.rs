@@ -1,9 +1,11 @@
 //! Roles from outside: whom they may name, and that a name is no more than the person who has it.
 
+use std::process::Command;
+
 use link::https::Method;
 use serde_json::{Value, json};
 
-use crate::apid::{Apid, ask, get, post};
+use crate::apid::{Apid, PATIENCE, ask, get, post};
 use crate::ssh::PASSWORD;
 
 fn started() -> Apid {
@@ -58,6 +60,56 @@ async fn whoever_gets_the_name_of_a_person_who_is_gone_gets_none_of_her_roles() 
     let wish = json!({"name": "admin", "role": "operator", "password": PASSWORD});
     assert_eq!(post(&apid.socket(), "/api/v1/users", None, wish).await.0, 409);
     assert_eq!(named(&apid, "web").await, json!(["u:admin"]), "who is there keeps what she has");
+}
+
+#[tokio::test]
+async fn a_tenant_that_is_not_served_keeps_no_other_from_new_people() {
+    let apid = started();
+    assert_eq!(post(&apid.socket(), "/api/v1/tenants", None, json!({"name": "lab"})).await.0, 201);
+    make(&apid, "bob", None).await;
+    assert_eq!(set(&apid, "web", &["u:bob", "u:admin"]).await.0, 200);
+    let dir = apid.stop();
+    let run = |sql: &str| {
+        let ran = Command::new("sqlite3").arg(dir.path().join("warren.db")).arg(sql).status();
+        assert!(ran.expect("apt-get install sqlite3").success(), "{sql}");
+    };
+    let home = "(SELECT id FROM tenants WHERE name = 'home')";
+    run(&format!("CREATE TABLE kept AS SELECT * FROM directories WHERE tenant_id = {home}"));
+    run(&format!("UPDATE directories SET sealed_anchor = x'00' WHERE tenant_id = {home}"));
+    let environment = [("WARREN_ADMIN_PASSWORD", PASSWORD)];
+    let apid = Apid::start(dir, &environment);
+    assert_eq!(get(&apid.socket(), "/api/v1/tenants/home", None).await.0, 503);
+    let gone = ask(&apid.socket(), Method::DELETE, "/api/v1/users/bob", None, Value::Null).await;
+    assert_eq!(gone.0, 204, "{}", gone.1);
+    make(&apid, "bob", Some("lab")).await;
+    let wish = json!({"name": "eve", "role": "operator", "password": PASSWORD});
+    assert_eq!(
+        post(&apid.socket(), "/api/v1/users", None, wish).await.0,
+        503,
+        "home's roles may name an eve"
+    );
+    let wider =
+        ask(&apid.socket(), Method::PATCH, "/api/v1/users/bob", None, json!({"all_tenants": true})).await;
+    assert_eq!(wider.0, 503, "home's roles name a former bob");
+
+    let dir = apid.stop();
+    let run = |sql: &str| {
+        let ran = Command::new("sqlite3").arg(dir.path().join("warren.db")).arg(sql).status();
+        assert!(ran.expect("apt-get install sqlite3").success(), "{sql}");
+    };
+    run(
+        "UPDATE directories SET sealed_anchor = (SELECT sealed_anchor FROM kept) WHERE tenant_id = (SELECT tenant_id FROM kept); DROP TABLE kept",
+    );
+    let apid = Apid::start(dir, &environment);
+    let end = std::time::Instant::now() + PATIENCE;
+    while named(&apid, "web").await != json!(["u:admin"]) {
+        assert!(std::time::Instant::now() < end, "the former bob is named for ever");
+        tokio::task::yield_now().await;
+    }
+    let wider =
+        ask(&apid.socket(), Method::PATCH, "/api/v1/users/bob", None, json!({"all_tenants": true})).await;
+    assert_eq!(wider.0, 200, "{}", wider.1);
+    assert_eq!(named(&apid, "web").await, json!(["u:admin"]), "another bob");
 }
 
 #[tokio::test]
