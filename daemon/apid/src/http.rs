@@ -41,7 +41,6 @@ use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
 use axum::http::header;
 use axum::middleware::from_fn_with_state;
-use axum::routing::any;
 use link::ServerAddress;
 use model::Fingerprint;
 use store::Store;
@@ -121,13 +120,10 @@ pub fn router(app: App) -> Router {
     let described = get("/api/v1/openapi.json", Needs::Nothing, "openapi", "This description", move || {
         std::future::ready(([(header::CONTENT_TYPE, "application/json")], description.clone()))
     });
-    let links = Router::new()
-        .route("/setup", axum::routing::get(setup_page::page).post(setup_page::submit))
-        .route(link::websocket::PATH, any(observe::link));
     routes
         .into_iter()
         .chain([described])
-        .fold(links, |router, route| route.into_router(router, &app))
+        .fold(Router::new(), |router, route| route.into_router(router, &app))
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::no_such_method)
         .layer(from_fn_with_state(app.clone(), auth::identify))

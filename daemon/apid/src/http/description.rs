@@ -17,7 +17,7 @@ pub fn describe(routes: &[Route]) -> Value {
     let problem = serde_json::to_value(Problem::schema()).expect("a schema is JSON");
     parts.insert("Problem".to_owned(), problem);
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
-    for route in routes {
+    for route in routes.iter().filter(|route| route.described) {
         for form in route.asks.iter().chain(&route.gives.1) {
             let named = form
                 .parts

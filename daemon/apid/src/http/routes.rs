@@ -72,6 +72,8 @@ pub struct Route {
     pub gives: (u16, Option<Form>),
     /// The same form is its answer with this status, too.
     pub gives_also: Option<u16>,
+    /// Whether the description shows it.
+    pub described: bool,
     handler: MethodRouter<App>,
 }
 
@@ -94,6 +96,7 @@ macro_rules! methods {
                 bytes: false,
                 gives: (204, None),
                 gives_also: None,
+                described: true,
                 handler: on(MethodFilter::$method, handler),
             }
         })*
@@ -109,6 +112,11 @@ methods! {
 }
 
 impl Route {
+    /// It is no form: a page for people, or where a link begins.
+    pub fn undescribed(self) -> Self {
+        Self { described: false, ..self }
+    }
+
     /// Its body is this form.
     pub fn asks<T: ToSchema>(mut self) -> Self {
         self.asks = Some(Form::of::<T>());

@@ -21,11 +21,12 @@ use model::api::ssh::{
 
 use super::routes::{Needs, Route, delete, get, patch, post, put};
 use super::{
-    api_tokens, audit, backup, commands, devices, dns, doctor, health, login, me, plain, revocations, roles,
-    server, ssh, support, tenants, tokens, users,
+    api_tokens, audit, backup, commands, devices, dns, doctor, health, login, me, observe, plain,
+    revocations, roles, server, setup_page, ssh, support, tenants, tokens, users,
 };
 
-/// All routes of the API, with what each needs. There is no other way to add one.
+/// All routes of the public listener, with what each needs; the description of them all comes beside. There is no other way to add one: a
+/// test looks.
 pub fn routes() -> Vec<Route> {
     [
         of_server(),
@@ -38,6 +39,7 @@ pub fn routes() -> Vec<Route> {
         of_names(),
         of_ssh(),
         of_revocations(),
+        of_no_form(),
     ]
     .into_iter()
     .flatten()
@@ -122,6 +124,16 @@ fn of_server() -> Vec<Route> {
         )
         .gives::<Tenant>(200),
     ]
+}
+
+fn of_no_form() -> Vec<Route> {
+    let nothing = Needs::Nothing;
+    let routes = [
+        get("/setup", nothing, "setup.page", "The page for the first administrator", setup_page::page),
+        post("/setup", nothing, "setup.submit", "What was filled in there", setup_page::submit),
+        get(link::websocket::PATH, nothing, "link", "A link over WebSocket begins", observe::link),
+    ];
+    routes.into_iter().map(Route::undescribed).collect()
 }
 
 fn of_logins() -> Vec<Route> {
@@ -425,4 +437,43 @@ fn of_revocations() -> Vec<Route> {
         .gives::<GivenBack>(200),
     ];
     routes.into_iter().map(Route::of_tenant).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    fn sources(under: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(under).expect("sources").map(|entry| entry.expect("one").path());
+        let nested = entries.map(|path| if path.is_dir() { sources(&path) } else { vec![path] });
+        nested.flatten().collect()
+    }
+
+    /// Calls that give a router a route or a service.
+    fn adds(text: &str) -> usize {
+        let ways = [".route(", ".route_service(", ".nest(", ".nest_service(", ".fallback_service("];
+        ways.iter().map(|way| text.matches(way).count()).sum()
+    }
+
+    #[test]
+    fn no_route_is_beside_the_table() {
+        let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let of_http = sources(&all.join("http")).into_iter().chain([all.join("http.rs")]);
+        for path in of_http.filter(|path| !path.ends_with("table.rs")) {
+            let text = std::fs::read_to_string(&path).expect("a source");
+            // Those of the second listener are for probes.
+            let text = text.split("pub fn probes(").next().unwrap_or_default();
+            let may = usize::from(path.ends_with("http/routes.rs"));
+            assert_eq!(adds(text), may, "{} adds routes that the table does not have", path.display());
+        }
+    }
+
+    #[test]
+    fn the_table_has_no_route_twice() {
+        let mut all: Vec<_> = super::routes().iter().map(|route| (route.path, route.method)).collect();
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count);
+    }
 }

@@ -9,8 +9,16 @@ use crate::apid::{Apid, ask, get, post};
 use crate::ssh::{PASSWORD, device, put_devices};
 
 const ROLES: [&str; 4] = ["viewer", "operator", "tenant-admin", "super-admin"];
-/// Each role's bearer of the tenant `home`, the last of all.
-type Callers = Vec<(&'static str, String)>;
+/// Somebody of a role.
+#[derive(Clone)]
+struct Who {
+    role: &'static str,
+    /// Sees all tenants, or `home` alone.
+    everywhere: bool,
+    bearer: String,
+    /// Is logged in, or an API token of somebody who is.
+    session: bool,
+}
 
 struct Operation {
     method: Method,
@@ -57,8 +65,8 @@ async fn logged_in(apid: &Apid, user: &str) -> String {
     session["secret"].as_str().expect("a session").to_owned()
 }
 
-/// Two tenants with a device each, and in `home` somebody of each role.
-async fn two_tenants() -> (Apid, Callers) {
+/// Two tenants with a device each, and of `home` and of all tenants somebody of each role with an API token.
+async fn two_tenants() -> (Apid, Vec<Who>) {
     // The walk asks more often than anybody.
     let pace = ["LOGIN", "API"].map(|name| format!("WARREN_RATELIMIT_{name}_CAPACITY"));
     let environment = [("WARREN_ADMIN_PASSWORD", PASSWORD), (&pace[0], "100000"), (&pace[1], "100000")];
@@ -72,13 +80,27 @@ async fn two_tenants() -> (Apid, Callers) {
     }
     store.close().await;
     let apid = Apid::start(dir, &environment);
-    let mut callers = Callers::new();
-    for (name, role) in ["vera", "otto", "tina"].into_iter().zip(ROLES) {
-        let wish = json!({"name": name, "role": role, "tenant": "home", "password": PASSWORD});
-        made(&apid.socket(), "/api/v1/users", None, wish).await;
-        callers.push((role, logged_in(&apid, name).await));
+    let mut all = vec![("admin", ROLES[3], true)];
+    for (names, everywhere) in [(["vera", "otto", "tina"], false), (["vic", "olaf", "tom"], true)] {
+        for (name, role) in names.into_iter().zip(ROLES) {
+            let mut wish = json!({"name": name, "role": role, "password": PASSWORD});
+            if !everywhere {
+                wish["tenant"] = "home".into();
+            }
+            made(&apid.socket(), "/api/v1/users", None, wish).await;
+            all.push((name, role, everywhere));
+        }
     }
-    callers.push(("super-admin", logged_in(&apid, "admin").await));
+    let server = apid.https(apid.fingerprint());
+    let mut callers = Vec::new();
+    for (name, role, everywhere) in all {
+        let bearer = logged_in(&apid, name).await;
+        let wish = json!({"label": role, "ttl_seconds": 600});
+        let token = made(&server, "/api/v1/api-tokens", Some(&bearer), wish).await;
+        let token = token["secret"].as_str().expect("a token").to_owned();
+        callers.push(Who { role, everywhere, bearer, session: true });
+        callers.push(Who { role, everywhere, bearer: token, session: false });
+    }
     (apid, callers)
 }
 
@@ -90,6 +112,10 @@ fn filled(path: &str, with: impl Fn(&str) -> String) -> String {
     parts.collect::<Vec<_>>().join("/")
 }
 
+fn level(role: &str) -> Option<usize> {
+    ROLES.iter().position(|known| *known == role)
+}
+
 const NO_ID: &str = "00000000-0000-7000-8000-000000000000";
 
 #[tokio::test]
@@ -98,12 +124,6 @@ async fn every_route_lets_in_whom_it_declares_and_nobody_else() {
     let server = apid.https(apid.fingerprint());
     let operations = operations(&server).await;
     assert!(operations.len() > 40, "the walk sees {} routes", operations.len());
-    let mut tokens = Callers::new();
-    for (role, session) in &callers {
-        let wish = json!({"label": role, "ttl_seconds": 600});
-        let token = made(&server, "/api/v1/api-tokens", Some(session), wish).await;
-        tokens.push((role, token["secret"].as_str().expect("a token").to_owned()));
-    }
     for operation in operations.iter().filter(|o| o.role.is_some()) {
         let Operation { method, path, id, .. } = operation;
         let mut path = filled(path, |name| match name {
@@ -118,13 +138,10 @@ async fn every_route_lets_in_whom_it_declares_and_nobody_else() {
             let (status, problem) = ask(&server, method.clone(), &path, bearer, json!({})).await;
             assert_eq!((status, &problem["code"]), (401, &json!("unauthenticated")), "{id} as nobody");
         }
-        let with_sessions = callers.iter().map(|caller| (true, caller));
-        for (session, (role, bearer)) in with_sessions.chain(tokens.iter().map(|token| (false, token))) {
-            let has = ROLES.iter().position(|known| known == role);
-            let sees_all = *role == "super-admin";
-            let may = has >= operation.role
-                && (session || !operation.session)
-                && (sees_all || !operation.all_tenants);
+        for Who { role, everywhere, bearer, session } in &callers {
+            let may = level(role) >= operation.role
+                && (*session || !operation.session)
+                && (*everywhere || !operation.all_tenants);
             // It would end what the others are asked with.
             if may && id == "logout" {
                 continue;
@@ -132,11 +149,12 @@ async fn every_route_lets_in_whom_it_declares_and_nobody_else() {
             let (status, answer) = ask(&server, method.clone(), &path, Some(bearer), json!({})).await;
             let code = answer["code"].as_str().unwrap_or_default();
             let refused = status == 403 && ["forbidden", "session-needed"].contains(&code);
-            assert_eq!(refused, !may, "{id} as {role}, session {session}: {status} {answer}");
+            let who = format!("{id} as {role}, of all tenants {everywhere}, session {session}");
+            assert_eq!(refused, !may, "{who}: {status} {answer}");
             assert!(status != 401 && status < 500, "{id} as {role}: {status} {answer}");
         }
     }
-    for (_, session) in &callers {
+    for Who { bearer: session, .. } in callers.iter().filter(|who| who.session) {
         assert_eq!(ask(&server, Method::DELETE, "/api/v1/session", Some(session), Value::Null).await.0, 204);
         assert_eq!(get(&server, "/api/v1/me", Some(session)).await.0, 401, "a session that ended");
     }
@@ -178,7 +196,8 @@ async fn another_tenant_is_not_there() {
     let before = state().await;
 
     let text = |value: &Value| value.as_str().expect("text").to_owned();
-    let (_, tina) = &callers[2];
+    let of_home: Vec<&Who> = callers.iter().filter(|who| !who.everywhere).collect();
+    assert_eq!(of_home.len(), 6);
     let hidden =
         [text(&token["id"]), text(&api_token["id"]), text(&device["id"]), "olga".into(), "other".into()];
     for operation in operations(&server).await.iter().filter(|o| o.role.is_some() && !o.session) {
@@ -199,21 +218,44 @@ async fn another_tenant_is_not_there() {
         if operation.of_tenant {
             tries.push((format!("{}?tenant=other", filled(path, into)), true));
         }
-        for (path, must_fail) in tries {
-            let (status, mut answer) = ask(&server, method.clone(), &path, Some(tina), wish_for(id)).await;
+        let all_tries =
+            tries.iter().flat_map(|(path, must_fail)| of_home.iter().map(move |who| (path, *must_fail, who)));
+        for (path, must_fail, Who { role, bearer, session, .. }) in all_tries {
+            let (status, mut answer) = ask(&server, method.clone(), path, Some(bearer), wish_for(id)).await;
             if id == "audit.list"
                 && let Some(entries) = answer["items"].as_array_mut()
             {
-                // What she asked for herself, and did not get.
-                entries.retain(|entry| entry["action"] != "api.call" || entry["actor"] != "user:tina");
+                // What they asked for themselves, and did not get.
+                entries.retain(|entry| entry["action"] != "api.call" || entry["tenant"] != "home");
             }
             if must_fail && id != "ca.issue" && !operation.all_tenants {
-                assert_eq!(status, 404, "{method} {path}: {answer}");
+                let expect = if level(role) >= operation.role { 404 } else { 403 };
+                assert_eq!(status, expect, "{method} {path} as {role}, session {session}: {answer}");
             }
             let leaked = hidden.iter().find(|id| !path.contains(*id) && answer.to_string().contains(*id));
             assert_eq!(leaked, None, "{method} {path} shows another tenant's: {answer}");
         }
     }
+    for who in &of_home {
+        in_a_form_neither(&server, who).await;
+    }
     assert_eq!(state().await, before, "nothing of the other tenant changed");
     assert_eq!(get(&server, "/api/v1/me", Some(&olga)).await.0, 200, "nor is anybody of it logged out");
+}
+
+/// Another tenant is not there either where a form names it.
+async fn in_a_form_neither(server: &Server, who: &Who) {
+    let token = json!({"label": "x", "ttl_seconds": 60, "role": "viewer", "tenant": "other"});
+    let user = json!({"name": "mallory", "role": "viewer", "tenant": "other", "password": PASSWORD});
+    let of_tenant_admins = level(who.role) >= level("tenant-admin");
+    for (method, path, wish, may) in [
+        (Method::POST, "/api/v1/api-tokens", token, who.session),
+        (Method::POST, "/api/v1/users", user, of_tenant_admins),
+        (Method::PATCH, "/api/v1/users/vera", json!({"tenant": "other"}), of_tenant_admins),
+        (Method::PATCH, "/api/v1/users/olga", json!({"tenant": "home"}), of_tenant_admins),
+    ] {
+        let (status, answer) = ask(server, method, path, Some(&who.bearer), wish).await;
+        let expect = if may { 404 } else { 403 };
+        assert_eq!(status, expect, "{path} as {}, session {}: {answer}", who.role, who.session);
+    }
 }
