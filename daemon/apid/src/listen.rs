@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::desk::Desk;
 use crate::http::Peer;
 use crate::local::LocalUsers;
+use crate::proxies::Proxies;
 
 /// HTTPS connections at once, links over WebSocket among them. More wait in the kernel's queue.
 const HTTPS_CONNECTIONS_MAX: usize = 16_384;
@@ -39,8 +40,10 @@ const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// A client that reads nothing of what it is sent for so long is cut (TCP_USER_TIMEOUT in tcp(7)).
 const UNREAD_TIME_MAX: Duration = Duration::from_secs(30);
-/// HTTPS connections of one address at once: an office's, or a proxy's, and never all that there are.
-const HTTPS_CONNECTIONS_EACH: usize = HTTPS_CONNECTIONS_MAX / 2;
+/// HTTPS connections of one address at once, an office's: sixteen addresses are needed for all that there are.
+const HTTPS_CONNECTIONS_EACH: usize = HTTPS_CONNECTIONS_MAX / 16;
+/// Those of a proxy that is trusted, behind which everybody may be; never all that there are.
+const HTTPS_CONNECTIONS_OF_PROXY: usize = HTTPS_CONNECTIONS_MAX / 2;
 /// Connections of one user to the unix socket at once. Anybody on the machine may knock: the hub and whoever administers find
 /// a place all the same, until four users have joined in.
 const UNIX_CONNECTIONS_EACH: usize = UNIX_CONNECTIONS_MAX / 4;
@@ -51,16 +54,17 @@ const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 pub async fn https(
     listener: TcpListener,
     certificate: &Certificate,
+    proxies: &Proxies,
     router: Router,
 ) -> Result<(), link::tls::TlsError> {
     let acceptor = TlsAcceptor::from(certificate.server_config(ALPN_HTTP)?);
     let room = Arc::new(Semaphore::new(HTTPS_CONNECTIONS_MAX));
-    let places = Places::new(HTTPS_CONNECTIONS_EACH);
+    let places = Places::default();
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else { return Ok(()) };
         let Some((stream, address)) = accepted(listener.accept().await).await else { continue };
         let address = link::listening::canonical(address);
-        let Some(place) = places.enter(network_of(address.ip())) else {
+        let Some(place) = places.enter(network_of(address.ip()), https_most(proxies, address.ip())) else {
             tracing::debug!(%address, "too many connections of one address");
             continue;
         };
@@ -74,26 +78,31 @@ pub async fn https(
     }
 }
 
+/// How many HTTPS connections an address may have.
+fn https_most(proxies: &Proxies, address: IpAddr) -> usize {
+    if proxies.believes(address) { HTTPS_CONNECTIONS_OF_PROXY } else { HTTPS_CONNECTIONS_EACH }
+}
+
 /// How many connections each has: an address, or a user of the machine.
 struct Places<Who> {
     counts: Arc<Mutex<BTreeMap<Who, usize>>>,
-    each: usize,
+}
+
+impl<Who> Default for Places<Who> {
+    fn default() -> Self {
+        Self { counts: Arc::default() }
+    }
 }
 
 /// One connection of somebody, for as long as it lives.
 struct Place<Who: Ord>(Arc<Mutex<BTreeMap<Who, usize>>>, Who);
 
 impl<Who: Ord + Copy> Places<Who> {
-    /// So many for each.
-    fn new(each: usize) -> Self {
-        Self { counts: Arc::default(), each }
-    }
-
     /// `None`: it has as many as it may.
-    fn enter(&self, who: Who) -> Option<Place<Who>> {
+    fn enter(&self, who: Who, most: usize) -> Option<Place<Who>> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(who).or_default();
-        if *count >= self.each {
+        if *count >= most {
             return None;
         }
         *count += 1;
@@ -130,11 +139,11 @@ async fn one_https(
 pub async fn unix(listener: UnixListener, users: LocalUsers, desk: Desk, router: Router) {
     let users = Arc::new(users);
     let room = Arc::new(Semaphore::new(UNIX_CONNECTIONS_MAX));
-    let places = Places::new(UNIX_CONNECTIONS_EACH);
+    let places = Places::default();
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else { return };
         let Some((stream, _)) = accepted(listener.accept().await).await else { continue };
-        let place = stream.peer_cred().ok().and_then(|who| places.enter(who.uid()));
+        let place = stream.peer_cred().ok().and_then(|who| places.enter(who.uid(), UNIX_CONNECTIONS_EACH));
         let Some(place) = place else {
             tracing::debug!("a user of this machine has too many connections");
             continue;
@@ -232,13 +241,20 @@ mod tests {
 
     #[test]
     fn one_address_never_has_every_place() {
-        let (places, one) = (Places::new(HTTPS_CONNECTIONS_EACH), 1);
-        let mut held: Vec<_> = (0..HTTPS_CONNECTIONS_EACH).filter_map(|_| places.enter(one)).collect();
-        assert_eq!((held.len(), places.enter(one).is_none()), (HTTPS_CONNECTIONS_EACH, true));
-        assert!(places.enter(2).is_some());
+        let (places, one, most) = (Places::default(), 1, 5);
+        let mut held: Vec<_> = (0..most).filter_map(|_| places.enter(one, most)).collect();
+        assert_eq!((held.len(), places.enter(one, most).is_none()), (most, true));
+        assert!(places.enter(2, most).is_some());
         held.pop();
-        assert!(places.enter(one).is_some(), "one ended");
+        assert!(places.enter(one, most).is_some(), "one ended");
         held.clear();
         assert!(places.counts.lock().expect("nobody panicked").is_empty(), "nothing is kept of who is gone");
+        let proxies = Proxies::new(vec!["192.0.2.0/24".parse().expect("a network")]);
+        let most = |text: &str| https_most(&proxies, text.parse().expect("an address"));
+        assert_eq!(most("203.0.113.9") * 16, HTTPS_CONNECTIONS_MAX, "a sixteenth");
+        assert!(
+            most("192.0.2.9") > most("203.0.113.9") && most("192.0.2.9") < HTTPS_CONNECTIONS_MAX,
+            "a proxy"
+        );
     }
 }

@@ -283,8 +283,9 @@ async fn open_doors(
     let mut doors = JoinSet::new();
     doors.spawn(listen::quic(quic, desk.clone()));
     doors.spawn(listen::unix(unix, users, desk.clone(), router.clone()));
+    let proxies = proxies::Proxies::new(settings.trusted_proxy.clone());
     doors.spawn(async move {
-        if let Err(error) = listen::https(https, &certificate, router).await {
+        if let Err(error) = listen::https(https, &certificate, &proxies, router).await {
             tracing::error!(%error, "HTTPS cannot be served");
         }
     });

@@ -48,7 +48,8 @@ impl Proxies {
         (client, Channel::Proxied)
     }
 
-    fn believes(&self, address: IpAddr) -> bool {
+    /// Whether it is one of them.
+    pub fn believes(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address.to_canonical()))
     }
 }

@@ -34,6 +34,7 @@ use tokio::time::timeout;
 use crate::config::Settings;
 use crate::http::Peer;
 use crate::metrics::Metrics;
+use crate::proxies::Proxies;
 use crate::relay::Switchboard;
 use crate::{certificate, clock, first_start, listen};
 
@@ -62,8 +63,9 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
     let mut doors = JoinSet::new();
     doors.spawn(listen::probes(probes, probe_routes(metrics)));
     let router = routes(relay.clone());
+    let proxies = Proxies::new(settings.trusted_proxy.clone());
     doors.spawn(async move {
-        if let Err(error) = listen::https(https, &certificate, router).await {
+        if let Err(error) = listen::https(https, &certificate, &proxies, router).await {
             tracing::error!(%error, "HTTPS cannot be served");
         }
     });

@@ -321,7 +321,9 @@ mod tests {
         let address: ServerAddress = listener.local_addr().expect("an address").into();
         let pem = (own.chain_pem.as_bytes(), own.key_pem.as_bytes());
         let certificate = link::tls::Certificate::from_pem(pem.0, pem.1).expect("a certificate");
-        tokio::spawn(async move { crate::listen::https(listener, &certificate, router).await });
+        tokio::spawn(async move {
+            crate::listen::https(listener, &certificate, &crate::proxies::Proxies::default(), router).await
+        });
         let url = format!("sqlite:{}", folder.path().join("warren.db").display());
         let store = Store::open(&url).await.expect("a store");
         let name = "warren-apid".parse().expect("a label");

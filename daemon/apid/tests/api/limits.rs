@@ -1,12 +1,20 @@
 //! Who asks too often, too slowly or too much.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use link::https::{Bounds, Request, header, request};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use crate::apid::{Apid, PATIENCE, get, post, probe};
-use crate::ssh::PASSWORD;
+use crate::ssh::{PASSWORD, form, identity, log_in, public_key, vouch, wall, with_devices_and};
 
 fn start(limits: &[(&str, &str)]) -> Apid {
     let environment = [&[("WARREN_ADMIN_PASSWORD", PASSWORD)], limits].concat();
@@ -115,6 +123,95 @@ async fn a_client_that_dawdles_or_talks_too_much_is_cut() {
     assert!(probe(&apid, "/readyz").await.starts_with("HTTP/1.0 200 "), "others are served");
 }
 
+#[tokio::test]
+async fn certificates_of_one_person_have_a_pace() {
+    let (apid, tenant) = with_devices_and(&[("WARREN_RATELIMIT_SIGNING_CAPACITY", "2")]).await;
+    let (token, key) = (log_in(&apid).await, public_key(&apid, "ed25519"));
+    let good = form(&key, &vouch(tenant, 1, &key, wall()).sign(&identity(1)));
+    let server = apid.https(apid.fingerprint());
+    let issue = async || post(&server, "/api/v1/ssh/certificates", Some(&token), good.clone()).await;
+    for _ in 0..2 {
+        let (status, issued) = issue().await;
+        assert_eq!(status, 201, "{issued}");
+    }
+    let (status, problem) = issue().await;
+    assert_eq!((status, &problem["code"]), (429, &json!("rate-limited")), "{problem}");
+    assert_eq!(get(&server, "/api/v1/me", Some(&token)).await.0, 200, "that alone");
+    let metrics = probe(&apid, "/metrics").await;
+    assert!(metrics.contains("warren_rate_limit_rejections_total{limiter=\"signing\"} 1"), "{metrics}");
+}
+
+/// A connection over TLS, on which nothing was said.
+async fn connected(
+    port: u16,
+    own: &rcgen::CertifiedKey<rcgen::KeyPair>,
+) -> (SocketAddr, TlsStream<TcpStream>) {
+    let mut roots = RootCertStore::empty();
+    roots.add(own.cert.der().clone()).expect("a certificate");
+    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.expect("TLS 1.3").with_root_certificates(roots).with_no_client_auth();
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a small one");
+    let stream = socket.connect(SocketAddr::from(([127, 0, 0, 1], port))).await.expect("it listens");
+    let here = stream.local_addr().expect("bound");
+    let name = ServerName::try_from("localhost").expect("a name");
+    (here, TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("TLS"))
+}
+
+/// REQUEST_TIME_MAX is half a minute.
+#[tokio::test]
+async fn a_body_that_does_not_end_is_not_waited_for_for_ever() {
+    let apid = start(&[]);
+    let mut slow = UnixStream::connect(apid.dir.path().join("apid.sock")).await.expect("a socket");
+    let head = "POST /api/v1/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 60\r\n\r\n{\"user\":";
+    slow.write_all(head.as_bytes()).await.expect("it reads");
+    let mut answer = Vec::new();
+    let ended = tokio::time::timeout(PATIENCE, slow.read_to_end(&mut answer)).await;
+    assert!(ended.is_ok(), "a body that never ends is waited for, and not for ever");
+    assert!(answer.starts_with(b"HTTP/1.1 400"), "{}", String::from_utf8_lossy(&answer));
+    assert!(String::from_utf8_lossy(&answer).contains("not complete in time"), "{answer:?}");
+}
+
+/// Whether the server has a connection from there, as the kernel says (proc_pid_net(5)).
+fn is_connected(own: SocketAddr) -> bool {
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux")
+        + &std::fs::read_to_string("/proc/net/tcp6").expect("Linux");
+    let remote = format!(":{:04X}", own.port());
+    let established = |line: &&str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words.get(2).is_some_and(|peer| peer.ends_with(&remote)) && words.get(3) == Some(&"01")
+    };
+    table.lines().any(|line| established(&line))
+}
+
+/// UNREAD_TIME_MAX is half a minute.
+#[tokio::test]
+async fn a_client_that_reads_no_answer_is_cut() {
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let dir = tempfile::tempdir().expect("a directory");
+    let (certificate, key) = (dir.path().join("own.pem"), dir.path().join("own.key"));
+    std::fs::write(&certificate, own.cert.pem()).expect("written");
+    std::fs::write(&key, own.signing_key.serialize_pem()).expect("written");
+    let files = [certificate, key].map(|path| path.to_str().expect("text").to_owned());
+    let pace = ("WARREN_RATELIMIT_API_CAPACITY", "100000");
+    let apid = start(&[pace, ("WARREN_TLS_CERT", &files[0]), ("WARREN_TLS_KEY", &files[1])]);
+    let (own, mut deaf) = connected(apid.port, &own).await;
+    assert!(is_connected(own));
+    let ask = b"GET /api/v1/openapi.json HTTP/1.1\r\nhost: x\r\n\r\n";
+    // Until the buffers of both sides are full: then it takes no more questions either.
+    while tokio::time::timeout(Duration::from_secs(3), deaf.write_all(ask))
+        .await
+        .is_ok_and(|sent| sent.is_ok())
+    {}
+    let begun = Instant::now();
+    while is_connected(own) {
+        assert!(begun.elapsed() < PATIENCE, "whoever reads nothing keeps its place for ever");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(get(&apid.https(apid.fingerprint()), "/api/version", None).await.0, 200, "others are served");
+}
+
 /// As listen.rs says: of 256 places one user has a quarter.
 const PLACES_EACH: usize = 64;
 
@@ -124,17 +221,17 @@ async fn one_local_user_never_has_every_place_at_the_socket() {
     let path = apid.dir.path().join("apid.sock");
     let mut held = Vec::new();
     for _ in 0..PLACES_EACH {
-        held.push(tokio::net::UnixStream::connect(&path).await.expect("a socket"));
+        held.push(UnixStream::connect(&path).await.expect("a socket"));
     }
-    let mut further = tokio::net::UnixStream::connect(&path).await.expect("a socket");
+    let mut further = UnixStream::connect(&path).await.expect("a socket");
     assert_eq!(further.read(&mut [0]).await.expect("it is closed"), 0, "told nothing, and let go");
     held.clear();
-    let end = std::time::Instant::now() + PATIENCE;
+    let end = Instant::now() + PATIENCE;
     loop {
         let wish = Request::builder().uri("/api/version").body(Vec::new().into()).expect("a request");
         match request(&apid.socket(), wish, Bounds::default()).await {
             Ok(answer) => break assert_eq!(answer.status(), 200),
-            Err(error) => assert!(std::time::Instant::now() < end, "places come back: {error}"),
+            Err(error) => assert!(Instant::now() < end, "places come back: {error}"),
         }
     }
 }

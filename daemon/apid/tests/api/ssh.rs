@@ -72,7 +72,12 @@ pub(crate) async fn put_devices(store: &Store, rows: &control::TenantRows, devic
 
 /// A server with an active and a pending device, as the database of one that ran has them.
 pub(crate) async fn with_devices() -> (Apid, TenantId) {
-    let environment = [("WARREN_ADMIN_PASSWORD", PASSWORD)];
+    with_devices_and(&[]).await
+}
+
+/// And with these settings.
+pub(crate) async fn with_devices_and(more: &[(&str, &str)]) -> (Apid, TenantId) {
+    let environment = [&[("WARREN_ADMIN_PASSWORD", PASSWORD)], more].concat();
     let dir = Apid::start(tempfile::tempdir().expect("a directory"), &environment).stop();
     let url = format!("sqlite:{}", dir.path().join("warren.db").display());
     let store = Store::open(&url).await.expect("the server's database");

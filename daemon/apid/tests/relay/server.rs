@@ -6,7 +6,9 @@
 //! ```
 
 use link::PreferCarrier;
+use model::Timestamp;
 use model::relay::PAYLOAD_BYTES_MAX;
+use model::wire::Heartbeat;
 use serde_json::json;
 
 use crate::apid::Apid;
@@ -59,6 +61,28 @@ async fn nothing_passes_between_tenants_nor_from_or_to_who_is_not_admitted() {
     apid.wait_for("warren_relay_sessions", 2).await;
     a.send(b.id, b"after the end");
     apid.wait_for("warren_relay_dropped_datagrams_total{reason=\"not-admitted\"}", 2).await;
+}
+
+#[tokio::test]
+async fn heartbeats_that_come_too_often_are_passed_over() {
+    let apid = Apid::with(&["--ratelimit-heartbeat-capacity", "3"]);
+    let token = apid.token("home", false).await;
+    let device = Device::enrol(&apid, &token, 1, PreferCarrier::OnlyQuic).await;
+    for sequence in 1..=10 {
+        let heartbeat = Heartbeat {
+            sequence,
+            holding: Vec::new(),
+            drift_total: 0,
+            problems: Vec::new(),
+            wall: Timestamp::from_unix_micros(0),
+            engine: None,
+            facts: None,
+        };
+        device.sender.send(&heartbeat.into()).await.expect("the link stands");
+    }
+    apid.wait_for("warren_rate_limit_rejections_total{limiter=\"heartbeat\"}", 7).await;
+    assert_eq!(apid.metric("warren_agent_heartbeats_total").await, 3);
+    assert_eq!(apid.metric("warren_links").await, 1, "it is not sent away");
 }
 
 #[tokio::test]
