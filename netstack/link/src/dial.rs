@@ -15,7 +15,7 @@ use crate::address::ServerAddress;
 use crate::connection::{Carrier, Connection};
 use crate::error::chain;
 use crate::limits::{ADDRESS_DELAY, ADDRESSES_MAX, DIAL_TIME_MAX, QUIC_HEAD_START};
-use crate::quic;
+use crate::quic::{self, Vigil};
 use crate::tls::{TlsError, Trust};
 use crate::websocket;
 
@@ -99,11 +99,33 @@ pub async fn dial_marked(
     prefer: PreferCarrier,
     mark: Option<u32>,
 ) -> Result<Connection, DialError> {
+    dial_and_watch(server, trust, prefer, mark, Vigil::SERVER).await
+}
+
+/// As [`dial_marked`], to a relay: over whichever carrier stands first, and asked more rarely whether it is there.
+///
+/// # Errors
+/// See [`DialError`].
+pub async fn dial_relay(
+    relay: &ServerAddress,
+    trust: &Trust,
+    mark: Option<u32>,
+) -> Result<Connection, DialError> {
+    dial_and_watch(relay, trust, PreferCarrier::Fastest, mark, Vigil::RELAY).await
+}
+
+async fn dial_and_watch(
+    server: &ServerAddress,
+    trust: &Trust,
+    prefer: PreferCarrier,
+    mark: Option<u32>,
+    vigil: Vigil,
+) -> Result<Connection, DialError> {
     let dialing = async {
         let tls = trust.client_config().await?;
         let addresses =
             resolve(server).await.map_err(|source| DialError::Resolve { server: server.clone(), source })?;
-        race(server, trust, prefer, mark, &tls, &addresses).await
+        race(server, trust, prefer, mark, vigil, &tls, &addresses).await
     };
     timeout(DIAL_TIME_MAX, Box::pin(dialing))
         .await
@@ -115,11 +137,12 @@ async fn race(
     trust: &Trust,
     prefer: PreferCarrier,
     mark: Option<u32>,
+    vigil: Vigil,
     tls: &rustls::ClientConfig,
     addresses: &[SocketAddr],
 ) -> Result<Connection, DialError> {
     let quic = async {
-        let attempt = |remote| quic::connect(server, remote, tls.clone(), trust, mark);
+        let attempt = |remote| quic::connect(server, remote, tls.clone(), trust, mark, vigil);
         staggered(addresses, attempt).await.map_err(|(remote, e)| failed(Carrier::Quic, remote, &e))
     };
     let websocket = async {

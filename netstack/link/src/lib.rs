@@ -27,7 +27,7 @@ pub use address::{BadServerAddress, ServerAddress};
 pub use connection::{Carrier, Connection, Receiver, Sender};
 pub use credentials::Credentials;
 pub use datagrams::Datagrams;
-pub use dial::{AttemptError, DialError, PreferCarrier, dial, dial_marked};
+pub use dial::{AttemptError, DialError, PreferCarrier, dial, dial_marked, dial_relay};
 pub use error::{LinkError, TrySendError};
 pub use route::Route;
 pub use tls::Trust;

@@ -32,13 +32,18 @@ pub const ADDRESSES_MAX: usize = 8;
 
 /// QUIC sends a ping after so long without a packet. A server that was killed and came back is noticed in this time by
 /// its stateless reset (RFC 9000, section 10.3), so that all are back within ten seconds. Between two heartbeats, a minute
-/// apart, these are six exchanges of about 130 bytes, a megabyte a day.
+/// apart, these are six exchanges of about 120 bytes, a megabyte a day.
 pub const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(9);
+/// And on a link to a relay, which nobody misses as a server: who has packets for it asks it every five seconds, and a dead one is
+/// passed over. As long as any NAT is believed to remember it; twice between two heartbeats, as with half a minute.
+pub const QUIC_RELAY_KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// A server gives up after so long without a packet: three lost keep-alives. A laptop that slept redials at once.
 pub const QUIC_IDLE_MAX: Duration = Duration::from_secs(30);
 /// A device gives a link up after so long without a packet from its server: a keep-alive, and four seconds in which it is
 /// repeated. A server that is gone for good is told from its successors before its hub is missed for twenty seconds.
 pub const QUIC_SILENCE_MAX: Duration = Duration::from_secs(13);
+/// The same of its link to a relay.
+pub const QUIC_RELAY_SILENCE_MAX: Duration = Duration::from_secs(24);
 /// How often a device looks whether something came.
 pub const QUIC_LOOK_INTERVAL: Duration = Duration::from_secs(3);
 /// Between two stateless resets: the former links of a restarted server are told within seconds. A reset is shorter

@@ -14,7 +14,7 @@ use model::wire::Channel;
 use model::wire::handshake::EXPORTER_LABEL;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Endpoint, EndpointConfig, IdleTimeout, TransportConfig, VarInt};
-use quinn_proto::{HashedConnectionIdGenerator, Incoming};
+use quinn_proto::{HashedConnectionIdGenerator, Incoming, RandomConnectionIdGenerator};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::address::ServerAddress;
@@ -22,8 +22,9 @@ use crate::connection::{Carrier, Connection};
 use crate::half::{ReadHalf, WriteHalf};
 use crate::limits::{
     CONNECTIONS_MAX_DEFAULT, DATAGRAM_QUEUE_BYTES_MAX, HALF_OPEN_MAX_DEFAULT, QUIC_IDLE_MAX,
-    QUIC_INCOMING_BYTES_MAX, QUIC_INCOMING_MAX, QUIC_KEEP_ALIVE, QUIC_LOOK_INTERVAL, QUIC_RESET_INTERVAL,
-    QUIC_SILENCE_MAX, QUIC_TIME_MAX, QUIC_WINDOW_BYTES, RETRY_ABOVE_DEFAULT,
+    QUIC_INCOMING_BYTES_MAX, QUIC_INCOMING_MAX, QUIC_KEEP_ALIVE, QUIC_LOOK_INTERVAL, QUIC_RELAY_KEEP_ALIVE,
+    QUIC_RELAY_SILENCE_MAX, QUIC_RESET_INTERVAL, QUIC_SILENCE_MAX, QUIC_TIME_MAX, QUIC_WINDOW_BYTES,
+    RETRY_ABOVE_DEFAULT,
 };
 use crate::listening;
 use crate::route::Route;
@@ -204,6 +205,23 @@ async fn open(served: Held) -> Result<Connection, QuicFailed> {
     Ok(Connection::new(Carrier::Quic, channel, read, write).with_remote(remote))
 }
 
+/// How soon a device notices that the other end of its link is gone.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Vigil {
+    /// It asks after so long without a packet...
+    pub(crate) keep_alive: Duration,
+    /// ... and gives up after so long.
+    pub(crate) silence_max: Duration,
+}
+
+impl Vigil {
+    /// Of a server.
+    pub(crate) const SERVER: Self = Self { keep_alive: QUIC_KEEP_ALIVE, silence_max: QUIC_SILENCE_MAX };
+    /// Of a relay.
+    pub(crate) const RELAY: Self =
+        Self { keep_alive: QUIC_RELAY_KEEP_ALIVE, silence_max: QUIC_RELAY_SILENCE_MAX };
+}
+
 /// Connects to one address of the server within [`QUIC_TIME_MAX`]. The server hears of the stream with the first frame on it.
 pub(crate) async fn connect(
     server: &ServerAddress,
@@ -211,12 +229,13 @@ pub(crate) async fn connect(
     mut tls: rustls::ClientConfig,
     trust: &Trust,
     mark: Option<u32>,
+    vigil: Vigil,
 ) -> Result<Connection, QuicFailed> {
     tls.alpn_protocols = vec![ALPN_LINK.to_vec()];
     let crypto = QuicClientConfig::try_from(tls).expect("the ring provider has the initial cipher of QUIC");
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
     let mut transport = transport();
-    transport.keep_alive_interval(Some(QUIC_KEEP_ALIVE)).max_concurrent_bidi_streams(VarInt::from_u32(0));
+    transport.keep_alive_interval(Some(vigil.keep_alive)).max_concurrent_bidi_streams(VarInt::from_u32(0));
     config.transport_config(Arc::new(transport));
     let any: IpAddr =
         if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
@@ -231,20 +250,20 @@ pub(crate) async fn connect(
     socket()?.connect(remote)?;
     let udp = socket()?;
     let runtime = Arc::new(quinn::TokioRuntime);
-    let endpoint = Endpoint::new(EndpointConfig::default(), None, udp, runtime)?;
+    let endpoint = Endpoint::new(client_endpoint_config(), None, udp, runtime)?;
     let connecting = endpoint.connect_with(config, remote, &server.host_text())?;
     let connection = timeout(QUIC_TIME_MAX, connecting).await.map_err(|_| QuicFailed::TimedOut)??;
     let (send, receive) = connection.open_bi().await?;
     let channel = trust.channel(exporter(&connection));
-    tokio::spawn(end_when_silent(connection.clone()));
+    tokio::spawn(end_when_silent(connection.clone(), vigil.silence_max));
     let route = Route::new(remote, None, mark);
     let remote = listening::canonical(connection.remote_address());
     let (read, write) = (ReadHalf::quic(receive), WriteHalf::quic(send, connection));
     Ok(Connection::new(Carrier::Quic, channel, read, write).with_remote(remote).with_route(route))
 }
 
-/// Ends a connection on which nothing came for [`QUIC_SILENCE_MAX`], though keep-alives asked for it.
-async fn end_when_silent(connection: quinn::Connection) {
+/// Ends a connection on which nothing came for so long, though keep-alives asked for it.
+async fn end_when_silent(connection: quinn::Connection, silence_max: Duration) {
     let received = || connection.stats().udp_rx.datagrams;
     let (mut seen, mut heard_at) = (received(), Instant::now());
     loop {
@@ -255,7 +274,7 @@ async fn end_when_silent(connection: quinn::Connection) {
         let now = received();
         if now != seen {
             (seen, heard_at) = (now, Instant::now());
-        } else if heard_at.elapsed() >= QUIC_SILENCE_MAX {
+        } else if heard_at.elapsed() >= silence_max {
             return connection.close(VarInt::from_u32(0), b"silence");
         }
     }
@@ -297,6 +316,14 @@ fn server_config(certificate: &Certificate) -> Result<quinn::ServerConfig, TlsEr
     Ok(config)
 }
 
+/// Each connection of a device has a socket of its own, by which what comes is told: no id of it has to come with each packet (RFC 9000,
+/// section 5.1), a twelfth of an idle link's bytes.
+fn client_endpoint_config() -> EndpointConfig {
+    let mut config = EndpointConfig::default();
+    config.cid_generator(|| Box::new(RandomConnectionIdGenerator::new(0)));
+    config
+}
+
 /// The keys of connection ids and stateless resets come from the certificate's: a server that was killed and came back
 /// knows the ids of its former life and resets their links (RFC 9000, section 10.3), where they would else wait for
 /// [`QUIC_IDLE_MAX`].
@@ -316,13 +343,63 @@ fn endpoint_config(certificate: &Certificate) -> EndpointConfig {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_connection_whose_worker_breaks_off_is_lost_and_no_other() {
+    fn listener() -> Listener {
         let made = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
         let (chain, key) = (made.cert.pem(), made.signing_key.serialize_pem());
         let certificate = Certificate::from_pem(chain.as_bytes(), key.as_bytes()).unwrap();
-        let listener =
-            Listener::bind("127.0.0.1:0".parse().unwrap(), &certificate, Limits::default()).unwrap();
+        Listener::bind("127.0.0.1:0".parse().unwrap(), &certificate, Limits::default()).unwrap()
+    }
+
+    /// Carries datagrams between who comes first and a server, and tells of each: whether it is the server's, and its bytes.
+    async fn ferry(
+        between: tokio::net::UdpSocket,
+        server: SocketAddr,
+        told: tokio::sync::mpsc::UnboundedSender<(bool, Vec<u8>)>,
+    ) {
+        let (mut client, mut buffer) = (None, [0; 2000]);
+        loop {
+            let (length, from) = between.recv_from(&mut buffer).await.unwrap();
+            let to = if from == server { client.unwrap() } else { server };
+            client = client.or(Some(from));
+            between.send_to(&buffer[..length], to).await.unwrap();
+            let _ = told.send((from == server, buffer[..length].to_vec()));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_link_that_is_kept_costs_few_bytes_and_ends_when_nothing_comes() {
+        let mut listener = listener();
+        let server = listener.local_address().unwrap();
+        let between = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let at = between.local_addr().unwrap();
+        let (told, mut carried) = tokio::sync::mpsc::unbounded_channel();
+        let ferry = tokio::spawn(ferry(between, server, told));
+        let vigil = Vigil { keep_alive: Duration::from_millis(50), silence_max: Duration::from_millis(400) };
+        let tls = Trust::Anchor.client_config().await.unwrap();
+        let accepting = tokio::spawn(async move { (listener.accept().await, listener.accept().await) });
+        let client = connect(&at.into(), at, tls, &Trust::Anchor, None, vigil).await.unwrap();
+        let (up, mut down) = client.split();
+        up.send(&model::wire::Heard { sequence: 1, lease: None }.into()).await.unwrap();
+        // The handshake is followed by questions and answers.
+        let is_short =
+            |bytes: &[u8]| bytes.first().is_some_and(|first| first & 0x80 == 0) && bytes.len() < 50;
+        let mut kept: [Vec<usize>; 2] = [Vec::new(), Vec::new()];
+        while kept.iter().any(|lengths| lengths.len() < 20) {
+            let (is_servers, bytes) = timeout(QUIC_TIME_MAX, carried.recv()).await.unwrap().unwrap();
+            kept[usize::from(is_servers)].extend(is_short(&bytes).then_some(bytes.len()));
+        }
+        let shortest = kept.map(|lengths| lengths.into_iter().min().unwrap());
+        assert!(shortest[0] < 40 && shortest[1] < 29, "{shortest:?} bytes");
+        ferry.abort();
+        let began = Instant::now();
+        let ended = timeout(QUIC_LOOK_INTERVAL * 3, down.recv()).await.expect("it is noticed");
+        assert!(ended.is_err() && began.elapsed() < QUIC_SILENCE_MAX, "{ended:?}");
+        accepting.abort();
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_worker_breaks_off_is_lost_and_no_other() {
+        let listener = listener();
         let endpoint = &listener.endpoint;
         let at = listener.local_address().unwrap();
         let mut pairs = Vec::new();
@@ -333,7 +410,8 @@ mod tests {
             let arriving = async {
                 endpoint.admit(endpoint.arrival().await.expect("it stands")).expect("it begins well")
             };
-            let (client, served) = tokio::join!(Box::pin(connect(&server, at, tls, &trust, None)), arriving);
+            let (client, served) =
+                tokio::join!(Box::pin(connect(&server, at, tls, &trust, None, Vigil::SERVER)), arriving);
             pairs.push((client.unwrap(), served));
         }
         let (kept, broken) = (pairs.remove(0), pairs.remove(0));

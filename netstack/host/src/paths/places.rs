@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::paths::RelayId;
-use link::{Connection, Datagrams, LinkError, PreferCarrier, Receiver, Sender, ServerAddress, Trust};
+use link::{Connection, Datagrams, LinkError, Receiver, Sender, ServerAddress, Trust};
 use model::key::IdentitySecret;
 use model::limits::{HANDSHAKE_TIME_MAX, HEARTBEAT_INTERVAL, LINK_SILENCE_MAX};
 use model::relay::{RelayPass, RelayPlace};
@@ -300,8 +300,7 @@ impl Keeper {
         let endpoint = &self.place.endpoint;
         let address = ServerAddress { host: endpoint.host.clone(), port: endpoint.port };
         let trust = Trust::Pinned(self.place.certificate);
-        let connection =
-            link::dial_marked(&address, &trust, PreferCarrier::Fastest, self.bearer.mark).await?;
+        let connection = link::dial_relay(&address, &trust, self.bearer.mark).await?;
         let admitted = timeout(HANDSHAKE_TIME_MAX, self.attach(connection)).await;
         let Admitted { sender, mut receiver, transcript, datagrams } =
             admitted.map_err(|_| Failed::Silent)??;
