@@ -44,6 +44,13 @@ pub const QUIC_IDLE_MAX: Duration = Duration::from_secs(30);
 pub const QUIC_SILENCE_MAX: Duration = Duration::from_secs(13);
 /// The same of its link to a relay.
 pub const QUIC_RELAY_SILENCE_MAX: Duration = Duration::from_secs(24);
+/// A TCP connection on which so long nothing was acknowledged that was sent is over (RFC 5482). Longer than for QUIC: a packet that is
+/// repeated waits twice as long each time, and may be repeated five times.
+pub const TCP_SILENCE_MAX: Duration = Duration::from_secs(20);
+/// The peer of a quiet TCP connection is asked whether it is there after so long,
+pub const TCP_QUIET_MAX: Duration = Duration::from_secs(30);
+/// and again so often.
+pub const TCP_ASK_INTERVAL: Duration = Duration::from_secs(5);
 /// How often a device looks whether something came.
 pub const QUIC_LOOK_INTERVAL: Duration = Duration::from_secs(3);
 /// Between two stateless resets: the former links of a restarted server are told within seconds. A reset is shorter

@@ -11,6 +11,7 @@ use hyper_util::rt::TokioIo;
 use model::limits::HANDSHAKE_TIME_MAX;
 use model::wire::Channel;
 use rustls_pki_types::ServerName;
+use socket2::TcpKeepalive;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -25,7 +26,10 @@ use crate::address::ServerAddress;
 use crate::connection::{Carrier, Connection};
 use crate::datagrams::{Feed, HEADER, HEADER_VALUE, Queues};
 use crate::half::{ReadHalf, WriteHalf};
-use crate::limits::{FRAME_WIRE_BYTES_MAX, READ_BYTES_MAX, TCP_UNSENT_BYTES_MAX};
+use crate::limits::{
+    FRAME_WIRE_BYTES_MAX, READ_BYTES_MAX, TCP_ASK_INTERVAL, TCP_QUIET_MAX, TCP_SILENCE_MAX,
+    TCP_UNSENT_BYTES_MAX,
+};
 use crate::route::Route;
 use crate::tls::{ALPN_HTTP, Trust, exporter};
 
@@ -169,14 +173,17 @@ pub(crate) async fn connect(
     Ok(connection(socket, channel, remote, datagrams).with_route(route))
 }
 
-/// Makes a TCP connection fit for links: what is written goes at once, and little waits in the kernel where no frame can
-/// overtake it. A server calls it for what it accepts.
+/// Makes a TCP connection fit for links: what is written goes at once, little waits in the kernel where no frame can overtake it, and a
+/// peer that is gone without a word is noticed ([`TCP_SILENCE_MAX`]; tcp(7)). A server calls it for what it accepts.
 ///
 /// # Errors
 /// What setsockopt(2) says.
 pub fn prepare(tcp: &TcpStream) -> io::Result<()> {
     tcp.set_nodelay(true)?;
-    socket2::SockRef::from(tcp).set_tcp_notsent_lowat(TCP_UNSENT_BYTES_MAX)
+    let socket = socket2::SockRef::from(tcp);
+    socket.set_tcp_notsent_lowat(TCP_UNSENT_BYTES_MAX)?;
+    socket.set_tcp_user_timeout(Some(TCP_SILENCE_MAX))?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(TCP_QUIET_MAX).with_interval(TCP_ASK_INTERVAL))
 }
 
 /// TLS with HTTP/1.1 to one address of the server.

@@ -137,6 +137,28 @@ fn a_relay_alone_is_reached_over_tcp_where_there_is_no_udp() {
     mesh.on("beta").ok(&full);
 }
 
+/// A quiet TCP connection is asked after half a minute, for twenty seconds.
+const TCP_NOTICED: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_server_that_is_not_reached_over_tcp_any_more_is_noticed_though_nobody_says_so() {
+    let mesh = Mesh::new(&["alpha"]);
+    for program in ["agent", "apid"] {
+        mesh.announce(program, "link");
+    }
+    mesh.set_nat("r-alpha", Nat::Closed);
+    let _agents = mesh.enrol(["alpha"]);
+    mesh.ready("alpha", SOON);
+    assert_eq!(mesh.status("alpha")["link"], "connected by websocket");
+    mesh.block("r-alpha", "203.0.113.1");
+    wait_for("it is noticed", TCP_NOTICED, || mesh.status("alpha")["connected"] == false);
+    wait_for("there, too", TCP_NOTICED, || {
+        mesh.on("server").json(&["warren", "device", "show", "alpha"])["online"] == false
+    });
+    mesh.unblock("r-alpha");
+    mesh.ready("alpha", TCP_NOTICED);
+}
+
 /// A server that is stopped keeps its ports and says nothing: for 13 seconds every link to it seems to stand.
 #[test]
 fn the_first_packet_is_answered_though_nobody_has_noticed_yet_that_the_server_is_dead() {
