@@ -188,7 +188,8 @@ impl Machines {
         let news = News {
             drift_total: self.reconcilers.drift_total(),
             problems: self.remarks(),
-            engine: self.engine.clone(),
+            // Nobody asks for a device's, and in each heartbeat it would be a twentieth of what an idle device may cost.
+            engine: self.engine.clone().filter(|_| matches!(self.config.role, Role::Hub { .. })),
         };
         if self.pulse.is_due(&news, turn.mono()) {
             let holding = self.saver.durable().keys().filter_map(|tenant| self.holding(*tenant)).collect();

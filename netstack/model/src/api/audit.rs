@@ -131,7 +131,7 @@ mod tests {
             AuditCheckpoint { sequence: 8, ..signed.clone() },
             AuditCheckpoint { hash: other, ..signed.clone() },
             AuditCheckpoint { at: Timestamp::from_unix_micros(6_300_000), ..signed.clone() },
-            AuditCheckpoint { signature: String::new(), ..signed.clone() },
+            AuditCheckpoint { signature: String::new(), ..signed },
         ] {
             assert!(!forged.is_of(&secret.public()), "{forged:?}");
         }

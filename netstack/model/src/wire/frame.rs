@@ -376,7 +376,7 @@ pub struct Heartbeat {
     /// The node's wall clock.
     #[n(4)]
     pub wall: Timestamp,
-    /// Which WireGuard carries its packets, for the operator: `kernel`, or `userspace` and more.
+    /// Which WireGuard carries a hub's packets, for the operator: `kernel`, or `userspace` and more.
     #[n(5)]
     pub engine: Option<Remark>,
     /// What its machine is like, in the first heartbeat of a link and now and then.
