@@ -40,6 +40,8 @@ const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// A client that reads nothing of what it is sent for so long is cut (TCP_USER_TIMEOUT in tcp(7)).
 const UNREAD_TIME_MAX: Duration = Duration::from_secs(30);
+const _: () =
+    assert!(link::limits::outlasts_questions(UNREAD_TIME_MAX), "one lost packet must not end a link");
 /// HTTPS connections of one address at once, an office's: sixteen addresses are needed for all that there are.
 const HTTPS_CONNECTIONS_EACH: usize = HTTPS_CONNECTIONS_MAX / 16;
 /// Those of a proxy that is trusted, behind which everybody may be; never all that there are.

@@ -203,3 +203,64 @@ pub(crate) async fn connect_tls(
     prepare(&tcp)?;
     TlsConnector::from(Arc::new(tls)).connect(name, tcp).await
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::thread;
+    use std::time::Duration;
+
+    use nix::sched::{CloneFlags, unshare};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// In the network namespace of this thread.
+    fn run(program: &str, arguments: &str) -> String {
+        let output = Command::new(program).args(arguments.split_whitespace()).output();
+        let output = output.expect("the program is there");
+        assert!(output.status.success(), "{program} {arguments}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Two ends of a connection on which a client's packets are dropped from now on, as a rule says; the client's is prepared.
+    async fn losing(what: &str) -> [TcpStream; 2] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let at = listener.local_addr().expect("an address");
+        let (client, server) = tokio::join!(TcpStream::connect(at), listener.accept());
+        let (client, (server, _)) = (client.expect("connected"), server.expect("accepted"));
+        prepare(&client).expect("options are set");
+        run("nft", &format!("add rule ip lost come tcp dport {} {what} counter drop", at.port()));
+        [client, server]
+    }
+
+    async fn questions() {
+        run("ip", "link set lo up");
+        run("nft", "add table ip lost");
+        run("nft", "add chain ip lost come { type filter hook input priority 0 ; }");
+        // A packet without data has 52 bytes: of two the second is above the bound.
+        let [mut client, mut server] = losing("quota until 60 bytes").await;
+        let [mut cut, _held] = losing("").await;
+        let longer = TCP_QUIET_MAX + 6 * TCP_ASK_INTERVAL + Duration::from_secs(1);
+        let alive = async { timeout(longer, client.read_u8()).await.is_err() };
+        let gone = async { timeout(longer, cut.read_u8()).await.is_ok_and(|read| read.is_err()) };
+        let (alive, gone) = tokio::join!(alive, gone);
+        let lost = run("nft", "list table ip lost");
+        assert!(lost.contains("packets 1 "), "one was lost of the first connection: {lost}");
+        assert!(alive, "one packet that is lost ends no link");
+        assert!(gone, "nobody has answered for long");
+        client.write_u8(7).await.expect("it is open");
+        assert_eq!(server.read_u8().await.expect("it is open"), 7);
+    }
+
+    #[test]
+    fn one_lost_question_ends_no_link_and_silence_does() {
+        let run = || {
+            unshare(CloneFlags::CLONE_NEWNET).expect("root may make a network namespace");
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(questions());
+        };
+        thread::spawn(run).join().expect("it holds");
+    }
+}
