@@ -7,7 +7,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use ca::limits::{USER_LIFE_MAX, USER_LIFE_MIN};
-use control::{Answer, By, Edit, SshRole};
+use control::{Answer, By, Edit, SshRole, Tenant};
 use model::api::Page;
 use model::api::ssh::{Role, RoleWish};
 use model::{Code, Label, Refusal, SshIdentity, TenantId};
@@ -82,11 +82,13 @@ async fn check_people(app: &App, tenant: TenantId, role: &SshRole) -> Result<(),
     Ok(())
 }
 
-/// Refuses where a tenant is not served: its roles may name a former person of the name of somebody who would see it.
-pub async fn check_all_served(app: &App) -> Result<(), Refusal> {
-    let withheld = app.desk.read(|control| {
-        let mut live = control.withheld().filter(|(tenant, _)| tenant.deleted_at.is_none());
-        live.next().map(|(_, why)| why.refusal())
+/// Refuses where a tenant is not served that somebody is to see, which are all if she is of none: its roles may name a former person
+/// of her name.
+pub async fn check_served(app: &App, seen: Option<TenantId>) -> Result<(), Refusal> {
+    let withheld = app.desk.read(move |control| {
+        let is_seen = |tenant: &Tenant| tenant.deleted_at.is_none() && seen.is_none_or(|id| id == tenant.id);
+        let mut of_hers = control.withheld().filter(|(tenant, _)| is_seen(tenant));
+        of_hers.next().map(|(_, why)| why.refusal())
     });
     withheld.await?.map_or(Ok(()), Err)
 }

@@ -111,9 +111,7 @@ pub async fn create(
     app.policy.judge(&wish.password, wish.name.as_str())?;
     if app.store.user(&wish.name).await.map_err(|e| unavailable(&e))?.is_none() {
         // What a former person of the name might do is not hers.
-        if tenant.is_none() {
-            roles::check_all_served(&app).await?;
-        }
+        roles::check_served(&app, tenant).await?;
         roles::forget_person(&app, &wish.name, None, &caller.by).await?;
     }
     let user = new_user(wish.name, wish.role, tenant, people::hash(wish.password).await?);
@@ -148,9 +146,7 @@ pub async fn change(
     whole_server(user.role, user.tenant)?;
     if before.tenant.is_some() && user.tenant != before.tenant {
         // Nor is it where she has not been.
-        if user.tenant.is_none() {
-            roles::check_all_served(&app).await?;
-        }
+        roles::check_served(&app, user.tenant).await?;
         roles::forget_person(&app, &name, before.tenant, &caller.by).await?;
     }
     if let Some(disabled) = wish.disabled {
