@@ -468,6 +468,15 @@ mod tests {
         }
     }
 
+    /// The walk over who may call what, in tests/api, sees what is described, and these by name.
+    #[test]
+    fn what_the_description_does_not_show_is_anybodys() {
+        let hidden = super::routes().into_iter().filter(|route| !route.described);
+        let hidden: Vec<_> = hidden.map(|route| (route.method, route.path, route.needs)).collect();
+        let anybodys = [("get", "/setup"), ("post", "/setup"), ("get", link::websocket::PATH)];
+        assert_eq!(hidden, anybodys.map(|(method, path)| (method, path, super::Needs::Nothing)));
+    }
+
     #[test]
     fn the_table_has_no_route_twice() {
         let mut all: Vec<_> = super::routes().iter().map(|route| (route.path, route.method)).collect();

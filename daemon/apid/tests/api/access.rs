@@ -1,4 +1,4 @@
-//! Who may call what: every route that the server describes, as everybody, and with what belongs to another tenant.
+//! Who may call what: every route, as everybody, and those that the server describes with what belongs to another tenant.
 
 use link::https::{Method, Server};
 use model::{PublicKey, Standing};
@@ -154,9 +154,23 @@ async fn every_route_lets_in_whom_it_declares_and_nobody_else() {
             assert!(status != 401 && status < 500, "{id} as {role}: {status} {answer}");
         }
     }
+    no_form_is_anybodys(&server, &callers).await;
     for Who { bearer: session, .. } in callers.iter().filter(|who| who.session) {
         assert_eq!(ask(&server, Method::DELETE, "/api/v1/session", Some(session), Value::Null).await.0, 204);
         assert_eq!(get(&server, "/api/v1/me", Some(session)).await.0, 401, "a session that ended");
+    }
+}
+
+/// What is no form is not described: a page and where a link begins. The server's own test of its table sees that there is no more.
+async fn no_form_is_anybodys(server: &Server, callers: &[Who]) {
+    let everybody = [None].into_iter().chain(callers.iter().map(|who| Some(who.bearer.as_str())));
+    for bearer in everybody {
+        for (method, path, expect) in
+            [(Method::GET, "/setup", 200), (Method::POST, "/setup", 415), (Method::GET, "/link", 400)]
+        {
+            let (status, answer) = ask(server, method.clone(), path, bearer, json!({})).await;
+            assert_eq!(status, expect, "{method} {path}: {answer}");
+        }
     }
 }
 
