@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use link::ServerAddress;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::args::Args;
 use crate::failure::{Exit, Failure};
+use crate::output::Output;
 
 /// An edit is answered when it is in the database, which may have to be waited for.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(35);
@@ -30,6 +32,8 @@ const BOUNDS: Bounds = Bounds { time_max: ANSWER_TIME_MAX, body_bytes_max: ANSWE
 const AGAIN_TIME_MAX: Duration = Duration::from_secs(60);
 /// A server that is not there is looked for so long: it restarts meanwhile, or is gone.
 const BACK_TIME_MAX: Duration = Duration::from_millis(6500);
+/// A person who waits for longer is told for what.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
 /// Between two tries, twice as long each time.
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(3);
@@ -53,15 +57,18 @@ pub struct Admin {
     server: Server,
     bearer: Option<String>,
     tenant: Option<Label>,
+    output: Output,
+    /// Whether it was said that the server is waited for.
+    said: AtomicBool,
 }
 
 impl Admin {
     /// By flags and environment, else by the server's own socket, else by what `warren login` remembers. A server that
     /// was named is the one, or it is an error: nothing is ever done on another.
     pub fn new(args: &Args) -> Result<Self, Failure> {
-        let tenant = args.tenant.clone();
+        let (tenant, output) = (args.tenant.clone(), Output::new(args.json, args.quiet));
         match (&args.admin_server, &args.api_token) {
-            (Some(server), Some(token)) => return Self::remote(server, token, true, tenant),
+            (Some(server), Some(token)) => return Self::remote(server, token, true, tenant, output),
             (None, Some(_)) => {
                 return Err(Failure::usage("an API token without its server", "set WARREN_SERVER too"));
             }
@@ -76,15 +83,15 @@ impl Admin {
                         format!("`warren login {named}`, or set WARREN_API_TOKEN"),
                     ));
                 };
-                return Self::remote(&login.server, &login.token, login.pinned, tenant);
+                return Self::remote(&login.server, &login.token, login.pinned, tenant, output);
             }
             (None, None) => {}
         }
         if args.apid_socket.exists() {
-            return Ok(Self { server: Server::Unix(args.apid_socket.clone()), bearer: None, tenant });
+            return Ok(Self::of(Server::Unix(args.apid_socket.clone()), None, tenant, output));
         }
         if let Some(login) = remembered()? {
-            return Self::remote(&login.server, &login.token, login.pinned, tenant);
+            return Self::remote(&login.server, &login.token, login.pinned, tenant, output);
         }
         Err(Failure::new(
             Exit::Unreachable,
@@ -99,36 +106,60 @@ impl Admin {
         let named = args.admin_server.is_some() || args.api_token.is_some();
         match remembered()? {
             Some(login) if !named => {
-                Self::remote(&login.server, &login.token, login.pinned, args.tenant.clone())
+                let output = Output::new(args.json, args.quiet);
+                Self::remote(&login.server, &login.token, login.pinned, args.tenant.clone(), output)
             }
             None if !named => Err(Failure::usage("nobody is logged in to a server", "`warren login URL`")),
             _ => Self::new(args),
         }
     }
 
-    fn remote(server: &str, token: &str, pinned: bool, tenant: Option<Label>) -> Result<Self, Failure> {
+    fn remote(
+        server: &str,
+        token: &str,
+        pinned: bool,
+        tenant: Option<Label>,
+        output: Output,
+    ) -> Result<Self, Failure> {
         let address = address(server)?;
         let token: Bearer =
             token.parse().map_err(|e| Failure::usage(format!("{e}"), "see `warren login`"))?;
         let authorities = HttpsTrust::Authorities { extra_ca_file: None };
         let trust = if pinned { HttpsTrust::Pinned(token.server()) } else { authorities };
         let bearer = Some(token.expose().to_string());
-        Ok(Self { server: Server::Https { address, trust }, bearer, tenant })
+        Ok(Self::of(Server::Https { address, trust }, bearer, tenant, output))
+    }
+
+    const fn of(server: Server, bearer: Option<String>, tenant: Option<Label>, output: Output) -> Self {
+        Self { server, bearer, tenant, output, said: AtomicBool::new(false) }
     }
 
     /// Whoever is logged in where: another login has another. Nobody learns the login by it.
     pub fn session(&self) -> Digest {
-        let server = match &self.server {
-            Server::Https { address, .. } => address.to_string(),
-            Server::Unix(path) => path.display().to_string(),
-        };
+        let server = self.place();
         let bearer = self.bearer.as_deref().unwrap_or_default();
         Digest::of("warren session 1", &[server.as_bytes(), &[0], bearer.as_bytes()])
     }
 
     /// Without a token yet: for a login.
-    pub const fn anonymous(address: ServerAddress, trust: HttpsTrust) -> Self {
-        Self { server: Server::Https { address, trust }, bearer: None, tenant: None }
+    pub const fn anonymous(address: ServerAddress, trust: HttpsTrust, output: Output) -> Self {
+        Self::of(Server::Https { address, trust }, None, None, output)
+    }
+
+    fn place(&self) -> String {
+        match &self.server {
+            Server::Https { address, .. } => address.to_string(),
+            Server::Unix(path) => path.display().to_string(),
+        }
+    }
+
+    /// Waits before the server is tried again. Whoever waits for long is told for what, once.
+    async fn pause(&self, begun: Instant, pause: &mut Duration) {
+        if begun.elapsed() >= SILENCE_MAX && !self.said.swap(true, Ordering::Relaxed) {
+            self.output.waiting(&format!("waiting for the server at {}", self.place()));
+        }
+        tokio::time::sleep(*pause).await;
+        *pause = PAUSE_MAX.min(*pause * 2);
     }
 
     /// The path with the tenant that the person named.
@@ -187,8 +218,7 @@ impl Admin {
             if !may_again || begun.elapsed() + pause > AGAIN_TIME_MAX {
                 return read(answer);
             }
-            tokio::time::sleep(pause).await;
-            pause = PAUSE_MAX.min(pause * 2);
+            self.pause(begun, &mut pause).await;
         }
     }
 
@@ -294,8 +324,7 @@ impl Admin {
             if !may_again || begun.elapsed() + pause > BACK_TIME_MAX {
                 return answer;
             }
-            tokio::time::sleep(pause).await;
-            pause = PAUSE_MAX.min(pause * 2);
+            self.pause(begun, &mut pause).await;
         }
     }
 }
@@ -475,7 +504,7 @@ mod tests {
                 }
             }
         };
-        let admin = Admin { server: Server::Unix(path), bearer: None, tenant: None };
+        let admin = Admin::of(Server::Unix(path), None, None, Output::new(true, false));
         let form = json!({});
         tokio::join!(admin.post::<_, Value>("/api/v1/tokens", &form), serve)
     }
@@ -486,7 +515,7 @@ mod tests {
         let path = folder.path().join("socket");
         // Its name stays where a server has ended.
         drop(UnixListener::bind(&path).expect("a socket"));
-        let admin = Admin { server: Server::Unix(path.clone()), bearer: None, tenant: None };
+        let admin = Admin::of(Server::Unix(path.clone()), None, None, Output::new(true, false));
         let serve = async move {
             assert!(UnixStream::connect(&path).await.is_err(), "nobody serves");
             std::fs::remove_file(&path).expect("it is there");

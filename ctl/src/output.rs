@@ -6,6 +6,7 @@ use model::api::{Page, Problem, SCHEMA_VERSION};
 use serde::Serialize;
 
 /// How to print.
+#[derive(Clone, Copy)]
 pub struct Output {
     json: bool,
     quiet: bool,
@@ -103,6 +104,14 @@ impl Output {
         if !self.json {
             // Nothing is left to do if standard error is gone.
             let _ = writeln!(std::io::stderr().lock(), "warren: warning: {}", printable(line));
+        }
+    }
+
+    /// Why nothing happens for a while. Scripts wait without a word.
+    pub fn waiting(&self, line: &str) {
+        if !self.json && !self.quiet {
+            // Nothing is left to do if standard error is gone.
+            let _ = writeln!(std::io::stderr().lock(), "warren: {}", printable(line));
         }
     }
 

@@ -38,7 +38,7 @@ pub(super) async fn run(output: &Output, asked: &Asked<'_>) -> Result<Exit, Fail
         Some(fingerprint) => HttpsTrust::Pinned(fingerprint),
         None => HttpsTrust::Authorities { extra_ca_file: None },
     };
-    let admin = Admin::anonymous(address.clone(), trust);
+    let admin = Admin::anonymous(address.clone(), trust, *output);
     let mut form = Login { user, password, code: code.map(ToOwned::to_owned) };
     let mut answer: Result<LoggedIn, Failure> = admin.post_again("/api/v1/login", &form).await;
     if answer.as_ref().is_err_and(|failure| failure.is(Code::SecondFactorNeeded))

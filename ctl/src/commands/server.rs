@@ -47,7 +47,7 @@ async fn doctor(admin: &Admin, output: &Output) -> Result<Exit, Failure> {
     let seen: Examination = admin.get("/api/v1/doctor").await?;
     let mut findings = seen.findings;
     findings.push(clocks(seen.now, SystemTime::now()));
-    findings.push(outside(&seen.public_url, seen.fingerprint).await);
+    findings.push(outside(&seen.public_url, seen.fingerprint, *output).await);
     Ok(findings::show(findings, output))
 }
 
@@ -65,11 +65,11 @@ fn clocks(server: Timestamp, here: SystemTime) -> Finding {
 }
 
 /// Whether the server answers from here where devices look for it.
-async fn outside(url: &str, own: Fingerprint) -> Finding {
+async fn outside(url: &str, own: Fingerprint, output: Output) -> Finding {
     let here = |how: &str| format!("{url} answers from here{how}");
-    let by_key = answers(url, HttpsTrust::Pinned(own)).await;
+    let by_key = answers(url, HttpsTrust::Pinned(own), output).await;
     let by_authorities = match &by_key {
-        Err(Some(_)) => answers(url, HttpsTrust::Authorities { extra_ca_file: None }).await,
+        Err(Some(_)) => answers(url, HttpsTrust::Authorities { extra_ca_file: None }, output).await,
         Ok(()) | Err(None) => Err(None),
     };
     match (by_key, by_authorities) {
@@ -86,9 +86,9 @@ async fn outside(url: &str, own: Fingerprint) -> Finding {
     }
 }
 
-async fn answers(url: &str, trust: HttpsTrust) -> Result<(), Option<String>> {
+async fn answers(url: &str, trust: HttpsTrust, output: Output) -> Result<(), Option<String>> {
     let address = url.parse().map_err(|_| None)?;
-    let asked = Admin::anonymous(address, trust).get::<Version>("/api/version").await;
+    let asked = Admin::anonymous(address, trust, output).get::<Version>("/api/version").await;
     asked.map(drop).map_err(|failure| Some(failure.detail().to_owned()))
 }
 
