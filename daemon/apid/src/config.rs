@@ -15,6 +15,7 @@ use model::{Endpoint, Fingerprint, Label, Name};
 use zeroize::Zeroizing;
 
 use crate::limiters::Capacities;
+use crate::places::{HTTPS_CONNECTIONS_EACH, HTTPS_CONNECTIONS_MAX};
 
 /// The unprivileged API process: owns the database, enrols devices, takes heartbeats, serves people.
 #[derive(Debug, Parser)]
@@ -127,6 +128,10 @@ pub struct Settings {
     /// agents behind them say --proxied.
     #[arg(long, env = "WARREN_TRUSTED_PROXY", value_delimiter = ',')]
     pub trusted_proxy: Vec<IpNet>,
+    /// HTTPS connections of one address at once, links over WebSocket among them. Raise it where a balancer passes TCP through, or
+    /// where many devices share an address and have no UDP; proxies of --trusted-proxy have half of all, 8192, if that is more.
+    #[arg(long, env = "WARREN_CONNECTIONS_PER_ADDRESS", default_value_t = HTTPS_CONNECTIONS_EACH, value_parser = clap::value_parser!(u16).range(1..=i64::from(HTTPS_CONNECTIONS_MAX)))]
+    pub connections_per_address: u16,
     /// How long a key of an SSH authority signs until it is due to be replaced: people are told 90, 30 and 7 days before. It
     /// goes on signing.
     #[arg(long, env = "WARREN_SSH_CA_KEY_LIFE", value_name = "TIME", default_value = "730d", value_parser = humantime::parse_duration)]
@@ -424,6 +429,18 @@ mod tests {
         check("192.0.2.1:65535", None);
         check("3478", None);
         check("", None);
+    }
+
+    #[test]
+    fn an_address_may_have_every_connection_and_no_more() {
+        let each = |given: &[&str]| {
+            let settings = Settings::try_parse_from(["warren-apid"].iter().chain(given));
+            settings.map(|settings| settings.connections_per_address).ok()
+        };
+        let flag = "--connections-per-address";
+        assert_eq!(each(&[]), Some(1024));
+        assert_eq!(each(&[flag, "16384"]), Some(16_384));
+        assert_eq!([each(&[flag, "16385"]), each(&[flag, "0"])], [None, None]);
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! The doors: HTTPS with WebSocket links, QUIC links, the unix socket, the probes. Bounds who may stand in each; decides
 //! nothing about what they want.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -14,7 +13,6 @@ use hyper::body::Incoming;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use link::listening::network_of;
 use link::tls::{ALPN_HTTP, Certificate};
 use link::unix::Visitor;
 use model::limits::HANDSHAKE_TIME_MAX;
@@ -26,10 +24,8 @@ use tokio_rustls::TlsAcceptor;
 use crate::desk::Desk;
 use crate::http::Peer;
 use crate::local::LocalUsers;
-use crate::proxies::Proxies;
+use crate::places::{Addresses, HTTPS_CONNECTIONS_MAX, Places};
 
-/// HTTPS connections at once, links over WebSocket among them. More wait in the kernel's queue.
-const HTTPS_CONNECTIONS_MAX: usize = 16_384;
 /// Connections to the unix socket at once.
 const UNIX_CONNECTIONS_MAX: usize = 256;
 /// Connections of the probes at once.
@@ -42,10 +38,6 @@ const HEAD_BYTES_MAX: usize = 32 * 1024;
 const UNREAD_TIME_MAX: Duration = Duration::from_secs(30);
 const _: () =
     assert!(link::limits::outlasts_questions(UNREAD_TIME_MAX), "one lost packet must not end a link");
-/// HTTPS connections of one address at once, an office's: sixteen addresses are needed for all that there are.
-const HTTPS_CONNECTIONS_EACH: usize = HTTPS_CONNECTIONS_MAX / 16;
-/// Those of a proxy that is trusted, behind which everybody may be; never all that there are.
-const HTTPS_CONNECTIONS_OF_PROXY: usize = HTTPS_CONNECTIONS_MAX / 2;
 /// Connections of one user to the unix socket at once. Anybody on the machine may knock: the hub and whoever administers find
 /// a place all the same, until four users have joined in.
 const UNIX_CONNECTIONS_EACH: usize = UNIX_CONNECTIONS_MAX / 4;
@@ -56,20 +48,16 @@ const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 pub async fn https(
     listener: TcpListener,
     certificate: &Certificate,
-    proxies: &Proxies,
+    mut addresses: Addresses,
     router: Router,
 ) -> Result<(), link::tls::TlsError> {
     let acceptor = TlsAcceptor::from(certificate.server_config(ALPN_HTTP)?);
-    let room = Arc::new(Semaphore::new(HTTPS_CONNECTIONS_MAX));
-    let places = Places::default();
+    let room = Arc::new(Semaphore::new(HTTPS_CONNECTIONS_MAX.into()));
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else { return Ok(()) };
         let Some((stream, address)) = accepted(listener.accept().await).await else { continue };
         let address = link::listening::canonical(address);
-        let Some(place) = places.enter(network_of(address.ip()), https_most(proxies, address.ip())) else {
-            tracing::debug!(%address, "too many connections of one address");
-            continue;
-        };
+        let Some(place) = addresses.enter(address.ip()) else { continue };
         let (acceptor, router) = (acceptor.clone(), router.clone());
         tokio::spawn(async move {
             if let Err(error) = one_https(stream, address, &acceptor, router).await {
@@ -77,50 +65,6 @@ pub async fn https(
             }
             drop((permit, place));
         });
-    }
-}
-
-/// How many HTTPS connections an address may have.
-fn https_most(proxies: &Proxies, address: IpAddr) -> usize {
-    if proxies.believes(address) { HTTPS_CONNECTIONS_OF_PROXY } else { HTTPS_CONNECTIONS_EACH }
-}
-
-/// How many connections each has: an address, or a user of the machine.
-struct Places<Who> {
-    counts: Arc<Mutex<BTreeMap<Who, usize>>>,
-}
-
-impl<Who> Default for Places<Who> {
-    fn default() -> Self {
-        Self { counts: Arc::default() }
-    }
-}
-
-/// One connection of somebody, for as long as it lives.
-struct Place<Who: Ord>(Arc<Mutex<BTreeMap<Who, usize>>>, Who);
-
-impl<Who: Ord + Copy> Places<Who> {
-    /// `None`: it has as many as it may.
-    fn enter(&self, who: Who, most: usize) -> Option<Place<Who>> {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(who).or_default();
-        if *count >= most {
-            return None;
-        }
-        *count += 1;
-        Some(Place(Arc::clone(&self.counts), who))
-    }
-}
-
-impl<Who: Ord> Drop for Place<Who> {
-    fn drop(&mut self) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.1) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.1);
-            }
-        }
     }
 }
 
@@ -234,29 +178,5 @@ async fn accepted<T>(result: io::Result<T>) -> Option<T> {
             tokio::time::sleep(ACCEPT_RETRY_INTERVAL).await;
             None
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_address_never_has_every_place() {
-        let (places, one, most) = (Places::default(), 1, 5);
-        let mut held: Vec<_> = (0..most).filter_map(|_| places.enter(one, most)).collect();
-        assert_eq!((held.len(), places.enter(one, most).is_none()), (most, true));
-        assert!(places.enter(2, most).is_some());
-        held.pop();
-        assert!(places.enter(one, most).is_some(), "one ended");
-        held.clear();
-        assert!(places.counts.lock().expect("nobody panicked").is_empty(), "nothing is kept of who is gone");
-        let proxies = Proxies::new(vec!["192.0.2.0/24".parse().expect("a network")]);
-        let most = |text: &str| https_most(&proxies, text.parse().expect("an address"));
-        assert_eq!(most("203.0.113.9") * 16, HTTPS_CONNECTIONS_MAX, "a sixteenth");
-        assert!(
-            most("192.0.2.9") > most("203.0.113.9") && most("192.0.2.9") < HTTPS_CONNECTIONS_MAX,
-            "a proxy"
-        );
     }
 }

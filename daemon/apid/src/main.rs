@@ -24,6 +24,7 @@ mod master_key;
 mod metrics;
 mod news;
 mod people;
+mod places;
 mod proxies;
 mod redact;
 mod relay;
@@ -69,6 +70,7 @@ use crate::http::{App, Readiness};
 use crate::keys::Keys;
 use crate::limiters::Limiters;
 use crate::metrics::Metrics;
+use crate::places::Addresses;
 use crate::relay::Switchboard;
 use crate::seal::SealError;
 use crate::signing::Signing;
@@ -217,7 +219,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         throttle: Arc::default(),
     };
     let keeping = keep(sinks, &settings, &app, lease);
-    let mut doors = open_doors(&settings, certificate, http::router(app), &desk).await?;
+    let mut doors = open_doors(&settings, certificate, http::router(app), &desk, &metrics).await?;
     for door in answers.doors(&metrics) {
         doors.spawn(door.answer());
     }
@@ -275,6 +277,7 @@ async fn open_doors(
     certificate: Certificate,
     router: Router,
     desk: &Desk,
+    metrics: &Metrics,
 ) -> anyhow::Result<JoinSet<()>> {
     let https = bind(settings.listen)?;
     let quic = link::quic::Listener::bind(settings.listen, &certificate, link::quic::Limits::default())?;
@@ -283,13 +286,19 @@ async fn open_doors(
     let mut doors = JoinSet::new();
     doors.spawn(listen::quic(quic, desk.clone()));
     doors.spawn(listen::unix(unix, users, desk.clone(), router.clone()));
-    let proxies = proxies::Proxies::new(settings.trusted_proxy.clone());
+    let addresses = addresses(settings, metrics);
     doors.spawn(async move {
-        if let Err(error) = listen::https(https, &certificate, &proxies, router).await {
+        if let Err(error) = listen::https(https, &certificate, addresses, router).await {
             tracing::error!(%error, "HTTPS cannot be served");
         }
     });
     Ok(doors)
+}
+
+/// How many HTTPS connections each address may have.
+fn addresses(settings: &Settings, metrics: &Metrics) -> Addresses {
+    let proxies = proxies::Proxies::new(settings.trusted_proxy.clone());
+    Addresses::new(proxies, settings.connections_per_address, metrics.https_refused.clone())
 }
 
 async fn bind_unix(path: &Path) -> anyhow::Result<UnixListener> {

@@ -59,6 +59,8 @@ pub struct Metrics {
     snapshot_signatures: Counter,
     /// HTTP requests that are being answered.
     pub requests_in_flight: Gauge,
+    /// HTTPS connections of an address that had as many as it may.
+    pub https_refused: Counter,
     /// Heartbeats of agents and hub.
     pub heartbeats: Counter,
     /// Entries of the audit log that could not be written.
@@ -170,6 +172,7 @@ impl Metrics {
             requests: add(r, "http_requests", "HTTP requests answered"),
             durations: with(r, "http_request_duration_seconds", "Time to answer", durations()),
             requests_in_flight: add(r, "http_requests_in_flight", "HTTP requests being answered"),
+            https_refused: add(r, "https_connections_refused", "Connections beyond what an address may have"),
             login_failures: add(r, "login_failures", "Logins that were refused"),
             rate_limit_rejections: add(
                 r,
@@ -379,6 +382,7 @@ mod tests {
             "warren_relay_dropped_datagrams_total{reason=\"no-room\"} 0",
             "warren_hub_drift 0",
             "warren_state_free_bytes ",
+            "warren_https_connections_refused_total 0",
             "warren_process_open_fds ",
             "warren_db_open_connections",
             "warren_db_in_use_connections",

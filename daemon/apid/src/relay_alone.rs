@@ -34,7 +34,6 @@ use tokio::time::timeout;
 use crate::config::Settings;
 use crate::http::Peer;
 use crate::metrics::Metrics;
-use crate::proxies::Proxies;
 use crate::relay::Switchboard;
 use crate::{certificate, clock, first_start, listen};
 
@@ -61,11 +60,11 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
     let limits = link::quic::Limits::default();
     let mut quic = link::quic::Listener::bind(settings.listen, &certificate, limits)?;
     let mut doors = JoinSet::new();
+    let addresses = crate::addresses(&settings, &metrics);
     doors.spawn(listen::probes(probes, probe_routes(metrics)));
     let router = routes(relay.clone());
-    let proxies = Proxies::new(settings.trusted_proxy.clone());
     doors.spawn(async move {
-        if let Err(error) = listen::https(https, &certificate, &proxies, router).await {
+        if let Err(error) = listen::https(https, &certificate, addresses, router).await {
             tracing::error!(%error, "HTTPS cannot be served");
         }
     });

@@ -250,9 +250,12 @@ mod tests {
     use axum::extract::{Path as UrlPath, State};
     use axum::routing::{get, post};
     use axum::{Json, Router};
+    use prometheus_client::metrics::counter::Counter;
     use serde_json::json;
 
     use super::*;
+    use crate::places::Addresses;
+    use crate::proxies::Proxies;
 
     /// What the API keeps: each object with the version that was written last.
     type Objects = Arc<Mutex<BTreeMap<String, (u64, Value)>>>;
@@ -322,7 +325,8 @@ mod tests {
         let pem = (own.chain_pem.as_bytes(), own.key_pem.as_bytes());
         let certificate = link::tls::Certificate::from_pem(pem.0, pem.1).expect("a certificate");
         tokio::spawn(async move {
-            crate::listen::https(listener, &certificate, &crate::proxies::Proxies::default(), router).await
+            let addresses = Addresses::new(Proxies::default(), 64, Counter::default());
+            crate::listen::https(listener, &certificate, addresses, router).await
         });
         let url = format!("sqlite:{}", folder.path().join("warren.db").display());
         let store = Store::open(&url).await.expect("a store");

@@ -106,6 +106,34 @@ async fn a_flood_of_refusals_fills_no_audit_log() {
 }
 
 #[tokio::test]
+async fn one_address_has_as_many_connections_as_the_settings_say_and_the_log_says_so_once() {
+    let apid = start(&[("WARREN_CONNECTIONS_PER_ADDRESS", "3")]);
+    let connect = async || TcpStream::connect(("127.0.0.1", apid.port)).await.expect("it listens");
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(connect().await);
+    }
+    for _ in 0..2 {
+        let closed = connect().await.read(&mut [0]).await;
+        assert!(closed.as_ref().map_or(true, |read| *read == 0), "told nothing, and let go: {closed:?}");
+    }
+    let metrics = probe(&apid, "/metrics").await;
+    assert!(metrics.contains("warren_https_connections_refused_total 2"), "{metrics}");
+    let log = apid.logged("--connections-per-address");
+    assert!(log.contains("address=127.0.0.1") && log.contains("most=3"), "{log}");
+    assert_eq!(log.matches("--connections-per-address").count(), 1, "{log}");
+    held.clear();
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let wish = Request::builder().uri("/api/version").body(Vec::new().into()).expect("a request");
+        match request(&apid.https(apid.fingerprint()), wish, Bounds::default()).await {
+            Ok(answer) => break assert_eq!(answer.status(), 200),
+            Err(error) => assert!(Instant::now() < end, "places come back: {error}"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_dawdles_or_talks_too_much_is_cut() {
     let apid = start(&[]);
     let address = ("127.0.0.1", apid.probes);
