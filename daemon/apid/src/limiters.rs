@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use control::Actor;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
@@ -20,6 +21,9 @@ use crate::metrics::Metrics;
 
 /// Who is kept apart by one limiter: some megabytes. Beyond, strangers share one pace.
 const KEYS_MAX: usize = 65_536;
+/// Strangers who may write as many refusals into the audit log as one may: an attacker has as many addresses as it likes, and one
+/// address alone silences no other.
+const STRANGERS: NonZeroU32 = NonZeroU32::new(16).expect("not zero");
 /// How often those are looked for, at most, who need not be kept apart any more: that walks over all.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -41,8 +45,8 @@ pub struct Capacities {
     /// Other requests of one person, token or unknown address in a minute.
     #[arg(long, env = "WARREN_RATELIMIT_API_CAPACITY", default_value = "1200")]
     pub ratelimit_api_capacity: NonZeroU32,
-    /// Refusals of one person, token or unknown address that become entries of the audit log in a minute; of all unknown addresses
-    /// together there are as many.
+    /// Refusals of one person, token, device or unknown address that become entries of the audit log in a minute; of all unknown
+    /// addresses together there are sixteen times as many.
     #[arg(long, env = "WARREN_RATELIMIT_AUDIT_CAPACITY", default_value = "30")]
     pub ratelimit_audit_capacity: NonZeroU32,
 }
@@ -62,12 +66,21 @@ pub enum Limit {
     Api,
     /// Entries of the audit log about refusals.
     Audit,
+    /// Those about strangers, of all together.
+    Strangers,
 }
 
 impl Limit {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 6] =
-        [Self::Login, Self::Registration, Self::Heartbeat, Self::Signing, Self::Api, Self::Audit];
+    pub const ALL: [Self; 7] = [
+        Self::Login,
+        Self::Registration,
+        Self::Heartbeat,
+        Self::Signing,
+        Self::Api,
+        Self::Audit,
+        Self::Strangers,
+    ];
 
     /// As the metric and the settings call it.
     pub const fn as_str(self) -> &'static str {
@@ -77,7 +90,7 @@ impl Limit {
             Self::Heartbeat => "heartbeat",
             Self::Signing => "signing",
             Self::Api => "api",
-            Self::Audit => "audit",
+            Self::Audit | Self::Strangers => "audit",
         }
     }
 }
@@ -95,8 +108,22 @@ pub enum Asker {
     Link(u64),
     /// A user of this machine without rights.
     Local(String),
-    /// Everybody new while too many are kept apart.
+    /// Somebody as the audit log names it: a person, a script, a device.
+    Named(String),
+    /// All strangers; everybody new while too many are kept apart.
     Crowd,
+}
+
+impl Asker {
+    /// Whose refusals the audit log counts together; nobody's of the hub and of the server itself.
+    pub fn of(actor: &Actor) -> Option<Self> {
+        match actor {
+            Actor::User(_) | Actor::ApiToken(_) | Actor::Device(_) => Some(Self::Named(actor.to_string())),
+            Actor::Network(address) => Some(Self::Address(*address)),
+            Actor::Local(name) => Some(Self::Local(name.to_string())),
+            Actor::Hub | Actor::Server => None,
+        }
+    }
 }
 
 /// One kind's pace.
@@ -145,6 +172,7 @@ impl Limiters {
                 Limit::Signing => capacities.ratelimit_signing_capacity,
                 Limit::Api => capacities.ratelimit_api_capacity,
                 Limit::Audit => capacities.ratelimit_audit_capacity,
+                Limit::Strangers => capacities.ratelimit_audit_capacity.saturating_mul(STRANGERS),
             };
             Limiter::new(capacity)
         };
@@ -157,6 +185,15 @@ impl Limiters {
         self.try_take(limit, asker).inspect_err(|_| {
             self.rejections[limit as usize].inc();
         })
+    }
+
+    /// Whether one more refusal of somebody is written into the audit log, and of nobody in particular always: a flood fills no log,
+    /// and keeps no other's entries waiting. The metric counts the rest.
+    pub fn may_write(&self, asker: Option<Asker>) -> bool {
+        let Some(asker) = asker else { return true };
+        let is_stranger = matches!(asker, Asker::Address(_) | Asker::Local(_));
+        self.take(Limit::Audit, asker).is_ok()
+            && (!is_stranger || self.take(Limit::Strangers, Asker::Crowd).is_ok())
     }
 
     /// Waits until one more of somebody's own is in time. Nobody is rejected, so none is counted.
@@ -208,7 +245,7 @@ mod tests {
         assert!(wait > Duration::from_secs(20) && wait <= Duration::from_secs(30), "{wait:?}");
         assert_eq!(take(Limit::Login, "2001:db8:0:1::1"), Ok(()), "another network");
         assert_eq!(take(Limit::Api, "2001:db8::1"), Ok(()), "another limiter");
-        assert_eq!(limiters.rejections.each_ref().map(Counter::get), [1, 0, 0, 0, 0, 0]);
+        assert_eq!(limiters.rejections.each_ref().map(Counter::get), [1, 0, 0, 0, 0, 0, 0]);
     }
 
     #[tokio::test]
@@ -219,6 +256,25 @@ mod tests {
         while limiters.try_take(Limit::Api, asker()).is_ok() {}
         limiters.wait(Limit::Api, asker()).await;
         assert_eq!(limiters.rejections[Limit::Api as usize].get(), 0);
+    }
+
+    #[test]
+    fn no_stranger_and_no_few_of_them_keep_others_out_of_the_audit_log() {
+        let limiters = limiters(&["--ratelimit-audit-capacity", "3"]);
+        let written = |asker: &Asker| (0..20).filter(|_| limiters.may_write(Some(asker.clone()))).count();
+        for n in 1..=15 {
+            assert_eq!(written(&address(&format!("203.0.113.{n}"))), 3, "{n}");
+        }
+        assert_eq!(written(&Asker::Local("guest".into())), 3);
+        // A busy machine may need so long that one more is in time.
+        let late = written(&address("203.0.113.99"));
+        assert!(late <= 1, "there is an end of strangers");
+        assert_eq!(limiters.rejections[Limit::Audit as usize].get(), 16 * 17 + 20 - late as u64);
+        for known in ["user:ada", "api-token:ci of ada", "device:00000000-0000-7000-8000-000000000001"] {
+            let actor: Actor = known.parse().expect("an actor");
+            assert_eq!(Asker::of(&actor).map(|asker| written(&asker)), Some(3), "{known} is no stranger");
+        }
+        assert!((0..20).all(|_| limiters.may_write(Asker::of(&Actor::Server))));
     }
 
     #[test]

@@ -80,6 +80,12 @@ impl Caller {
     pub fn sees(&self, tenant: Option<TenantId>) -> bool {
         self.tenant.is_none() || self.tenant == tenant
     }
+
+    /// Whose refusals the audit log counts together; nobody's who administers on the server itself.
+    fn of_refusals(&self) -> Option<Asker> {
+        self.user.as_ref()?;
+        Asker::of(&self.by.actor)
+    }
 }
 
 /// Finds out who calls and puts it into the request, if it is anybody.
@@ -106,12 +112,16 @@ pub async fn identify(State(app): State<App>, mut request: Request, next: Next) 
     let known = found.as_ref().ok().and_then(Option::as_ref);
     let asker = asker(peer.as_ref(), known);
     let attempt = match (known, &peer) {
-        (Some(caller), _) => Some((caller.by.clone(), caller.tenant)),
-        (None, Some(peer)) if says_who => Some((By { actor: of_peer(peer), trace }, None)),
+        (Some(caller), _) => Some((caller.by.clone(), caller.tenant, caller.of_refusals())),
+        (None, Some(peer)) if says_who => {
+            let actor = of_peer(peer);
+            let of_refusals = Asker::of(&actor);
+            Some((By { actor, trace }, None, of_refusals))
+        }
         // Nobody tried to be anybody.
         (None, _) => None,
     };
-    let attempt = attempt.map(|(by, tenant)| Attempt::new(&request, by, tenant, asker.clone()));
+    let attempt = attempt.map(|(by, tenant, asker)| Attempt::new(&request, by, tenant, asker));
     let answer = answered(&app, found, asker, request, next).await.unwrap_or_else(Refused::into_response);
     match attempt {
         Some(attempt) => written_down(&app, attempt, answer).await,

@@ -18,7 +18,6 @@ use super::App;
 use super::auth::{Caller, Peer};
 use super::closed::check_open;
 use super::problem::{Refused, bad_form, of_people, unavailable};
-use super::refusals::note;
 use crate::accounts::{entry, new_user, random, setup_digest};
 use crate::audit::Written;
 use crate::clock::wall;
@@ -66,11 +65,14 @@ pub async fn guess<T>(
     work: impl Future<Output = Result<T, Refusal>>,
 ) -> Result<T, Refused> {
     if let Err(refused) = paced(app, &who).await {
-        let Who { name, by, from, action } = who;
-        let mut early = entry(by, action, name.as_str(), Some(refused.refusal.code));
-        early.tenant = tenant_of(app, name).await?;
-        early.detail.clone_from(&refused.refusal.detail);
-        note(app, Some(Asker::Address(from)), &early).await?;
+        let Who { name, by, action, .. } = who;
+        let tenant = tenant_of(app, name).await?;
+        if app.limiters.may_write(Asker::of(&by.actor)) {
+            let mut early = entry(by, action, name.as_str(), Some(refused.refusal.code));
+            early.tenant = tenant;
+            early.detail.clone_from(&refused.refusal.detail);
+            app.store.append_audit(&early).await.map_err(|e| unavailable(&e))?;
+        }
         return Err(refused.written());
     }
     let Who { name, by, from, action } = who;
@@ -242,9 +244,11 @@ pub async fn first_administrator(
     let by = By { actor: of_peer(peer), trace: trace.clone() };
     let mut denied = entry(by, "user.set-up", form.user.as_str(), None);
     let made = founded(app, form, peer, trace).await;
-    if let Err(refusal) = &made {
+    if let Err(refusal) = &made
+        && app.limiters.may_write(Asker::of(&denied.actor))
+    {
         (denied.refused, denied.detail) = (Some(refusal.code), refusal.detail.clone());
-        note(app, Some(Asker::Address(peer.address())), &denied).await?;
+        app.store.append_audit(&denied).await.map_err(|e| unavailable(&e))?;
     }
     made
 }

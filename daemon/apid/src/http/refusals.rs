@@ -3,7 +3,7 @@
 
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
-use control::{AuditEntry, By};
+use control::By;
 use model::api::problem::status_of;
 use model::{Code, Refusal, TenantId};
 use percent_encoding::percent_decode_str;
@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 use super::App;
 use super::problem::{Refused, Told, unavailable};
 use crate::accounts::entry;
-use crate::limiters::{Asker, Limit};
+use crate::limiters::Asker;
 
 /// Of a path so much is written down: it is anybody's text.
 const TARGET_CHARS_MAX: usize = 256;
@@ -38,7 +38,8 @@ impl Attempt {
     }
 }
 
-/// The answer, once its refusal is in the audit log. One that cannot be written is a failure.
+/// The answer, once its refusal is in the audit log, unless there are too many of whoever asks. One that cannot be written is a
+/// failure.
 pub async fn written_down(app: &App, attempt: Attempt, response: Response) -> Response {
     let Some(Told(refused)) = response.extensions().get::<Told>() else { return response };
     let Refusal { code, detail } = &refused.refusal;
@@ -46,23 +47,15 @@ pub async fn written_down(app: &App, attempt: Attempt, response: Response) -> Re
         return response;
     }
     let Attempt { by, tenant, asker, target } = attempt;
+    if !app.limiters.may_write(asker) {
+        return response;
+    }
     let mut denied = entry(by, "api.call", &target, Some(*code));
     (denied.tenant, denied.detail) = (tenant, detail.clone());
-    match note(app, asker, &denied).await {
+    match app.store.append_audit(&denied).await {
         Ok(()) => response,
-        Err(failed) => Refused::from(failed).into_response(),
+        Err(error) => Refused::from(unavailable(&error)).into_response(),
     }
-}
-
-/// Writes a refusal down, unless there are too many of whoever asks: a flood fills no log. The metric counts the others.
-pub async fn note(app: &App, asker: Option<Asker>, denied: &AuditEntry) -> Result<(), Refusal> {
-    let stranger = matches!(asker, Some(Asker::Address(_) | Asker::Local(_)));
-    let in_time = |asker| app.limiters.take(Limit::Audit, asker).is_ok();
-    // An attacker has as many addresses as it likes.
-    if asker.is_some_and(|asker| !in_time(asker)) || (stranger && !in_time(Asker::Crowd)) {
-        return Ok(());
-    }
-    app.store.append_audit(denied).await.map_err(|error| unavailable(&error))
 }
 
 /// Whether somebody was not let do something. A form or path that means nothing asks for nothing, a failure of the server says no to

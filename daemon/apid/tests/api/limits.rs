@@ -105,6 +105,43 @@ async fn a_flood_of_refusals_fills_no_audit_log() {
     assert!(left.is_some_and(|n| (26..=30).contains(&n.parse::<u32>().expect("a number"))), "{metrics}");
 }
 
+/// Who was refused what, as the audit log has it once all so far is written: what is refused here comes after it.
+async fn refused(apid: &Apid) -> Vec<(String, String)> {
+    for status in [201, 409] {
+        assert_eq!(post(&apid.socket(), "/api/v1/tenants", None, json!({"name": "last"})).await.0, status);
+    }
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let (_, page) = get(&apid.socket(), "/api/v1/audit?limit=1000", None).await;
+        let text = |value: &Value| value.as_str().expect("text").to_owned();
+        let entries = page["items"].as_array().expect("a list").iter().filter(|e| e["outcome"] == "refused");
+        let (last, all): (Vec<&Value>, Vec<&Value>) = entries.partition(|entry| entry["target"] == "last");
+        if !last.is_empty() {
+            return all.iter().map(|entry| (text(&entry["actor"]), text(&entry["action"]))).collect();
+        }
+        assert!(Instant::now() < end, "it is not written: {page}");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_person_who_is_slowed_down_keeps_no_stranger_out_of_the_audit_log() {
+    let apid = start(&[("WARREN_RATELIMIT_AUDIT_CAPACITY", "3"), ("WARREN_RATELIMIT_LOGIN_CAPACITY", "2")]);
+    let server = apid.https(apid.fingerprint());
+    let (_, login) =
+        post(&server, "/api/v1/login", None, json!({"user": "admin", "password": PASSWORD})).await;
+    let wrong = json!({"current": "no", "new": "seven quiet lamps drift"});
+    for _ in 0..9 {
+        post(&server, "/api/v1/me/password", login["secret"].as_str(), wrong.clone()).await;
+    }
+    get(&server, "/api/v1/me", Some("ws1_a_b")).await;
+    let all = refused(&apid).await;
+    let of = |who: &str, what: &str| all.iter().filter(|e| **e == (who.to_owned(), what.to_owned())).count();
+    // Beside those that came too soon there are wrong ones.
+    assert!((3..9).contains(&of("user:admin", "user.password")), "{all:?}");
+    assert_eq!(of("network:127.0.0.1", "api.call"), 1, "{all:?}");
+}
+
 #[tokio::test]
 async fn one_address_has_as_many_connections_as_the_settings_say_and_the_log_says_so_once() {
     let apid = start(&[("WARREN_CONNECTIONS_PER_ADDRESS", "3")]);
