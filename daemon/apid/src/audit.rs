@@ -64,7 +64,7 @@ pub fn form(row: AuditRow, tenants: &BTreeMap<TenantId, Label>) -> AuditForm {
     }
 }
 
-/// A refusal that is in the audit log, or on its way there.
+/// A refusal that is in the audit log or on its way there, or that the limiter left out.
 #[derive(Debug, Clone)]
 pub struct Written(pub Refusal);
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use control::{Answer, By, Control, Edit, Input, LinkId, Origin, Output, RequestId};
+use control::{Actor, Answer, AuditEntry, By, Control, Edit, Input, LinkId, Origin, Output, RequestId};
 use link::Sender;
 use model::wire::{Channel, Frame, Remark};
 use model::{Code, Refusal, TenantId};
@@ -27,7 +27,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::audit::{AuditWriter, Written};
 use crate::clock::Clock;
 use crate::keys::Keys;
-use crate::limiters::Limiters;
+use crate::limiters::{Asker, Limiters};
 use crate::metrics::Metrics;
 use crate::relay::Switchboard;
 use crate::report;
@@ -126,7 +126,7 @@ impl Desk {
         (desk, running)
     }
 
-    /// Asks for an edit, and waits until it is in the store or refused, which the machine writes down.
+    /// Asks for an edit, and waits until it is in the store or refused, which is written down here.
     pub async fn edit(
         &self,
         tenant: Option<TenantId>,
@@ -284,7 +284,7 @@ impl Run {
                 Output::Refresh { tenant, since } => self.refresh(tenant, since),
                 Output::Poll => self.poll(),
                 Output::Pass(hint) => self.pass(hint),
-                Output::Audit(entry) => self.audit.write(entry),
+                Output::Audit(entry) => self.write_down(entry),
                 Output::SavePresence(rows) => open.saving.save(rows, &self.store),
                 Output::Certify { link, tenant, device, key } => self.certify(link, tenant, device, &key),
                 Output::NoteLogins { link, tenant, device, logins } => {
@@ -298,6 +298,18 @@ impl Run {
                     report::event(&event);
                 }
             }
+        }
+    }
+
+    /// What was done always, what was refused as often as whoever asks may fill the log.
+    fn write_down(&self, entry: AuditEntry) {
+        let asker = match &entry.actor {
+            // Whoever does not administer the server comes no further than the API.
+            Actor::Local(_) => None,
+            actor => Asker::of(actor),
+        };
+        if entry.refused.is_none() || self.limiters.may_write(asker) {
+            self.audit.write(entry);
         }
     }
 

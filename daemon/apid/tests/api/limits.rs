@@ -125,6 +125,24 @@ async fn refused(apid: &Apid) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
+async fn nor_does_a_flood_of_refused_edits_and_who_administers_the_server_is_written_down_always() {
+    let apid = start(&[("WARREN_RATELIMIT_AUDIT_CAPACITY", "5")]);
+    let server = apid.https(apid.fingerprint());
+    let (_, login) =
+        post(&server, "/api/v1/login", None, json!({"user": "admin", "password": PASSWORD})).await;
+    for _ in 0..20 {
+        let wish = json!({"name": "home"});
+        assert_eq!(post(&server, "/api/v1/tenants", login["secret"].as_str(), wish.clone()).await.0, 409);
+        assert_eq!(get(&server, "/api/v1/users/nobody", login["secret"].as_str()).await.0, 404);
+        assert_eq!(post(&apid.socket(), "/api/v1/tenants", None, wish).await.0, 409);
+    }
+    let all = refused(&apid).await;
+    let of = |who: &str| all.iter().filter(|(actor, _)| actor.starts_with(who)).count();
+    assert!((5..=7).contains(&of("user:admin")), "edits and others are counted together: {all:?}");
+    assert_eq!(of("local:"), 20, "{all:?}");
+}
+
+#[tokio::test]
 async fn a_person_who_is_slowed_down_keeps_no_stranger_out_of_the_audit_log() {
     let apid = start(&[("WARREN_RATELIMIT_AUDIT_CAPACITY", "3"), ("WARREN_RATELIMIT_LOGIN_CAPACITY", "2")]);
     let server = apid.https(apid.fingerprint());

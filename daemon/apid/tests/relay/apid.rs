@@ -74,11 +74,19 @@ impl Apid {
     }
 
     pub async fn post(&self, path: &str, body: Value) -> Value {
+        self.ask(Method::POST, path, serde_json::to_vec(&body).expect("JSON")).await
+    }
+
+    pub async fn get(&self, path: &str) -> Value {
+        self.ask(Method::GET, path, Vec::new()).await
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Vec<u8>) -> Value {
         let wish = Request::builder()
-            .method(Method::POST)
+            .method(method)
             .uri(path)
             .header(header::CONTENT_TYPE, "application/json")
-            .body(serde_json::to_vec(&body).expect("JSON").into())
+            .body(body.into())
             .expect("a request");
         let server = Server::Unix(self.dir.path().join("apid.sock"));
         let bounds = Bounds { time_max: PATIENCE, ..Bounds::default() };

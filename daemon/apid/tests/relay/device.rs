@@ -102,6 +102,15 @@ impl Device {
         }
     }
 
+    /// Wants to enrol, and is refused.
+    pub async fn refused(apid: &Apid, token: &OnboardingToken, seed: u8) -> Code {
+        let mut greeted = claim(apid, token, seed, PreferCarrier::OnlyQuic).await;
+        match soon(greeted.receiver.recv()).await.expect("an answer") {
+            Frame::Refused(refused) => refused.refusal.code,
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Shows a relay alone a pass; the code of its refusal if it refuses.
     pub async fn attach(
         relay: &Apid,

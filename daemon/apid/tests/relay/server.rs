@@ -6,13 +6,14 @@
 //! ```
 
 use link::PreferCarrier;
-use model::Timestamp;
 use model::relay::PAYLOAD_BYTES_MAX;
 use model::wire::Heartbeat;
+use model::{Code, Timestamp};
 use serde_json::json;
 
 use crate::apid::Apid;
 use crate::device::Device;
+use crate::soon;
 
 #[tokio::test]
 async fn packets_of_any_length_pass_inside_a_tenant_over_both_carriers() {
@@ -95,4 +96,29 @@ async fn who_enrols_too_often_from_one_address_is_asked_to_come_back() {
     let wait = Device::asked_to_wait(&apid, &token, 3).await;
     assert!((1..=30).contains(&wait.as_secs()), "{wait:?}");
     assert_eq!(apid.metric("warren_rate_limit_rejections_total{limiter=\"registration\"}").await, 1);
+}
+
+#[tokio::test]
+async fn a_flood_of_refused_enrolments_fills_no_audit_log() {
+    let apid = Apid::with(&["--ratelimit-audit-capacity", "3"]);
+    let mut token = apid.token("home", false).await;
+    apid.post(&format!("/api/v1/tokens/{}/revoke?tenant=home", token.id), json!({})).await;
+    for seed in 1..=8 {
+        assert_eq!(Device::refused(&apid, &token, seed).await, Code::TokenRevoked);
+    }
+    // Anybody may know the anchor.
+    token.secret = apid.token("home", false).await.secret;
+    for seed in 1..=8 {
+        Device::refused(&apid, &token, seed).await;
+    }
+    let written = async || {
+        let page = apid.get("/api/v1/audit?limit=1000").await;
+        let entries = page["items"].as_array().expect("a list").clone();
+        entries.iter().filter(|entry| entry["action"] == "device.enrol").count() as u64
+    };
+    // What is written is on its way when the device hears of it.
+    let left_out = async || apid.metric("warren_rate_limit_rejections_total{limiter=\"audit\"}").await;
+    soon(async { while written().await + left_out().await < 16 {} }).await;
+    // A busy machine may need so long that one more is in time.
+    assert!((3..=5).contains(&written().await), "{}", written().await);
 }
