@@ -66,10 +66,10 @@ pub async fn guess<T>(
 ) -> Result<T, Refused> {
     if let Err(refused) = paced(app, &who).await {
         let Who { name, by, action, .. } = who;
-        let tenant = tenant_of(app, name).await?;
+        // Whose is asked of the database only for what is written.
         if app.limiters.may_write(Asker::of(&by.actor)) {
             let mut early = entry(by, action, name.as_str(), Some(refused.refusal.code));
-            early.tenant = tenant;
+            early.tenant = tenant_of(app, name).await?;
             early.detail.clone_from(&refused.refusal.detail);
             app.store.append_audit(&early).await.map_err(|e| unavailable(&e))?;
         }

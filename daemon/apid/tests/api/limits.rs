@@ -1,6 +1,7 @@
 //! Who asks too often, too slowly or too much.
 
 use std::net::SocketAddr;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -158,6 +159,21 @@ async fn a_person_who_is_slowed_down_keeps_no_stranger_out_of_the_audit_log() {
     // Beside those that came too soon there are wrong ones.
     assert!((3..9).contains(&of("user:admin", "user.password")), "{all:?}");
     assert_eq!(of("network:127.0.0.1", "api.call"), 1, "{all:?}");
+}
+
+#[tokio::test]
+async fn a_login_that_comes_too_soon_costs_no_database() {
+    let apid = start(&[("WARREN_RATELIMIT_AUDIT_CAPACITY", "1"), ("WARREN_RATELIMIT_LOGIN_CAPACITY", "2")]);
+    let log_in =
+        async || retry_after(&apid, "/api/v1/login", Some(json!({"user": "ada", "password": "no"}))).await.0;
+    let mut before = Vec::new();
+    while before.last() != Some(&429) {
+        before.push(log_in().await);
+    }
+    let hide = ["warren.db", "ALTER TABLE users RENAME TO away"];
+    let hidden = Command::new("sqlite3").current_dir(apid.dir.path()).args(hide).status();
+    assert!(hidden.expect("apt-get install sqlite3").success());
+    assert_eq!(log_in().await, 429, "nobody needs to know whose it is");
 }
 
 #[tokio::test]
