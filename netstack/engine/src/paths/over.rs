@@ -73,6 +73,12 @@ impl Over {
         self.current
     }
 
+    /// Whether no other of those that are connected reaches the peer, as far as is known.
+    pub(super) fn is_alone(&self, heard_at: Option<Mono>) -> bool {
+        let mut others = self.routes.iter().filter(|(relay, _)| self.current != Some(**relay));
+        others.all(|(_, route)| !route.holds(heard_at))
+    }
+
     /// Whether it answered what it was asked last.
     pub(super) fn is_proven(&self) -> bool {
         self.route(self.current).is_some_and(Route::is_sure)
@@ -180,6 +186,23 @@ mod tests {
         over.follow(&[NEAR, SERVER], Some(FAR));
         over.turn(None, at(60));
         assert_eq!(over.current(), Some(SERVER), "we are not connected to that one, and the server answered");
+    }
+
+    #[test]
+    fn the_only_one_that_reaches_the_peer_is_known() {
+        let mut over = Over::default();
+        over.follow(&[NEAR, SERVER], Some(NEAR));
+        assert!(over.is_alone(None), "nobody was asked");
+        ask(&mut over, NEAR, at(0), true);
+        over.turn(None, at(20));
+        assert_eq!((over.current(), over.is_alone(None)), (Some(NEAR), true));
+        ask(&mut over, SERVER, at(30), true);
+        assert!(!over.is_alone(None), "the server does, too");
+        for second in 1..=2 {
+            ask(&mut over, SERVER, at(second * 1000), false);
+            over.turn(None, at(second * 1000 + 999));
+        }
+        assert!(over.is_alone(None), "it did");
     }
 
     #[test]

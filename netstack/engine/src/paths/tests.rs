@@ -236,23 +236,39 @@ fn what_stands_in_the_way_is_named() {
     check([silent, keeps], WhyNotDirect::NoStun);
 }
 
-#[test]
-fn the_relay_that_a_peer_named_is_connected_where_no_other_reaches_it_and_for_as_long_as_it_carries() {
+/// Two that only the relay joins that the second named, and from a time on their addresses; the first talks to the second for so long.
+/// Which relays the first needs and since when, and how packets go in the end of that.
+fn needs(talks_for: u64, joined_at: Option<u64>) -> (Vec<(Mono, Vec<RelayId>)>, Option<Way>) {
     let (mut both, devices, keys) = two();
     let relay = |id| ConnectedRelay { id: RelayId(id), round_trip: Some(Duration::from_millis(20)) };
+    let addresses: [SocketAddr; 2] =
+        ["203.0.113.1:7", "203.0.113.2:7"].map(|a| a.parse().expect("an address"));
     // What the first has is dead.
-    both[0].handle(PathInput::Relays(vec![relay(0)]), at(0));
-    both[1].handle(PathInput::Relays(vec![relay(5)]), at(0));
-    both[0].handle(PathInput::Wanted(keys[1]), at(0));
-    let mut needed = Vec::new();
-    for now in (0..130_000).step_by(10).map(at) {
+    for (paths, (id, address)) in both.iter_mut().zip([0, 5].into_iter().zip(addresses)) {
+        paths.handle(PathInput::Relays(vec![relay(id)]), at(0));
+        paths.handle(PathInput::Interfaces(vec![address]), at(0));
+    }
+    let (mut needed, mut way) = (Vec::new(), None);
+    for now in (0..talks_for + 130_000).step_by(10).map(at) {
+        if now <= at(talks_for) && now.as_micros().is_multiple_of(1_000_000) {
+            both[0].handle(PathInput::Wanted(keys[1]), now);
+            let (sent, received) = (now.as_micros(), now.as_micros());
+            for (paths, peer) in both.iter_mut().zip([keys[1], keys[0]]) {
+                paths.handle(PathInput::Counted { peer, sent, received }, now);
+            }
+            way = both[0].status(&keys[1], now).map(|status| status.way);
+        }
         for from in 0..2 {
             both[from].handle_timeout(now);
             for output in outputs(&mut both[from]) {
+                let is_joined = joined_at.is_some_and(|joined| at(joined) <= now);
                 let input = match output {
                     PathOutput::Hint { sealed, .. } => PathInput::Hinted { from: devices[from], sealed },
                     PathOutput::Relay { relay: RelayId(5), bytes, .. } => {
                         PathInput::Relayed { relay: RelayId(5), from: devices[from], bytes }
+                    }
+                    PathOutput::Probe { to, bytes } if is_joined && to == addresses[1 - from] => {
+                        PathInput::Datagram { from: addresses[from], bytes }
                     }
                     PathOutput::Need(relays) if from == 0 => {
                         let connected = [RelayId::SERVER].iter().chain(&relays).map(|id| relay(id.0));
@@ -266,7 +282,23 @@ fn the_relay_that_a_peer_named_is_connected_where_no_other_reaches_it_and_for_as
             }
         }
     }
+    (needed, way)
+}
+
+#[test]
+fn the_relay_that_a_peer_named_is_connected_where_no_other_reaches_it_and_for_as_long_as_it_carries() {
+    let (needed, way) = needs(0, None);
     let told: Vec<_> = needed.iter().map(|(_, relays)| relays.as_slice()).collect();
     assert_eq!(told, [&[RelayId(5)][..], &[]], "{needed:?}");
     assert!(needed[0].0 < at(1000) && needed[1].0 >= at(120_000), "{needed:?}");
+    assert!(matches!(way, Some(Way::Relayed(_))), "{way:?}");
+}
+
+#[test]
+fn the_only_relay_that_reaches_a_peer_stands_beside_a_direct_path_for_as_long_as_they_talk() {
+    let (needed, way) = needs(180_000, Some(10_000));
+    assert!(matches!(way, Some(Way::Direct(_))), "{way:?}");
+    let told: Vec<_> = needed.iter().map(|(_, relays)| relays.as_slice()).collect();
+    assert_eq!(told, [&[RelayId(5)][..], &[]], "{needed:?}");
+    assert!(needed[0].0 < at(1000) && needed[1].0 >= at(300_000), "{needed:?}");
 }

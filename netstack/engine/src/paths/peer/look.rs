@@ -1,6 +1,8 @@
 //! What others see of the paths to a peer: when they want to be looked at again, and why packets do not go directly.
 //! Changes nothing.
 
+use std::time::Duration;
+
 use model::Mono;
 
 use super::{COMPARE_INTERVAL, LEFT_LIFE, LIVELY, Peer, SEEK_STEPS, TRAFFIC_LIFE};
@@ -8,6 +10,10 @@ use crate::paths::address::Mapping;
 use crate::paths::needs::Pair;
 use crate::paths::route::Route;
 use crate::paths::{RelayId, Way, WhyNotDirect};
+
+/// A relay that carried packets is kept for so long after they go directly: some are under way, and the peer's come over it until it
+/// has found the path, too.
+const CARRIED_LIFE: Duration = Duration::from_secs(30);
 
 impl Peer {
     /// When [`Self::advance`] is due.
@@ -44,13 +50,21 @@ impl Peer {
     }
 
     /// The relays on other machines that are to be connected for the peer: the one that carries its packets, and, while none that is
-    /// connected reaches it, the one that it named.
+    /// connected reaches it, the one that it named. Beside a direct path the one by which packets would go if that ended, unless
+    /// another reaches the peer.
     pub(in crate::paths) fn needs(&self, now: Mono) -> Pair {
-        if !self.is_busy(now) || matches!(self.way, Way::Direct(_)) {
+        if !self.is_busy(now) {
             return [None; 2];
         }
+        let carries = match self.way {
+            Way::Direct(_) => self
+                .over
+                .current()
+                .filter(|_| self.over.is_alone(self.heard_at) || now.since(self.way_since) < CARRIED_LIFE),
+            Way::Relayed(_) | Way::ViaHub => self.over.current(),
+        };
         let named = self.relay.filter(|_| self.races);
-        [self.over.current(), named].map(|relay| relay.filter(|relay| *relay != RelayId::SERVER))
+        [carries, named].map(|relay| relay.filter(|relay| *relay != RelayId::SERVER))
     }
 
     /// Why the packets do not go directly. `None`: they do.
