@@ -3,6 +3,7 @@
 
 mod counting;
 mod hold;
+mod home;
 mod lane;
 mod mapping;
 mod network;
@@ -34,7 +35,7 @@ use crate::interface::InterfaceName;
 use crate::paths::counting::Counting;
 use crate::paths::network::Network;
 use crate::paths::places::{Bearer, Places};
-use crate::paths::report::{PathCounters, PathsReport, RelayReport};
+use crate::paths::report::{PathCounters, PathsReport};
 use crate::paths::suspension::Suspension;
 
 pub(crate) use self::lane::Seen;
@@ -76,6 +77,8 @@ pub(crate) struct Shell {
     named: Vec<RelayPlace>,
     /// `None` until there is a pass.
     places: Option<Places>,
+    /// Hints name it.
+    home: Option<RelayId>,
     is_server_up: bool,
     stun: Vec<Endpoint>,
     stun_servers: Vec<SocketAddr>,
@@ -124,6 +127,7 @@ impl Shell {
             credentials,
             named: Vec::new(),
             places: None,
+            home: None,
             is_server_up: false,
             stun: Vec::new(),
             stun_servers: Vec::new(),
@@ -142,22 +146,10 @@ impl Shell {
 
     /// For people.
     pub(crate) fn report(&self) -> PathsReport {
-        let measured = self.places.iter().flat_map(Places::measured);
-        let relay = |(place, round_trip, is_home): (&RelayPlace, _, _)| RelayReport {
-            name: place.name.clone(),
-            round_trip,
-            is_home,
-        };
-        let mut relays: Vec<RelayReport> = measured.map(relay).collect();
-        let server = self.road.relays().and_then(|relays| relays.round_trip(RelayId::SERVER));
-        if let Some(round_trip) = server {
-            let is_home = !relays.iter().any(|relay| relay.is_home);
-            relays.insert(0, RelayReport::of_server(round_trip, is_home));
-        }
         PathsReport {
             stun_servers: self.stun_servers.clone(),
             mapped: self.mapping.as_ref().and_then(|mapping| *mapping.opened.borrow()),
-            relays,
+            relays: self.relays(),
             counters: self.counters,
         }
     }
@@ -282,14 +274,12 @@ impl Shell {
                 return input;
             }
             tokio::select! {
-                Some(input) = self.heard.recv() => {
-                    if let PathInput::Relays(relays) = &input {
-                        self.road.connected(relays);
-                    }
-                    return input;
-                }
+                Some(input) = self.heard.recv() => return match input {
+                    PathInput::Relays(relays) => self.connected(relays),
+                    other => other,
+                },
                 input = self.trial.hear() => return input,
-                () = reach(&mut self.places) => {}
+                () = reach(&mut self.places) => if let Some(input) = self.measured() { return input },
                 Ok(()) = self.networks.changed() => self.another_network(),
                 servers = finished(&mut self.resolving) => {
                     self.resolving = None;

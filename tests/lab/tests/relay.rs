@@ -201,8 +201,10 @@ fn without_a_server_devices_move_between_direct_and_relayed_as_ever() {
     meet_at_relay(&mesh);
     let checked = mesh.on("alpha").json(&["warren", "netcheck"]);
     let relays = checked["relays"].as_array().expect("relays");
-    let told = |at: usize| (relays[at]["name"].as_str(), relays[at]["is_home"].as_bool());
-    assert_eq!([told(0), told(1)], [(Some("server"), Some(false)), (Some("near"), Some(true))], "{checked}");
+    let told: Vec<_> = relays.iter().map(|relay| relay["name"].as_str()).collect();
+    assert_eq!(told, [Some("server"), Some("near")], "{checked}");
+    // Both are on one machine: which is nearer is chance.
+    assert_eq!(relays.iter().filter(|relay| relay["is_home"] == true).count(), 1, "{checked}");
     let is_measured = |relay: &Value| relay["round_trip_micros"].as_u64().is_some_and(|us| us > 0);
     assert!(relays.len() == 2 && relays.iter().all(is_measured), "{checked}");
     let kinds: Vec<_> =
@@ -219,6 +221,7 @@ fn without_a_server_devices_move_between_direct_and_relayed_as_ever() {
     let checked = mesh.on("alpha").json(&["warren", "netcheck"]);
     let names = checked["relays"].as_array().expect("relays").iter().map(|relay| relay["name"].clone());
     assert_eq!(names.collect::<Vec<_>>(), ["near"], "the server's is not connected: {checked}");
+    assert_eq!(checked["relays"][0]["is_home"], true, "{checked}");
     // UDP comes through: it is the server that does not answer.
     wait_for("the reason", MOVED, || mesh.path("alpha", "beta")["why_not_direct"] == "STUN does not answer");
     let checked = mesh.on("alpha").json(&["warren", "netcheck"]);

@@ -32,6 +32,8 @@ const GAIN_MIN: Duration = Duration::from_millis(3);
 const GAIN_MIN_PART: u32 = 5;
 /// Those that are not connected are measured this often: a link to each costs some ten kB, six times a day.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(4 * 3600);
+/// And when one of them seems nearer than the nearest, but no more often: what slows that one, such as an upload, may slow all.
+const MEASURE_AGAIN_MIN: Duration = Duration::from_secs(5 * 60);
 /// Measurements that wait: one a relay.
 const MEASURED_MAX: usize = model::limits::RELAYS_MAX;
 
@@ -93,6 +95,8 @@ pub struct Places {
     /// Peers are reached over these.
     needed: BTreeSet<u32>,
     measure_at: Instant,
+    /// When that was done last.
+    measured_at: Option<Instant>,
     report: mpsc::Sender<Measured>,
     measured: mpsc::Receiver<Measured>,
 }
@@ -115,6 +119,7 @@ impl Places {
             nearest: None,
             needed: BTreeSet::new(),
             measure_at: Instant::now() + MEASURE_INTERVAL,
+            measured_at: None,
             report,
             measured,
         }
@@ -192,33 +197,48 @@ impl Places {
 
     /// Those that are not connected may be nearer by now.
     fn measure_anew(&mut self) {
-        self.measure_at = Instant::now() + MEASURE_INTERVAL;
+        let now = Instant::now();
+        (self.measure_at, self.measured_at) = (now + MEASURE_INTERVAL, Some(now));
         let away = self.kept.values_mut().filter(|kept| kept.task.is_none());
         away.for_each(|kept| kept.round_trip = None);
         self.arrange();
     }
 
-    /// The nearest relay, how far it and the others are, for people. `None`: not reached yet.
-    pub fn measured(&self) -> impl Iterator<Item = (&RelayPlace, Option<Duration>, bool)> {
-        self.kept.iter().map(|(id, kept)| (&kept.place, kept.round_trip, self.nearest == Some(*id)))
+    /// How far each relay is, for people. `None`: not reached yet.
+    pub fn measured(&self) -> impl Iterator<Item = (&RelayPlace, Option<Duration>)> {
+        self.kept.values().map(|kept| (&kept.place, kept.round_trip))
     }
 
+    /// Keeps the nearest. What was measured hours ago is not held against what was measured now: then all are measured anew, and the
+    /// nearest stays it until each has answered or failed.
     fn choose(&mut self) {
         let of = |id: &u32| self.kept.get(id).and_then(|kept| kept.round_trip);
-        let best = self.kept.keys().filter_map(|id| of(id).map(|time| (time, *id))).min();
-        let current = self.nearest.as_ref().and_then(of);
-        let is_gain = |time| {
-            current.is_none_or(|current: Duration| time + GAIN_MIN.max(current / GAIN_MIN_PART) < current)
+        let Some(best) = self.kept.keys().filter_map(|id| of(id).map(|time| (time, *id))).min() else {
+            self.nearest = None;
+            return;
         };
-        if best.is_none_or(|(time, _)| is_gain(time)) {
-            self.nearest = best.map(|(_, id)| id);
+        if let Some(current) = self.nearest.as_ref().and_then(of) {
+            if !is_gain(best.0, current) || !self.all_tried() {
+                return;
+            }
+            if self.kept.get(&best.1).is_some_and(|kept| kept.task.is_none()) {
+                if self.measured_at.is_none_or(|at| at.elapsed() >= MEASURE_AGAIN_MIN) {
+                    self.measure_anew();
+                }
+                return;
+            }
         }
+        self.nearest = Some(best.1);
+    }
+
+    /// Whether each has answered or failed since all were measured last.
+    fn all_tried(&self) -> bool {
+        self.kept.values().all(|kept| kept.round_trip.is_some() || kept.failed)
     }
 
     /// Begins and ends links so that those stand that should.
     fn arrange(&mut self) {
-        let all_tried = self.kept.values().all(|kept| kept.round_trip.is_some() || kept.failed);
-        let all = !self.server_up || self.doubt_until.is_some() || !all_tried;
+        let all = !self.server_up || self.doubt_until.is_some() || !self.all_tried();
         let has_pass = self.wish.borrow().pass.is_some();
         let wanted = |id: &u32| {
             let failed = self.kept.get(id).is_some_and(|kept| kept.failed);
@@ -246,6 +266,11 @@ impl Places {
             task.abort();
         }
     }
+}
+
+/// Whether a relay that is so far is to take the place of one that is so far.
+pub(super) fn is_gain(other: Duration, current: Duration) -> bool {
+    other + GAIN_MIN.max(current / GAIN_MIN_PART) < current
 }
 
 impl Drop for Places {
@@ -464,7 +489,7 @@ mod tests {
         story.told(2, Some(40)).await;
         assert_eq!(story.told(3, Some(30)).await, (Some(1), vec![1]));
         assert_eq!(story.told(1, None).await, (Some(3), vec![1, 3]), "it is tried again");
-        let told: Vec<_> = story.places.measured().map(|(_, time, _)| time.is_some()).collect();
+        let told: Vec<_> = story.places.measured().map(|(_, time)| time.is_some()).collect();
         assert_eq!(told, [false, true, true], "how far it is, nobody knows");
         assert_eq!(story.told(3, None).await, (Some(2), vec![1, 2, 3]));
         assert_eq!(story.told(2, None).await, (None, vec![1, 2, 3]));
@@ -472,12 +497,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_home_that_slows_is_left_and_not_for_nothing() {
-        let mut story = Story::with(&[1, 2]);
+    async fn a_home_that_slows_is_left_for_one_that_is_nearer_now() {
+        let mut story = Story::with(&[1, 2, 3]);
         story.told(1, Some(40)).await;
-        assert_eq!(story.told(2, Some(50)).await, (Some(1), vec![1]));
+        story.told(2, Some(50)).await;
+        assert_eq!(story.told(3, Some(55)).await, (Some(1), vec![1]));
         assert_eq!(story.told(1, Some(60)).await, (Some(1), vec![1]), "by a fifth at least");
-        assert_eq!(story.told(1, Some(70)).await, (Some(2), vec![2]));
+        // An upload, which slows the others as well.
+        assert_eq!(
+            story.told(1, Some(700)).await,
+            (Some(1), vec![1, 2, 3]),
+            "they are asked how far they are"
+        );
+        assert_eq!(story.told(2, Some(680)).await, (Some(1), vec![1, 2, 3]));
+        assert_eq!(
+            story.told(3, None).await,
+            (Some(1), vec![1, 3]),
+            "one is not reached, and is tried again"
+        );
+        assert_eq!(story.told(1, Some(900)).await, (Some(1), vec![1, 3]), "they were asked just now");
+        tokio::time::advance(MEASURE_AGAIN_MIN).await;
+        assert_eq!(story.told(1, Some(900)).await, (Some(1), vec![1, 2, 3]));
+        assert_eq!(story.told(3, Some(60)).await, (Some(1), vec![1, 2, 3]), "another may be nearer still");
+        assert_eq!(story.told(2, Some(50)).await, (Some(2), vec![2]), "only the first has slowed");
     }
 
     #[tokio::test(start_paused = true)]

@@ -137,6 +137,11 @@ impl Relays {
         self.0.line(relay).map(|line| line.datagrams.round_trip())
     }
 
+    /// Those that are connected, the nearest first.
+    pub fn by_distance(&self) -> Vec<ConnectedRelay> {
+        self.0.by_distance()
+    }
+
     /// Which relays are connected.
     pub fn relays(&self) -> Vec<RelayId> {
         read(&self.0.lines).keys().copied().collect()
@@ -154,16 +159,20 @@ impl Shared {
         read(&self.lines).get(&relay).cloned()
     }
 
-    async fn announce(&self) {
-        let mut relays: Vec<_> = {
-            let lines = read(&self.lines);
-            // What was not measured is taken for near: the server, where UDP is blocked.
-            lines
-                .iter()
-                .map(|(relay, line)| ConnectedRelay { id: *relay, round_trip: line.datagrams.round_trip() })
-                .collect()
+    fn by_distance(&self) -> Vec<ConnectedRelay> {
+        let lines = read(&self.lines);
+        let relay = |(id, line): (&RelayId, &Arc<Line>)| ConnectedRelay {
+            id: *id,
+            round_trip: line.datagrams.round_trip(),
         };
-        relays.sort_by_key(|relay: &ConnectedRelay| (relay.round_trip.unwrap_or_default(), relay.id));
+        let mut relays: Vec<_> = lines.iter().map(relay).collect();
+        // What was not measured is taken for near: the server, where UDP is blocked.
+        relays.sort_by_key(|relay| (relay.round_trip.unwrap_or_default(), relay.id));
+        relays
+    }
+
+    async fn announce(&self) {
+        let relays = self.by_distance();
         // An event loop that is gone needs no news.
         let _ = self.news.send(PathInput::Relays(relays)).await;
     }

@@ -89,7 +89,7 @@ pub struct RelayReport {
     pub name: Label,
     /// There and back, once it was reached; of the server over QUIC alone.
     pub round_trip: Option<Duration>,
-    /// Whether peers find this device there.
+    /// Whether it is the one that hints name, so that peers find this device there: the nearest of those that are connected.
     pub is_home: bool,
 }
 

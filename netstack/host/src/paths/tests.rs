@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use engine::paths::ConnectedRelay;
 use futures_util::FutureExt as _;
+use model::{AnchorSecret, DeviceId, Fingerprint, TenantId, Timestamp};
 
 use super::*;
 
@@ -38,4 +40,43 @@ async fn whoever_was_suspended_is_as_one_on_another_network_and_is_told_so_once(
     assert_eq!(next(&mut shell), None);
     asleep.store(3608, Ordering::Relaxed);
     assert_eq!(next(&mut shell), None, "a second ends no mapping");
+}
+
+/// Relays that nobody reaches.
+fn named(ids: &[u32]) -> PathOutput {
+    let place = |id: &u32| RelayPlace {
+        id: *id,
+        name: format!("relay-{id}").parse().expect("a label"),
+        endpoint: "192.0.2.1:1".parse().expect("an endpoint"),
+        certificate: Fingerprint::from_bytes([0; 32]),
+    };
+    PathOutput::Places(ids.iter().map(place).collect())
+}
+
+fn pass() -> PathOutput {
+    let anchor = AnchorSecret::from_seed([2; 32]);
+    let pass = RelayPass {
+        tenant: TenantId::from_bytes([4; 16]),
+        device: DeviceId::from_bytes([5; 16]),
+        identity: IdentitySecret::from_seed([1; 32]).public(),
+        expires_at: Timestamp::from_unix_micros(1),
+    };
+    PathOutput::Pass { pass: Signed::new(&pass, &anchor), anchor: anchor.public() }
+}
+
+#[tokio::test]
+async fn the_home_that_people_are_told_of_is_the_relay_that_the_engine_was_told_first() {
+    let mut shell = shell();
+    shell.carry_out(named(&[1, 2]));
+    shell.carry_out(pass());
+    let homes = |shell: &Shell| {
+        let homes = shell.report().relays.into_iter().filter(|relay| relay.is_home);
+        homes.map(|relay| relay.name.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(homes(&shell), Vec::<String>::new(), "none is connected");
+    for (order, expect) in [([2, 0, 1], &["relay-2"][..]), ([1, 2, 0], &["relay-1"]), ([0, 1, 2], &[])] {
+        let relay = |id| ConnectedRelay { id: RelayId(id), round_trip: None };
+        shell.connected(order.map(relay).to_vec());
+        assert_eq!(homes(&shell), expect, "{order:?}");
+    }
 }

@@ -378,7 +378,7 @@ pub struct RelayDistance {
     /// There and back, once measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub round_trip_micros: Option<u64>,
-    /// Whether peers find this device there.
+    /// Whether peers find this device there: it is the nearest of those that are connected, the server among them.
     pub is_home: bool,
 }
 
