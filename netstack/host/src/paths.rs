@@ -75,6 +75,7 @@ pub(crate) struct Shell {
     /// Shown to relays on other machines.
     credentials: Credentials,
     named: Vec<RelayPlace>,
+    needed: Vec<RelayId>,
     /// `None` until there is a pass.
     places: Option<Places>,
     /// Hints name it.
@@ -126,6 +127,7 @@ impl Shell {
             is_kernel: false,
             credentials,
             named: Vec::new(),
+            needed: Vec::new(),
             places: None,
             home: None,
             is_server_up: false,
@@ -196,6 +198,7 @@ impl Shell {
             }
             PathOutput::Need(relays) => {
                 self.places.iter_mut().for_each(|places| places.need(relays.iter().copied()));
+                self.needed = relays;
             }
             PathOutput::Pass { pass, anchor } => self.show(pass, anchor),
             PathOutput::Double { peer, over } => {
@@ -320,6 +323,7 @@ impl Shell {
             let mut places = Places::new(relays.clone(), bearer);
             places.set_server_up(self.is_server_up);
             places.set(&self.named);
+            places.need(self.needed.iter().copied());
             places
         });
         places.set_pass(pass);

@@ -165,6 +165,11 @@ impl Places {
         self.arrange();
     }
 
+    #[cfg(test)]
+    pub(super) fn needed(&self) -> Vec<RelayId> {
+        self.needed.iter().copied().map(RelayId).collect()
+    }
+
     /// The machine is on another network: which relay is the nearest is learnt anew.
     pub fn moved(&mut self) {
         self.nearest = None;

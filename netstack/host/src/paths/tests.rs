@@ -65,6 +65,19 @@ fn pass() -> PathOutput {
 }
 
 #[tokio::test]
+async fn relays_that_are_needed_before_there_is_a_pass_are_needed_with_it() {
+    let mut shell = shell();
+    shell.carry_out(named(&[1, 2]));
+    shell.carry_out(PathOutput::Need(vec![RelayId(1)]));
+    shell.carry_out(PathOutput::Need(vec![RelayId(2)]));
+    shell.carry_out(pass());
+    assert_eq!(shell.places.as_ref().map(Places::needed), Some(vec![RelayId(2)]));
+    shell.carry_out(PathOutput::Need(Vec::new()));
+    shell.carry_out(pass());
+    assert_eq!(shell.places.as_ref().map(Places::needed), Some(Vec::new()));
+}
+
+#[tokio::test]
 async fn the_home_that_people_are_told_of_is_the_relay_that_the_engine_was_told_first() {
     let mut shell = shell();
     shell.carry_out(named(&[1, 2]));
