@@ -282,6 +282,13 @@ impl Session {
         }
     }
 
+    /// It is asked now if it was to be later: what is sent now is a question as well, and nothing else may be sent for long.
+    pub(crate) fn asks_now(&mut self, now: Mono) {
+        if let State::Attached { asked_at: Some(at), .. } = &mut self.state {
+            *at = now.min(*at);
+        }
+    }
+
     /// The server is asked, and has not answered yet.
     pub(crate) const fn is_asking(&self) -> bool {
         matches!(self.state, State::Attached { asked_at: Some(_), .. })

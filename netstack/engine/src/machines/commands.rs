@@ -23,6 +23,7 @@ impl Machines {
             }
             Ok(CommandKind::Report) => {
                 self.pulse.hurry(turn.mono());
+                self.session.asks_now(turn.mono());
                 None
             }
             // Answered by the node that begins with the other key.

@@ -5,8 +5,9 @@ use std::time::Duration;
 use engine::paths::PathInput;
 use engine::status::LinkState;
 use engine::{Input, NamesUpdate};
+use model::id::CommandId;
 use model::limits::{LINK_ANSWER_MAX, LINK_SILENCE_MAX};
-use model::wire::{Frame, Heard, Retry};
+use model::wire::{Command, Frame, Heard, Remark, Retry};
 use model::{Code, Refusal, Standing};
 
 use crate::server::{Server, Tenant, enrolled_id};
@@ -374,6 +375,39 @@ fn a_server_that_answers_keeps_its_link_wherever_the_machine_goes() {
     }
     let asked = world.server.count("Heartbeat") - beats;
     assert!((9..=11).contains(&asked) && world.dials == dials, "{asked} heartbeats in ten seconds");
+}
+
+fn ask_for_report(world: &mut World, number: u8) {
+    let (id, kind) = (CommandId::from_bytes([number; 16]), Remark::new("report"));
+    world.push([Command { id, kind }.into()]);
+}
+
+#[test]
+fn a_report_that_the_server_wishes_for_is_a_question_to_it_as_well() {
+    let mut world = device();
+    world.seconds(10);
+    world.dials = 0;
+    let asked = world.server.count("Heartbeat");
+    for _ in 0..2 {
+        move_to_another_network(&mut world);
+        world.run(Duration::from_millis(300));
+    }
+    assert_eq!(world.server.count("Heartbeat"), asked + 1, "the second question waits");
+    ask_for_report(&mut world, 1);
+    assert_eq!(world.server.count("Heartbeat"), asked + 2);
+    world.seconds(15);
+    assert_eq!(world.dials, 0, "it was answered");
+    // And one that is not answered is none.
+    for _ in 0..2 {
+        move_to_another_network(&mut world);
+        world.run(Duration::from_millis(300));
+    }
+    world.server.mute = true;
+    ask_for_report(&mut world, 2);
+    world.run(LINK_ANSWER_MAX);
+    world.server.mute = false;
+    world.run(LINK_ANSWER_MAX);
+    assert_eq!(world.dials, 1);
 }
 
 #[test]
