@@ -46,15 +46,21 @@ impl Network {
     /// Whether what went out before goes out no more, or elsewhere: what others see of this machine is another. A network that
     /// comes or goes beside the way out, or an address that takes the place of one that stays for a while, changes nothing of it.
     pub(crate) fn is_elsewhere_than(&self, before: &Self) -> bool {
-        let ways = before.exits.iter().zip(&self.exits);
-        ways.into_iter().any(|(before, now)| match (before, now) {
-            (None, None) => false,
+        AWAY.iter().zip(before.exits.iter().zip(&self.exits)).any(|(to, exits)| match exits {
+            // What lies beside is all that there is then.
+            (None, None) => self.has_lost_all(before, to.is_ipv4()),
             (Some(before), Some(now)) => {
                 (before.interface, before.router) != (now.interface, now.router)
                     || before.own.is_some_and(|own| !self.has(own))
             }
             (None, Some(_)) | (Some(_), None) => true,
         })
+    }
+
+    /// Whether there were addresses of a family before, and none of them is left.
+    fn has_lost_all(&self, before: &Self, v4: bool) -> bool {
+        let mut of_family = before.addresses.iter().filter(|address| address.is_ipv4() == v4).peekable();
+        of_family.peek().is_some() && !of_family.any(|address| self.has(*address))
     }
 
     fn has(&self, address: IpAddr) -> bool {
@@ -319,6 +325,26 @@ mod tests {
         check("another router", true, &|now| now.exits[0] = exit(2, "192.168.1.9", "192.168.1.2"));
         check("another interface", true, &|now| now.exits[0] = exit(3, "192.168.1.1", "192.168.1.2"));
         check("no way out", true, &|now| now.exits[0] = None);
+    }
+
+    #[test]
+    fn without_a_way_out_another_network_is_one_where_no_address_is_left() {
+        let network = |addresses: &[&str]| Network {
+            addresses: addresses.iter().map(|text| text.parse().expect("an address")).collect(),
+            exits: [None, None],
+            passing: BTreeSet::new(),
+        };
+        let before = network(&["192.168.1.2", "172.17.0.1", "fd00::2"]);
+        let check = |addresses: &[&str], expect| {
+            assert_eq!(network(addresses).is_elsewhere_than(&before), expect, "{addresses:?}");
+        };
+        check(&["192.168.1.2", "172.17.0.1", "fd00::2", "10.0.0.1"], false);
+        check(&["192.168.1.2", "fd00::2"], false);
+        check(&["10.0.0.1", "fd00::2"], true);
+        check(&["192.168.1.2", "fd01::2"], true);
+        check(&[], true);
+        let nowhere = network(&[]);
+        assert!(!network(&["192.168.1.2"]).is_elsewhere_than(&nowhere), "a network came, and none went");
     }
 
     #[test]
