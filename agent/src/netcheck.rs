@@ -8,7 +8,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use engine::paths::{Way, WhyNotDirect};
+use engine::paths::{Way, WhyNotDirect, is_beyond};
 use host::drive::Report;
 use model::Refusal;
 use model::api::SCHEMA_VERSION;
@@ -127,12 +127,17 @@ async fn families(report: &Report, mark: Option<u32>) -> [Nat; 2] {
 fn comes(report: &Report, is_v4: bool) -> bool {
     let link = report.link.filter(|link| link.carrier == link::Carrier::Quic);
     let peers = view::active(report).map(|tenant| tenant.peers.as_slice()).unwrap_or_default();
-    let peers = peers.iter().filter_map(|peer| match peer.path.as_ref()?.way {
-        Way::Direct(address) => Some(address),
-        Way::Relayed(_) | Way::ViaHub => None,
-    });
-    let mut came = link.and_then(|link| link.remote).into_iter().chain(peers);
+    let ways = peers.iter().filter_map(|peer| Some(peer.path.as_ref()?.way));
+    let mut came = link.and_then(|link| link.remote).into_iter().chain(from_beyond(ways));
     came.any(|from| from.ip().to_canonical().is_ipv4() == is_v4)
+}
+
+/// Where packets of peers come from that came through the way out: those of this network say nothing of it.
+fn from_beyond(ways: impl Iterator<Item = Way>) -> impl Iterator<Item = SocketAddr> {
+    ways.filter_map(|way| match way {
+        Way::Direct(address) => Some(address).filter(|address| is_beyond(*address)),
+        Way::Relayed(_) | Way::ViaHub => None,
+    })
 }
 
 fn nat(v4: &Nat, v6: &Nat, report: &Report) -> Finding {
@@ -323,6 +328,17 @@ mod tests {
         check(true, true, false, Nat::Symmetric { is_open: false }).await;
         check(false, false, false, Nat::Blocked).await;
         assert_eq!(family(std::iter::empty(), None).await, Nat::Unknown);
+    }
+
+    #[test]
+    fn peers_of_this_network_say_nothing_of_the_way_out() {
+        let comes = |way: Way| from_beyond([way].into_iter()).next().is_some();
+        let direct = |address: &str| Way::Direct(address.parse().unwrap());
+        assert!(comes(direct("203.0.113.7:51820")) && comes(direct("[2001:db8::7]:51820")));
+        for near in ["192.168.1.7:51820", "10.0.0.7:51820", "100.64.0.7:51820", "[fd00::7]:51820"] {
+            assert!(!comes(direct(near)), "{near}");
+        }
+        assert!(!comes(Way::ViaHub) && !comes(Way::Relayed(engine::paths::RelayId::SERVER)));
     }
 
     #[tokio::test]

@@ -42,8 +42,7 @@ use model::{DeviceId, Mono, PrivateKey, PublicKey};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 
-use address::is_beyond;
-pub use address::{CandidateKind, Mapping, is_private};
+pub use address::{CandidateKind, Mapping, is_beyond, is_private};
 use birthday::Birthdays;
 use life::{Life, Trial};
 use local::Local;

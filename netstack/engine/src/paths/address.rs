@@ -78,7 +78,7 @@ pub(super) fn may_be_reached(address: SocketAddr) -> bool {
 }
 
 /// Whether what comes from an address came over the internet, as far as numbers say.
-pub(super) fn is_beyond(address: SocketAddr) -> bool {
+pub fn is_beyond(address: SocketAddr) -> bool {
     match address.ip().to_canonical() {
         IpAddr::V4(ip) => is_public(ip),
         IpAddr::V6(ip) => may_be_reached(address) && !ip.is_unique_local(),
