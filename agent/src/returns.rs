@@ -31,7 +31,9 @@ fn finding(interface: &str, server: IpAddr) -> Finding {
     let what = format!(
         "answers from {server} are routed over the tunnel, so {interface} drops them: strict reverse path filtering (rp_filter = 1)"
     );
-    let remedy = format!("sysctl -w net.ipv4.conf.{interface}.rp_filter=2; keep it in /etc/sysctl.d");
+    // A dot of its own would be read as the next part (sysctl(8)).
+    let written = interface.replace('.', "/");
+    let remedy = format!("sysctl -w net.ipv4.conf.{written}.rp_filter=2; keep it in /etc/sysctl.d");
     Finding::bad("rp_filter", what, remedy)
 }
 
@@ -50,7 +52,12 @@ fn interface_of(address: IpAddr) -> Option<String> {
     let has = |found: &nix::ifaddrs::InterfaceAddress| {
         found.address.as_ref().and_then(|at| at.as_sockaddr_in()).is_some_and(|at| at.ip() == address)
     };
-    getifaddrs().ok()?.find(has).map(|found| found.interface_name)
+    getifaddrs().ok()?.find(has).map(|found| without_label(&found.interface_name).to_owned())
+}
+
+/// An address of IPv4 may have a label in place of its interface's name: that with a colon and more behind it (ip-address(8)).
+fn without_label(name: &str) -> &str {
+    name.split_once(':').map_or(name, |(interface, _)| interface)
 }
 
 /// The stricter of two switches counts, and 2, which is loose, is the higher.
@@ -80,6 +87,14 @@ mod tests {
             assert_eq!(is_strict(directory.path(), "eth0"), expect, "all {all}, own {own}");
         }
         assert!(!is_strict(&directory.path().join("nothing"), "eth0"), "a kernel without");
+    }
+
+    #[test]
+    fn the_interface_is_named_as_the_kernel_and_sysctl_do() {
+        assert_eq!(["eth0", "eth0:1", "eth0.10:web"].map(without_label), ["eth0", "eth0", "eth0.10"]);
+        let remedy = |interface| finding(interface, Ipv4Addr::LOCALHOST.into()).remedy;
+        assert!(remedy("eth0").starts_with("sysctl -w net.ipv4.conf.eth0.rp_filter=2;"));
+        assert!(remedy("eth0.10").starts_with("sysctl -w net.ipv4.conf.eth0/10.rp_filter=2;"));
     }
 
     #[test]
