@@ -158,7 +158,8 @@ impl Paths {
                 self.relay_round_trips = measured.collect();
             }
             PathInput::SidesFailed(key) => {
-                self.peers.get_mut(&key).into_iter().for_each(|peer| peer.sides_failed(now));
+                let birthdays = &mut self.birthdays;
+                self.peers.get_mut(&key).into_iter().for_each(|peer| peer.sides_failed(birthdays, now));
                 self.touch(key);
             }
             PathInput::Birthdays { on } => {

@@ -29,6 +29,12 @@ const GUESS_AGAIN: Duration = Duration::from_secs(50);
 /// ... up to 53 minutes.
 const GUESS_AGAIN_DOUBLED_MAX: u32 = 6;
 
+/// After a search, before the next of the same peer; each that found nothing doubles it...
+const AGAIN: Duration = Duration::from_secs(60);
+/// ... up to an hour.
+const AGAIN_DOUBLED_MAX: u32 = 6;
+const AGAIN_MAX: Duration = Duration::from_secs(3600);
+
 /// See the top of the file.
 #[derive(Debug, Default)]
 pub(super) struct Birthdays {
@@ -39,6 +45,16 @@ pub(super) struct Birthdays {
     /// Searches of each peer in a row that won no path which lived on. Kept while nobody talks to it: else it had only to be silent for a
     /// while.
     in_vain: BTreeMap<DeviceId, u32>,
+    /// Our own searches, kept as long: who pauses for two minutes would search each time, and be refused.
+    sought: BTreeMap<DeviceId, Sought>,
+}
+
+/// Our searches for one peer.
+#[derive(Debug, Default)]
+struct Sought {
+    /// So many in a row found nothing.
+    missed: u32,
+    not_before: Mono,
 }
 
 /// One at a time, and so many in an hour.
@@ -121,6 +137,30 @@ impl Birthdays {
     /// The device is no peer any more.
     pub(super) fn forget(&mut self, device: DeviceId) {
         self.in_vain.remove(&device);
+        self.sought.remove(&device);
+    }
+
+    /// A search for this device found nothing.
+    pub(super) fn missed(&mut self, device: DeviceId, now: Mono) {
+        let sought = self.sought.entry(device).or_default();
+        let wait = (AGAIN * (1 << sought.missed.min(AGAIN_DOUBLED_MAX))).min(AGAIN_MAX);
+        *sought = Sought { missed: sought.missed.saturating_add(1), not_before: now + wait };
+    }
+
+    /// A search for this device found a path, or that one has ended.
+    pub(super) fn met(&mut self, device: DeviceId, now: Mono) {
+        self.sought.insert(device, Sought { missed: 0, not_before: now + AGAIN });
+    }
+
+    /// No search for this device begins before.
+    pub(super) fn rest(&mut self, device: DeviceId, not_before: Mono, now: Mono) {
+        self.sought.retain(|_, sought| sought.missed > 0 || sought.not_before > now);
+        self.sought.entry(device).or_default().not_before = not_before;
+    }
+
+    /// As that says. `None`: one may begin now.
+    pub(super) fn not_before(&self, device: DeviceId, now: Mono) -> Option<Mono> {
+        self.sought.get(&device).map(|sought| sought.not_before).filter(|at| *at > now)
     }
 
     /// Searches of this device in a row that won nothing which lived on.
@@ -215,5 +255,33 @@ mod tests {
         assert_eq!(guessed(&mut birthdays, 40_000)[..3], [0, 50, 150]);
         birthdays.forget(peer);
         assert_eq!(birthdays.in_vain, BTreeMap::new());
+    }
+
+    #[test]
+    fn a_peer_is_searched_for_ever_more_rarely_until_one_is_met_and_nothing_is_kept_for_long() {
+        let [one, other] = [1, 2].map(|number| DeviceId::from_bytes([number; 16]));
+        let (mut birthdays, mut now) = (Birthdays::default(), Mono::from_micros(1));
+        let mut wait = |birthdays: &mut Birthdays, device| {
+            let until = birthdays.not_before(device, now).unwrap_or(now);
+            now = until.max(now);
+            (until, now)
+        };
+        assert_eq!(birthdays.not_before(one, Mono::from_micros(1)), None);
+        let mut waits = Vec::new();
+        for _ in 0..9 {
+            let (_, began) = wait(&mut birthdays, one);
+            birthdays.missed(one, began);
+            waits.push(wait(&mut birthdays, one).0.since(began).as_secs() / 60);
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60], "minutes");
+        let (_, now) = wait(&mut birthdays, one);
+        birthdays.rest(other, now + AGAIN, now);
+        assert_eq!(birthdays.not_before(one, now), None, "it is another's");
+        birthdays.met(one, now);
+        assert_eq!(birthdays.not_before(one, now), Some(now + AGAIN));
+        birthdays.rest(other, now + AGAIN * 3, now + AGAIN);
+        assert_eq!(birthdays.sought.keys().collect::<Vec<_>>(), [&other]);
+        birthdays.forget(other);
+        assert!(birthdays.sought.is_empty());
     }
 }

@@ -17,7 +17,7 @@ use rand_core::Rng as _;
 use super::{Around, Peer, Wish};
 use crate::paths::Way;
 use crate::paths::address::{CandidateKind, Mapping, is_public};
-use crate::paths::birthday::{GUESSES, SIDES};
+use crate::paths::birthday::{Birthdays, GUESSES, SIDES};
 use crate::paths::guess::is_chance;
 use crate::paths::packet::{HintBody, Probe};
 use crate::paths::route::Route;
@@ -37,11 +37,6 @@ const TELL_AGAIN: Duration = Duration::from_secs(2);
 const WAIT: Duration = Duration::from_secs(10);
 /// One that was met and does not answer is believed in for so long, before another may be.
 const MEET_PATIENCE: Duration = Duration::from_secs(1);
-/// After a search, before the next; each that found nothing doubles it...
-const AGAIN: Duration = Duration::from_secs(60);
-/// ... up to an hour.
-const AGAIN_DOUBLED_MAX: u32 = 6;
-const AGAIN_MAX: Duration = Duration::from_secs(3600);
 /// A path that guessing won was worth it once it has lived so long: a little less than one is kept by its last packet
 /// ([`TRAFFIC_LIFE`]), which may have gone while it was sought.
 const WORTH_IT: Duration = Duration::from_secs(100);
@@ -56,12 +51,8 @@ const PORT_MIN: u16 = 1024;
 #[derive(Debug, Default)]
 pub(super) struct Birthday {
     stage: Stage,
-    /// Before, no search begins.
-    not_before: Option<Mono>,
-    /// It waits for that, and for nothing else.
+    /// The next search waits for that, and for nothing else.
     wake_at: Option<Mono>,
-    /// Searches in a row that found nothing.
-    missed: u32,
     /// The peer guesses ports.
     peer_guesses: bool,
     /// Its search that it told of last, and where its sockets are.
@@ -164,21 +155,14 @@ impl Birthday {
         };
         stage.into_iter().chain(self.guessing.as_ref().map(|guessing| guessing.next)).min()
     }
-
-    /// A search of ours that began is over.
-    fn missed(&mut self, now: Mono) {
-        self.stage = Stage::None;
-        let wait = (AGAIN * (1 << self.missed.min(AGAIN_DOUBLED_MAX))).min(AGAIN_MAX);
-        self.missed = self.missed.saturating_add(1);
-        self.not_before = Some(now + wait);
-    }
 }
 
 impl Peer {
     /// The side sockets that were wished for could not be opened.
-    pub(in crate::paths) fn sides_failed(&mut self, now: Mono) {
+    pub(in crate::paths) fn sides_failed(&mut self, birthdays: &mut Birthdays, now: Mono) {
         if matches!(self.birthday.stage, Stage::Open(_)) {
-            self.birthday.missed(now);
+            self.birthday.stage = Stage::None;
+            birthdays.missed(self.device, now);
         }
     }
 
@@ -212,11 +196,12 @@ impl Peer {
                 let answers = |place: &SocketAddr| self.routes.get(place).is_some_and(Route::is_alive);
                 if let Some(place) = met.filter(answers) {
                     self.birthday.stage = Stage::Kept { place, silent_since: None };
-                    (self.birthday.missed, self.birthday.not_before) = (0, Some(now + AGAIN));
+                    around.birthdays.met(self.device, now);
                     wishes.push(Wish::CloseSides { but: side(place).map(|(id, _)| id) });
                     around.birthdays.end_search(self.device);
                 } else if open.until <= now || self.is_direct() || !self.is_busy(now) {
-                    self.birthday.missed(now);
+                    self.birthday.stage = Stage::None;
+                    around.birthdays.missed(self.device, now);
                     self.close_sides(around, wishes);
                 }
             }
@@ -228,7 +213,7 @@ impl Peer {
                 let is_left = matches!(way, Way::Direct(address) if address != place);
                 if is_silent || is_left || !self.is_busy(now) {
                     self.birthday.stage = Stage::None;
-                    self.birthday.not_before = Some(now + AGAIN);
+                    around.birthdays.met(self.device, now);
                     self.close_sides(around, wishes);
                 }
             }
@@ -248,7 +233,7 @@ impl Peer {
         if !matches!(self.birthday.stage, Stage::None) || !self.wants_sides(around) {
             return;
         }
-        self.birthday.wake_at = self.birthday.not_before.filter(|at| *at > now);
+        self.birthday.wake_at = around.birthdays.not_before(self.device, now);
         let reflexive = |(address, route): (&SocketAddr, &Route)| {
             v4(*address).filter(|_| route.kind() == CandidateKind::Reflexive)
         };
@@ -257,8 +242,8 @@ impl Peer {
             return;
         }
         let Some(first) = around.birthdays.search(self.device, now) else {
-            (self.birthday.not_before, self.birthday.wake_at) =
-                (Some(now + TURN_AGAIN), Some(now + TURN_AGAIN));
+            around.birthdays.rest(self.device, now + TURN_AGAIN, now);
+            self.birthday.wake_at = Some(now + TURN_AGAIN);
             return;
         };
         let round = around.rng.next_u32();

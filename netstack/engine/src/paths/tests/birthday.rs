@@ -33,6 +33,8 @@ struct Pair {
     is_busy: bool,
     /// One of the guesses meets a socket.
     hits: bool,
+    /// The first forgets what it sought when nobody talks any more, as one of before does.
+    forgets: bool,
     /// There are packets for so long of every so many milliseconds.
     talks_for: u64,
     talks_every: u64,
@@ -56,6 +58,7 @@ impl Default for Pair {
             fails: false,
             is_busy: false,
             hits: false,
+            forgets: false,
             talks_for: 30_000,
             talks_every: u64::MAX,
             until: 30_000,
@@ -159,6 +162,9 @@ fn talk(pair: &Pair) -> Done {
             both[1].birthdays.end_guess(STRANGER);
         }
         both.iter_mut().for_each(|paths| paths.handle_timeout(now));
+        if pair.forgets && both[0].peers.is_empty() {
+            both[0].birthdays.forget(devices[1]);
+        }
         let mut news = Vec::new();
         for (end, paths) in both.iter_mut().enumerate() {
             news.extend(outputs(paths).into_iter().filter_map(|output| between.carry(end, output, millis)));
@@ -273,11 +279,18 @@ fn a_search_that_was_refused_is_taken_when_it_is_told_again() {
 #[test]
 fn who_falls_silent_between_its_searches_is_not_guessed_for_more_often() {
     let cycles = Pair { talks_for: 20_000, talks_every: 180_000, until: 3_600_000, ..Pair::default() };
+    let rounds = |pair: &Pair, done: &Done| {
+        let rounds = guesses(pair, done).len().div_ceil(1024);
+        assert!((5..=7).contains(&rounds), "{rounds} of {}", done.opened.len());
+        assert_eq!(usize::try_from(done.in_vain), Ok(rounds));
+        rounds
+    };
     let done = talk(&cycles);
+    assert_eq!(rounds(&cycles, &done), done.opened.len(), "nor does it search: {:?}", done.opened);
+    let forgetful = Pair { forgets: true, ..cycles };
+    let done = talk(&forgetful);
     assert!(done.opened.len() > 10, "{:?}", done.opened);
-    let rounds = guesses(&cycles, &done).len().div_ceil(1024);
-    assert!((5..=7).contains(&rounds), "{rounds} of {}", done.opened.len());
-    assert_eq!(usize::try_from(done.in_vain), Ok(rounds));
+    rounds(&forgetful, &done);
 }
 
 #[test]
