@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -237,18 +237,10 @@ pub(crate) async fn connect(
     let mut transport = transport();
     transport.keep_alive_interval(Some(vigil.keep_alive)).max_concurrent_bidi_streams(VarInt::from_u32(0));
     config.transport_config(Arc::new(transport));
-    let any: IpAddr =
-        if remote.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = || {
-        let udp = std::net::UdpSocket::bind(SocketAddr::new(any, 0))?;
-        if let Some(mark) = mark {
-            socket2::SockRef::from(&udp).set_mark(mark)?;
-        }
-        io::Result::Ok(udp)
-    };
     // A network that is not there is known at once: the endpoint would go on trying, and warn of each packet.
-    socket()?.connect(remote)?;
-    let udp = socket()?;
+    let route = Route::new(remote, None, mark);
+    route.connect()?;
+    let udp = route.socket()?;
     let runtime = Arc::new(quinn::TokioRuntime);
     let endpoint = Endpoint::new(client_endpoint_config(), None, udp, runtime)?;
     let connecting = endpoint.connect_with(config, remote, &server.host_text())?;
@@ -256,7 +248,6 @@ pub(crate) async fn connect(
     let (send, receive) = connection.open_bi().await?;
     let channel = trust.channel(exporter(&connection));
     tokio::spawn(end_when_silent(connection.clone(), vigil.silence_max));
-    let route = Route::new(remote, None, mark);
     let remote = listening::canonical(connection.remote_address());
     let (read, write) = (ReadHalf::quic(receive), WriteHalf::quic(send, connection));
     Ok(Connection::new(Carrier::Quic, channel, read, write).with_remote(remote).with_route(route))

@@ -27,13 +27,18 @@ impl Route {
     }
 
     /// Asks the kernel for a route: a UDP socket that is connected sends nothing.
-    fn connect(&self) -> io::Result<()> {
+    pub(crate) fn connect(&self) -> io::Result<()> {
+        self.socket()?.connect(self.remote)
+    }
+
+    /// A UDP socket for it that has no address yet.
+    pub(crate) fn socket(&self) -> io::Result<UdpSocket> {
         let any = if self.remote.is_ipv4() { any_v4() } else { any_v6() };
         let udp = UdpSocket::bind((any, 0))?;
         if let Some(mark) = self.mark {
             socket2::SockRef::from(&udp).set_mark(mark)?;
         }
-        udp.connect(self.remote)
+        Ok(udp)
     }
 }
 
