@@ -24,15 +24,26 @@ pub(crate) struct StoreWatch {
     /// Some tenant lacks the hub's keys or its SSH authorities: they are made when the store answers.
     pub(super) owes: bool,
     polling: bool,
+    /// Polls that began, the one that is under way among them.
+    polls: u64,
     /// Something was written since the poll that is under way began.
     poll_again: bool,
     refreshing: BTreeSet<TenantId>,
-    /// Lines that stand still until all is read that others wrote, of whichever tenant.
-    awaiting: BTreeSet<Lane>,
+    /// Lines that stand still until all is read that others had written by then, of whichever tenant.
+    awaiting: BTreeMap<Lane, Awaited>,
     poll_at: Option<Mono>,
     /// When the withheld tenants are read again, and how long after that.
     reread_at: Option<Mono>,
     reread_after: Option<Duration>,
+}
+
+/// What a line waits for. What others write later is for later: whoever writes all the time keeps nobody.
+#[derive(Debug)]
+enum Awaited {
+    /// The end of the first poll that began after the line's edit lost: its number.
+    Poll(u64),
+    /// The refreshes that were under way when that poll had ended.
+    Refreshes(BTreeSet<TenantId>),
 }
 
 impl StoreWatch {
@@ -42,6 +53,33 @@ impl StoreWatch {
 
     fn poll_by(&mut self, at: Mono) {
         self.poll_at = Some(self.poll_at.map_or(at, |before| before.min(at)));
+    }
+
+    /// A poll ended, and what it found is being read.
+    fn await_refreshes(&mut self, poll: u64) {
+        for awaited in self.awaiting.values_mut() {
+            if matches!(awaited, Awaited::Poll(number) if *number <= poll) {
+                *awaited = Awaited::Refreshes(self.refreshing.clone());
+            }
+        }
+    }
+
+    /// A refresh ended, unless it had to begin anew.
+    fn refresh_ended(&mut self, tenant: TenantId) {
+        if self.refreshing.contains(&tenant) {
+            return;
+        }
+        for awaited in self.awaiting.values_mut() {
+            if let Awaited::Refreshes(left) = awaited {
+                left.remove(&tenant);
+            }
+        }
+    }
+
+    /// Lines that wait for nothing any more.
+    fn take_informed(&mut self) -> Vec<Lane> {
+        let is_informed = |awaited: &Awaited| matches!(awaited, Awaited::Refreshes(left) if left.is_empty());
+        self.awaiting.extract_if(.., |_, awaited| is_informed(awaited)).map(|(lane, _)| lane).collect()
     }
 
     /// Rows that cannot be right are read again, less and less often.
@@ -135,6 +173,7 @@ impl Control {
     pub(super) fn poll_store(&mut self) {
         if !self.store.polling {
             self.store.polling = true;
+            self.store.polls += 1;
             self.out.push(Output::Poll);
         }
     }
@@ -142,8 +181,8 @@ impl Control {
     /// An edit lost to what others wrote, perhaps of another tenant: its line waits until all of that is read.
     pub(super) fn await_others(&mut self, lane: Lane) {
         self.lanes.block(lane);
-        self.store.awaiting.insert(lane);
         // A poll that is under way may have been answered before.
+        self.store.awaiting.insert(lane, Awaited::Poll(self.store.polls + 1));
         self.on_rumour();
     }
 
@@ -174,6 +213,7 @@ impl Control {
                 for (tenant, version) in standings.versions {
                     self.compare(tenant, version);
                 }
+                self.store.await_refreshes(self.store.polls);
                 if std::mem::take(&mut self.store.poll_again) {
                     self.poll_store();
                 } else if self.config.shared {
@@ -187,8 +227,7 @@ impl Control {
             }
             Err(reason) => {
                 self.store_failed(None, reason, now);
-                let awaiting: Vec<Lane> = self.store.awaiting.iter().copied().collect();
-                awaiting.into_iter().for_each(|lane| self.fail_loser(lane, now));
+                self.fail_awaiting(now);
             }
         }
         self.resume_awaiting(now);
@@ -233,7 +272,7 @@ impl Control {
     ) {
         self.store.refreshing.remove(&tenant);
         let lane = Lane::Of(tenant);
-        if !self.store.awaiting.contains(&lane) {
+        if !self.store.awaiting.contains_key(&lane) {
             self.lanes.unblock(lane);
         }
         match result {
@@ -256,6 +295,7 @@ impl Control {
             }
         }
         self.pump(lane, now);
+        self.store.refresh_ended(tenant);
         self.resume_awaiting(now);
     }
 
@@ -297,10 +337,20 @@ impl Control {
         }
     }
 
-    /// What excludes others waits until it is known what there is.
+    /// Nobody knows what others wrote: the edits that wait for a poll fail, and those behind them go on.
+    fn fail_awaiting(&mut self, now: Now) {
+        let polls = self.store.awaiting.iter().filter(|(_, awaited)| matches!(awaited, Awaited::Poll(_)));
+        for lane in polls.map(|(lane, _)| *lane).collect::<Vec<_>>() {
+            self.fail_loser(lane, now);
+            self.store.awaiting.insert(lane, Awaited::Refreshes(BTreeSet::new()));
+        }
+    }
+
+    /// What excludes others waits until it is known what there was when it lost.
     fn resume_awaiting(&mut self, now: Now) {
-        if !self.store.polling && self.store.refreshing.is_empty() {
-            for lane in std::mem::take(&mut self.store.awaiting) {
+        for lane in self.store.take_informed() {
+            // Its own directory may be on the way once more.
+            if lane.tenant().is_none_or(|tenant| !self.store.refreshing.contains(&tenant)) {
                 self.lanes.unblock(lane);
                 self.pump(lane, now);
             }

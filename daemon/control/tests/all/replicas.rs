@@ -267,6 +267,21 @@ fn two_servers_give_out_as_many_own_interfaces_as_there_may_be() {
 #[test]
 fn an_edit_that_waits_for_others_ends_when_they_cannot_be_read() {
     let (mut pair, home) = Pair::new();
+    let (work, late) = two_at_once(&mut pair, home);
+    assert!(pair.serve(1), "the second lost");
+    pair.worlds[0].store.down = true;
+    assert!(pair.serve(1), "it looks for what others wrote");
+    pair.worlds[0].store.down = false;
+    assert_eq!(port_of(&pair, 1, late), Err(Code::StoreUnavailable));
+    pair.settle();
+    let again = pair.worlds[1].ask(Some(work), Edit::SetInterface(HubInterface::Own(None)));
+    pair.settle();
+    assert_eq!(port_of(&pair, 1, again), Ok(Some(51_822)), "its line goes on");
+}
+
+/// Two tenants ask two servers for an interface of their own at once: the second one's commit is under way, and the first
+/// one's port is taken.
+fn two_at_once(pair: &mut Pair, home: TenantId) -> (TenantId, RequestId) {
     let founded = pair.worlds[0].ask(None, create("work", HubInterface::Shared));
     pair.settle();
     let Ok(Answer::TenantCreated(work)) = pair.worlds[0].answers[&founded].clone() else {
@@ -275,15 +290,43 @@ fn an_edit_that_waits_for_others_ends_when_they_cannot_be_read() {
     let own = || Edit::SetInterface(HubInterface::Own(None));
     pair.worlds[0].ask(Some(home), own());
     let late = pair.worlds[1].ask(Some(work.id), own());
-    assert!(pair.serve(0) && pair.serve(1), "the second lost");
-    pair.worlds[0].store.down = true;
-    assert!(pair.serve(1), "it looks for what others wrote");
-    pair.worlds[0].store.down = false;
-    assert_eq!(port_of(&pair, 1, late), Err(Code::StoreUnavailable));
+    assert!(pair.serve(0), "the first won");
+    (work.id, late)
+}
+
+#[test]
+fn an_edit_that_waits_for_others_waits_for_no_more_than_they_had_written_when_it_lost() {
+    let (mut pair, home) = Pair::new();
+    let (work, late) = two_at_once(&mut pair, home);
+    let behind = pair.worlds[1].ask(Some(work), token_edit());
+    assert!(pair.serve(1), "the second lost");
+    // Another server writes on and on, and says so each time.
+    for _ in 0..20 {
+        pair.worlds[0].ask(Some(home), token_edit());
+        pair.serve(0);
+        pair.with_store(1, |world| world.input(Input::Rumoured));
+        pair.serve(1);
+    }
+    assert_eq!(port_of(&pair, 1, late), Ok(Some(51_822)));
+    assert!(pair.worlds[1].answers[&behind].is_ok());
     pair.settle();
-    let again = pair.worlds[1].ask(Some(work.id), own());
+    pair.worlds.iter().for_each(World::assert_all_hold_their_plans);
+}
+
+#[test]
+fn a_poll_that_began_before_an_edit_lost_tells_it_nothing() {
+    let (mut pair, home) = Pair::new();
+    let before = pair.store().standings();
+    let (_, late) = two_at_once(&mut pair, home);
+    pair.with_store(1, |world| world.input(Input::Rumoured));
+    assert!(pair.serve(1), "the second lost");
+    assert!(matches!(pair.worlds[1].store_queue.pop_front(), Some(Output::Poll)));
+    pair.with_store(1, |world| world.input(Input::Polled(before)));
+    let asked = &pair.worlds[1].store_queue;
+    assert!(asked.len() == 1 && matches!(asked[0], Output::Poll), "it looks again first: {asked:?}");
     pair.settle();
-    assert_eq!(port_of(&pair, 1, again), Ok(Some(51_822)), "its line goes on");
+    assert_eq!(port_of(&pair, 1, late), Ok(Some(51_822)));
+    assert_eq!(pair.worlds[1].control.counters().conflicts, 1);
 }
 
 #[test]

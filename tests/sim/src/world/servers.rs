@@ -12,6 +12,8 @@ use crate::store::Ailment;
 /// Things that one server may do in a minute, for each machine of the run and at least.
 const WORK_PER_MACHINE: usize = 400;
 const WORK_FLOOR: usize = 20_000;
+/// Words between servers that nobody hears, in thousandths.
+const RUMOURS_LOST_PER_MILLE: usize = 100;
 /// A server that could not read the store at start tries again.
 const LOAD_RETRY: Duration = Duration::from_secs(1);
 
@@ -241,7 +243,22 @@ impl World {
             self.trace.tell(self.at, || "store: the answer is lost".to_owned());
             return Err(CommitError::Unavailable("connection reset by peer".into()));
         }
+        self.spread_rumour();
         Ok(())
+    }
+
+    /// Servers hear that one of them wrote, itself too; some words are lost.
+    fn spread_rumour(&mut self) {
+        if self.replicas.len() == 1 {
+            return;
+        }
+        for replica in 0..self.replicas.len() {
+            let delay = self.store_delay();
+            if !self.dice.store.chance(RUMOURS_LOST_PER_MILLE) {
+                let (life, input) = (self.replicas[replica].life, Box::new(Input::Rumoured));
+                self.soon(delay, Happening::Answer { replica, life, input });
+            }
+        }
     }
 
     fn server_says(&mut self, index: usize, event: &Event) {
