@@ -19,11 +19,11 @@ use crate::dice::Dice;
 use crate::directories::{Directories, Withheld};
 use crate::directory::Directory;
 use crate::half_open::HalfOpen;
-use crate::hints::HintBudget;
+use crate::hints::PassBudgets;
 use crate::io::{ControlConfig, Input, Output};
 use crate::lanes::Lanes;
 use crate::lease::LeaseWord;
-use crate::limits::{HINTS_PASSED_PER_SECOND, PRESENCE_SAVE_INTERVAL};
+use crate::limits::PRESENCE_SAVE_INTERVAL;
 use crate::link::LinkId;
 use crate::outbox::{Counters, Outbox};
 use crate::presence::{HubPresence, Presence, Presences};
@@ -41,7 +41,7 @@ pub struct Control {
     directories: Directories,
     lanes: Lanes,
     sessions: BTreeMap<LinkId, Session>,
-    hints_passed: HintBudget,
+    hints_passed: PassBudgets,
     half_open: HalfOpen,
     publisher: Publisher,
     presences: Presences,
@@ -69,7 +69,7 @@ impl Control {
             dice: Dice::new(seed),
             lanes: Lanes::default(),
             sessions: BTreeMap::new(),
-            hints_passed: HintBudget::new(HINTS_PASSED_PER_SECOND, Mono::default()),
+            hints_passed: PassBudgets::new(),
             half_open: HalfOpen::default(),
             presences: Presences::default(),
             hub: None,

@@ -27,6 +27,12 @@ pub const LINKS_HALF_OPEN_PER_ADDRESS_MAX: usize = LINKS_HALF_OPEN_MAX / 4;
 pub const HINTS_PER_SECOND: u32 = 20;
 /// Hints that one replica passes to the others in a second: each is a word that all of them hear, whoever it is for.
 pub const HINTS_PASSED_PER_SECOND: u32 = 200;
+/// Of those, from devices of one tenant: a quarter, so that one whose devices look for each other all the time leaves room for
+/// others.
+pub const HINTS_PASSED_PER_SECOND_OF_TENANT: u32 = HINTS_PASSED_PER_SECOND / 4;
+/// Of those, for one device: as many as one may send, so that twenty who talk to it all find it at once, and one that is
+/// nowhere costs its tenant less than half of its share.
+pub const HINTS_PASSED_PER_SECOND_TO_DEVICE: u32 = HINTS_PER_SECOND;
 /// Hints are dropped for a device that has so many frames unread: many may send to one, and its own frames come first.
 /// A link holds 64, and one that is full is given up.
 pub const HINTS_UNWRITTEN_MAX: u32 = 16;

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use control::limits::HINTS_PER_SECOND;
+use control::limits::{
+    HINTS_PASSED_PER_SECOND_OF_TENANT, HINTS_PASSED_PER_SECOND_TO_DEVICE, HINTS_PER_SECOND,
+};
 use control::{Edit, LinkId};
 use model::limits::{HEARTBEAT_INTERVAL, HINT_BYTES_MAX, RELAY_PASS_LIFE};
 use model::relay::RelayPlace;
+use model::token::OnboardingToken;
 use model::wire::{Frame, Hint};
 use model::{Code, DeviceId, NodeId, TenantId};
 
@@ -108,6 +111,48 @@ fn hints_come_as_often_as_allowed_and_never_before_frames_that_wait() {
     }
     assert!(world.queues[&b].len() <= 64, "{}", world.queues[&b].len());
     assert!(!world.node(b).closed, "others' hints do not cost a device its link");
+}
+
+/// Active devices that are attached nowhere.
+fn away(world: &mut World, numbers: std::ops::Range<u8>, token: &OnboardingToken) -> Vec<DeviceId> {
+    let away = |n| {
+        let link = world.enrol(n, token);
+        let device = world.device(link);
+        world.disconnect(link);
+        device
+    };
+    numbers.map(away).collect()
+}
+
+#[test]
+fn one_tenants_hints_for_devices_elsewhere_leave_room_for_anothers() {
+    let mut world = World::over(Store::default(), true, 1);
+    let tokens = ["home", "work"].map(|name| {
+        let tenant = world.found(name);
+        world.token(tenant, 50)
+    });
+    let loud: Vec<LinkId> = (1..=10).map(|n| world.enrol(n, &tokens[0])).collect();
+    let quiet = world.enrol(20, &tokens[1]);
+    let loud_away = away(&mut world, 30..40, &tokens[0]);
+    let quiet_away = away(&mut world, 50..51, &tokens[1]);
+    let all_tell = |world: &mut World, to: &[DeviceId]| {
+        for link in &loud {
+            for n in 0..HINTS_PER_SECOND as usize {
+                world.say(*link, hint(to[n % to.len()], 10));
+            }
+        }
+        std::mem::take(&mut world.passed).len()
+    };
+    let passed = all_tell(&mut world, &loud_away[..1]);
+    assert_eq!(passed, HINTS_PASSED_PER_SECOND_TO_DEVICE as usize, "one device has so many");
+    world.advance(Duration::from_secs(1));
+    let passed = all_tell(&mut world, &loud_away);
+    assert_eq!(passed, HINTS_PASSED_PER_SECOND_OF_TENANT as usize, "one tenant has so many");
+    world.say(quiet, hint(quiet_away[0], 10));
+    let passed = std::mem::take(&mut world.passed);
+    assert!(passed.len() == 1 && passed[0].to == quiet_away[0], "another's goes: {}", passed.len());
+    world.advance(Duration::from_secs(1));
+    assert_eq!(all_tell(&mut world, &loud_away), HINTS_PASSED_PER_SECOND_OF_TENANT as usize);
 }
 
 #[test]
