@@ -356,6 +356,7 @@ fn control_config(
         relays: settings.relays()?,
         stun: answers.ports().into_iter().map(at).collect(),
         shared: store.engine() == store::Engine::Postgres,
+        passes_hints: store.passes_hints(),
         leased: store.engine() == store::Engine::Postgres,
     })
 }

@@ -57,6 +57,7 @@ pub struct Metrics {
     snapshot_plans: Counter,
     snapshot_entries: Counter,
     snapshot_signatures: Counter,
+    hints: Family<OutcomeLabels, Counter>,
     /// HTTP requests that are being answered.
     pub requests_in_flight: Gauge,
     /// HTTPS connections of an address that had as many as it may.
@@ -212,6 +213,7 @@ impl Metrics {
             snapshot_plans: add(r, "snapshot_plans", "Plans of nodes looked at"),
             snapshot_entries: add(r, "snapshot_entries", "Entries of plans that edits changed"),
             snapshot_signatures: add(r, "snapshot_signatures", "Stamps of snapshots signed"),
+            hints: add(r, "hints", "Hints of devices to each other, by outcome"),
             audit_lost: add(r, "audit_entries_lost", "Audit entries that could not be written"),
             last_backup: add(r, "last_backup_timestamp_seconds", "When the last backup was made"),
             certificate_expiry: add(r, "tls_certificate_expiry_timestamp_seconds", "End of the certificate"),
@@ -316,7 +318,7 @@ impl Metrics {
         }
     }
 
-    /// What publishing has cost so far. An edit costs what it changes, whatever else there is.
+    /// What publishing has cost so far, and what became of hints. An edit costs what it changes, whatever else there is.
     pub fn published(&self, work: &Work) {
         let set = |counter: &Counter, value| counter.inner().store(value, Ordering::Relaxed);
         for (form, value) in [("patch", work.patches_sent), ("whole", work.wholes_sent)] {
@@ -325,6 +327,11 @@ impl Metrics {
         set(&self.snapshot_plans, work.nodes_planned);
         set(&self.snapshot_entries, work.entries_touched);
         set(&self.snapshot_signatures, work.signatures);
+        let hints =
+            [("forwarded", work.hints_forwarded), ("passed", work.hints_passed), ("lost", work.hints_lost)];
+        for (outcome, value) in hints {
+            set(&self.hints.get_or_create_owned(&OutcomeLabels { outcome }), value);
+        }
     }
 
     /// How a check of `/healthz` ended.
@@ -368,6 +375,7 @@ mod tests {
         metrics.request("/api/v1/devices", "GET", 200, Duration::from_millis(3));
         metrics.login_failure("password");
         metrics.relay().dropped[0].inc();
+        metrics.published(&Work { hints_passed: 3, hints_lost: 4, ..Work::default() });
         let text = metrics.text();
         for name in [
             "warren_http_requests_total{route=\"/api/v1/devices\",method=\"GET\",status=\"200\"} 1",
@@ -381,6 +389,9 @@ mod tests {
             "warren_relay_dropped_datagrams_total{reason=\"not-admitted\"} 1",
             "warren_relay_dropped_datagrams_total{reason=\"no-room\"} 0",
             "warren_hub_drift 0",
+            "warren_hints_total{outcome=\"forwarded\"} 0",
+            "warren_hints_total{outcome=\"passed\"} 3",
+            "warren_hints_total{outcome=\"lost\"} 4",
             "warren_state_free_bytes ",
             "warren_https_connections_refused_total 0",
             "warren_process_open_fds ",

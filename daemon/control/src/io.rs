@@ -48,6 +48,8 @@ pub struct ControlConfig {
     pub stun: Vec<Endpoint>,
     /// Whether other replicas write the same store: then it is looked at again and again.
     pub shared: bool,
+    /// Whether other replicas hear hints that are passed to them.
+    pub passes_hints: bool,
     /// Whether the hub is whose server holds a lease. Else the one that is attached here is the hub.
     pub leased: bool,
 }

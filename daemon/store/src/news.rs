@@ -33,9 +33,9 @@ impl Store {
         Ok(())
     }
 
-    /// Tells all replicas what a device says to another.
+    /// Tells all replicas what a device says to another; none where sessions are shared, as nobody there can listen.
     pub async fn pass(&self, hint: &PassedHint) -> Result<(), DatabaseError> {
-        if let Database::Postgres { pool, .. } = &self.database {
+        if let Database::Postgres { pool, shares_sessions: false, .. } = &self.database {
             let text = format!("NOTIFY {HINTS_CHANNEL}, '{}'", to_payload(hint));
             // Nothing but base64 between the quotes.
             sqlx::raw_sql(AssertSqlSafe(text)).execute(pool).await?;

@@ -74,6 +74,11 @@ impl Store {
         matches!(self.database, Database::Postgres { shares_sessions: true, .. })
     }
 
+    /// Whether [`Self::pass`] tells anybody: replicas of one PostgreSQL, whose sessions are their own.
+    pub const fn passes_hints(&self) -> bool {
+        matches!(self.database, Database::Postgres { shares_sessions: false, .. })
+    }
+
     /// Whether the database takes a write now: one row, counted up. PostgreSQL finds a place for that on a full disk, too;
     /// where a commit found no room, more is written until there is some.
     pub async fn probe(&self) -> Result<(), DatabaseError> {

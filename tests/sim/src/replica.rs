@@ -56,6 +56,7 @@ impl Replica {
             relays: Vec::new(),
             stun: Vec::new(),
             shared,
+            passes_hints: shared,
             leased: false,
         };
         self.control = Some(Control::new(config, dice.bytes()));

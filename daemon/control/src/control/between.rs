@@ -61,7 +61,7 @@ impl Control {
         let is_here = self.presences.of(device).is_some_and(|presence| presence.link.is_some());
         let directory = self.directories.whole(tenant);
         let is_active = directory.is_some_and(|directory| directory.is_active(NodeId::Device(device)));
-        self.config.shared && !is_here && is_active && self.hints_passed.take(tenant, device, now.mono)
+        self.config.passes_hints && !is_here && is_active && self.hints_passed.take(tenant, device, now.mono)
     }
 
     /// The link of a device that may be sent a hint now.

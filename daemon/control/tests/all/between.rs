@@ -156,6 +156,23 @@ fn one_tenants_hints_for_devices_elsewhere_leave_room_for_anothers() {
 }
 
 #[test]
+fn where_no_server_hears_another_hints_for_devices_elsewhere_are_lost_and_counted_so() {
+    for passes in [true, false] {
+        let mut world = World::over(Store::default(), true, 1);
+        world.restart(|config| (config.shared, config.passes_hints) = (true, passes));
+        let tenant = world.found("home");
+        let token = world.token(tenant, 5);
+        let here = world.enrol(1, &token);
+        let away = away(&mut world, 2..3, &token);
+        world.say(here, hint(away[0], 10));
+        let counters = world.control.counters();
+        let counted = (counters.hints_passed, counters.hints_lost);
+        assert_eq!(counted, if passes { (1, 0) } else { (0, 1) });
+        assert_eq!(world.passed.len(), usize::from(passes));
+    }
+}
+
+#[test]
 fn the_relay_hears_who_is_admitted() {
     let (mut world, tenant, [a, b]) = pair();
     let realm = world.anchor(tenant);

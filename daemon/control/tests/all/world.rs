@@ -63,6 +63,7 @@ pub fn config(shared: bool) -> ControlConfig {
         relays: Vec::new(),
         stun: Vec::new(),
         shared,
+        passes_hints: shared,
         leased: false,
     }
 }
