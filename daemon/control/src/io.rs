@@ -133,7 +133,8 @@ pub enum Input {
         /// One line of OpenSSH.
         result: Result<String, Refusal>,
     },
-    /// What other replicas heard of devices, as they saved it. Of devices that are attached here nothing is believed.
+    /// What other replicas heard of devices, as they saved it. Of devices that are attached here nothing is believed but that
+    /// they may be there by now.
     Heard(Vec<PresenceRow>),
     /// A device command is to be sent, if the device is attached here and knows of them. Told again until it is answered.
     Deliver {

@@ -24,6 +24,8 @@ pub struct Presence {
     pub problems: Vec<Remark>,
     /// When two machines were last seen to present its identity.
     pub cloned_at: Option<Timestamp>,
+    /// When another server heard it last, as far as that was told since it attached here.
+    elsewhere_at: Option<Timestamp>,
     instance: Option<Nonce>,
     /// Instances whose link a later one took over.
     displaced: VecDeque<Nonce>,
@@ -107,11 +109,14 @@ impl Presences {
         }
     }
 
-    /// What others saved and is newer.
+    /// What others saved and is newer. Of a device that has a link here, they say that it may have another one there.
     pub(crate) fn heard_elsewhere(&mut self, rows: Vec<PresenceRow>) {
         for row in rows {
             let presence = self.devices.entry(row.device).or_insert_with(|| Presence::new(row.clone()));
-            if presence.link.is_none() && presence.row.last_seen <= row.last_seen {
+            if presence.link.is_some() {
+                let there = row.attached.then_some(row.last_seen);
+                presence.elsewhere_at = presence.elsewhere_at.max(there);
+            } else if presence.row.last_seen <= row.last_seen {
                 presence.row = row;
             }
         }
@@ -138,6 +143,7 @@ impl Presences {
         self.unsaved.insert(arrival.device);
         let presence = self.devices.entry(arrival.device).or_insert_with(|| Presence::new(row.clone()));
         presence.row = row;
+        presence.elsewhere_at = None;
         let displaced = presence.link.replace(arrival.link).filter(|link| *link != arrival.link);
         let cloned = presence.take_instance(arrival.instance, displaced.is_some());
         if cloned {
@@ -198,6 +204,7 @@ impl Presence {
             drift_total: 0,
             problems: Vec::new(),
             cloned_at: None,
+            elsewhere_at: None,
             instance: None,
             displaced: VecDeque::new(),
         }
@@ -206,6 +213,12 @@ impl Presence {
     /// Whether it holds a link, here or to another replica that heard it not long ago.
     pub fn is_online(&self, now: Timestamp) -> bool {
         self.link.is_some() || (self.row.attached && now < self.row.last_seen + ATTACHED_MAX)
+    }
+
+    /// Whether it has a link here and, as far as is known, no later one elsewhere: a device that changes its network leaves a
+    /// link behind that is dead and not yet given up.
+    pub(crate) fn is_only_here(&self) -> bool {
+        self.link.is_some() && self.elsewhere_at.is_none_or(|there| there <= self.row.last_seen)
     }
 
     /// Whether the instance is one that another had displaced.
@@ -294,6 +307,32 @@ mod tests {
             fresh.load(vec![there.clone()], shared);
             assert_eq!(fresh.of(device).expect("known").is_online(at(51)), online, "shared: {shared}");
         }
+    }
+
+    #[test]
+    fn a_device_that_another_server_heard_later_may_be_there() {
+        let mut presences = Presences::default();
+        let device = DeviceId::from_bytes([2; 16]);
+        let is_only_here = |presences: &Presences| presences.of(device).is_some_and(Presence::is_only_here);
+        presences.attach(arrival(1, 1), at(5));
+        let own = presences.of(device).expect("known").row.clone();
+        let row = |seconds, attached| PresenceRow { last_seen: at(seconds), attached, ..own.clone() };
+        for (there, expect) in
+            [(own.clone(), true), (row(4, true), true), (row(9, false), true), (row(9, true), false)]
+        {
+            presences.heard_elsewhere(vec![there.clone()]);
+            assert_eq!(is_only_here(&presences), expect, "{there:?}");
+        }
+        presences.heard_elsewhere(vec![row(5, true)]);
+        assert!(!is_only_here(&presences), "older words change nothing");
+        let version = model::Version::default();
+        let held = Held { version, digest: model::key::Digest::of("", &[]) };
+        let tenant = own.tenant;
+        presences.holding(device, &Holding { tenant, held, settled: true }, at(10));
+        assert!(is_only_here(&presences), "its link here is alive after all");
+        presences.heard_elsewhere(vec![row(20, true)]);
+        presences.attach(arrival(2, 2), at(12));
+        assert!(is_only_here(&presences), "it came back, whatever the other's clock says");
     }
 
     #[test]

@@ -10,11 +10,12 @@ use crate::hints::PassedHint;
 use crate::io::Output;
 use crate::limits::HINTS_UNWRITTEN_MAX;
 use crate::link::LinkId;
+use crate::presence::Presence;
 use crate::session::{Session, Stage, out_of_place};
 
 impl Control {
-    /// Gives a hint on, if its receiver is of the same tenant and attached here, or passes it to other replicas. Else it is
-    /// lost, as over any network: devices tell each other again.
+    /// Gives a hint on, if its receiver is of the same tenant and attached here, and passes it to other replicas, if it may be
+    /// there. Else it is lost, as over any network: devices tell each other again.
     pub(super) fn on_hint(
         &mut self,
         link: LinkId,
@@ -31,14 +32,15 @@ impl Control {
         }
         let may_send = self.sessions.get_mut(&link).is_some_and(|s| s.admitted && s.hints.take(now.mono));
         let Hint { to, sealed } = hint;
-        if !may_send {
-            self.out.counters.hints_lost += 1;
-        } else if let Some(link) = self.receiver(tenant, to) {
-            self.give(link, from, sealed);
-        } else if self.may_pass(tenant, to, now) {
+        let receiver = self.receiver(tenant, to).filter(|_| may_send);
+        let passes = may_send && self.may_pass(tenant, to, now);
+        if passes {
             self.out.counters.hints_passed += 1;
-            self.out.push(Output::Pass(PassedHint { tenant, from, to, sealed }));
-        } else {
+            self.out.push(Output::Pass(PassedHint { tenant, from, to, sealed: sealed.clone() }));
+        }
+        if let Some(link) = receiver {
+            self.give(link, from, sealed);
+        } else if !passes {
             self.out.counters.hints_lost += 1;
         }
         Ok(())
@@ -58,7 +60,7 @@ impl Control {
 
     /// Whether other replicas are told: there may be some, and the device may be there.
     fn may_pass(&mut self, tenant: TenantId, device: DeviceId, now: Now) -> bool {
-        let is_here = self.presences.of(device).is_some_and(|presence| presence.link.is_some());
+        let is_here = self.presences.of(device).is_some_and(Presence::is_only_here);
         let directory = self.directories.whole(tenant);
         let is_active = directory.is_some_and(|directory| directory.is_active(NodeId::Device(device)));
         self.config.passes_hints && !is_here && is_active && self.hints_passed.take(tenant, device, now.mono)

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use control::limits::PRESENCE_SAVE_INTERVAL;
 use control::{
     Answer, CommitError, Directory, Edit, Event, Hub, HubInterface, Input, LeaseWord, Output, PassedHint,
     RequestId, Term,
 };
 use model::limits::OWN_INTERFACES_MAX;
+use model::token::OnboardingToken;
 use model::wire::Hint;
 use model::{Code, DeviceId, Epoch, Generation, NodeId, PublicKey, TenantId};
 use proptest::prelude::*;
@@ -137,16 +139,19 @@ fn an_edit_on_one_server_reaches_the_nodes_of_the_other() {
     pair.worlds.iter().for_each(World::assert_all_hold_their_plans);
 }
 
+fn two_tokens(pair: &mut Pair, tenant: TenantId) -> [OnboardingToken; 2] {
+    let requests = [0, 1].map(|_| pair.worlds[0].ask(Some(tenant), token_edit()));
+    pair.settle();
+    requests.map(|request| match pair.worlds[0].answers.remove(&request) {
+        Some(Ok(Answer::TokenCreated { secret, .. })) => *secret,
+        other => panic!("a token: {other:?}"),
+    })
+}
+
 #[test]
 fn a_hint_for_a_device_at_another_server_is_passed_there_and_given_to_nobody_else() {
     let (mut pair, tenant) = Pair::new();
-    let secrets = [0, 1].map(|_| pair.worlds[0].ask(Some(tenant), token_edit()));
-    pair.settle();
-    let mut secret = |request| match pair.worlds[0].answers.remove(&request) {
-        Some(Ok(Answer::TokenCreated { secret, .. })) => secret,
-        other => panic!("a token: {other:?}"),
-    };
-    let secrets = secrets.map(&mut secret);
+    let secrets = two_tokens(&mut pair, tenant);
     let links = [0, 1].map(|who| pair.worlds[who].enrol(who as u8 + 1, &secrets[who]));
     pair.settle();
     let [from, to] = [0, 1].map(|who| pair.worlds[who].device(links[who]));
@@ -171,6 +176,38 @@ fn a_hint_for_a_device_at_another_server_is_passed_there_and_given_to_nobody_els
     pair.settle();
     assert!(pair.worlds[1].answers[&revoked].is_ok());
     assert_eq!(say(&mut pair, to), [], "who is revoked");
+}
+
+#[test]
+fn a_hint_for_a_device_that_moved_to_another_server_goes_there_and_by_its_link_here() {
+    let (mut pair, tenant) = Pair::new();
+    let secrets = two_tokens(&mut pair, tenant);
+    let [from, to] = [1, 2].map(|n| {
+        let link = pair.worlds[0].enrol(n, &secrets[usize::from(n) - 1]);
+        pair.settle();
+        link
+    });
+    let device = pair.worlds[0].device(to);
+    let mut there = Node::device(70, 2, Wish::Attach, secrets[1].anchor);
+    there.device = Some(device);
+    pair.worlds[1].connect(there);
+    pair.settle();
+    let say = |pair: &mut Pair| {
+        pair.with_store(0, |world| world.say(from, Hint { to: device, sealed: vec![7; 9] }.into()));
+        (std::mem::take(&mut pair.worlds[0].passed).len(), pair.worlds[0].node(to).hints.len())
+    };
+    assert_eq!(say(&mut pair), (0, 1), "nobody knows of it yet");
+    pair.with_store(1, |world| world.advance(PRESENCE_SAVE_INTERVAL));
+    let rows = pair.worlds[1].saved.clone();
+    assert!(rows.iter().any(|row| row.device == device && row.attached));
+    pair.with_store(0, |world| world.input(Input::Heard(rows)));
+    assert_eq!(say(&mut pair), (1, 2), "its link here may be dead");
+    pair.with_store(0, |world| {
+        world.advance(PRESENCE_SAVE_INTERVAL);
+        let beat = world.node(to).heartbeat(1);
+        world.say(to, beat);
+    });
+    assert_eq!(say(&mut pair), (0, 3), "and is not");
 }
 
 #[test]
