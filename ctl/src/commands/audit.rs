@@ -128,25 +128,37 @@ struct Compared {
     /// Why it is not the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     differs: Option<&'static str>,
+    /// Lines of the file that do not read, from 1.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unreadable: Vec<usize>,
 }
 
 impl Kept {
-    /// The newest of a file: a signed end rather than an entry.
-    fn of(text: &str) -> Result<Option<Self>, serde_json::Error> {
-        let (mut ends, mut entries) = (None, None);
-        for line in text.lines().filter(|line| !line.trim().is_empty()) {
-            let line: Line = serde_json::from_str(line)?;
-            match (line.checkpoint, line.sequence, line.hash) {
-                (Some(end), _, _) => {
-                    ends = Some(Self { sequence: end.sequence, hash: end.hash, checkpoint: Some(end) });
+    /// The one of the greatest number in a file, and of those the first: a signed end rather than an entry. A log that was put back
+    /// to an older copy goes on from there with other ends, and with the same numbers in time. And the numbers of lines that
+    /// do not read.
+    fn of(text: &str) -> (Option<Self>, Vec<usize>) {
+        let (mut end, mut entry, mut unreadable): (Option<Self>, Option<Self>, _) = (None, None, Vec::new());
+        for (n, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            let (kept, found) = match serde_json::from_str(line) {
+                Ok(Line { checkpoint: Some(signed), .. }) => (
+                    &mut end,
+                    Self { sequence: signed.sequence, hash: signed.hash, checkpoint: Some(signed) },
+                ),
+                Ok(Line { sequence: Some(sequence), hash: Some(hash), .. }) => {
+                    (&mut entry, Self { sequence, hash, checkpoint: None })
                 }
-                (None, Some(sequence), Some(hash)) => {
-                    entries = Some(Self { sequence, hash, checkpoint: None });
+                Ok(_) => continue,
+                Err(_) => {
+                    unreadable.push(n + 1);
+                    continue;
                 }
-                (None, _, _) => {}
+            };
+            if kept.as_ref().is_none_or(|kept| kept.sequence < found.sequence) {
+                *kept = Some(found);
             }
         }
-        Ok(ends.or(entries))
+        (end.or(entry), unreadable)
     }
 
     /// Why the server's log is not the one that this is of.
@@ -167,19 +179,20 @@ impl Kept {
     }
 }
 
-fn kept(path: &Path) -> Result<Kept, Failure> {
+fn kept(path: &Path) -> Result<(Kept, Vec<usize>), Failure> {
     let hint = "a file of --audit-file, or of warren audit export";
     let unusable =
         |error: &dyn std::fmt::Display| Failure::usage(format!("{}: {error}", path.display()), hint);
     let text = std::fs::read_to_string(path).map_err(|error| unusable(&error))?;
-    let kept = Kept::of(&text).map_err(|error| unusable(&error))?;
-    kept.ok_or_else(|| unusable(&"it has neither a signed end nor an entry with a number"))
+    let (kept, unreadable) = Kept::of(&text);
+    let kept = kept.ok_or_else(|| unusable(&"it has neither a signed end nor an entry with a number"))?;
+    Ok((kept, unreadable))
 }
 
 async fn verify(admin: &Admin, against: Option<&Path>, output: &Output) -> Result<Exit, Failure> {
     let kept = against.map(kept).transpose()?;
     let path = "/api/v1/audit/verification";
-    let Some(kept) = kept else {
+    let Some((kept, unreadable)) = kept else {
         let verdict: AuditVerdict = admin.get(path).await?;
         if output.json() {
             output.object(&verdict);
@@ -192,19 +205,22 @@ async fn verify(admin: &Admin, against: Option<&Path>, output: &Output) -> Resul
     let (differs, signed) = (kept.differs(&verdict), kept.checkpoint.is_some());
     let exit = if verdict.holds && differs.is_none() { Exit::Done } else { Exit::Degraded };
     if output.json() {
-        output.object(&Compared { verdict, against: kept.sequence, signed, differs });
+        output.object(&Compared { verdict, against: kept.sequence, signed, differs, unreadable });
     } else {
         let what = if signed { "signed end" } else { "entry" };
         let said = format!("{what} {}: {}", kept.sequence, differs.unwrap_or("the same"));
-        show(&verdict, &[("compared", said)], output);
+        let lines = unreadable.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+        let passed = (!lines.is_empty()).then(|| ("passed over", format!("lines that do not read: {lines}")));
+        show(&verdict, &[("compared", said)].into_iter().chain(passed).collect::<Vec<_>>(), output);
     }
     Ok(exit)
 }
 
 fn show(verdict: &AuditVerdict, more: &[(&str, String)], output: &Output) {
-    let AuditVerdict { entries, forgotten_to, newest, hash, .. } = verdict;
+    let AuditVerdict { entries, forgotten, forgotten_to, newest, hash, .. } = verdict;
+    let between = if *forgotten > 0 { format!(", {forgotten} forgotten") } else { String::new() };
     let facts = [
-        ("entries", format!("{entries}, from {} to {newest}", forgotten_to + 1)),
+        ("entries", format!("{entries}, from {} to {newest}{between}", forgotten_to + 1)),
         ("digest", hash.to_string()),
         (
             "verdict",
@@ -227,6 +243,7 @@ mod tests {
         AuditVerdict {
             holds: true,
             entries: newest,
+            forgotten: 0,
             forgotten_to: 0,
             newest,
             hash: Digest::from_bytes([9; 32]),
@@ -250,7 +267,9 @@ mod tests {
             line(&AuditCheckpoint::sign(3, other, at, &ours)),
             line(&signed)
         ));
-        let kept = kept.expect("JSON").expect("an end");
+        let (kept, unreadable) = kept;
+        let kept = kept.expect("an end");
+        assert_eq!(unreadable, [0; 0]);
         assert_eq!((kept.sequence, kept.checkpoint.as_ref()), (7, Some(&signed)));
         let check = |kept: &Kept, verdict: AuditVerdict, expect: &str| {
             let differs = kept.differs(&verdict).unwrap_or_default();
@@ -266,9 +285,30 @@ mod tests {
         check(&kept, verdict(&theirs, 9, Some(hash)), "not signed by this server");
         let forged = Kept { checkpoint: Some(AuditCheckpoint { hash: other, ..signed }), ..kept };
         check(&forged, verdict(&ours, 9, Some(hash)), "not signed");
-        let export = Kept::of(&entry.to_string()).expect("JSON").expect("an entry");
+        let export = Kept::of(&entry.to_string()).0.expect("an entry");
         check(&export, verdict(&ours, 9, Some(other)), "");
-        assert_eq!(Kept::of("\n").expect("nothing"), None);
-        assert!(Kept::of("no JSON").is_err());
+        assert_eq!(Kept::of("\n"), (None, vec![]));
+        assert_eq!(Kept::of("\nno JSON"), (None, vec![2]));
+    }
+
+    #[test]
+    fn ends_of_an_older_copy_do_not_hide_those_of_before() {
+        let secret = CheckpointSecret::from_seed([1; 32]);
+        let (hash, other) = (Digest::from_bytes([5; 32]), Digest::from_bytes([6; 32]));
+        let line = |sequence: u64, hash: Digest| {
+            let end = AuditCheckpoint::sign(sequence, hash, Timestamp::from_unix_micros(1_000_000), &secret);
+            format!("{}\n", serde_json::json!({"checkpoint": end}))
+        };
+        // The log was put back from 100 to 60; half a line was left of a full disk.
+        let text = format!("{}{{\"seq\n{}", line(100, hash), line(60, other));
+        let (kept, unreadable) = Kept::of(&text);
+        let kept = kept.expect("an end");
+        assert_eq!((kept.sequence, unreadable), (100, vec![2]));
+        assert!(kept.differs(&verdict(&secret, 60, None)).is_some_and(|why| why.contains("missing")));
+        // It has come to the same number since, by other entries.
+        let (kept, _) = Kept::of(&format!("{text}{}", line(100, other)));
+        let kept = kept.expect("an end");
+        let differs = kept.differs(&verdict(&secret, 100, Some(other)));
+        assert!(differs.is_some_and(|why| why.contains("another one")), "{differs:?}");
     }
 }

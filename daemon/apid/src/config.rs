@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::limiters::Capacities;
 use crate::places::{HTTPS_CONNECTIONS_EACH, HTTPS_CONNECTIONS_MAX};
+use crate::retention::Retention;
 
 /// The unprivileged API process: owns the database, enrols devices, takes heartbeats, serves people.
 #[derive(Debug, Parser)]
@@ -141,9 +142,8 @@ pub struct Settings {
     /// Run as root all the same. The process needs no privilege.
     #[arg(long)]
     pub allow_root: bool,
-    /// Days that the audit log goes back.
-    #[arg(long, env = "WARREN_AUDIT_RETENTION_DAYS", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36_500))]
-    pub audit_retention_days: u32,
+    #[command(flatten)]
+    pub retention: Retention,
     /// File to which the audit log is appended too, one JSON object a line.
     #[arg(long, env = "WARREN_AUDIT_FILE")]
     pub audit_file: Option<PathBuf>,

@@ -7,7 +7,7 @@ use ca::{CaSecret, KeyName};
 use control::{Commit, Loaded, NewKey};
 use model::id::UserId;
 use model::{AnchorSecret, CheckpointSecret, TenantId};
-use store::{AuditEnds, AuditSeal, KeyedRequest, Sealed};
+use store::{AuditSeal, KeyedRequest, Sealed};
 use zeroize::Zeroizing;
 
 use crate::report;
@@ -143,18 +143,18 @@ pub enum KeyedPart {
     Answer,
 }
 
-/// What the ends of the audit log are sealed for.
+/// What the ends of the audit log, and what it forgot, are sealed for.
 const OF_AUDIT: &str = "audit ends";
 /// What the key of its checkpoints is derived for; nothing is sealed with that one.
 const OF_CHECKPOINTS: &str = "audit checkpoints";
 
 impl AuditSeal for Keys {
-    fn seal(&self, ends: &AuditEnds) -> Result<Vec<u8>, String> {
-        self.sealer.seal(OF_AUDIT, &ends.to_bytes()).map_err(|error| report::chain(&error))
+    fn seal(&self, what: &[u8]) -> Result<Vec<u8>, String> {
+        self.sealer.seal(OF_AUDIT, what).map_err(|error| report::chain(&error))
     }
 
-    fn fits(&self, ends: &AuditEnds, sealed: &[u8]) -> bool {
-        self.sealer.unseal(OF_AUDIT, sealed).is_ok_and(|plain| *plain == ends.to_bytes())
+    fn fits(&self, what: &[u8], sealed: &[u8]) -> bool {
+        self.sealer.unseal(OF_AUDIT, sealed).is_ok_and(|plain| plain.as_slice() == what)
     }
 }
 

@@ -31,6 +31,7 @@ mod relay;
 mod relay_alone;
 mod report;
 mod restore;
+mod retention;
 mod room;
 mod seal;
 mod second_factor;
@@ -250,8 +251,8 @@ fn keep(sinks: Vec<sinks::Sink>, settings: &Settings, app: &App, lease: lease::L
     let (store, desk) = (&app.store, &app.desk);
     let log = sinks::Log { store: store.clone(), desk: desk.clone(), keys: app.keys.clone() };
     let mut keeping = sinks::start(sinks, &log, &lease);
-    let days = settings.audit_retention_days;
-    keeping.spawn(sweeper::prune_daily(store.clone(), app.keys.clone(), lease.clone(), days));
+    let retention = settings.retention;
+    keeping.spawn(sweeper::prune_daily(store.clone(), app.keys.clone(), lease.clone(), retention));
     keeping.spawn(lapse::forever(desk.clone(), store.clone(), lease.clone()));
     keeping.spawn(courier::forever(desk.clone(), store.clone(), lease.clone(), Arc::clone(&app.commands)));
     keeping.spawn(due::tell(desk.clone(), app.metrics.clone(), settings.ssh_ca_key_life));

@@ -9,6 +9,7 @@ use crate::http::KEY_LIFE;
 use crate::keys::Keys;
 use crate::lease::Lease;
 use crate::report;
+use crate::retention::Retention;
 
 /// How often old entries are looked for.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(24 * 3600);
@@ -16,17 +17,16 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// Device commands that ended are shown for so long.
 const COMMANDS_KEPT: Duration = Duration::from_secs(31 * 24 * 3600);
 
-/// Forgets entries that are older than so many days, once a day, for as long as it is polled.
+/// Forgets what is too old, once a day, for as long as it is polled.
 /// While another replica holds the lease, that one does.
-pub async fn prune_daily(store: Store, keys: Keys, mut lease: Lease, days: u32) {
-    let kept = Duration::from_secs(u64::from(days) * 24 * 3600);
+pub async fn prune_daily(store: Store, keys: Keys, mut lease: Lease, retention: Retention) {
     let mut ticks = tokio::time::interval(PRUNE_INTERVAL);
     loop {
         ticks.tick().await;
         lease.held().await;
-        match store.prune_audit(wall() - kept, &keys).await {
+        match store.prune_audit(&retention.from(wall()), &keys).await {
             Ok(0) => {}
-            Ok(pruned) => tracing::info!(pruned, days, "old audit entries are forgotten"),
+            Ok(pruned) => tracing::info!(pruned, "old audit entries are forgotten"),
             Err(error) => {
                 tracing::warn!(error = %report::chain(&error), "old audit entries stay; tried again tomorrow");
             }

@@ -37,8 +37,8 @@ pub use link::{LinkId, Origin};
 pub use outbox::Counters;
 pub use presence::{HubPresence, Presence};
 pub use rows::{
-    Actor, AuditEntry, By, Closing, Commit, CommitError, CommitId, Device, DnsEntry, Fact, Hub, Kind, Loaded,
-    PresenceRow, Refresh, Since, Standings, Stay, Tenant, TenantRows, Token, Trace,
+    Actor, AuditClass, AuditEntry, By, Closing, Commit, CommitError, CommitId, Device, DnsEntry, Fact, Hub,
+    Kind, Loaded, PresenceRow, Refresh, Since, Standings, Stay, Tenant, TenantRows, Token, Trace,
 };
 pub use ssh::{
     Authority, AuthorityKey, InstalledRow, NewKey, Revocation, SshFact, SshRole, SshRows, Withdrawn,

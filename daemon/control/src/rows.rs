@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::str::FromStr;
 use std::time::Duration;
 
 use model::key::TokenKey;
@@ -361,6 +362,56 @@ pub struct AuditEntry {
     /// Where it came from.
     pub trace: Trace,
 }
+
+impl AuditEntry {
+    /// Which kind of entry it is.
+    pub fn class(&self) -> AuditClass {
+        match self.action.as_str() {
+            _ if self.refused.is_some() => AuditClass::Refusal,
+            "user.login" | "user.logout" | "ssh.login" => AuditClass::Login,
+            "certificate.issue" => AuditClass::Certificate,
+            _ => AuditClass::Change,
+        }
+    }
+}
+
+/// Kinds of entries of the audit log: each may be kept for a time of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AuditClass {
+    /// What somebody changed.
+    Change,
+    /// People who came and went, and logins on hosts.
+    Login,
+    /// Certificates that were signed.
+    Certificate,
+    /// What somebody was not let do, failed logins among it.
+    Refusal,
+}
+
+impl AuditClass {
+    /// Its word in the database, which is part of each entry's digest.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Change => "change",
+            Self::Login => "login",
+            Self::Certificate => "certificate",
+            Self::Refusal => "refusal",
+        }
+    }
+}
+
+impl FromStr for AuditClass {
+    type Err = NoAuditClass;
+    fn from_str(text: &str) -> Result<Self, NoAuditClass> {
+        let all = [Self::Change, Self::Login, Self::Certificate, Self::Refusal];
+        all.into_iter().find(|class| class.as_str() == text).ok_or(NoAuditClass)
+    }
+}
+
+/// The text names no class of entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no class of audit entries")]
+pub struct NoAuditClass;
 
 /// Where the store stands: a cheap read that says which tenants another replica changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

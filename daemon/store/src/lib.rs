@@ -3,7 +3,8 @@
 //! ```text
 //! reach ─▶ Opened ─ migrate ─▶ Store ─┬ load, refresh, standings, commit      directory.rs
 //!                                     ├ append_audit, audit_list              audit.rs
-//!                                     ├ chain_audit, prune_audit, verify_audit audit_chain.rs
+//!                                     ├ chain_audit, verify_audit             audit_chain.rs, audit_digest.rs
+//!                                     ├ prune_audit                           audit_retention.rs
 //!                                     ├ reserve_serials, record_certificate   certificates.rs
 //!                                     ├ save_presence, presence               presence.rs
 //!                                     ├ queue_command, waiting_commands       commands.rs
@@ -17,6 +18,9 @@
 mod api_tokens;
 mod audit;
 mod audit_chain;
+mod audit_digest;
+mod audit_head;
+mod audit_retention;
 mod authorities;
 mod certificates;
 mod commands;
@@ -49,7 +53,9 @@ mod store;
 
 pub use api_tokens::ApiToken;
 pub use audit::{AUDIT_PAGE_MAX, AuditCursor, AuditPage, AuditRow, BadCursor};
-pub use audit_chain::{AuditEnds, AuditSeal, AuditVerdict, ChainError};
+pub use audit_chain::AuditVerdict;
+pub use audit_head::{AuditEnds, AuditSeal, ChainError};
+pub use audit_retention::AuditRetention;
 pub use authorities::{Sealed, SealedBack};
 pub use certificates::{CERTIFICATES_MAX, CertificateRow, CertificatesOf, RecordError};
 pub use commands::{COMMANDS_WAITING_MAX, CommandRow, CommandState, QueueError, WaitingDevice};

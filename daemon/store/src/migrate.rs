@@ -117,6 +117,13 @@ pub(crate) const MIGRATIONS: &[Migration] = &[
         needs: 10,
         text: include_str!("migrations/0015_hub_ports.sql"),
     },
+    // A program of before goes on with the chain, but reads what this one chained as changed.
+    Migration {
+        version: 16,
+        name: "audit-classes",
+        needs: 10,
+        text: include_str!("migrations/0016_audit_classes.sql"),
+    },
 ];
 
 /// There is a second factor, or a person of one tenant: a program that does not know of them would let people in without,

@@ -56,6 +56,8 @@ pub(crate) const TABLES: &[Table] = tables! {
     "ssh_installed" "device_id";
     "audit" "id";
     "audit_head" "id";
+    "audit_classes" "class";
+    "audit_forgotten" "sequence";
     "audit_sinks" "name";
 };
 

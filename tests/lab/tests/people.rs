@@ -7,6 +7,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::process::Command;
 use std::rc::Rc;
 use std::time::SystemTime;
 
@@ -51,22 +52,34 @@ fn olga(mesh: &Mesh) {
 struct Terminal {
     program: Rc<Process>,
     keys: PathBuf,
+    tty: PathBuf,
 }
 
 impl Terminal {
     fn start(mesh: &Mesh, name: &str, command: &str) -> Self {
         let home = sshd::home(mesh, "alpha");
-        let (keys, file) = (home.join(format!("{name}.keys")), home.join(name));
+        let (keys, tty) = (home.join(format!("{name}.keys")), home.join(format!("{name}.tty")));
+        let file = home.join(name);
         fs::write(&keys, "").expect("written");
         fs::write(&file, format!("{command}\necho it ended with $?\n")).expect("written");
         // What is typed is read from a file that grows.
         let script = format!(
-            "HOME={} exec socat \"SYSTEM:tail --pid=$$ -s 0.05 -f {}!!STDOUT\" 'EXEC:bash {},pty,setsid,ctty'",
+            "HOME={} exec socat \"SYSTEM:tail --pid=$$ -s 0.05 -f {}!!STDOUT\" 'EXEC:bash {},pty,setsid,ctty,link={}'",
             home.display(),
             keys.display(),
-            file.display()
+            file.display(),
+            tty.display()
         );
-        Self { program: mesh.plain(name, "alpha", &["bash", "-c", &script]), keys }
+        Self { program: mesh.plain(name, "alpha", &["bash", "-c", &script]), keys, tty }
+    }
+
+    /// Waits for a question whose answer is not shown, and answers it as soon as nothing is.
+    fn answer_hidden(&self, question: &str, line: &str) {
+        wait_for("a terminal that shows nothing", SOON, || {
+            let shown = Command::new("stty").arg("-a").arg("-F").arg(&self.tty).output();
+            shown.is_ok_and(|shown| String::from_utf8_lossy(&shown.stdout).contains("-echo "))
+        });
+        self.answer(question, line);
     }
 
     /// Waits for a question and answers it.
@@ -112,7 +125,7 @@ fn a_person_with_a_second_factor_is_asked_for_it_at_the_terminal() {
     let print = sshd::fingerprint(mesh);
     let login = format!("warren login {SERVER_URL} --user olga --fingerprint {print}");
     let terminal = Terminal::start(mesh, "login", &login);
-    terminal.answer("password: ", PASSWORD);
+    terminal.answer_hidden("password: ", PASSWORD);
     terminal.answer("or a recovery code: ", &recovery);
     let printed = terminal.ends();
     assert!(printed.contains("as olga until"), "{printed}");

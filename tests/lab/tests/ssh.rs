@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use lab::sshd::{self, ANY_HOST, CERTIFIED_WITHIN, LOG, NO_CONFIG, SSHD, STRICT};
-use lab::{Done, Mesh, Process, SOON, TENANT_ZONE, World, wait_for};
+use lab::{Done, Mesh, Process, SOON, TENANT_ZONE, World, until, wait_for};
 use serde_json::Value;
 
 const PASSWORD: &str = "violet tram 9 opens";
@@ -220,7 +220,13 @@ impl KnownBy {
         for (host, _) in &sshd.daemons {
             let at = format!("root@{host}.{TENANT_ZONE}");
             for ssh in [&by_agent, &by_file] {
-                let done = sshd.person("alpha", &[&ssh[..], &[&at, "echo", "hello"]].concat());
+                // An sshd that reads its configuration anew listens nowhere for a moment.
+                let done = until(SOON, || {
+                    let done = sshd.person("alpha", &[&ssh[..], &[&at, "echo", "hello"]].concat());
+                    (!done.err.contains("Connection refused")).then_some(done)
+                });
+                let (done, _) =
+                    done.unwrap_or_else(|| panic!("{why}: {host} listens nowhere: {}", sshd.said()));
                 assert_eq!(done.out, "hello\n", "{why}: {host}: {}\n{}", done.tell(), sshd.said());
             }
         }

@@ -5,7 +5,7 @@ use axum::extract::{Query, State};
 use axum::{Extension, Json};
 use model::api::audit::{AuditEntry, AuditVerdict};
 use model::api::{Page, SCHEMA_VERSION};
-use model::{Code, Digest, Label, Refusal};
+use model::{Code, Label, Refusal};
 use serde::Deserialize;
 use store::{AUDIT_PAGE_MAX, AuditCursor};
 
@@ -76,7 +76,10 @@ pub async fn verify(
     let Query(Compared { sequence }) = query.map_err(|rejection| bad_query(&rejection))?;
     let there = match sequence {
         None => None,
-        Some(number) => digest_at(&app, number).await?,
+        Some(number) if number == 0 || i64::try_from(number).is_err() => {
+            return Err(Refusal::new(Code::BadRequest, "sequence is 1 to 2^63 - 1").into());
+        }
+        Some(number) => app.store.audit_digest(number).await.map_err(|e| unavailable(&e))?,
     };
     let verdict = app.store.verify_audit(&app.keys).await.map_err(|e| unavailable(&e))?;
     if let Some((at, why)) = verdict.broken {
@@ -85,21 +88,13 @@ pub async fn verify(
     Ok(Json(AuditVerdict {
         holds: verdict.broken.is_none(),
         entries: verdict.entries,
+        forgotten: verdict.forgotten,
         forgotten_to: verdict.ends.pruned_sequence,
         newest: verdict.ends.sequence,
         hash: verdict.ends.hash,
-        there: there
-            .or_else(|| (sequence == Some(verdict.ends.pruned_sequence)).then_some(verdict.ends.pruned_hash)),
+        there,
         key: app.keys.checkpoint_secret().ok().map(|secret| secret.public()),
         broken_at: verdict.broken.map(|(at, _)| at),
         why: verdict.broken.map(|(_, why)| why.to_owned()),
     }))
-}
-
-async fn digest_at(app: &App, number: u64) -> Result<Option<Digest>, Refusal> {
-    let before = number.checked_sub(1).filter(|before| i64::try_from(*before).is_ok());
-    let before = before.ok_or_else(|| Refusal::new(Code::BadRequest, "sequence is 1 to 2^63"))?;
-    let rows = app.store.audit_after(None, before, 1).await.map_err(|e| unavailable(&e))?;
-    let link = rows.first().and_then(|row| row.link);
-    Ok(link.filter(|(sequence, _)| *sequence == number).map(|(_, digest)| digest))
 }

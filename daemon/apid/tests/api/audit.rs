@@ -238,7 +238,15 @@ async fn a_sink_holds_what_an_older_copy_of_the_database_contradicts() {
         let _ = std::fs::remove_file(state.path().join(beside));
     }
     std::fs::copy(&copy, state.path().join("warren.db")).expect("copied");
-    let apid = Apid::start(state, &[("WARREN_ADMIN_PASSWORD", PASSWORD)]);
+    let apid = Apid::start(state, &environment);
+    let end = std::time::Instant::now() + PATIENCE;
+    let is_of_the_copy = |line: &Value| line["checkpoint"]["sequence"].as_u64() < Some(told.sequence);
+    while !lines_in(&file).iter().rev().find(|line| !line["checkpoint"].is_null()).is_some_and(is_of_the_copy)
+    {
+        assert!(std::time::Instant::now() < end, "an end of the older copy is told, too");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(checkpoint_in(&file, told.sequence).await, told, "what was told before stays in the file");
     let older = verdict(&apid, told.sequence).await;
     assert!(older.holds, "an older copy holds by itself: {older:?}");
     assert_ne!(older.there, Some(told.hash), "what the sink has says otherwise");

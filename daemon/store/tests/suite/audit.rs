@@ -1,8 +1,8 @@
 //! The audit log.
 
-use control::{Actor, AuditEntry, Trace};
-use model::Code;
-use store::{AuditCursor, AuditEnds, AuditPage, AuditSeal, Store};
+use control::{Actor, AuditClass, AuditEntry, Trace};
+use model::{Code, Digest, Timestamp};
+use store::{AuditCursor, AuditEnds, AuditPage, AuditRetention, AuditSeal, Store};
 
 use crate::support::{Fresh, at, entry, on_both_engines, tenant_id};
 
@@ -10,6 +10,9 @@ on_both_engines! {
     entries_come_back_newest_first,
     pages_hold_every_entry_once,
     old_entries_are_pruned,
+    entries_are_forgotten_by_class_and_no_earlier,
+    entries_from_before_there_were_classes_hold,
+    what_somebody_else_made_the_end_is_never_sealed,
     what_was_written_into_the_database_by_hand_is_found,
     two_replicas_chain_each_entry_once,
     a_sink_is_told_from_where_it_was,
@@ -19,12 +22,12 @@ on_both_engines! {
 struct Key(u8);
 
 impl AuditSeal for Key {
-    fn seal(&self, ends: &AuditEnds) -> Result<Vec<u8>, String> {
-        Ok([vec![self.0], ends.to_bytes()].concat())
+    fn seal(&self, what: &[u8]) -> Result<Vec<u8>, String> {
+        Ok([&[self.0], what].concat())
     }
 
-    fn fits(&self, ends: &AuditEnds, sealed: &[u8]) -> bool {
-        self.seal(ends).as_deref() == Ok(sealed)
+    fn fits(&self, what: &[u8], sealed: &[u8]) -> bool {
+        self.seal(what).as_deref() == Ok(sealed)
     }
 }
 
@@ -104,23 +107,169 @@ async fn broken(store: &Store) -> Option<(u64, &'static str)> {
     store.verify_audit(&Key(7)).await.expect("reads").broken
 }
 
+async fn prune(store: &Store, older_than: Timestamp, classes: &[(AuditClass, Timestamp)]) -> u64 {
+    let kept = AuditRetention { all: older_than, classes: classes.iter().copied().collect() };
+    store.prune_audit(&kept, &Key(7)).await.expect("prunes")
+}
+
 async fn old_entries_are_pruned(fresh: Fresh) {
     let store = fresh.open().await;
     append(&store, 0..5).await;
-    assert_eq!(store.prune_audit(at(3), &Key(7)).await.expect("prunes"), 0, "nothing is chained yet");
+    assert_eq!(prune(&store, at(3), &[]).await, 0, "nothing is chained yet");
     assert_eq!(chain(&store).await, 5);
-    assert_eq!(store.prune_audit(at(3), &Key(7)).await.expect("prunes"), 3);
+    assert_eq!(prune(&store, at(3), &[]).await, 3);
     let left: Vec<_> =
         entries(store.audit_list(None, None, 10).await.expect("a page")).iter().map(|e| e.at).collect();
     assert_eq!(left, [at(4), at(3)]);
     assert_eq!(broken(&store).await, None, "the rest hangs on what was forgotten");
     append(&store, 5..6).await;
     assert_eq!(chain(&store).await, 1);
-    assert_eq!(store.prune_audit(at(99), &Key(7)).await.expect("prunes"), 3, "all of them");
+    assert_eq!(prune(&store, at(99), &[]).await, 3, "all of them");
     append(&store, 6..7).await;
     chain(&store).await;
     let verdict = store.verify_audit(&Key(7)).await.expect("reads");
     assert_eq!((verdict.ends.sequence, verdict.ends.pruned_sequence, verdict.broken), (7, 6, None));
+}
+
+/// One entry a second, of the actions in turn; those named `refused` are.
+async fn append_all(store: &Store, actions: &[&str]) {
+    for (n, action) in actions.iter().enumerate() {
+        let mut entry = entry(action, None);
+        entry.at = at(n as i64 + 1);
+        entry.refused = (*action == "refused").then_some(Code::Unauthenticated);
+        store.append_audit(&entry).await.expect("appends");
+    }
+}
+
+async fn entries_are_forgotten_by_class_and_no_earlier(fresh: Fresh) {
+    let store = fresh.open().await;
+    let actions = [
+        "user.login",
+        "device.enrol",
+        "refused",
+        "certificate.issue",
+        "user.login",
+        "user.logout",
+        "tenant.create",
+    ];
+    append_all(&store, &actions).await;
+    assert_eq!(prune(&store, at(0), &[(AuditClass::Login, at(6))]).await, 0, "nothing is chained yet");
+    chain(&store).await;
+    let digest = async |number| store.audit_digest(number).await.expect("reads");
+    let (first, fifth) = (digest(1).await, digest(5).await);
+    assert_eq!(prune(&store, at(0), &[(AuditClass::Login, at(6)), (AuditClass::Refusal, at(3))]).await, 2);
+    let left = async || {
+        let rows = store.audit_after(None, 0, 100).await.expect("reads");
+        rows.iter().filter_map(|row| row.link).map(|(number, _)| number).collect::<Vec<_>>()
+    };
+    assert_eq!(left().await, [2, 3, 4, 6, 7], "a logout of the day and a refusal of the day stay");
+    let verdict = store.verify_audit(&Key(7)).await.expect("reads");
+    assert_eq!((verdict.broken, verdict.entries, verdict.forgotten), (None, 5, 1), "the first went wholly");
+    assert_eq!((digest(1).await, digest(5).await), (first, fifth), "what a sink has can be compared");
+    assert_eq!(digest(8).await, None);
+
+    // Who writes into the database has nothing forgotten before its time …
+    let mut raw = fresh.raw().await;
+    let early = "an entry was forgotten before its time";
+    raw.run("INSERT INTO audit_forgotten SELECT sequence, at, class, content, hash FROM audit WHERE sequence = 6; \
+             DELETE FROM audit WHERE sequence = 6").await;
+    assert_eq!(broken(&store).await, Some((6, early)));
+    raw.run("UPDATE audit_classes SET forgotten_until = forgotten_until + 60000000 WHERE class = 'login'")
+        .await;
+    assert_eq!(broken(&store).await, Some((5, early)), "the time is sealed");
+    raw.run("UPDATE audit_classes SET forgotten_until = forgotten_until - 60000000 WHERE class = 'login'")
+        .await;
+    raw.run("UPDATE audit_forgotten SET class = 'refusal' WHERE sequence = 6").await;
+    assert_eq!(broken(&store).await, Some((6, early)));
+    raw.run("UPDATE audit_forgotten SET class = 'login', at = at - 9000000 WHERE sequence = 6").await;
+    assert_eq!(broken(&store).await, Some((6, "an entry is not as it was written")));
+    raw.run("UPDATE audit_forgotten SET at = at + 9000000 WHERE sequence = 6").await;
+    raw.run("DELETE FROM audit_forgotten WHERE sequence = 5").await;
+    assert_eq!(broken(&store).await, Some((5, "an entry is missing")));
+
+    // … and what is old enough goes wholly, with what was left of others.
+    assert_eq!(prune(&store, at(7), &[(AuditClass::Login, at(6))]).await, 3);
+    assert_eq!((left().await, broken(&store).await), (vec![7], None));
+    assert_eq!(raw.count("SELECT COUNT(*) FROM audit_forgotten").await, 0);
+}
+
+async fn entries_from_before_there_were_classes_hold(fresh: Fresh) {
+    let store = fresh.open().await;
+    append_all(&store, &["user.login"]).await;
+    chain(&store).await;
+    // What a program of before made of it: no class, and one digest of all columns.
+    let row = store.audit_after(None, 0, 1).await.expect("reads").remove(0);
+    let AuditEntry { at: when, actor, action, target, detail, .. } = row.entry;
+    let text = |text: &str| [&(text.len() as u64).to_be_bytes(), text.as_bytes()].concat();
+    let none = u64::MAX.to_be_bytes().to_vec();
+    let texts = [
+        text(&row.id.to_string()),
+        none.clone(),
+        text(&actor.to_string()),
+        text(&action),
+        text(&target),
+        none,
+        text(&detail),
+    ];
+    let number = [[0; 32].to_vec(), 1_u64.to_be_bytes().to_vec(), when.unix_micros().to_be_bytes().to_vec()];
+    let parts: Vec<&[u8]> = number.iter().chain(&texts).map(Vec::as_slice).collect();
+    let hash = Digest::of("warren audit 1", &parts);
+    let ends = AuditEnds { sequence: 1, hash, pruned_sequence: 0, pruned_hash: Digest::from_bytes([0; 32]) };
+    let bytes = |bytes: &[u8]| {
+        let hex = data_encoding::HEXLOWER.encode(bytes);
+        if fresh.directory.is_some() { format!("X'{hex}'") } else { format!("'\\x{hex}'") }
+    };
+    let (hash, sealed) = (bytes(hash.as_bytes()), bytes(&Key(7).seal(&ends.to_bytes()).expect("seals")));
+    let mut raw = fresh.raw().await;
+    raw.run("UPDATE audit SET class = NULL, content = NULL").await;
+    assert_eq!(
+        broken(&store).await,
+        Some((1, "an entry is not as it was written")),
+        "the digest says of which kind it is"
+    );
+    raw.run(&format!(
+        "UPDATE audit SET hash = {hash}; UPDATE audit_head SET hash = {hash}, sealed = {sealed}"
+    ))
+    .await;
+    assert_eq!(broken(&store).await, None);
+    append(&store, 2..4).await;
+    chain(&store).await;
+    assert_eq!(
+        prune(&store, at(0), &[(AuditClass::Login, at(99))]).await,
+        0,
+        "it goes with all of its age only"
+    );
+    assert_eq!(broken(&store).await, None);
+    assert_eq!(prune(&store, at(3), &[(AuditClass::Login, at(99))]).await, 2);
+    assert_eq!(broken(&store).await, None);
+}
+
+async fn what_somebody_else_made_the_end_is_never_sealed(fresh: Fresh) {
+    let store = fresh.open().await;
+    append(&store, 0..3).await;
+    chain(&store).await;
+    let mut raw = fresh.raw().await;
+    // The newest entry is cut off, as if it had never been …
+    raw.run(
+        "DELETE FROM audit WHERE sequence = 3; UPDATE audit_head SET sequence = 2, \
+             hash = (SELECT hash FROM audit WHERE sequence = 2)",
+    )
+    .await;
+    let forged = "the end is not what the server sealed";
+    assert_eq!(broken(&store).await, Some((2, forged)));
+    // … and whatever follows, the server does not take that end for its own.
+    append(&store, 3..5).await;
+    assert_eq!(chain(&store).await, 2, "entries are numbered all the same");
+    assert_eq!(broken(&store).await, Some((4, forged)));
+    assert_eq!(prune(&store, at(1), &[]).await, 1);
+    assert_eq!(broken(&store).await, Some((4, forged)));
+    let ends = store.audit_ends(&Key(7)).await.expect("reads");
+    assert_eq!(ends.map(|(ends, sealed)| (ends.sequence, sealed)), Some((4, false)));
+}
+
+/// The digest before the first entry.
+const fn zero(fresh: &Fresh) -> &'static str {
+    if fresh.directory.is_some() { "zeroblob(32)" } else { "decode(repeat('00', 32), 'hex')" }
 }
 
 async fn what_was_written_into_the_database_by_hand_is_found(fresh: Fresh) {
@@ -160,6 +309,11 @@ async fn what_was_written_into_the_database_by_hand_is_found(fresh: Fresh) {
             (4, "an entry is not as it was written"),
         ),
         (
+            "UPDATE audit SET class = 'refusal' WHERE sequence = 4",
+            "UPDATE audit SET class = 'change' WHERE sequence = 4",
+            (4, "an entry is not as it was written"),
+        ),
+        (
             "UPDATE audit SET sequence = 99 WHERE sequence = 4",
             "UPDATE audit SET sequence = 4 WHERE sequence = 99",
             (4, "an entry is missing"),
@@ -182,10 +336,9 @@ async fn what_was_written_into_the_database_by_hand_is_found(fresh: Fresh) {
             (5, "the end is not what the server sealed"),
         ),
     ] {
-        let zero = if fresh.directory.is_some() { "zeroblob(32)" } else { "decode(repeat('00', 32), 'hex')" };
         raw.run(tamper).await;
         assert_eq!(broken(&store).await, Some(expect), "{tamper}");
-        raw.run(&undo.replace("ZERO", zero)).await;
+        raw.run(&undo.replace("ZERO", zero(&fresh))).await;
         assert!(undo.is_empty() || broken(&store).await.is_none(), "{undo}");
     }
 }
@@ -206,7 +359,7 @@ async fn a_sink_is_told_from_where_it_was(fresh: Fresh) {
     let store = fresh.open().await;
     append(&store, 0..4).await;
     chain(&store).await;
-    store.prune_audit(at(1), &Key(7)).await.expect("prunes");
+    prune(&store, at(1), &[]).await;
     assert_eq!(store.audit_sink("file").await.expect("reads"), 1, "what is forgotten is not to be had");
     store.audit_told("file", 1, 3).await.expect("writes");
     store.audit_told("file", 1, 2).await.expect("another replica was faster");

@@ -35,11 +35,12 @@ const NAMES: &[&str] = &[
     "requests",
     "revoked-by",
     "hub-ports",
+    "audit-classes",
 ];
 pub(crate) const NEWEST: u32 = NAMES.len() as u32;
 
 /// Takes all migrations but the first back, as if the program that knew only that had left the database.
-const BACK_TO_1: &str = "DROP TABLE keyed_requests; ALTER TABLE audit DROP COLUMN request; ALTER TABLE audit DROP COLUMN source; ALTER TABLE presence DROP COLUMN attached; ALTER TABLE presence DROP COLUMN facts; DROP TABLE device_commands; DROP TABLE lease; DROP TABLE ssh_installed; DROP TABLE ssh_host_keys; DROP TABLE ssh_administrators; DROP TABLE ssh_roles; DROP TABLE audit_sinks; DROP TABLE audit_head; DROP INDEX audit_unchained; DROP INDEX audit_sequence; \
+const BACK_TO_1: &str = "DROP TABLE audit_classes; DROP TABLE audit_forgotten; ALTER TABLE audit DROP COLUMN content; ALTER TABLE audit DROP COLUMN class; DROP TABLE keyed_requests; ALTER TABLE audit DROP COLUMN request; ALTER TABLE audit DROP COLUMN source; ALTER TABLE presence DROP COLUMN attached; ALTER TABLE presence DROP COLUMN facts; DROP TABLE device_commands; DROP TABLE lease; DROP TABLE ssh_installed; DROP TABLE ssh_host_keys; DROP TABLE ssh_administrators; DROP TABLE ssh_roles; DROP TABLE audit_sinks; DROP TABLE audit_head; DROP INDEX audit_unchained; DROP INDEX audit_sequence; \
                          ALTER TABLE audit DROP COLUMN hash; ALTER TABLE audit DROP COLUMN sequence; DROP TABLE recovery_codes; DROP TABLE second_factors; DROP TABLE authority_secrets; DROP TABLE authority_keys; DROP TABLE authorities; \
                          DROP TABLE revocations; DROP TABLE certificates; DROP TABLE serials; DROP TABLE settings; DROP TABLE setup; DROP TABLE api_tokens; DROP TABLE sessions; \
                          DROP TABLE users; ALTER TABLE devices DROP COLUMN kind; DROP INDEX tenants_hub_port; ALTER TABLE tenants DROP COLUMN hub_port; ALTER TABLE tenants DROP COLUMN quota; ALTER TABLE tenants DROP COLUMN closed_at; \

@@ -95,6 +95,9 @@ pub struct AuditVerdict {
     pub holds: bool,
     /// Entries that were looked at.
     pub entries: u64,
+    /// Entries between them that were forgotten for their class and age, of which the chain's digests are left.
+    #[serde(default)]
+    pub forgotten: u64,
     /// The newest that was forgotten for its age.
     pub forgotten_to: u64,
     /// The newest.
