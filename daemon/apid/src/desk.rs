@@ -284,6 +284,7 @@ impl Run {
                 Output::Refresh { tenant, since } => self.refresh(tenant, since),
                 Output::Poll => self.poll(),
                 Output::Pass(hint) => self.pass(hint),
+                Output::TellSighting(sighting) => self.tell_sighting(sighting),
                 Output::Audit(entry) => self.write_down(entry),
                 Output::SavePresence(rows) => open.saving.save(rows, &self.store),
                 Output::Certify { link, tenant, device, key } => self.certify(link, tenant, device, &key),
@@ -414,6 +415,18 @@ impl Run {
                 tracing::debug!(
                     error = error.chain(),
                     "other replicas were not told a hint; devices say it again"
+                );
+            }
+        });
+    }
+
+    fn tell_sighting(&self, sighting: control::Sighting) {
+        let store = self.store.clone();
+        tokio::spawn(async move {
+            if let Err(error) = store.tell_sighting(&sighting).await {
+                tracing::debug!(
+                    error = error.chain(),
+                    "other replicas were not told who attached; they read it later"
                 );
             }
         });

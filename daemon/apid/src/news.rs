@@ -54,6 +54,7 @@ pub async fn listen(store: Store, desk: Desk) {
                         let input = match word {
                             Word::Wrote => Input::Rumoured,
                             Word::Hint(hint) => Input::Passed(hint),
+                            Word::Sighting(sighting) => Input::Sighted(sighting),
                         };
                         if !desk.tell(input).await {
                             return;

@@ -19,11 +19,11 @@ use crate::dice::Dice;
 use crate::directories::{Directories, Withheld};
 use crate::directory::Directory;
 use crate::half_open::HalfOpen;
-use crate::hints::PassBudgets;
+use crate::hints::{HintBudget, PassBudgets};
 use crate::io::{ControlConfig, Input, Output};
 use crate::lanes::Lanes;
 use crate::lease::LeaseWord;
-use crate::limits::PRESENCE_SAVE_INTERVAL;
+use crate::limits::{ARRIVALS_TOLD_PER_SECOND, PRESENCE_SAVE_INTERVAL};
 use crate::link::LinkId;
 use crate::outbox::{Counters, Outbox};
 use crate::presence::{HubPresence, Presence, Presences};
@@ -42,6 +42,7 @@ pub struct Control {
     lanes: Lanes,
     sessions: BTreeMap<LinkId, Session>,
     hints_passed: PassBudgets,
+    arrivals_told: HintBudget,
     half_open: HalfOpen,
     publisher: Publisher,
     presences: Presences,
@@ -70,6 +71,7 @@ impl Control {
             lanes: Lanes::default(),
             sessions: BTreeMap::new(),
             hints_passed: PassBudgets::new(),
+            arrivals_told: HintBudget::new(ARRIVALS_TOLD_PER_SECOND, Mono::default()),
             half_open: HalfOpen::default(),
             presences: Presences::default(),
             hub: None,
@@ -99,6 +101,7 @@ impl Control {
             Input::Polled(result) => self.on_polled(result, now),
             Input::Rumoured => self.on_rumour(),
             Input::Passed(hint) => self.on_passed(hint),
+            Input::Sighted(sighting) => self.presences.sighted(sighting, now.wall),
             Input::Lease(word) => self.on_lease(word, now),
             Input::Certified { link, result } => self.on_certified(link, result),
             Input::Heard(rows) => self.presences.heard_elsewhere(rows),

@@ -22,7 +22,8 @@ pub struct PassedHint {
     pub sealed: Vec<u8>,
 }
 
-/// How many hints may still be sent: as many as a second allows at once, then as they come back.
+/// How many hints, or words of a device that arrived, may still be sent: as many as a second allows at once, then as they
+/// come back.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HintBudget {
     each_second: u32,

@@ -13,6 +13,7 @@ use crate::event::Event;
 use crate::hints::PassedHint;
 use crate::lease::LeaseWord;
 use crate::link::{LinkId, Origin};
+use crate::presence::Sighting;
 use crate::rows::{
     AuditEntry, By, Commit, CommitError, CommitId, Loaded, PresenceRow, Refresh, Since, Standings,
 };
@@ -124,6 +125,8 @@ pub enum Input {
     Rumoured,
     /// What a replica wants passed, this one or another.
     Passed(PassedHint),
+    /// What a replica saw, this one or another.
+    Sighted(Sighting),
     /// What is known of the lease. To be told again each time that it was renewed.
     Lease(LeaseWord),
     /// What [`Output::Certify`] asked for: the certificate, recorded, or why there is none.
@@ -204,6 +207,8 @@ pub enum Output {
     Poll,
     /// Tell all replicas; [`Input::Passed`] follows there. What is lost, devices say again.
     Pass(PassedHint),
+    /// Tell all replicas; [`Input::Sighted`] follows there. What is lost, presence tells later.
+    TellSighting(Sighting),
     /// Write one line of the audit log that belongs to no commit: a refusal, or an edit that changed nothing.
     Audit(AuditEntry),
     /// Answer a request.

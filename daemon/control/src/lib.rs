@@ -35,7 +35,7 @@ pub use io::{ControlConfig, Input, Output, RequestId, SealedHubKey};
 pub use lease::{LeaseWord, Term};
 pub use link::{LinkId, Origin};
 pub use outbox::Counters;
-pub use presence::{HubPresence, Presence};
+pub use presence::{HubPresence, Presence, Sighting};
 pub use rows::{
     Actor, AuditClass, AuditEntry, By, Closing, Commit, CommitError, CommitId, Device, DnsEntry, Fact, Hub,
     Kind, Loaded, PresenceRow, Refresh, Since, Standings, Stay, Tenant, TenantRows, Token, Trace,

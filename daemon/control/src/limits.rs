@@ -33,6 +33,9 @@ pub const HINTS_PASSED_PER_SECOND_OF_TENANT: u32 = HINTS_PASSED_PER_SECOND / 4;
 /// Of those, for one device: as many as one may send, so that twenty who talk to it all find it at once, and one that is
 /// nowhere costs its tenant less than half of its share.
 pub const HINTS_PASSED_PER_SECOND_TO_DEVICE: u32 = HINTS_PER_SECOND;
+/// Devices whose arrival one replica tells the others in a second. After a stop of another, five hundred come in one; of those
+/// that were not told, saved presence tells later.
+pub const ARRIVALS_TOLD_PER_SECOND: u32 = 100;
 /// Hints are dropped for a device that has so many frames unread: many may send to one, and its own frames come first.
 /// A link holds 64, and one that is full is given up.
 pub const HINTS_UNWRITTEN_MAX: u32 = 16;

@@ -26,9 +26,20 @@ pub struct Presence {
     pub cloned_at: Option<Timestamp>,
     /// When another server heard it last, as far as that was told since it attached here.
     elsewhere_at: Option<Timestamp>,
+    /// When it attached here last.
+    arrived_at: Option<Timestamp>,
     instance: Option<Nonce>,
     /// Instances whose link a later one took over.
     displaced: VecDeque<Nonce>,
+}
+
+/// Word that a device attached at a server: links that it has at others may be dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sighting {
+    /// Which device.
+    pub device: DeviceId,
+    /// When, by the clock of that server.
+    pub at: Timestamp,
 }
 
 /// What is known of the hub while it is attached.
@@ -122,6 +133,15 @@ impl Presences {
         }
     }
 
+    /// Somebody says that a device attached: another server just now, or this one, which hears itself.
+    pub(crate) fn sighted(&mut self, sighting: Sighting, now: Timestamp) {
+        if let Some(presence) = self.devices.get_mut(&sighting.device)
+            && presence.arrived_at.is_some_and(|here| here < sighting.at)
+        {
+            presence.elsewhere_at = Some(now);
+        }
+    }
+
     pub(crate) fn of(&self, device: DeviceId) -> Option<&Presence> {
         self.devices.get(&device)
     }
@@ -144,6 +164,7 @@ impl Presences {
         let presence = self.devices.entry(arrival.device).or_insert_with(|| Presence::new(row.clone()));
         presence.row = row;
         presence.elsewhere_at = None;
+        presence.arrived_at = Some(now);
         let displaced = presence.link.replace(arrival.link).filter(|link| *link != arrival.link);
         let cloned = presence.take_instance(arrival.instance, displaced.is_some());
         if cloned {
@@ -205,6 +226,7 @@ impl Presence {
             problems: Vec::new(),
             cloned_at: None,
             elsewhere_at: None,
+            arrived_at: None,
             instance: None,
             displaced: VecDeque::new(),
         }

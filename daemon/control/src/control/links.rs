@@ -14,7 +14,7 @@ use crate::io::Output;
 use crate::lanes::{Asker, Lane, Wish};
 use crate::limits::{ABILITIES_INTERVAL, FRAMES_UNWRITTEN_MAX, HUB_HEARTBEAT_SECONDS, RETRY_AFTER};
 use crate::link::{LinkId, Origin};
-use crate::presence::{Arrival, HubPresence};
+use crate::presence::{Arrival, HubPresence, Sighting};
 use crate::rows::{Actor, By};
 use crate::session::{Greeted, Session, Stage, heartbeat_seconds, out_of_place};
 
@@ -160,6 +160,10 @@ impl Control {
             Some(Origin::Network(address)) => Some(address),
             _ => None,
         };
+        // Whoever just enrolled has no other link.
+        if instance.is_some() && self.config.passes_hints && self.arrivals_told.take(now.mono) {
+            self.out.push(Output::TellSighting(Sighting { device, at: now.wall }));
+        }
         let arrival = Arrival { tenant, device, link, held, software, address, instance };
         let attachment = self.presences.attach(arrival, now.wall);
         if attachment.cloned {

@@ -211,6 +211,42 @@ fn a_hint_for_a_device_that_moved_to_another_server_goes_there_and_by_its_link_h
 }
 
 #[test]
+fn servers_hear_of_a_device_that_attaches_at_another_before_its_presence_is_saved() {
+    let (mut pair, tenant) = Pair::new();
+    let secrets = two_tokens(&mut pair, tenant);
+    let links = [1, 2].map(|n| pair.worlds[0].enrol(n, &secrets[usize::from(n) - 1]));
+    pair.settle();
+    assert_eq!(pair.worlds[0].sighted, [], "who enrolls has no other link");
+    let [from, moved] = links.map(|link| pair.worlds[0].device(link));
+    let attach = |pair: &mut Pair, who: usize, link| {
+        let mut node = Node::device(link, 2, Wish::Attach, secrets[1].anchor);
+        node.device = Some(moved);
+        let link = pair.with_store(who, |world| world.connect(node));
+        let sighted = std::mem::take(&mut pair.worlds[who].sighted);
+        assert_eq!(sighted.iter().map(|sighting| sighting.device).collect::<Vec<_>>(), [moved]);
+        // Who says it hears of itself, too.
+        for world in &mut pair.worlds {
+            world.input(Input::Sighted(sighted[0]));
+        }
+        pair.settle();
+        link
+    };
+    let say = |pair: &mut Pair| {
+        let hint = Hint { to: moved, sealed: vec![7; 9] };
+        pair.with_store(0, |world| world.say(links[0], hint.into()));
+        std::mem::take(&mut pair.worlds[0].passed)
+    };
+    assert_eq!(say(&mut pair), []);
+    let there = attach(&mut pair, 1, 70);
+    let passed = say(&mut pair);
+    assert_eq!(passed.len(), 1);
+    pair.with_store(1, |world| world.input(Input::Passed(passed[0].clone())));
+    assert_eq!(pair.worlds[1].node(there).hints, [(from, vec![7; 9])]);
+    attach(&mut pair, 0, 71);
+    assert_eq!(say(&mut pair), [], "it came back");
+}
+
+#[test]
 fn of_two_tenants_of_one_name_one_is_founded() {
     let (mut pair, _) = Pair::new();
     let create = || Edit::CreateTenant { name: label("work"), block: None, interface: HubInterface::Shared };

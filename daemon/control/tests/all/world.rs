@@ -33,6 +33,7 @@ pub struct World {
     pub audits: Vec<control::AuditEntry>,
     /// What other replicas were told.
     pub passed: Vec<control::PassedHint>,
+    pub sighted: Vec<control::Sighting>,
     /// Links whose carrier is stuck: frames stay in the shell's queue.
     pub stuck: BTreeSet<LinkId>,
     pub queues: BTreeMap<LinkId, VecDeque<Frame>>,
@@ -93,6 +94,7 @@ impl World {
             answers: BTreeMap::new(),
             audits: Vec::new(),
             passed: Vec::new(),
+            sighted: Vec::new(),
             stuck: BTreeSet::new(),
             queues: BTreeMap::new(),
             hold_store: false,
@@ -180,6 +182,7 @@ impl World {
             }
             Output::Audit(entry) => self.audits.push(entry),
             Output::Pass(hint) => self.passed.push(hint),
+            Output::TellSighting(sighting) => self.sighted.push(sighting),
             Output::Certify { link, device, key, .. } => self.certify.push((link, device, key)),
             Output::CommandDone { device, done, .. } => self.done.push((device, done.id)),
             Output::NoteLogins { logins, .. } => {

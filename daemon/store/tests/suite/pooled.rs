@@ -4,7 +4,7 @@ use std::future::Future;
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use control::PassedHint;
+use control::{PassedHint, Sighting};
 use model::limits::HINT_BYTES_MAX;
 use model::{DeviceId, TenantId};
 use sqlx::postgres::PgConnectOptions;
@@ -74,9 +74,12 @@ async fn hears(listening: &Store, writing: &Store) {
     let hint =
         PassedHint { tenant: TenantId::from_bytes([3; 16]), from, to, sealed: vec![4; HINT_BYTES_MAX] };
     writing.pass(&hint).await.expect("told, or nobody is told");
+    let sighting = Sighting { device: to, at: model::Timestamp::from_unix_micros(7) };
+    writing.tell_sighting(&sighting).await.expect("told, or nobody is told");
     writing.tell_others().await.expect("told");
     if writing.passes_hints() {
         assert_eq!(next_of(&mut news).await, Word::Hint(hint));
+        assert_eq!(next_of(&mut news).await, Word::Sighting(sighting));
     }
     assert_eq!(next_of(&mut news).await, Word::Wrote, "nothing came between");
 }

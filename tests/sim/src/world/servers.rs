@@ -165,6 +165,7 @@ impl World {
             }
             Output::Audit(_)
             | Output::Pass(_)
+            | Output::TellSighting(_)
             | Output::SavePresence(_)
             | Output::HubKey(_)
             | Output::NoteLogins { .. }
