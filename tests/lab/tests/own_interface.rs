@@ -10,7 +10,7 @@
 
 use std::time::{Duration, Instant};
 
-use lab::{Mesh, SOON, wait_for};
+use lab::{Mesh, SOON, until, wait_for};
 
 const OWN: &str = "wg0-51821";
 const WORK_HUB: &str = "100.65.0.1";
@@ -192,7 +192,9 @@ fn a_tenant_that_is_deleted_takes_its_interface_with_it_and_a_restart_keeps_it()
     mesh.netd = mesh.daemon("server", "netd", &[]);
     mesh.server_is_ready(SOON);
     wait_for("it is there after a restart", SOON, || interfaces(&mesh) == ["wg0", own]);
-    mesh.on("gamma").reaches(WORK_HUB, Duration::from_secs(30));
+    let ping = ["ping", "-q", "-c1", "-W1", WORK_HUB];
+    let reached = until(Duration::from_secs(30), || (mesh.on("gamma").run(&ping).code == 0).then_some(()));
+    assert!(reached.is_some(), "who has its port?\n{}", mesh.on("server").ok(&["ss", "-uanp"]));
 
     mesh.on("server").ok(&["warren", "tenant", "delete", "work", "--yes"]);
     wait_for("its interface is gone", SOON, || interfaces(&mesh) == ["wg0"]);
