@@ -71,6 +71,13 @@ impl Observed {
         self.interface.as_ref().or(self.left.as_deref())
     }
 
+    /// As if a peer were nowhere.
+    pub(crate) fn lose_endpoint(&mut self, key: &PublicKey) {
+        if let Some(peer) = self.interface.as_mut().and_then(|interface| interface.peers.get_mut(key)) {
+            peer.endpoint = None;
+        }
+    }
+
     /// Whether the interface has a peer.
     pub(crate) fn has_peer(&self, key: &PublicKey) -> bool {
         self.interface.as_ref().is_some_and(|interface| interface.peers.contains_key(key))

@@ -18,7 +18,7 @@ use model::time::Deadline;
 use model::{Mono, PublicKey};
 
 use crate::backoff::{Backoff, Schedule};
-use crate::change::{Change, Subject};
+use crate::change::{Change, PeerSetting, Subject};
 use crate::changes::{change_of, same_but_endpoint, subjects, subjects_but_peers};
 use crate::desired::Desired;
 use crate::event::Event;
@@ -50,6 +50,9 @@ pub(crate) struct Reconciler {
     seat: Seat,
     /// What the host is like, as far as is known. `None` until it was looked at.
     observed: Option<Observed>,
+    /// Peers that are to be pointed to where they are now, though the host says that they are somewhere: a look that began before says
+    /// where they were.
+    repointed: BTreeSet<PublicKey>,
     /// What may have to change. At most one entry for each thing that is desired or observed.
     todo: BTreeSet<Subject>,
     in_flight: BTreeMap<Subject, Change>,
@@ -80,6 +83,7 @@ impl Reconciler {
             own,
             seat,
             observed: None,
+            repointed: BTreeSet::new(),
             todo: BTreeSet::new(),
             in_flight: BTreeMap::new(),
             failing: BTreeMap::new(),
@@ -184,9 +188,22 @@ impl Reconciler {
 
     /// A peer's endpoint was edited: point there, even if the peer answers from where it was.
     pub(crate) fn repoint(&mut self, key: &PublicKey) {
-        let interface = self.observed.as_mut().and_then(|o| o.interface.as_mut());
-        if let Some(peer) = interface.and_then(|i| i.peers.get_mut(key)) {
-            peer.endpoint = None;
+        self.repointed.insert(*key);
+        if let Some(observed) = &mut self.observed {
+            observed.lose_endpoint(key);
+        }
+    }
+
+    /// A peer was told where it is: there, or where it was before.
+    fn pointed(&mut self, desired: &Desired, told: &PeerSetting) {
+        if !self.repointed.contains(&told.key) {
+            return;
+        }
+        let wanted = desired.interface.as_ref().and_then(|interface| interface.peers.get(&told.key));
+        if wanted.is_none_or(|wanted| wanted.endpoint == told.endpoint) {
+            self.repointed.remove(&told.key);
+        } else if let Some(observed) = &mut self.observed {
+            observed.lose_endpoint(&told.key);
         }
     }
 
@@ -200,7 +217,7 @@ impl Reconciler {
         if !std::mem::take(&mut self.observing) {
             return;
         }
-        let observed = match result {
+        let mut observed = match result {
             Ok(observed) => observed,
             Err(reason) => {
                 self.observe_at = turn.mono() + self.looks.fail(turn.rng);
@@ -210,6 +227,10 @@ impl Reconciler {
         };
         self.looks.succeed();
         self.look_failed = None;
+        let peers = desired.interface.as_ref().map(|interface| &interface.peers);
+        self.repointed
+            .retain(|key| peers.and_then(|peers| peers.get(key)).is_some_and(|p| p.endpoint.is_some()));
+        self.repointed.iter().for_each(|key| observed.lose_endpoint(key));
         let needed: Vec<Change> = subjects(desired, &observed)
             .iter()
             .filter_map(|subject| change_of(desired, &observed, subject))
@@ -237,9 +258,14 @@ impl Reconciler {
             return;
         }
         self.in_flight.remove(&subject);
-        match (result, &mut self.observed) {
+        if let (Ok(()), Some(observed)) = (&result, &mut self.observed) {
+            observed.apply(change, &self.own);
+            if let Change::SetPeer(told) = change {
+                self.pointed(desired, told);
+            }
+        }
+        match (result, &self.observed) {
             (Ok(()), Some(observed)) => {
-                observed.apply(change, &self.own);
                 if change_of(desired, observed, &subject).is_some() {
                     self.todo.insert(subject);
                 }

@@ -5,7 +5,7 @@
 //!   beta  ── r-beta  ─┴─ inet ── server    and another in inet, beside the server
 //! ```
 
-use lab::{Mesh, Node, SOON, TENANT_ZONE};
+use lab::{Mesh, Node, SOON, TENANT_ZONE, until};
 
 const HUB: &str = "100.64.0.1";
 
@@ -94,9 +94,12 @@ fn strangers_are_answered_on_no_address_by_no_transport() {
         [("server", "wan", "inet", "br0", "203.0.113"), ("alpha", "eth0", "r-alpha", "lan", "192.168.1")];
     for (number, (node, door, beside, bridge, net)) in sides.into_iter().enumerate() {
         let (inside, stranger) = (mesh.on(node), mesh.beside(beside));
-        let mesh_addresses: Vec<String> =
-            addresses(&inside).into_iter().filter(|address| !address.starts_with(net)).collect();
-        let [_, _] = mesh_addresses.as_slice() else { panic!("both families: {mesh_addresses:?}") };
+        let outside = |address: &String| !address.starts_with(net);
+        let both = until(SOON, || {
+            let found: Vec<String> = addresses(&inside).into_iter().filter(outside).collect();
+            (found.len() == 2).then_some(found)
+        });
+        let (mesh_addresses, _) = both.unwrap_or_else(|| panic!("both families: {:?}", addresses(&inside)));
         let here = if node == "server" { format!("{net}.1") } else { format!("{net}.2") };
         // Outside there is IPv6 too, and the stranger knows the way to the addresses inside.
         inside.ok(&["ip", "address", "add", &format!("fd53:{number}::1/64"), "dev", door, "nodad"]);

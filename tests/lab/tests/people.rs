@@ -52,6 +52,7 @@ fn olga(mesh: &Mesh) {
 struct Terminal {
     program: Rc<Process>,
     keys: PathBuf,
+    /// The file that says which terminal it is.
     tty: PathBuf,
 }
 
@@ -61,14 +62,14 @@ impl Terminal {
         let (keys, tty) = (home.join(format!("{name}.keys")), home.join(format!("{name}.tty")));
         let file = home.join(name);
         fs::write(&keys, "").expect("written");
-        fs::write(&file, format!("{command}\necho it ended with $?\n")).expect("written");
+        fs::write(&file, format!("tty >{}\n{command}\necho it ended with $?\n", tty.display()))
+            .expect("written");
         // What is typed is read from a file that grows.
         let script = format!(
-            "HOME={} exec socat \"SYSTEM:tail --pid=$$ -s 0.05 -f {}!!STDOUT\" 'EXEC:bash {},pty,setsid,ctty,link={}'",
+            "HOME={} exec socat \"SYSTEM:tail --pid=$$ -s 0.05 -f {}!!STDOUT\" 'EXEC:bash {},pty,setsid,ctty'",
             home.display(),
             keys.display(),
-            file.display(),
-            tty.display()
+            file.display()
         );
         Self { program: mesh.plain(name, "alpha", &["bash", "-c", &script]), keys, tty }
     }
@@ -76,7 +77,8 @@ impl Terminal {
     /// Waits for a question whose answer is not shown, and answers it as soon as nothing is.
     fn answer_hidden(&self, question: &str, line: &str) {
         wait_for("a terminal that shows nothing", SOON, || {
-            let shown = Command::new("stty").arg("-a").arg("-F").arg(&self.tty).output();
+            let tty = fs::read_to_string(&self.tty).unwrap_or_default();
+            let shown = Command::new("stty").args(["-a", "-F", tty.trim()]).output();
             shown.is_ok_and(|shown| String::from_utf8_lossy(&shown.stdout).contains("-echo "))
         });
         self.answer(question, line);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use engine::{Change, Event, Input, Subject};
 use model::PublicKey;
+use model::wire::Frame;
 use proptest::prelude::*;
 
 use crate::host::{Host, stranger};
@@ -100,18 +101,67 @@ fn a_peer_that_roams_is_left_alone() {
     assert_eq!(drift(&world), 0, "nobody did that");
 }
 
+/// The server says that the hub is elsewhere.
+fn hub_at(world: &mut World, endpoint: &str) -> Frame {
+    let hub = crate::server::hub_key();
+    world.server.tenant().edit(|t| {
+        let mut peer = t.snapshot.peers.get(&hub).cloned().expect("the hub");
+        peer.endpoint = endpoint.parse().ok();
+        t.snapshot.peers.insert(hub, peer);
+    })
+}
+
 #[test]
 fn an_edited_endpoint_is_taken_though_the_peer_answers() {
     let mut world = device();
-    let hub = crate::server::hub_key();
-    let frame = world.server.tenant().edit(|t| {
-        let mut peer = t.snapshot.peers.get(&hub).cloned().expect("the hub");
-        peer.endpoint = "198.51.100.1:51820".parse().ok();
-        t.snapshot.peers.insert(hub, peer);
-    });
+    let frame = hub_at(&mut world, "198.51.100.1:51820");
     world.push([frame]);
+    let hub = crate::server::hub_key();
     assert_eq!(world.host.interface().peers[&hub].endpoint, "198.51.100.1:51820".parse().ok());
     assert_eq!(world.changes.len(), 1);
+}
+
+#[test]
+fn an_edited_endpoint_is_taken_though_a_look_says_where_the_peer_was() {
+    let mut world = device();
+    let before = world.host.state.clone();
+    // The host is looked at, and the edit comes before its answer.
+    world.handle(Input::HostChanged);
+    world.now.mono = world.now.mono + Duration::from_secs(1);
+    world.node.handle_timeout(world.now);
+    assert!(matches!(world.node.poll_output(), Some(engine::Output::Observe(engine::Seat::Shared))));
+    let frame = hub_at(&mut world, "198.51.100.1:51820");
+    world.push([frame]);
+    assert_eq!(world.changes, []);
+    world.handle(Input::Observed(engine::Seat::Shared, Ok(before)));
+    let hub = crate::server::hub_key();
+    assert_eq!(world.host.interface().peers[&hub].endpoint, "198.51.100.1:51820".parse().ok());
+    // It roams from there, and is left alone.
+    world.host.interface_mut().peers.get_mut(&hub).expect("the hub").endpoint = "203.0.113.9:7".parse().ok();
+    world.seconds(60);
+    assert_eq!((world.changes.len(), drift(&world)), (1, 0));
+}
+
+#[test]
+fn an_endpoint_that_is_edited_while_the_one_before_is_set_is_taken_too() {
+    let mut world = device();
+    let frame = hub_at(&mut world, "198.51.100.1:51820");
+    world.node.handle(Input::Received(frame), world.now);
+    let mut setting = None;
+    while setting.is_none() {
+        match world.node.poll_output().expect("the peer is set") {
+            engine::Output::Apply(seat, change) => setting = Some((seat, change)),
+            engine::Output::Persist(_) => world.node.handle(Input::Persisted(Ok(())), world.now),
+            _ => {}
+        }
+    }
+    let frame = hub_at(&mut world, "198.51.100.2:51820");
+    world.push([frame]);
+    let (seat, change) = setting.expect("a change");
+    world.host.apply(&change).expect("done");
+    world.handle(Input::Applied { seat, change, result: Ok(()) });
+    let hub = crate::server::hub_key();
+    assert_eq!(world.host.interface().peers[&hub].endpoint, "198.51.100.2:51820".parse().ok());
 }
 
 #[test]
