@@ -171,8 +171,10 @@ fn script(place: &Node, name: &str, args: &[&str]) -> (Child, String) {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // It ends by itself, and cleans up, when its standard input closes.
+        // It ends by itself, and cleans up, when its standard input closes...
         drop(self.script.stdin.take());
         let _ = self.script.wait();
+        // ... unless its namespace went before, and all that ran there with it.
+        let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
