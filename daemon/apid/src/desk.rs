@@ -410,26 +410,12 @@ impl Run {
     /// As many at once as [`control::limits::HINTS_PASSED_PER_SECOND`] allows while the database may be waited for.
     fn pass(&self, hint: control::PassedHint) {
         let store = self.store.clone();
-        tokio::spawn(async move {
-            if let Err(error) = store.pass(&hint).await {
-                tracing::debug!(
-                    error = error.chain(),
-                    "other replicas were not told a hint; devices say it again"
-                );
-            }
-        });
+        tokio::spawn(async move { untold("a hint", store.pass(&hint).await) });
     }
 
     fn tell_sighting(&self, sighting: control::Sighting) {
         let store = self.store.clone();
-        tokio::spawn(async move {
-            if let Err(error) = store.tell_sighting(&sighting).await {
-                tracing::debug!(
-                    error = error.chain(),
-                    "other replicas were not told who attached; they read it later"
-                );
-            }
-        });
+        tokio::spawn(async move { untold("who attached", store.tell_sighting(&sighting).await) });
     }
 
     /// Tells every node when to come back, and waits until they have read it and what was under way is answered.
@@ -467,3 +453,10 @@ impl Run {
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 /// The store is asked again this often while it cannot be read at start: /healthz says so meanwhile.
 const LOAD_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Other replicas do without it: devices say hints again, and who attached is read later.
+fn untold(what: &'static str, told: Result<(), store::DatabaseError>) {
+    if let Err(error) = told {
+        tracing::debug!(what, error = error.chain(), "other replicas were not told");
+    }
+}

@@ -12,13 +12,13 @@
 use model::{Digest, TenantId};
 
 use crate::audit::{self, AUDIT_PAGE_MAX, AuditRow};
-use crate::audit_digest::{self, Link};
 use crate::audit_head::{AuditEnds, AuditSeal, BATCH_MAX, ChainError, Head, read_ends};
+use crate::audit_links::{self, Link, Place, is_there, links_after};
 use crate::audit_retention;
 use crate::encoded::signed;
 use crate::error::{DatabaseError, ReadError};
 use crate::fields::{Fields, digest_of};
-use crate::sql::{Row, Transaction, values};
+use crate::sql::values;
 use crate::store::Store;
 
 /// What a look at the whole chain found.
@@ -49,7 +49,7 @@ impl Store {
         for row in &rows {
             let AuditRow { id, entry, .. } = audit::row(row)?;
             ends.sequence += 1;
-            let link = Link { at: entry.at, class: entry.class(), content: audit_digest::content(row)? };
+            let link = Link { at: entry.at, class: entry.class(), content: audit_links::content(row)? };
             ends.hash = link.hash(&ends.hash, ends.sequence);
             let sql = "UPDATE audit SET sequence = $1, hash = $2, class = $3, content = $4 WHERE id = $5";
             let arguments = values![
@@ -98,41 +98,25 @@ impl Store {
         let mut transaction = self.database.read().await?;
         let Head { ends, fits, .. } = Head::read(&mut transaction, seal).await?;
         let forgotten = audit_retention::forgotten(&mut transaction, seal).await?;
-        let (mut at, mut hash) = (ends.pruned_sequence, ends.pruned_hash);
+        let mut place = Place { sequence: ends.pruned_sequence, hash: ends.pruned_hash };
         let mut verdict = AuditVerdict { ends, entries: 0, forgotten: 0, broken: None };
         loop {
-            let rows = after(&mut transaction, at, BATCH_MAX).await?;
-            for row in &rows {
-                let fields = Fields::of_row("audit", "id", row);
-                let sequence: u64 = fields.number("sequence")?;
-                // What does not even read was not written so.
-                let kept = digest_of(&fields, "hash").ok();
-                let is_there = fields.text_or_null("id").is_ok_and(|id| id.is_some());
-                let next = if is_there {
-                    audit_digest::of_entry(&hash, sequence, row)
-                } else {
-                    audit_digest::of_forgotten(&hash, sequence, row, &forgotten)
-                };
-                verdict.broken = match next {
-                    _ if sequence != at + 1 => Some((at + 1, "an entry is missing")),
-                    Ok(next) if Some(next) == kept => None,
-                    Ok(_) => Some((sequence, audit_digest::CHANGED)),
-                    Err(why) => Some((sequence, why)),
-                };
-                if verdict.broken.is_some() {
-                    return Ok(verdict);
-                }
-                (at, hash) = (sequence, kept.unwrap_or(hash));
-                *(if is_there { &mut verdict.entries } else { &mut verdict.forgotten }) += 1;
-            }
+            let rows = links_after(&mut transaction, place.sequence, BATCH_MAX).await?;
             if rows.is_empty() {
                 break;
             }
+            for row in &rows {
+                place = match place.next(row, &forgotten) {
+                    Ok(next) => next,
+                    Err(broken) => return Ok(AuditVerdict { broken: Some(broken), ..verdict }),
+                };
+                *(if is_there(row) { &mut verdict.entries } else { &mut verdict.forgotten }) += 1;
+            }
         }
-        if (at, hash) != (ends.sequence, ends.hash) {
-            verdict.broken = Some((at + 1, "the newest entries are missing"));
+        if (place.sequence, place.hash) != (ends.sequence, ends.hash) {
+            verdict.broken = Some((place.sequence + 1, "the newest entries are missing"));
         } else if !fits {
-            verdict.broken = Some((at, "the end is not what the server sealed"));
+            verdict.broken = Some((place.sequence, "the end is not what the server sealed"));
         }
         Ok(verdict)
     }
@@ -178,13 +162,4 @@ impl Store {
         transaction.execute(sql, values![signed(now), name, signed(before)]).await?;
         transaction.commit().await
     }
-}
-
-/// Links after a number: entries, and of those that are forgotten what is left, which have no id.
-async fn after(transaction: &mut Transaction, sequence: u64, limit: u32) -> Result<Vec<Row>, DatabaseError> {
-    let sql = "SELECT id, sequence, hash, at, class, content, tenant_id, actor, action, target, refused, detail, source, \
-               request FROM audit WHERE sequence > $1 UNION ALL \
-               SELECT NULL, sequence, hash, at, class, content, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL \
-               FROM audit_forgotten WHERE sequence > $1 ORDER BY sequence LIMIT $2";
-    transaction.all(sql, values![signed(sequence), limit]).await
 }

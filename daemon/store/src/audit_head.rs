@@ -100,6 +100,9 @@ pub enum ChainError {
     /// The database.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// Entries that are not what was chained are evidence.
+    #[error("number {0}: {1}; nothing is forgotten from there on")]
+    Broken(u64, &'static str),
     /// The seal.
     #[error("the chain's end cannot be sealed: {0}")]
     Seal(String),

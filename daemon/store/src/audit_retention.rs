@@ -11,9 +11,10 @@ use control::AuditClass;
 use model::Timestamp;
 
 use crate::audit_head::{AuditSeal, BATCH_MAX, ChainError, Head};
+use crate::audit_links::{Place, is_there, links_after};
 use crate::encoded::signed;
 use crate::error::{Corrupt, ReadError};
-use crate::fields::{Fields, digest_of};
+use crate::fields::Fields;
 use crate::sql::{Transaction, values};
 use crate::store::Store;
 
@@ -39,7 +40,13 @@ impl Store {
                 }
             }
         }
-        Ok(pruned + self.prune_oldest(kept.all, seal).await?)
+        loop {
+            let batch = self.prune_oldest(kept.all, seal).await?;
+            pruned += batch;
+            if batch == 0 {
+                return Ok(pruned);
+            }
+        }
     }
 
     /// Forgets some entries of one class from before then, and keeps what the chain needs of them.
@@ -73,27 +80,39 @@ impl Store {
         Ok(gone)
     }
 
-    /// Forgets everything up to the first entry that stays.
+    /// Forgets some links before the first entry that stays; returns how many. Each is looked at first: when an entry was
+    /// written the database says, and who changes that must not have the rest done by us.
     async fn prune_oldest(&self, kept_from: Timestamp, seal: &dyn AuditSeal) -> Result<u64, ChainError> {
         let mut transaction = self.database.write().await?;
         let mut head = Head::hold(&mut transaction, seal).await?;
-        let ends = &mut head.ends;
-        let first = "SELECT MIN(sequence) AS sequence FROM audit WHERE at >= $1 AND sequence IS NOT NULL";
-        let first = transaction.optional(first, values![kept_from.unix_micros()]).await?;
-        let first =
-            first.map(|row| Fields::of_row("audit", "sequence", &row).number_or_null::<i64>("sequence"));
-        let first = first.transpose()?.flatten().unwrap_or_else(|| signed(ends.sequence + 1));
-        let last = "SELECT sequence, hash FROM audit WHERE sequence < $1 UNION ALL \
-                    SELECT sequence, hash FROM audit_forgotten WHERE sequence < $1 ORDER BY sequence DESC LIMIT 1";
-        let Some(last) = transaction.optional(last, values![first]).await? else { return Ok(0) };
-        let fields = Fields::of_row("audit", "sequence", &last);
-        ends.pruned_sequence = fields.number("sequence")?;
-        ends.pruned_hash = digest_of(&fields, "hash")?;
-        let pruned = transaction.execute("DELETE FROM audit WHERE sequence < $1", values![first]).await?;
-        transaction.execute("DELETE FROM audit_forgotten WHERE sequence < $1", values![first]).await?;
+        let forgotten = forgotten(&mut transaction, seal).await?;
+        let begin = Place { sequence: head.ends.pruned_sequence, hash: head.ends.pruned_hash };
+        let (mut place, mut broken) = (begin, None);
+        for row in &links_after(&mut transaction, begin.sequence, BATCH_MAX).await? {
+            let at = Fields::of_row("audit", "id", row).time("at")?;
+            if is_there(row) && at >= kept_from {
+                break;
+            }
+            match place.next(row, &forgotten) {
+                Ok(next) => place = next,
+                Err((number, why)) => {
+                    broken = Some(ChainError::Broken(number, why));
+                    break;
+                }
+            }
+        }
+        if place == begin {
+            return broken.map_or(Ok(0), Err);
+        }
+        (head.ends.pruned_sequence, head.ends.pruned_hash) = (place.sequence, place.hash);
+        for forget in
+            ["DELETE FROM audit WHERE sequence <= $1", "DELETE FROM audit_forgotten WHERE sequence <= $1"]
+        {
+            transaction.execute(forget, values![signed(place.sequence)]).await?;
+        }
         head.save(&mut transaction, seal).await?;
         transaction.commit().await?;
-        Ok(pruned)
+        Ok(place.sequence - begin.sequence)
     }
 }
 

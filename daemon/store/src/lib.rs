@@ -3,7 +3,7 @@
 //! ```text
 //! reach ─▶ Opened ─ migrate ─▶ Store ─┬ load, refresh, standings, commit      directory.rs
 //!                                     ├ append_audit, audit_list              audit.rs
-//!                                     ├ chain_audit, verify_audit             audit_chain.rs, audit_digest.rs
+//!                                     ├ chain_audit, verify_audit             audit_chain.rs, audit_links.rs
 //!                                     ├ prune_audit                           audit_retention.rs
 //!                                     ├ reserve_serials, record_certificate   certificates.rs
 //!                                     ├ save_presence, presence               presence.rs
@@ -18,8 +18,8 @@
 mod api_tokens;
 mod audit;
 mod audit_chain;
-mod audit_digest;
 mod audit_head;
+mod audit_links;
 mod audit_retention;
 mod authorities;
 mod certificates;

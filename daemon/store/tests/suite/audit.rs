@@ -10,7 +10,8 @@ on_both_engines! {
     entries_come_back_newest_first,
     pages_hold_every_entry_once,
     old_entries_are_pruned,
-    entries_are_forgotten_by_class_and_no_earlier,
+    entries_are_forgotten_by_class,
+    nobody_has_entries_forgotten_before_their_time,
     entries_from_before_there_were_classes_hold,
     what_somebody_else_made_the_end_is_never_sealed,
     what_was_written_into_the_database_by_hand_is_found,
@@ -141,7 +142,14 @@ async fn append_all(store: &Store, actions: &[&str]) {
     }
 }
 
-async fn entries_are_forgotten_by_class_and_no_earlier(fresh: Fresh) {
+/// Numbers of the entries that are there.
+async fn left(store: &Store) -> Vec<u64> {
+    let rows = store.audit_after(None, 0, 100).await.expect("reads");
+    rows.iter().filter_map(|row| row.link).map(|(number, _)| number).collect()
+}
+
+/// Of seven entries the first and the fifth are forgotten by class, the first wholly.
+async fn with_classes(fresh: &Fresh) -> Store {
     let store = fresh.open().await;
     let actions = [
         "user.login",
@@ -157,20 +165,28 @@ async fn entries_are_forgotten_by_class_and_no_earlier(fresh: Fresh) {
     chain(&store).await;
     let digest = async |number| store.audit_digest(number).await.expect("reads");
     let (first, fifth) = (digest(1).await, digest(5).await);
-    assert_eq!(prune(&store, at(0), &[(AuditClass::Login, at(6)), (AuditClass::Refusal, at(3))]).await, 2);
-    let left = async || {
-        let rows = store.audit_after(None, 0, 100).await.expect("reads");
-        rows.iter().filter_map(|row| row.link).map(|(number, _)| number).collect::<Vec<_>>()
-    };
-    assert_eq!(left().await, [2, 3, 4, 6, 7], "a logout of the day and a refusal of the day stay");
-    let verdict = store.verify_audit(&Key(7)).await.expect("reads");
-    assert_eq!((verdict.broken, verdict.entries, verdict.forgotten), (None, 5, 1), "the first went wholly");
+    prune(&store, at(0), &[(AuditClass::Login, at(6)), (AuditClass::Refusal, at(3))]).await;
+    assert_eq!(left(&store).await, [2, 3, 4, 6, 7], "a logout of the day and a refusal of the day stay");
     assert_eq!((digest(1).await, digest(5).await), (first, fifth), "what a sink has can be compared");
     assert_eq!(digest(8).await, None);
+    store
+}
 
-    // Who writes into the database has nothing forgotten before its time …
+async fn entries_are_forgotten_by_class(fresh: Fresh) {
+    let store = with_classes(&fresh).await;
+    let verdict = store.verify_audit(&Key(7)).await.expect("reads");
+    assert_eq!((verdict.broken, verdict.entries, verdict.forgotten), (None, 5, 1), "the first went wholly");
+    // What is old enough goes wholly, with what was left of others.
+    assert_eq!(prune(&store, at(7), &[(AuditClass::Login, at(6))]).await, 5);
+    assert_eq!((left(&store).await, broken(&store).await), (vec![7], None));
+    assert_eq!(fresh.raw().await.count("SELECT COUNT(*) FROM audit_forgotten").await, 0);
+}
+
+async fn nobody_has_entries_forgotten_before_their_time(fresh: Fresh) {
+    let store = with_classes(&fresh).await;
     let mut raw = fresh.raw().await;
-    let early = "an entry was forgotten before its time";
+    let (early, changed) = ("an entry was forgotten before its time", "an entry is not as it was written");
+    // Not by taking one out …
     raw.run("INSERT INTO audit_forgotten SELECT sequence, at, class, content, hash FROM audit WHERE sequence = 6; \
              DELETE FROM audit WHERE sequence = 6").await;
     assert_eq!(broken(&store).await, Some((6, early)));
@@ -182,15 +198,15 @@ async fn entries_are_forgotten_by_class_and_no_earlier(fresh: Fresh) {
     raw.run("UPDATE audit_forgotten SET class = 'refusal' WHERE sequence = 6").await;
     assert_eq!(broken(&store).await, Some((6, early)));
     raw.run("UPDATE audit_forgotten SET class = 'login', at = at - 9000000 WHERE sequence = 6").await;
-    assert_eq!(broken(&store).await, Some((6, "an entry is not as it was written")));
-    raw.run("UPDATE audit_forgotten SET at = at + 9000000 WHERE sequence = 6").await;
+    assert_eq!(broken(&store).await, Some((6, changed)));
     raw.run("DELETE FROM audit_forgotten WHERE sequence = 5").await;
     assert_eq!(broken(&store).await, Some((5, "an entry is missing")));
-
-    // … and what is old enough goes wholly, with what was left of others.
-    assert_eq!(prune(&store, at(7), &[(AuditClass::Login, at(6))]).await, 3);
-    assert_eq!((left().await, broken(&store).await), (vec![7], None));
-    assert_eq!(raw.count("SELECT COUNT(*) FROM audit_forgotten").await, 0);
+    // … nor by saying that they are old: then the server does not do it either.
+    raw.run("UPDATE audit SET at = 0 WHERE sequence <= 4").await;
+    let kept = AuditRetention { all: at(1), classes: [].into() };
+    let refused = store.prune_audit(&kept, &Key(7)).await.map_err(|error| error.to_string());
+    assert!(refused.as_ref().is_err_and(|error| error.contains("number 2: an entry is not")), "{refused:?}");
+    assert_eq!((left(&store).await, broken(&store).await), (vec![2, 3, 4, 7], Some((2, changed))));
 }
 
 async fn entries_from_before_there_were_classes_hold(fresh: Fresh) {

@@ -101,6 +101,14 @@ fn a_peer_that_roams_is_left_alone() {
     assert_eq!(drift(&world), 0, "nobody did that");
 }
 
+/// The host is asked what it is like, and what follows comes before its answer.
+fn asks_for_a_look(world: &mut World) {
+    world.handle(Input::HostChanged);
+    world.now.mono = world.now.mono + Duration::from_secs(1);
+    world.node.handle_timeout(world.now);
+    assert!(matches!(world.node.poll_output(), Some(engine::Output::Observe(engine::Seat::Shared))));
+}
+
 /// The server says that the hub is elsewhere.
 fn hub_at(world: &mut World, endpoint: &str) -> Frame {
     let hub = crate::server::hub_key();
@@ -125,11 +133,7 @@ fn an_edited_endpoint_is_taken_though_the_peer_answers() {
 fn an_edited_endpoint_is_taken_though_a_look_says_where_the_peer_was() {
     let mut world = device();
     let before = world.host.state.clone();
-    // The host is looked at, and the edit comes before its answer.
-    world.handle(Input::HostChanged);
-    world.now.mono = world.now.mono + Duration::from_secs(1);
-    world.node.handle_timeout(world.now);
-    assert!(matches!(world.node.poll_output(), Some(engine::Output::Observe(engine::Seat::Shared))));
+    asks_for_a_look(&mut world);
     let frame = hub_at(&mut world, "198.51.100.1:51820");
     world.push([frame]);
     assert_eq!(world.changes, []);
@@ -271,11 +275,7 @@ fn forwarding_and_the_interface_of_a_hub_wait_for_the_firewall() {
 fn a_host_that_cannot_be_read_is_left_alone_and_asked_again() {
     let mut world = device();
     let before = world.host.state.clone();
-    // Between the question and its answer.
-    world.handle(Input::HostChanged);
-    world.now.mono = world.now.mono + Duration::from_secs(1);
-    world.node.handle_timeout(world.now);
-    assert!(matches!(world.node.poll_output(), Some(engine::Output::Observe(engine::Seat::Shared))));
+    asks_for_a_look(&mut world);
     world.handle(Input::Observed(engine::Seat::Shared, Err("out of memory".into())));
     assert!(!world.node.status().settled);
     assert!(world.node.status().problems.iter().any(|p| p.contains("out of memory")));

@@ -1,4 +1,4 @@
-//! Digests of the audit log's chain: what each is of.
+//! The links of the audit log's chain: what each digest is of, and whether one follows another.
 //!
 //! ```text
 //! now      hash = H(before, number, at, class, content)   content = H(every column): enough is left of a forgotten entry
@@ -10,13 +10,64 @@ use std::collections::BTreeMap;
 use control::AuditClass;
 use model::{Digest, Timestamp};
 
-use crate::error::Corrupt;
+use crate::encoded::signed;
+use crate::error::{Corrupt, DatabaseError};
 use crate::fields::{Fields, digest_of};
-use crate::sql::Row;
+use crate::sql::{Row, Transaction, values};
 
 /// An entry, or what is left of it, is not what the chain says.
-pub(crate) const CHANGED: &str = "an entry is not as it was written";
+const CHANGED: &str = "an entry is not as it was written";
 const TOO_EARLY: &str = "an entry was forgotten before its time";
+
+/// A place in the chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Number of the entry there; 0 before the first.
+    pub(crate) sequence: u64,
+    /// The chain's digest there.
+    pub(crate) hash: Digest,
+}
+
+/// Of which number the entry is not what the chain says, and why.
+pub(crate) type Broken = (u64, &'static str);
+
+impl Place {
+    /// The next place, if the row is what follows. `forgotten` is until when entries may be forgotten.
+    pub(crate) fn next(self, row: &Row, forgotten: &BTreeMap<AuditClass, Timestamp>) -> Result<Self, Broken> {
+        let sequence = self.sequence + 1;
+        let fields = Fields::of_row("audit", "id", row);
+        if fields.number("sequence") != Ok(sequence) {
+            return Err((sequence, "an entry is missing"));
+        }
+        let hash = if is_there(row) {
+            of_entry(&self.hash, sequence, row)
+        } else {
+            of_forgotten(&self.hash, sequence, row, forgotten)
+        };
+        let hash = hash.map_err(|why| (sequence, why))?;
+        // What does not even read was not written so.
+        let holds = digest_of(&fields, "hash").is_ok_and(|kept| kept == hash);
+        holds.then_some(Self { sequence, hash }).ok_or((sequence, CHANGED))
+    }
+}
+
+/// Whether of a link the entry is there, and not only what is left of it.
+pub(crate) fn is_there(row: &Row) -> bool {
+    row.text("id").is_ok_and(|id| id.is_some())
+}
+
+/// Links after a number: entries, and of those that are forgotten what is left, which have no id.
+pub(crate) async fn links_after(
+    transaction: &mut Transaction,
+    sequence: u64,
+    limit: u32,
+) -> Result<Vec<Row>, DatabaseError> {
+    let sql = "SELECT id, sequence, hash, at, class, content, tenant_id, actor, action, target, refused, detail, source, \
+               request FROM audit WHERE sequence > $1 UNION ALL \
+               SELECT NULL, sequence, hash, at, class, content, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL \
+               FROM audit_forgotten WHERE sequence > $1 ORDER BY sequence LIMIT $2";
+    transaction.all(sql, values![signed(sequence), limit]).await
+}
 
 /// What the chain holds of an entry, and goes on holding when it is forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +106,7 @@ pub(crate) fn content(row: &Row) -> Result<Digest, Corrupt> {
 }
 
 /// The chain's digest at an entry, or why it is none.
-pub(crate) fn of_entry(before: &Digest, sequence: u64, row: &Row) -> Result<Digest, &'static str> {
+fn of_entry(before: &Digest, sequence: u64, row: &Row) -> Result<Digest, &'static str> {
     let kept = Link::kept(&Fields::of_row("audit", "id", row)).map_err(|_| CHANGED)?;
     match kept {
         None => of_whole(before, sequence, row).map_err(|_| CHANGED),
@@ -67,7 +118,7 @@ pub(crate) fn of_entry(before: &Digest, sequence: u64, row: &Row) -> Result<Dige
 }
 
 /// The chain's digest at an entry that was forgotten, or why it is none. `forgotten` is until when that may be.
-pub(crate) fn of_forgotten(
+fn of_forgotten(
     before: &Digest,
     sequence: u64,
     row: &Row,
