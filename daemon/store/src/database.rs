@@ -13,7 +13,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use crate::dialect;
 use crate::error::{DatabaseError, Kind, OpenError};
 use crate::pooler;
-use crate::sql::{Engine, Transaction};
+use crate::sql::{Engine, Transaction, begin};
 
 /// PostgreSQL connections of one replica, if nobody says otherwise: three replicas stay far below its default limit of
 /// 100.
@@ -140,10 +140,10 @@ impl Database {
 
     /// Begins a transaction whose reads see one moment.
     pub(crate) async fn read(&self) -> Result<Transaction, DatabaseError> {
-        let begin = dialect::BEGIN_READ.on(self.engine());
+        let words = dialect::BEGIN_READ.on(self.engine());
         Ok(match self {
-            Self::Sqlite { readers, .. } => Transaction::Sqlite(readers.begin_with(begin).await?),
-            Self::Postgres { pool, .. } => Transaction::Postgres(pool.begin_with(begin).await?),
+            Self::Sqlite { readers, .. } => Transaction::Sqlite(begin(readers, words).await?),
+            Self::Postgres { pool, .. } => Transaction::Postgres(begin(pool, words).await?),
         })
     }
 
@@ -152,8 +152,8 @@ impl Database {
         match self {
             Self::Sqlite { .. } => self.write().await,
             Self::Postgres { aside, .. } => {
-                let begin = dialect::BEGIN_WRITE.on(Engine::Postgres);
-                Ok(Transaction::Postgres(aside.begin_with(begin).await?))
+                let words = dialect::BEGIN_WRITE.on(Engine::Postgres);
+                Ok(Transaction::Postgres(begin(aside, words).await?))
             }
         }
     }
@@ -170,10 +170,10 @@ impl Database {
     }
 
     async fn try_write(&self) -> Result<Transaction, DatabaseError> {
-        let begin = dialect::BEGIN_WRITE.on(self.engine());
+        let words = dialect::BEGIN_WRITE.on(self.engine());
         Ok(match self {
-            Self::Sqlite { writer, .. } => Transaction::Sqlite(writer.begin_with(begin).await?),
-            Self::Postgres { pool, .. } => Transaction::Postgres(pool.begin_with(begin).await?),
+            Self::Sqlite { writer, .. } => Transaction::Sqlite(begin(writer, words).await?),
+            Self::Postgres { pool, .. } => Transaction::Postgres(begin(pool, words).await?),
         })
     }
 

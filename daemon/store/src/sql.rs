@@ -2,9 +2,12 @@
 //!
 //! Everything above speaks one set of types; the macro `on!` is the only place where the two drivers part.
 
+use std::future::pending;
+use std::panic::resume_unwind;
+
 use sqlx::postgres::{PgRow, Postgres};
 use sqlx::sqlite::{Sqlite, SqliteRow};
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::{AssertSqlSafe, Pool, Row as _};
 
 use crate::error::DatabaseError;
 
@@ -222,8 +225,30 @@ impl Transaction {
         Ok(())
     }
 
-    /// Makes it true.
+    /// Makes it true, even if the caller goes away meanwhile: the driver would end once more what a dropped COMMIT had ended.
     pub(crate) async fn commit(self) -> Result<(), DatabaseError> {
-        Ok(on!(self, driver => driver.commit().await)?)
+        on!(self, driver => to_its_end(async { Ok(driver.commit().await?) }).await)
+    }
+}
+
+/// Begins a transaction with these words. If the caller goes away meanwhile, it is ended: the driver would lend the
+/// connection of a dropped BEGIN to the next, still in that transaction (<https://github.com/transact-rs/sqlx/issues/4393>).
+pub(crate) async fn begin<D: sqlx::Database>(
+    pool: &Pool<D>,
+    begin: &'static str,
+) -> Result<sqlx::Transaction<'static, D>, DatabaseError> {
+    let pool = pool.clone();
+    to_its_end(async move { Ok(pool.begin_with(begin).await?) }).await
+}
+
+/// Works on a task of its own, which nobody drops half way.
+async fn to_its_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    match tokio::spawn(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => resume_unwind(panic),
+            // Nobody aborts it: the runtime ends, and with it the caller.
+            Err(_) => pending().await,
+        },
     }
 }

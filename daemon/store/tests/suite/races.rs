@@ -1,7 +1,9 @@
 //! Commits that meet: of each other, of a lock, of a crash.
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::pin;
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
 use control::{CommitError, Device, Fact};
@@ -151,6 +153,51 @@ pub(crate) async fn a_commit_dropped_anywhere_is_whole_or_nothing(fresh: Fresh) 
         }
     }
     assert!(done, "it ends in the end");
+}
+
+/// What PostgreSQL remarks on our statements.
+#[derive(Clone, Default)]
+struct Notices(Arc<Mutex<String>>);
+
+impl io::Write for Notices {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("nobody panics with it").push_str(&String::from_utf8_lossy(line));
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// One connection: whatever one transaction leaves behind, the next one meets. On one thread, whose events are heard.
+#[tokio::test]
+async fn a_transaction_dropped_anywhere_leaves_a_connection_as_it_was() {
+    let notices = Notices::default();
+    let writer = notices.clone();
+    let heard = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _heard = tracing::subscriber::set_default(heard);
+    let fresh = Fresh::postgres().await;
+    let opened = Store::reach_with(&fresh.url, 1).await.expect("the cluster answers");
+    let store = opened.migrate().await.expect("migrates");
+    let mut version = make_tenant(&store, 1).await;
+    let mut done = [false, false];
+    for n in 0..100_u8 {
+        let reads = crash_after(u32::from(n), store.load()).await;
+        let commit = commit(tenant_id(1), version, vec![Fact::Device(device(n))]);
+        let writes = crash_after(u32::from(n), store.commit(&commit, &Sealed::default())).await;
+        done = [reads.is_some(), writes.is_some()];
+        version = rows_of(&store, 1).await.version;
+        let heard = notices.0.lock().expect("nobody panics with it").clone();
+        assert_eq!(heard, "", "after {n} polls");
+        if done == [true, true] {
+            break;
+        }
+    }
+    assert_eq!(done, [true, true], "both end in the end");
 }
 
 async fn a_commit_that_fails_anywhere_leaves_nothing(fresh: Fresh) {
