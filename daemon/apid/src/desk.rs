@@ -271,6 +271,7 @@ impl Run {
                 Output::Send { link, frame } => self.send(link, &frame, open),
                 Output::Close { link } => self.close(link, None, open),
                 Output::Admit { link, realm, device } => self.switchboard.admit(link.0, realm, device),
+                Output::HubAt { realm, place } => self.switchboard.hub_at(realm, place),
                 Output::Dismiss { link } => self.switchboard.dismiss(link.0),
                 Output::Answer { request, result } => {
                     if let Some(Waiting { action, since, reply }) = open.requests.remove(&request) {

@@ -20,7 +20,7 @@ use crate::directories::{Directories, Withheld};
 use crate::directory::Directory;
 use crate::half_open::HalfOpen;
 use crate::hints::{HintBudget, PassBudgets};
-use crate::io::{ControlConfig, Input, Output};
+use crate::io::{ControlConfig, HubPlace, Input, Output};
 use crate::lanes::Lanes;
 use crate::lease::LeaseWord;
 use crate::limits::{ARRIVALS_TOLD_PER_SECOND, PRESENCE_SAVE_INTERVAL};
@@ -47,6 +47,8 @@ pub struct Control {
     publisher: Publisher,
     presences: Presences,
     hub: Option<HubPresence>,
+    /// Where each tenant's is, as the relay was told.
+    hub_places: BTreeMap<TenantId, HubPlace>,
     lease: LeaseWord,
     /// When to look at which link again; each link has one entry, at its session's `wake_at`.
     wakes: BTreeSet<(Mono, LinkId)>,
@@ -75,6 +77,7 @@ impl Control {
             half_open: HalfOpen::default(),
             presences: Presences::default(),
             hub: None,
+            hub_places: BTreeMap::new(),
             lease: LeaseWord::default(),
             wakes: BTreeSet::new(),
             store: replicas::StoreWatch::default(),

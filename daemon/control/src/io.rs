@@ -23,6 +23,15 @@ use crate::ssh::InstalledRow;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
 
+/// Where the hub of a tenant answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubPlace {
+    /// As devices are told.
+    pub endpoint: Endpoint,
+    /// It is on this machine.
+    pub here: bool,
+}
+
 /// The hub's WireGuard key as the hub sealed it. Nobody here can read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SealedHubKey {
@@ -188,6 +197,13 @@ pub enum Output {
         realm: Fingerprint,
         /// Whose link.
         device: DeviceId,
+    },
+    /// The hub of a realm is there, for what its devices send it over their links.
+    HubAt {
+        /// Of the tenant's anchor.
+        realm: Fingerprint,
+        /// Where.
+        place: HubPlace,
     },
     /// No packets pass from and to the link any more.
     Dismiss {

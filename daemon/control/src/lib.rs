@@ -31,7 +31,7 @@ pub use edit::{Answer, Edit, HubInterface};
 pub use enrolment::{ProvenKey, VerifiedEnrol};
 pub use event::Event;
 pub use hints::PassedHint;
-pub use io::{ControlConfig, Input, Output, RequestId, SealedHubKey};
+pub use io::{ControlConfig, HubPlace, Input, Output, RequestId, SealedHubKey};
 pub use lease::{LeaseWord, Term};
 pub use link::{LinkId, Origin};
 pub use outbox::Counters;

@@ -10,7 +10,7 @@ mod report;
 use model::relay::RelayPlace;
 use model::time::Deadline;
 use model::wire::{Facts, Remark};
-use model::{Mono, NodeId, Refusal, Standing};
+use model::{Mono, NodeId, PublicKey, Refusal, Standing};
 
 use crate::commands::Commands;
 use crate::config::{NodeConfig, Role};
@@ -50,6 +50,8 @@ pub(crate) struct Machines {
     rekey: Rekey,
     /// Whether the host's WireGuard can be told which way a peer's packets go.
     steers: bool,
+    /// The peer whose packets go over the link: the hub, if it does.
+    led_over_link: Option<PublicKey>,
     /// Relays on other machines, as they were told last.
     places: Vec<RelayPlace>,
     /// Until when a hub among several acts; see `lease`.
@@ -88,6 +90,7 @@ impl Machines {
             commands: Commands::default(),
             rekey: Rekey::default(),
             steers: true,
+            led_over_link: None,
             places: Vec::new(),
             saver: Saver::new(durable),
             session: Session::new(),

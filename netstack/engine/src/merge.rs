@@ -29,6 +29,8 @@ pub(crate) struct Merge {
     owners: BTreeMap<PublicKey, TenantId>,
     /// Who else names the key of another tenant's peer.
     rivals: BTreeMap<PublicKey, BTreeSet<TenantId>>,
+    /// The hub is reached over the link, and not where it answers.
+    hub_over_link: bool,
     /// Peers whose packets the hub carries: what they have is the hub's meanwhile, as it has the block.
     left_to_hub: BTreeSet<PublicKey>,
     /// Between keepalives, where they are wished, as was learnt here.
@@ -84,6 +86,7 @@ impl Merge {
             shares: BTreeMap::new(),
             owners: BTreeMap::new(),
             rivals: BTreeMap::new(),
+            hub_over_link: false,
             left_to_hub: BTreeSet::new(),
             keepalive_seconds: None,
             named: BTreeMap::new(),
@@ -155,6 +158,11 @@ impl Merge {
         self.owners.get(key).copied()
     }
 
+    /// A peer as its tenant's snapshot has it.
+    pub(crate) fn peer<'l>(&self, key: &PublicKey, ledger: &'l Ledger) -> Option<&'l Peer> {
+        ledger.snapshot(self.owner(key)?)?.peers.get(key)
+    }
+
     /// All peers.
     pub(crate) fn keys(&self) -> Vec<PublicKey> {
         self.owners.keys().copied().collect()
@@ -163,13 +171,32 @@ impl Merge {
     /// Leaves a peer's packets to the hub, or takes them back. Says whether that is news.
     pub(crate) fn leave_to_hub(&mut self, key: &PublicKey, leave: bool, ledger: &Ledger) -> bool {
         let is_news = if leave { self.left_to_hub.insert(*key) } else { self.left_to_hub.remove(key) };
-        let owner = self.owner(key).and_then(|tenant| ledger.snapshot(tenant));
-        let peer = owner.and_then(|snapshot| snapshot.peers.get(key));
+        let peer = self.peer(key, ledger);
         let allowed = peer.filter(|_| !leave).map(|peer| peer.allowed.iter().copied().collect());
         if is_news && let Some(setting) = self.setting_mut(key) {
             setting.allowed = allowed.unwrap_or_default();
         }
         is_news
+    }
+
+    /// Takes over which way the hub is reached, and says which peers of whom are to be taken anew for it.
+    pub(crate) fn set_hub_over_link(
+        &mut self,
+        over_link: bool,
+        ledger: &Ledger,
+    ) -> Vec<(TenantId, PublicKey)> {
+        if std::mem::replace(&mut self.hub_over_link, over_link) == over_link {
+            return Vec::new();
+        }
+        let is_hub = |(key, _): &(&PublicKey, &TenantId)| {
+            self.peer(key, ledger).is_some_and(|peer| peer.node == NodeId::Hub)
+        };
+        self.owners.iter().filter(is_hub).map(|(key, tenant)| (*tenant, *key)).collect()
+    }
+
+    /// Whether a peer is reached over the link.
+    pub(crate) fn is_over_link(&self, peer: &Peer) -> bool {
+        self.hub_over_link && peer.node == NodeId::Hub
     }
 
     /// Takes what was learnt of keepalives, and says whose changed.
@@ -254,7 +281,8 @@ impl Merge {
             }
             (_, Some(peer)) => {
                 self.owners.insert(*key, tenant);
-                self.set_peer(key, peer, peer.endpoint.as_ref().and_then(find))
+                let endpoint = peer.endpoint.as_ref().filter(|_| !self.is_over_link(peer));
+                self.set_peer(key, peer, endpoint.and_then(find))
             }
             (Some(owner), None) if owner == tenant => {
                 self.remove_peer(key);
@@ -270,10 +298,11 @@ impl Merge {
         }
     }
 
-    /// Points a peer to where its endpoint is now.
-    pub(crate) fn point(&mut self, key: &PublicKey, address: SocketAddr) {
-        if let Some(peer) = self.setting_mut(key) {
-            peer.endpoint = Some(address);
+    /// Points a peer to where its endpoint is now, unless it is reached otherwise.
+    pub(crate) fn point(&mut self, key: &PublicKey, address: SocketAddr, ledger: &Ledger) {
+        let over_link = self.peer(key, ledger).is_some_and(|peer| self.is_over_link(peer));
+        if let Some(setting) = self.setting_mut(key).filter(|_| !over_link) {
+            setting.endpoint = Some(address);
         }
     }
 

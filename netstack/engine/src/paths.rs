@@ -18,6 +18,7 @@
 mod address;
 mod birthday;
 mod budget;
+mod detour;
 mod guess;
 mod life;
 mod local;
@@ -44,6 +45,7 @@ use rand_core::{Rng as _, SeedableRng as _};
 
 pub use address::{CandidateKind, Mapping, is_beyond, is_private};
 use birthday::Birthdays;
+use detour::Detour;
 use life::{Life, Trial};
 use local::Local;
 use needs::Needs;
@@ -86,6 +88,7 @@ pub struct Paths {
     tags: BTreeMap<Tag, PublicKey>,
     local: Local,
     life: Life,
+    detour: Detour,
     relays: Vec<RelayId>,
     /// When a probe came from beyond this network last.
     udp_came_at: Option<Mono>,
@@ -118,6 +121,7 @@ impl Paths {
             tags: BTreeMap::new(),
             local: Local::default(),
             life: Life::default(),
+            detour: Detour::default(),
             relays: Vec::new(),
             udp_came_at: None,
             relay_round_trips: BTreeMap::new(),
@@ -141,17 +145,13 @@ impl Paths {
             PathInput::StunServers(servers) => {
                 self.life.set_servers(&servers, now);
                 self.local.set_servers(servers);
+                self.detour.anew();
             }
             PathInput::Tried { from, bytes } => {
                 let local = &self.local;
                 self.life.heard(from, &bytes, |address| local.is_of_interface(address), now);
             }
-            PathInput::Moved => {
-                self.life.moved(now);
-                self.local.moved();
-                self.udp_came_at = None;
-                self.touch_all(|peer| peer.moved(now));
-            }
+            PathInput::Moved => self.moved(now),
             PathInput::Relays(relays) => {
                 self.relays = relays.iter().map(|relay| relay.id).collect();
                 let measured = relays.into_iter().filter_map(|r| r.round_trip.map(|time| (r.id, time)));
@@ -204,6 +204,15 @@ impl Paths {
         self.advance(now);
     }
 
+    /// The machine is on another network: nothing that was learnt in the former holds.
+    fn moved(&mut self, now: Mono) {
+        self.life.moved(now);
+        self.local.moved();
+        self.detour.anew();
+        self.udp_came_at = None;
+        self.touch_all(|peer| peer.moved(now));
+    }
+
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Mono) {
         self.advance(now);
@@ -219,7 +228,8 @@ impl Paths {
         let local = self.local.deadline().map(|at| Deadline { at, why: "ask where we are" });
         let peers = self.queue.first().map(|(at, _)| Deadline { at: *at, why: "look for a path" });
         let life = self.life.deadline().map(|at| Deadline { at, why: "learn what NATs remember" });
-        local.into_iter().chain(peers).chain(life).min()
+        let detour = self.detour.deadline().map(|at| Deadline { at, why: "ask whether UDP comes through" });
+        local.into_iter().chain(peers).chain(life).chain(detour).min()
     }
 
     /// How packets go to a peer. `None`: nobody talks to it, or it is none.
@@ -240,20 +250,6 @@ impl Paths {
     pub fn candidates(&self) -> Vec<Candidate> {
         let adverts = self.local.candidates();
         adverts.into_iter().map(|a| Candidate { address: a.address, kind: a.kind }).collect()
-    }
-
-    /// How the NAT in front of this device maps. `None`: nobody asked yet, or nobody ever answered.
-    pub fn mapping(&self, now: Mono) -> Option<Mapping> {
-        if self.local.is_unanswered() && self.is_reached_without_udp(now) {
-            return Some(Mapping::Blocked);
-        }
-        self.local.mapping()
-    }
-
-    /// Whether a relay is connected, but none over UDP, which alone is measured, and no peer came over UDP from beyond this network.
-    fn is_reached_without_udp(&self, now: Mono) -> bool {
-        let came = self.udp_came_at.is_some_and(|at| now.since(at) < UDP_LATELY);
-        !came && !self.relays.is_empty() && self.relay_round_trips.is_empty()
     }
 
     /// Seconds between keepalives that keep a way in open here, as far as that was learnt; 0: none are needed.
@@ -400,11 +396,13 @@ impl Paths {
 
     /// Lets those do what is due that are due.
     fn advance(&mut self, now: Mono) {
+        self.doubt_udp(now);
         let requests = self.local.advance(now, &mut self.rng);
         self.out.extend(requests.into_iter().map(|(to, bytes)| PathOutput::Probe { to, bytes }));
         let trial = self.life.advance(now, &mut self.rng);
         self.out.extend(trial.map(|Trial { quiet, to, bytes }| PathOutput::Try { quiet, to, bytes }));
         self.advance_peers(now);
+        self.weigh_udp(now);
         self.out.extend(self.needs.news().map(PathOutput::Need));
     }
 

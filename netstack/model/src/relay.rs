@@ -12,6 +12,10 @@ use crate::name::Label;
 use crate::signed::Statement;
 use crate::time::Timestamp;
 
+/// Whom a device names that sends to the hub, over its link to the server: to that alone, and not to a relay on another machine. No
+/// device has this id.
+pub const HUB: DeviceId = DeviceId::from_bytes([0; 16]);
+
 pub use datagram::{DATAGRAM_BYTES_MAX, HEAD_BYTES, KIND, PAYLOAD_BYTES_MAX, Piece, PieceIds, Relayed};
 pub use join::Joiner;
 

@@ -13,6 +13,8 @@ use lab::{Mesh, Nat, SOON, TENANT_ZONE, wait_for};
 
 /// A machine that runs in a program takes its time.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The hub's own address in the mesh.
+const HUB: &str = "100.64.0.1";
 /// Of beta's router.
 const THERE: &str = "203.0.113.20";
 
@@ -73,6 +75,17 @@ fn devices_that_cannot_meet_talk_over_the_relay_and_the_hub_carries_nothing() {
     assert!(goes(&mesh, "relayed"), "{} {}", mesh.path("alpha", "beta"), mesh.path("beta", "alpha"));
     let carried = carried_by_hub(&mesh) - before;
     assert!(carried < 5 * 1392, "{carried} bytes");
+}
+
+#[test]
+fn where_udp_is_blocked_the_hub_is_reached_over_the_link_and_by_udp_when_it_comes_through() {
+    let mesh = two(|mesh| mesh.set_nat("r-alpha", Nat::Closed));
+    mesh.on("alpha").reaches(HUB, PATIENCE);
+    mesh.on("alpha").ok(&["ping", "-q", "-c5", "-i0.1", "-W2", "-M", "do", "-s", "1392", HUB]);
+    assert!(mesh.goes("alpha", "hub", "relayed"), "{}", mesh.path("alpha", "hub"));
+    mesh.set_nat("r-alpha", Nat::PortRestricted);
+    wait_for("the hub is reached by UDP", PATIENCE, || mesh.goes("alpha", "hub", "direct 203.0.113.1:"));
+    mesh.on("alpha").reaches(HUB, PATIENCE);
 }
 
 /// Bytes of all tunnels to the hub so far.

@@ -7,8 +7,14 @@
 //! ```
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
 
-use lab::{Mesh, SOON, TENANT_ZONE, wait_for};
+use lab::{Mesh, Nat, Pinging, SOON, TENANT_ZONE, wait_for};
+
+/// The hub's own address in the mesh.
+const HUB: &str = "100.64.0.1";
+/// A device without UDP asks so soon whether it comes through.
+const ASKED_WITHIN: Duration = Duration::from_secs(30);
 
 #[test]
 fn a_client_without_an_agent_reaches_the_mesh_through_the_hub() {
@@ -43,6 +49,40 @@ fn a_client_without_an_agent_reaches_the_mesh_through_the_hub() {
         mesh.on("alpha").dig(None, &format!("phone.{TENANT_ZONE}"), "A").is_empty()
     });
     assert!(!mesh.on("alpha").succeeds(&["ping", "-q", "-c1", "-W1", &phone]), "phone still answers");
+}
+
+#[test]
+fn a_device_without_udp_reaches_the_hub_and_who_is_behind_it_over_its_link() {
+    let mesh = Mesh::new(&["alpha", "beta", "phone"]);
+    mesh.set_nat("r-alpha", Nat::Closed);
+    mesh.enrol(["alpha", "beta"]);
+    let file = mesh.file("phone", "plain.conf");
+    let path = file.to_str().expect("a path of the lab is text");
+    mesh.on("server").ok(&["warren", "device", "add-plain", "phone", "--out", path]);
+    let config = std::fs::read_to_string(&file).expect("text");
+    let without_names: Vec<&str> = config.lines().filter(|line| !line.starts_with("DNS")).collect();
+    std::fs::write(&file, without_names.join("\n")).expect("written");
+    mesh.on("phone").ok(&["wg-quick", "up", path]);
+
+    mesh.on("alpha").reaches(HUB, SOON);
+    mesh.on("alpha").reaches("phone", SOON);
+    mesh.on("phone").reaches(&mesh.device_field("alpha", "address_v6"), SOON);
+    mesh.on("alpha").ok(&["ping", "-q", "-c1", "-W1", "-s", "1352", "-M", "do", HUB]);
+    let key = mesh.device_field("alpha", "wireguard_key");
+    let seen_at = || {
+        let endpoints = mesh.on("server").ok(&["wg", "show", "wg0", "endpoints"]);
+        endpoints.lines().find_map(|line| line.strip_prefix(&key)).expect("a peer").trim().to_owned()
+    };
+    assert!(seen_at().starts_with("127.0.0.1:"), "{}", seen_at());
+    assert!(mesh.goes("alpha", "hub", "relayed"), "{}", mesh.path("alpha", "hub"));
+    assert_eq!(mesh.path("alpha", "hub")["why_not_direct"], "UDP is blocked here");
+
+    // When UDP comes through, the hub is where it answers.
+    let pinging = Pinging::start(&mesh, "alpha", HUB);
+    mesh.set_nat("r-alpha", Nat::PortRestricted);
+    wait_for("alpha asks again, and comes by UDP", 3 * ASKED_WITHIN, || !seen_at().starts_with("127."));
+    assert!(pinging.lost() <= 10, "a second at most");
+    mesh.set_nat("r-alpha", Nat::Closed);
 }
 
 #[test]

@@ -209,6 +209,20 @@ fn devices_at_different_servers_that_cannot_meet_are_carried_by_the_hub() {
 }
 
 #[test]
+fn devices_at_different_servers_without_udp_are_carried_by_the_hub_of_a_third() {
+    let replicas = apart(Nat::Closed);
+    assert!(replicas.mesh.goes("alpha", "beta", "via hub"), "{}", replicas.mesh.path("alpha", "beta"));
+    let leader = replicas.leader(&["server", "two", "three"], SOON);
+    assert_eq!(leader, "server", "neither device has a link to it");
+    // Who leads next is told what the device sends to the hub.
+    replicas.apid(leader).kill();
+    let leader = replicas.leader(&["two", "three"], LEADER_TIME_MAX);
+    replicas.mesh.on("alpha").reaches(HUB, HANDSHAKE_TIME_MAX);
+    replicas.mesh.on("alpha").reaches("beta", HANDSHAKE_TIME_MAX);
+    assert!(replicas.acts_as_hub(leader));
+}
+
+#[test]
 fn a_leader_that_was_stopped_does_no_harm_when_it_goes_on() {
     let replicas = Replicas::new(&["alpha"]);
     let mesh = &replicas.mesh;

@@ -7,13 +7,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use control::HubPlace;
 use futures_util::FutureExt as _;
 use link::Datagrams;
-use model::relay::{HEAD_BYTES, Piece, PieceIds, Relayed, datagram};
+use model::relay::{HEAD_BYTES, HUB, Piece, PieceIds, Relayed, datagram};
 use model::{DeviceId, Fingerprint};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::Semaphore;
 use tokio::task::yield_now;
+
+use super::hub_leg::{LEGS_MAX, Leg};
 
 /// Datagrams of one link that are given on before others have their turn: a burst.
 const TURN: usize = 64;
@@ -67,6 +71,19 @@ pub struct Counters {
     pub dropped: [Counter; Dropped::ALL.len()],
 }
 
+impl Counters {
+    /// What became of a datagram: so many bytes were given on, or none.
+    fn count(&self, given_on: Result<usize, Dropped>) {
+        match given_on {
+            Ok(bytes) => {
+                self.datagrams.inc();
+                self.bytes.inc_by(bytes as u64);
+            }
+            Err(why) => _ = self.dropped[why as usize].inc(),
+        }
+    }
+}
+
 /// All links that have datagrams. Clones share them.
 #[derive(Clone)]
 pub struct Switchboard(Arc<Board>);
@@ -75,6 +92,9 @@ struct Board {
     /// By the number of the link.
     lines: Mutex<BTreeMap<u64, Arc<Wire>>>,
     seats: RwLock<HashMap<Seat, Arc<Wire>>>,
+    /// Where the hub of each realm is, of which that is known.
+    hubs: RwLock<HashMap<Fingerprint, HubPlace>>,
+    legs: Arc<Semaphore>,
     counters: Counters,
 }
 
@@ -84,19 +104,31 @@ struct Wire {
     seat: RwLock<Option<Seat>>,
     /// Of packets that are cut for this link.
     ids: Mutex<PieceIds>,
+    /// Its way to the hub, once it sends there.
+    leg: Mutex<Option<Leg>>,
 }
 
 impl Switchboard {
     /// Nobody is there yet.
     pub fn new(counters: Counters) -> Self {
-        Self(Arc::new(Board { lines: Mutex::default(), seats: RwLock::default(), counters }))
+        let legs = Arc::new(Semaphore::new(LEGS_MAX));
+        let (lines, seats, hubs) = Default::default();
+        Self(Arc::new(Board { lines, seats, hubs, legs, counters }))
+    }
+
+    /// The hub of a realm is there from now on. Until it is known, what is sent to it is lost.
+    pub fn hub_at(&self, realm: Fingerprint, place: HubPlace) {
+        self.0.hubs.write().unwrap_or_else(PoisonError::into_inner).insert(realm, place);
+        let wires = lock(&self.0.lines).values().cloned().collect::<Vec<_>>();
+        let theirs = wires.iter().filter(|wire| wire.seat().is_some_and(|(of, _)| of == realm));
+        theirs.for_each(|wire| *lock(&wire.leg) = None);
     }
 
     /// Opens a line for the datagrams of a link, which nobody may use before [`Self::admit`]. `link` is the only line of
     /// that number. Run [`Line::carry`]; dropped, the line is closed.
     pub fn open(&self, link: u64, datagrams: Datagrams) -> Line {
-        let ids = Mutex::new(PieceIds::of_relay());
-        let wire = Arc::new(Wire { datagrams, seat: RwLock::new(None), ids });
+        let (seat, ids) = (RwLock::new(None), Mutex::new(PieceIds::of_relay()));
+        let wire = Arc::new(Wire { datagrams, seat, ids, leg: Mutex::default() });
         lock(&self.0.lines).insert(link, wire.clone());
         Line { board: self.0.clone(), link, wire }
     }
@@ -147,13 +179,7 @@ impl Line {
                 unflushed.flush();
                 yield_now().await;
             }
-            match self.board.give_on(&self.wire, &mut unflushed, &datagram) {
-                Ok(bytes) => {
-                    self.board.counters.datagrams.inc();
-                    self.board.counters.bytes.inc_by(bytes as u64);
-                }
-                Err(why) => _ = self.board.counters.dropped[why as usize].inc(),
-            }
+            self.board.counters.count(self.board.give_on(&self.wire, &mut unflushed, &datagram));
         }
     }
 }
@@ -190,35 +216,41 @@ impl Drop for Line {
 
 impl Board {
     /// Gives one datagram on; says how many bytes it carries.
-    fn give_on(&self, from: &Wire, unflushed: &mut Unflushed, bytes: &[u8]) -> Result<usize, Dropped> {
+    fn give_on(&self, from: &Arc<Wire>, unflushed: &mut Unflushed, bytes: &[u8]) -> Result<usize, Dropped> {
         let Some((realm, sender)) = from.seat() else { return Err(Dropped::NotAdmitted) };
         let relayed = Relayed::parse(bytes).ok_or(Dropped::Malformed)?;
+        if relayed.device == HUB {
+            return self.to_hub(from, realm, &relayed);
+        }
         let to = {
             let seats = self.seats.read().unwrap_or_else(PoisonError::into_inner);
             seats.get(&(realm, relayed.device)).cloned().ok_or(Dropped::Absent)?
         };
-        let (length, room) = (relayed.payload.len(), to.datagrams.bytes_max());
-        let onward = Relayed { device: sender, ..relayed };
-        let fits = HEAD_BYTES + length <= room;
-        let sent = match relayed.piece {
-            _ if fits => to.datagrams.queue(onward.write().into()),
-            Piece::Whole => {
-                let pieces = datagram::cut(sender, relayed.payload, room, &mut lock(&to.ids));
-                let pieces: Vec<Vec<u8>> = pieces.map(|piece| piece.write()).collect();
-                if pieces.is_empty() {
-                    return Err(Dropped::TooLong);
-                }
-                // Both are sent: what is lost may be an older one.
-                let mut sent = true;
-                for piece in pieces {
-                    sent &= to.datagrams.queue(piece.into());
-                }
-                sent
-            }
-            Piece::First(_) | Piece::Second(_) => return Err(Dropped::TooLong),
-        };
+        let given_on = to.give(&Relayed { device: sender, ..relayed });
         unflushed.touched(to);
-        sent.then_some(length).ok_or(Dropped::NoRoom)
+        given_on
+    }
+
+    /// Gives a message on to the hub. A link over which it would have to be cut is one over UDP, and reaches the hub without us.
+    fn to_hub(&self, from: &Arc<Wire>, realm: Fingerprint, relayed: &Relayed<'_>) -> Result<usize, Dropped> {
+        if relayed.piece != Piece::Whole {
+            return Err(Dropped::TooLong);
+        }
+        let mut leg = lock(&from.leg);
+        if leg.as_ref().is_none_or(Leg::is_over) {
+            let hubs = self.hubs.read().unwrap_or_else(PoisonError::into_inner);
+            let place = hubs.get(&realm).cloned().ok_or(Dropped::Absent)?;
+            let permit = self.legs.clone().try_acquire_owned().map_err(|_| Dropped::NoRoom)?;
+            let (wire, counters) = (Arc::downgrade(from), self.counters.clone());
+            *leg = Some(Leg::open(place, permit, move |message| {
+                let Some(wire) = wire.upgrade() else { return false };
+                let from_hub = Relayed { device: HUB, piece: Piece::Whole, payload: message };
+                counters.count(wire.give(&from_hub));
+                wire.datagrams.flush();
+                true
+            }));
+        }
+        leg.as_ref().map_or(Err(Dropped::Absent), |leg| leg.send(relayed.payload))
     }
 
     fn unseat(&self, wire: &Arc<Wire>) {
@@ -233,11 +265,37 @@ impl Board {
 }
 
 impl Wire {
+    /// Queues one datagram, in two pieces if it must; says how many bytes it carries.
+    fn give(&self, onward: &Relayed<'_>) -> Result<usize, Dropped> {
+        let (length, room) = (onward.payload.len(), self.datagrams.bytes_max());
+        let fits = HEAD_BYTES + length <= room;
+        let sent = match onward.piece {
+            _ if fits => self.datagrams.queue(onward.write().into()),
+            Piece::Whole => {
+                let pieces = datagram::cut(onward.device, onward.payload, room, &mut lock(&self.ids));
+                let pieces: Vec<Vec<u8>> = pieces.map(|piece| piece.write()).collect();
+                if pieces.is_empty() {
+                    return Err(Dropped::TooLong);
+                }
+                // Both are sent: what is lost may be an older one.
+                let mut sent = true;
+                for piece in pieces {
+                    sent &= self.datagrams.queue(piece.into());
+                }
+                sent
+            }
+            Piece::First(_) | Piece::Second(_) => return Err(Dropped::TooLong),
+        };
+        sent.then_some(length).ok_or(Dropped::NoRoom)
+    }
+
     fn seat(&self) -> Option<Seat> {
         *self.seat.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whoever sat there before has no way to the hub any more.
     fn sit(&self, seat: Option<Seat>) {
+        *lock(&self.leg) = None;
         *self.seat.write().unwrap_or_else(PoisonError::into_inner) = seat;
     }
 }

@@ -7,7 +7,7 @@ use model::{DeviceId, NodeId, Now, Refusal, Signed, TenantId};
 
 use super::Control;
 use crate::hints::PassedHint;
-use crate::io::Output;
+use crate::io::{HubPlace, Output};
 use crate::limits::HINTS_UNWRITTEN_MAX;
 use crate::link::LinkId;
 use crate::presence::Presence;
@@ -91,6 +91,24 @@ impl Control {
         } else {
             self.out.push(Output::Dismiss { link });
         }
+    }
+
+    /// Tells the relay where a tenant's hub is, if that is news.
+    pub(super) fn point_hub(&mut self, tenant: TenantId, now: Now) {
+        let here = self.hub.is_some() && self.leads(now).is_ok();
+        let Some(directory) = self.directories.whole(tenant) else { return };
+        let Some(endpoint) = directory.hub_peer().and_then(|(_, peer)| peer.endpoint) else { return };
+        let (realm, place) = (directory.anchor().public().fingerprint(), HubPlace { endpoint, here });
+        if self.hub_places.get(&tenant) != Some(&place) {
+            self.hub_places.insert(tenant, place.clone());
+            self.out.push(Output::HubAt { realm, place });
+        }
+    }
+
+    /// The same for all tenants of whom it was told.
+    pub(super) fn point_hubs(&mut self, now: Now) {
+        let tenants: Vec<_> = self.hub_places.keys().copied().collect();
+        tenants.into_iter().for_each(|tenant| self.point_hub(tenant, now));
     }
 
     /// Tells a device what there is for it beside snapshots, with a fresh pass where relays ask for one.

@@ -216,6 +216,7 @@ impl Control {
                     self.admit(link, now);
                     self.flush(link, now);
                 }
+                self.point_hub(tenant, now);
             }
             Err(reason) => {
                 self.directories.withhold(tenant);

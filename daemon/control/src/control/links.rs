@@ -237,6 +237,7 @@ impl Control {
         if let Some(before) = self.hub.replace(presence) {
             self.displace(before.link, false);
         }
+        self.point_hubs(now);
         self.state_hub_keys(now);
         self.introduce_tenants(now);
         Ok(())

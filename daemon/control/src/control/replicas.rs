@@ -130,6 +130,7 @@ impl Control {
             self.introduce_tenants(now);
         }
         self.publish_to_all(tenant, now);
+        self.point_hub(tenant, now);
         self.state_hub_keys(now);
         self.found_authorities(tenant, now);
     }
@@ -244,6 +245,7 @@ impl Control {
         for tenant in lost.collect::<Vec<_>>() {
             self.out.event(Event::TenantLost { tenant });
             self.directories.remove(tenant);
+            self.hub_places.remove(&tenant);
             self.send_away_of(tenant);
         }
         self.store.epoch = self.store.epoch.max(standings.epoch);

@@ -557,6 +557,24 @@ fn only_who_holds_the_lease_has_the_hub() {
 }
 
 #[test]
+fn the_relay_hears_where_the_hub_is_and_whether_it_is_here() {
+    let (mut world, tenant, hub) = leased();
+    let realm = world.anchor(tenant);
+    assert_eq!(world.hubs, [].into(), "no server of its has led yet");
+    world.input(word(&world, 1, 5));
+    let endpoint = world.directory(tenant).hub().expect("it leads").endpoint.clone();
+    let place = |here| control::HubPlace { endpoint: endpoint.clone(), here };
+    assert_eq!(world.hubs, [(realm, place(true))].into());
+    world.input(word(&world, 2, 0));
+    assert_eq!(world.hubs, [(realm, place(false))].into(), "another leads, and has said nothing yet");
+    world.input(word(&world, 3, 5));
+    let own = Edit::SetInterface(HubInterface::Own(Some(51_900)));
+    world.edit(Some(tenant), own).expect("granted");
+    assert_eq!((world.hubs[&realm].endpoint.port, world.hubs[&realm].here), (51_900, true));
+    world.disconnect(hub);
+}
+
+#[test]
 fn what_the_hubs_server_commits_is_of_its_term() {
     let (mut world, tenant, _) = leased();
     world.hold_store = true;

@@ -42,6 +42,8 @@ pub struct World {
     pub store_queue: VecDeque<Output>,
     /// Who may relay by which link.
     pub admitted: BTreeMap<LinkId, (Fingerprint, DeviceId)>,
+    /// Where the relay was told that the hub of each tenant is.
+    pub hubs: BTreeMap<Fingerprint, control::HubPlace>,
     last_request: u64,
 }
 
@@ -100,6 +102,7 @@ impl World {
             hold_store: false,
             store_queue: VecDeque::new(),
             admitted: BTreeMap::new(),
+            hubs: BTreeMap::new(),
             last_request: 0,
         };
         world.load();
@@ -117,6 +120,7 @@ impl World {
     pub fn restart(&mut self, change: impl FnOnce(&mut ControlConfig)) {
         let mut config = config(false);
         change(&mut config);
+        self.hubs.clear();
         self.control = Control::new(config, [1; 32]);
         self.load();
     }
@@ -194,6 +198,9 @@ impl World {
             Output::Event(event) => self.events.push(event),
             Output::Admit { link, realm, device } => {
                 assert!(self.admitted.insert(link, (realm, device)).is_none(), "admitted twice");
+            }
+            Output::HubAt { realm, place } => {
+                assert_ne!(self.hubs.insert(realm, place.clone()), Some(place), "it is news");
             }
             Output::Dismiss { link } => {
                 assert!(self.admitted.remove(&link).is_some(), "dismissed, and never admitted");

@@ -112,7 +112,7 @@ impl Machines {
         self.ledger.addresses.insert(endpoint.clone(), address);
         self.saver.touch();
         for key in self.merge.peers_at(endpoint) {
-            self.merge.point(&key, address);
+            self.merge.point(&key, address, &self.ledger);
             self.reconcilers.mark_peer(&key, self.merge.seat_of(&key));
         }
     }
@@ -125,7 +125,7 @@ impl Machines {
         }
     }
 
-    fn touched(&mut self, touched: &Touched, turn: &mut Turn<'_>) {
+    pub(super) fn touched(&mut self, touched: &Touched, turn: &mut Turn<'_>) {
         if touched.repoint {
             self.reconcilers.repoint(&touched.key);
         }

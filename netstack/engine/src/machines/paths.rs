@@ -1,12 +1,12 @@
 //! The paths' side of a node: which peers there are, and what a way means for hints and for the host.
 
 use model::limits::RELAYS_MAX;
-use model::relay::RelayPass;
+use model::relay::{HUB, RelayPass};
 use model::wire::{Hint, Hinted};
 use model::{NodeId, PublicKey, Signed};
 
 use crate::output::Output;
-use crate::paths::{PathInput, PathOutput, Paths, Way};
+use crate::paths::{PathInput, PathOutput, Paths, RelayId, Way};
 use crate::seat::Seat;
 use crate::turn::Turn;
 
@@ -35,23 +35,38 @@ impl Machines {
     }
 
     /// Tells the paths what became of a peer.
-    pub(super) fn point_paths(&mut self, key: &PublicKey, turn: &Turn<'_>) {
-        let tenant = self.merge.owner(key).filter(|_| self.merge.is_up());
-        let peer = tenant.and_then(|tenant| self.ledger.snapshot(tenant)).and_then(|s| s.peers.get(key));
+    pub(super) fn point_paths(&mut self, key: &PublicKey, turn: &mut Turn<'_>) {
+        let peer = self.merge.peer(key, &self.ledger).filter(|_| self.merge.is_up());
         let device = peer.and_then(|peer| match peer.node {
             // A peer with a fixed place needs no path.
             NodeId::Device(device) => peer.endpoint.is_none().then_some(device),
             NodeId::Hub => None,
         });
+        let over_link = peer.is_some_and(|peer| self.merge.is_over_link(peer));
         // Elsewhere the paths say what is left to the hub.
         if !self.steers && self.paths.is_some() {
             self.leave_to_hub(key, device.is_some());
         }
         self.path(PathInput::Peer { key: *key, device: device.filter(|_| self.steers) }, turn);
+        self.lead_over_link(key, over_link, turn);
+    }
+
+    /// Leads the packets of a peer, the hub, over the link to the server, or no longer. There is one such peer at most.
+    fn lead_over_link(&mut self, key: &PublicKey, over_link: bool, turn: &mut Turn<'_>) {
+        if (self.led_over_link == Some(*key)) == over_link {
+            return;
+        }
+        let before = std::mem::replace(&mut self.led_over_link, over_link.then_some(*key));
+        let end = before.map(|key| PathOutput::Peer { key, device: None });
+        let begin = over_link.then_some([
+            PathOutput::Peer { key: *key, device: Some(HUB) },
+            PathOutput::Steer { peer: *key, way: Way::Relayed(RelayId::SERVER) },
+        ]);
+        end.into_iter().chain(begin.into_iter().flatten()).for_each(|output| turn.push(Output::Path(output)));
     }
 
     /// The host's WireGuard can be steered from now on, or cannot.
-    pub(super) fn set_steers(&mut self, steers: bool, turn: &Turn<'_>) {
+    pub(super) fn set_steers(&mut self, steers: bool, turn: &mut Turn<'_>) {
         if self.paths.is_none() || std::mem::replace(&mut self.steers, steers) == steers {
             return;
         }
@@ -68,7 +83,7 @@ impl Machines {
     }
 
     /// Tells the paths of all peers: the node takes part again, or no longer.
-    pub(super) fn point_all_paths(&mut self, turn: &Turn<'_>) {
+    pub(super) fn point_all_paths(&mut self, turn: &mut Turn<'_>) {
         for key in self.merge.keys() {
             self.point_paths(&key, turn);
         }
@@ -124,6 +139,12 @@ impl Machines {
                 }
                 _ => turn.push(Output::Path(output)),
             }
+        }
+        let blocked = self.paths.as_ref().is_some_and(|paths| paths.hub_over_link(turn.mono()).is_some());
+        let over_link = self.steers && blocked;
+        for (tenant, key) in self.merge.set_hub_over_link(over_link, &self.ledger) {
+            let touched = self.merge.take_peer(tenant, &key, &self.ledger, &self.endpoints);
+            self.touched(&touched, turn);
         }
         let learnt = self.paths.as_ref().and_then(Paths::keepalive);
         for key in self.merge.set_keepalive(learnt, &self.ledger) {

@@ -83,7 +83,10 @@ impl Machines {
                         (NodeId::Device(id), Some(ssh)) => ssh.hosts.get(&id).cloned(),
                         _ => None,
                     },
-                    path: self.paths.as_ref().and_then(|paths| paths.status(key, now)),
+                    path: self.paths.as_ref().and_then(|paths| match self.led_over_link {
+                        Some(led) if led == *key => paths.hub_over_link(now),
+                        _ => paths.status(key, now),
+                    }),
                     endpoint_address: peer.endpoint.as_ref().and_then(|e| self.endpoints.address(e)),
                 })
                 .collect(),

@@ -170,6 +170,7 @@ impl World {
             | Output::HubKey(_)
             | Output::NoteLogins { .. }
             | Output::Admit { .. }
+            | Output::HubAt { .. }
             | Output::Dismiss { .. } => {}
             Output::Event(event) => self.server_says(index, &event),
         }
