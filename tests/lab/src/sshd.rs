@@ -10,6 +10,10 @@ use crate::mesh::{Mesh, SERVER_URL};
 use crate::node::Done;
 use crate::world::World;
 
+mod hosts;
+
+pub use hosts::{KnownBy, Sshd, off};
+
 /// The program.
 pub const SSHD: &str = "/usr/sbin/sshd";
 /// Where sshd of each host writes whom it lets in, if it is started with `-E`.
