@@ -28,8 +28,8 @@ pub struct RequestId(pub u64);
 pub struct HubPlace {
     /// As devices are told.
     pub endpoint: Endpoint,
-    /// It is on this machine.
-    pub here: bool,
+    /// The UDP port on which it listens, if it is on this machine.
+    pub here: Option<u16>,
 }
 
 /// The hub's WireGuard key as the hub sealed it. Nobody here can read it.

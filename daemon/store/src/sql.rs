@@ -8,6 +8,7 @@ use std::panic::resume_unwind;
 use sqlx::postgres::{PgRow, Postgres};
 use sqlx::sqlite::{Sqlite, SqliteRow};
 use sqlx::{AssertSqlSafe, Pool, Row as _};
+use tracing::Instrument as _;
 
 use crate::error::DatabaseError;
 
@@ -243,7 +244,7 @@ pub(crate) async fn begin<D: sqlx::Database>(
 
 /// Works on a task of its own, which nobody drops half way.
 async fn to_its_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
-    match tokio::spawn(work).await {
+    match tokio::spawn(work.in_current_span()).await {
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => resume_unwind(panic),

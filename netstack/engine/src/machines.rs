@@ -12,6 +12,7 @@ use model::time::Deadline;
 use model::wire::{Facts, Remark};
 use model::{Mono, NodeId, PublicKey, Refusal, Standing};
 
+use crate::change::Change;
 use crate::commands::Commands;
 use crate::config::{NodeConfig, Role};
 use crate::endpoints::Endpoints;
@@ -50,6 +51,8 @@ pub(crate) struct Machines {
     rekey: Rekey,
     /// Whether the host's WireGuard can be told which way a peer's packets go.
     steers: bool,
+    /// What goes over the link to the hub reaches it: the server said so.
+    server_leads_to_hub: bool,
     /// The peer whose packets go over the link: the hub, if it does.
     led_over_link: Option<PublicKey>,
     /// Relays on other machines, as they were told last.
@@ -90,6 +93,7 @@ impl Machines {
             commands: Commands::default(),
             rekey: Rekey::default(),
             steers: true,
+            server_leads_to_hub: false,
             led_over_link: None,
             places: Vec::new(),
             saver: Saver::new(durable),
@@ -143,6 +147,9 @@ impl Machines {
             Input::Found(ports) => self.reconcilers.find(&ports),
             Input::Applied { seat, change, result } => {
                 self.reconcilers.take_applied(&self.merge, seat, &change, result, turn);
+                if let Change::SetPeer(peer) = &change {
+                    self.greeted(peer, turn);
+                }
             }
             Input::Path(input) => self.take_path(input, turn),
             Input::Ssh(input) => self.ssh.hear(input),

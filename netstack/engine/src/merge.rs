@@ -31,6 +31,8 @@ pub(crate) struct Merge {
     rivals: BTreeMap<PublicKey, BTreeSet<TenantId>>,
     /// The hub is reached over the link, and not where it answers.
     hub_over_link: bool,
+    /// It is to hear from us at once.
+    greets_hub: bool,
     /// Peers whose packets the hub carries: what they have is the hub's meanwhile, as it has the block.
     left_to_hub: BTreeSet<PublicKey>,
     /// Between keepalives, where they are wished, as was learnt here.
@@ -87,6 +89,7 @@ impl Merge {
             owners: BTreeMap::new(),
             rivals: BTreeMap::new(),
             hub_over_link: false,
+            greets_hub: false,
             left_to_hub: BTreeSet::new(),
             keepalive_seconds: None,
             named: BTreeMap::new(),
@@ -218,7 +221,34 @@ impl Merge {
     }
 
     fn keepalive_of(&self, peer: &Peer) -> u16 {
-        self.keepalive_seconds.filter(|_| peer.keepalive_seconds > 0).unwrap_or(peer.keepalive_seconds)
+        // What was learnt is for NATs on the way of UDP. Over the link it keeps the server's socket.
+        let learnt =
+            self.keepalive_seconds.filter(|_| peer.keepalive_seconds > 0 && !self.is_over_link(peer));
+        let wished = learnt.unwrap_or(peer.keepalive_seconds);
+        match peer.node {
+            // A keepalive that is switched on goes at once.
+            NodeId::Hub if self.greets_hub => {
+                if wished == 0 {
+                    u16::MAX
+                } else {
+                    0
+                }
+            }
+            NodeId::Hub | NodeId::Device(_) => wished,
+        }
+    }
+
+    /// Has the hub hear from us at once: its keepalive is as nobody wishes it, until [`Self::greeted`].
+    pub(crate) const fn greet_hub(&mut self) {
+        self.greets_hub = true;
+    }
+
+    /// The host has set a peer so. Says whose it is if it is to be taken anew: a hub, which hears from us then.
+    pub(crate) fn greeted(&mut self, set: &PeerSetting, ledger: &Ledger) -> Option<TenantId> {
+        let peer = self.peer(&set.key, ledger).filter(|peer| peer.node == NodeId::Hub)?;
+        let greets = self.greets_hub && set.keepalive_seconds == self.keepalive_of(peer);
+        self.greets_hub &= !greets;
+        self.owner(&set.key).filter(|_| greets)
     }
 
     /// Takes all of a tenant anew, or lets go of it if the ledger holds nothing of it.

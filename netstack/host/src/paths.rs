@@ -38,7 +38,7 @@ use crate::paths::places::{Bearer, Places};
 use crate::paths::report::{PathCounters, PathsReport};
 use crate::paths::suspension::Suspension;
 
-pub(crate) use self::lane::Seen;
+pub(crate) use self::lane::{Seen, stands_for_peer};
 pub(crate) use self::road::Road;
 
 /// The machine's resolver tries its servers within this time, or there is no network.

@@ -119,9 +119,6 @@ impl Switchboard {
     /// The hub of a realm is there from now on. Until it is known, what is sent to it is lost.
     pub fn hub_at(&self, realm: Fingerprint, place: HubPlace) {
         self.0.hubs.write().unwrap_or_else(PoisonError::into_inner).insert(realm, place);
-        let wires = lock(&self.0.lines).values().cloned().collect::<Vec<_>>();
-        let theirs = wires.iter().filter(|wire| wire.seat().is_some_and(|(of, _)| of == realm));
-        theirs.for_each(|wire| *lock(&wire.leg) = None);
     }
 
     /// Opens a line for the datagrams of a link, which nobody may use before [`Self::admit`]. `link` is the only line of
@@ -237,12 +234,16 @@ impl Board {
             return Err(Dropped::TooLong);
         }
         let mut leg = lock(&from.leg);
-        if leg.as_ref().is_none_or(Leg::is_over) {
-            let hubs = self.hubs.read().unwrap_or_else(PoisonError::into_inner);
-            let place = hubs.get(&realm).cloned().ok_or(Dropped::Absent)?;
+        // Who was dismissed since has none, and gets none.
+        if from.seat().is_none() {
+            return Err(Dropped::NotAdmitted);
+        }
+        let hubs = self.hubs.read().unwrap_or_else(PoisonError::into_inner);
+        let place = hubs.get(&realm).ok_or(Dropped::Absent)?;
+        if !leg.as_ref().is_some_and(|leg| leg.leads_to(place)) {
             let permit = self.legs.clone().try_acquire_owned().map_err(|_| Dropped::NoRoom)?;
             let (wire, counters) = (Arc::downgrade(from), self.counters.clone());
-            *leg = Some(Leg::open(place, permit, move |message| {
+            *leg = Some(Leg::open(place.clone(), permit, move |message| {
                 let Some(wire) = wire.upgrade() else { return false };
                 let from_hub = Relayed { device: HUB, piece: Piece::Whole, payload: message };
                 counters.count(wire.give(&from_hub));
@@ -295,8 +296,8 @@ impl Wire {
 
     /// Whoever sat there before has no way to the hub any more.
     fn sit(&self, seat: Option<Seat>) {
-        *lock(&self.leg) = None;
         *self.seat.write().unwrap_or_else(PoisonError::into_inner) = seat;
+        *lock(&self.leg) = None;
     }
 }
 

@@ -95,9 +95,10 @@ impl Control {
 
     /// Tells the relay where a tenant's hub is, if that is news.
     pub(super) fn point_hub(&mut self, tenant: TenantId, now: Now) {
-        let here = self.hub.is_some() && self.leads(now).is_ok();
+        let listens_on = self.hub.as_ref().filter(|_| self.leads(now).is_ok()).map(|hub| hub.listen_port);
         let Some(directory) = self.directories.whole(tenant) else { return };
         let Some(endpoint) = directory.hub_peer().and_then(|(_, peer)| peer.endpoint) else { return };
+        let here = listens_on.map(|shared| directory.hub_port().unwrap_or(shared));
         let (realm, place) = (directory.anchor().public().fingerprint(), HubPlace { endpoint, here });
         if self.hub_places.get(&tenant) != Some(&place) {
             self.hub_places.insert(tenant, place.clone());
@@ -105,9 +106,9 @@ impl Control {
         }
     }
 
-    /// The same for all tenants of whom it was told.
+    /// The same for all tenants: whose hub acts is another.
     pub(super) fn point_hubs(&mut self, now: Now) {
-        let tenants: Vec<_> = self.hub_places.keys().copied().collect();
+        let tenants: Vec<_> = self.directories.all().map(|directory| directory.tenant().id).collect();
         tenants.into_iter().for_each(|tenant| self.point_hub(tenant, now));
     }
 
@@ -116,7 +117,7 @@ impl Control {
         let stun = self.config.stun.clone();
         if self.config.relays.is_empty() {
             if !stun.is_empty() {
-                self.send(link, Services { stun, pass: None });
+                self.send(link, Services { stun, pass: None, leads_to_hub: true });
             }
             return;
         }
@@ -127,7 +128,7 @@ impl Control {
         if let Some(session) = self.sessions.get_mut(&link) {
             session.pass_until = Some(now.mono + RELAY_PASS_LIFE / 2);
         }
-        self.send(link, Services { stun, pass: Some(pass) });
+        self.send(link, Services { stun, pass: Some(pass), leads_to_hub: true });
     }
 
     /// A device that stays attached gets another pass long before the one that it has expires.

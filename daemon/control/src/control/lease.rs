@@ -19,9 +19,7 @@ impl Control {
         let before = std::mem::replace(&mut self.lease, word).held(now);
         let held = word.held(now);
         self.publisher.hub_is_elsewhere(held.is_none());
-        if before.is_some() != held.is_some() {
-            self.point_hubs(now);
-        }
+        self.point_hubs(now);
         match (before, held) {
             (None, Some(_)) => self.state_hub_keys(now),
             (Some(_), None) => self.dismiss_hub(now),

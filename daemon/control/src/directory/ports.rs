@@ -93,7 +93,7 @@ impl Directory {
     }
 
     /// The port of the tenant's own interface, while it has one: nobody is on that of a closed tenant.
-    pub(super) fn hub_port(&self) -> Option<u16> {
+    pub(crate) fn hub_port(&self) -> Option<u16> {
         self.tenant.hub_port.filter(|_| !self.is_closed())
     }
 }

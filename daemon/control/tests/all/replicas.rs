@@ -558,20 +558,29 @@ fn only_who_holds_the_lease_has_the_hub() {
 
 #[test]
 fn the_relay_hears_where_the_hub_is_and_whether_it_is_here() {
-    let (mut world, tenant, hub) = leased();
+    let (mut world, tenant) = World::with_tenant();
+    world.restart(|config| {
+        (config.leased, config.hub_endpoint) =
+            (true, Some("vpn.example.org:443".parse().expect("an endpoint")));
+    });
+    world.connect(Node::hub(900, 9, 51820));
     let realm = world.anchor(tenant);
     assert_eq!(world.hubs, [].into(), "no server of its has led yet");
     world.input(word(&world, 1, 5));
     let endpoint = world.directory(tenant).hub().expect("it leads").endpoint.clone();
     let place = |here| control::HubPlace { endpoint: endpoint.clone(), here };
-    assert_eq!(world.hubs, [(realm, place(true))].into());
+    assert_eq!(world.hubs, [(realm, place(Some(51_820)))].into(), "though devices find it elsewhere");
     world.input(word(&world, 2, 0));
-    assert_eq!(world.hubs, [(realm, place(false))].into(), "another leads, and has said nothing yet");
+    assert_eq!(world.hubs, [(realm, place(None))].into(), "another leads, and has said nothing yet");
     world.input(word(&world, 3, 5));
+    assert_eq!(world.hubs[&realm].here, Some(51_820));
+    world.advance(Duration::from_secs(6));
+    world.input(word(&world, 3, 0));
+    assert_eq!(world.hubs[&realm].here, None, "it ran out before that was said");
+    world.input(word(&world, 4, 5));
     let own = Edit::SetInterface(HubInterface::Own(Some(51_900)));
     world.edit(Some(tenant), own).expect("granted");
-    assert_eq!((world.hubs[&realm].endpoint.port, world.hubs[&realm].here), (51_900, true));
-    world.disconnect(hub);
+    assert_eq!((world.hubs[&realm].endpoint.port, world.hubs[&realm].here), (51_900, Some(51_900)));
 }
 
 #[test]

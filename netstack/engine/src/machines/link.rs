@@ -11,7 +11,6 @@ use crate::config::Role;
 use crate::event::Event;
 use crate::ledger::{Enrolment, Freshness, Joining, Offer, Rejection, Unpinned};
 use crate::output::Output;
-use crate::paths::PathOutput;
 use crate::pulse::News;
 use crate::session::Wait;
 use crate::turn::Turn;
@@ -98,8 +97,7 @@ impl Machines {
                 turn.push(Output::Seal { recipient });
             }
             Frame::Services(services) if self.session.is_attached() => {
-                turn.push(Output::Path(PathOutput::StunAt(services.stun)));
-                self.take_pass(services.pass, turn);
+                self.take_services(services, turn);
             }
             Frame::Heard(heard) => self.heard(&heard, turn),
             Frame::Services(_)

@@ -2,9 +2,10 @@
 
 use model::limits::RELAYS_MAX;
 use model::relay::{HUB, RelayPass};
-use model::wire::{Hint, Hinted};
-use model::{NodeId, PublicKey, Signed};
+use model::wire::{Hint, Hinted, Services};
+use model::{NodeId, PublicKey, Signed, TenantId};
 
+use crate::change::PeerSetting;
 use crate::output::Output;
 use crate::paths::{PathInput, PathOutput, Paths, RelayId, Way};
 use crate::seat::Seat;
@@ -89,8 +90,15 @@ impl Machines {
         }
     }
 
+    /// What the server does for paths.
+    pub(super) fn take_services(&mut self, services: Services, turn: &mut Turn<'_>) {
+        turn.push(Output::Path(PathOutput::StunAt(services.stun)));
+        self.server_leads_to_hub = services.leads_to_hub;
+        self.take_pass(services.pass, turn);
+    }
+
     /// Keeps a pass, and hands it on.
-    pub(super) fn take_pass(&mut self, pass: Option<Signed<RelayPass>>, turn: &mut Turn<'_>) {
+    fn take_pass(&mut self, pass: Option<Signed<RelayPass>>, turn: &mut Turn<'_>) {
         if self.paths.is_some() && pass.is_some() && pass != self.ledger.pass {
             self.ledger.pass = pass;
             self.saver.touch();
@@ -119,6 +127,18 @@ impl Machines {
         }
     }
 
+    /// The host has set a peer.
+    pub(super) fn greeted(&mut self, set: &PeerSetting, turn: &mut Turn<'_>) {
+        if let Some(tenant) = self.merge.greeted(set, &self.ledger) {
+            self.take_anew(tenant, &set.key, turn);
+        }
+    }
+
+    fn take_anew(&mut self, tenant: TenantId, key: &PublicKey, turn: &mut Turn<'_>) {
+        let touched = self.merge.take_peer(tenant, key, &self.ledger, &self.endpoints);
+        self.touched(&touched, turn);
+    }
+
     /// Does what is due, and gives out what the paths want.
     pub(super) fn advance_paths(&mut self, turn: &mut Turn<'_>) {
         let Some(paths) = &mut self.paths else { return };
@@ -141,10 +161,10 @@ impl Machines {
             }
         }
         let blocked = self.paths.as_ref().is_some_and(|paths| paths.hub_over_link(turn.mono()).is_some());
-        let over_link = self.steers && blocked;
+        let over_link = self.steers && self.server_leads_to_hub && blocked;
         for (tenant, key) in self.merge.set_hub_over_link(over_link, &self.ledger) {
-            let touched = self.merge.take_peer(tenant, &key, &self.ledger, &self.endpoints);
-            self.touched(&touched, turn);
+            self.merge.greet_hub();
+            self.take_anew(tenant, &key, turn);
         }
         let learnt = self.paths.as_ref().and_then(Paths::keepalive);
         for key in self.merge.set_keepalive(learnt, &self.ledger) {

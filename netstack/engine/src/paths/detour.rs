@@ -9,7 +9,7 @@ use super::{Mapping, PathStatus, Paths, RelayId, UDP_LATELY, Way, WhyNotDirect};
 /// UDP may come through again, or may not any more: it is asked after so long, then after twice as long each time.
 const LOOK_INTERVAL: Duration = Duration::from_secs(30);
 /// And no more rarely. An idle device is woken for it.
-const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(300);
+const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(120);
 
 /// What is known of it.
 #[derive(Debug, Default)]
@@ -57,7 +57,10 @@ impl Paths {
     pub(super) fn weigh_udp(&mut self, now: Mono) {
         let is_blocked = self.mapping(now) == Some(Mapping::Blocked);
         let is_on = is_blocked && self.relays.contains(&RelayId::SERVER);
-        self.detour.since = is_on.then(|| self.detour.since.unwrap_or(now));
+        if is_on != self.detour.since.is_some() {
+            self.detour =
+                Detour { since: is_on.then_some(now), look: Some((now + LOOK_INTERVAL, LOOK_INTERVAL)) };
+        }
     }
 
     /// Whether no relay is connected over UDP, which alone is measured, but some are, and no peer came over UDP from beyond this
@@ -81,7 +84,7 @@ impl Paths {
     pub(super) fn doubt_udp(&mut self, now: Mono) {
         let is_suspect = self.relays.contains(&RelayId::SERVER) && self.relay_round_trips.is_empty();
         if self.detour.is_due(is_suspect, now) {
-            self.local.refresh(now);
+            self.local.doubt(now);
         }
     }
 }
@@ -101,7 +104,8 @@ mod tests {
             }
             assert_eq!(detour.deadline().is_some(), second != 1400);
         }
-        assert_eq!(asked, [0, 30, 90, 210, 450, 750, 1050, 1350, 1401, 1431, 1491]);
+        assert_eq!(asked[..7], [0, 30, 90, 210, 330, 450, 570]);
+        assert_eq!(asked[asked.len() - 4..], [1290, 1401, 1431, 1491]);
         detour.anew();
         assert!(detour.is_due(true, at(1500)), "on another network");
     }

@@ -7,6 +7,7 @@
 //! ```
 
 mod commands;
+mod detour;
 mod enrolment;
 mod host;
 mod hub;

@@ -1,12 +1,11 @@
 //! A node and the paths to its peers: hints go over the link, ways to the host, and the hub takes what nobody else can.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use engine::Input;
 use engine::paths::{ConnectedRelay, PathInput, PathOutput, RelayId, Way};
 use model::PublicKey;
-use model::relay::{HUB, RelayPass, RelayPlace};
+use model::relay::{RelayPass, RelayPlace};
 use model::wire::{Frame, Services};
 
 use crate::server::{device, hub_key};
@@ -106,49 +105,10 @@ fn a_peer_that_nothing_reaches_is_left_to_the_hub_and_taken_back() {
 }
 
 #[test]
-fn where_udp_is_blocked_the_hub_is_reached_over_the_link_until_it_comes_through() {
-    let mut world = session::device();
-    let endpoint = |world: &World| {
-        let interface = world.host.state.interface.as_ref().expect("an interface");
-        interface.peers[&hub_key()].endpoint
-    };
-    let server = |round_trip| vec![ConnectedRelay { id: RelayId::SERVER, round_trip }];
-    let before = endpoint(&world);
-    let stun = "203.0.113.1:3478".parse().expect("an address");
-    world.handle(Input::Path(PathInput::StunServers(vec![stun])));
-    world.handle(Input::Path(PathInput::Relays(server(None))));
-    world.seconds(1);
-    assert_eq!(world.devices.get(&hub_key()), None, "it is being asked");
-    world.seconds(1);
-    assert_eq!(world.devices.get(&hub_key()), Some(&HUB));
-    assert_eq!(steered(&world, hub_key()), [Way::Relayed(RelayId::SERVER)]);
-    // The shell points it to itself, and nobody points it back.
-    let itself = "127.0.0.1:40000".parse().ok();
-    let interface = world.host.state.interface.as_mut().expect("an interface");
-    interface.peers.get_mut(&hub_key()).expect("the hub").endpoint = itself;
-    world.handle(Input::HostChanged);
-    world.seconds(200);
-    assert_eq!(endpoint(&world), itself);
-    assert!(world.node.status().settled);
-    // A link that is down carries nothing, and UDP may come through where the device is now.
-    for relays in [Vec::new(), server(Some(Duration::from_millis(9)))] {
-        world.handle(Input::Path(PathInput::Relays(relays)));
-        world.seconds(1);
-        assert_eq!((world.devices.get(&hub_key()), endpoint(&world)), (None, before));
-        world.handle(Input::Path(PathInput::Relays(server(None))));
-        world.seconds(2);
-        assert_eq!(world.devices.get(&hub_key()), Some(&HUB));
-    }
-    world.handle(Input::Down);
-    world.seconds(1);
-    assert_eq!(world.devices.get(&hub_key()), None);
-}
-
-#[test]
 fn the_shell_hears_where_stun_is_answered_from_the_server_that_proved_itself() {
     let mut world = session::device();
     let stun = vec!["vpn.example.org:3478".parse().expect("an endpoint")];
-    let services = || Frame::from(Services { stun: stun.clone(), pass: None });
+    let services = || Frame::from(Services { stun: stun.clone(), pass: None, leads_to_hub: false });
     world.handle(Input::Received(services()));
     assert_eq!(world.paths, [PathOutput::StunAt(stun.clone())]);
     world.unreachable = true;
@@ -236,13 +196,13 @@ fn a_pass_is_handed_on_and_outlives_the_program() {
     };
     let pass = model::Signed::new(&pass, &tenant.anchor);
     let anchor = tenant.anchor.public();
-    world.push([Services { stun: Vec::new(), pass: Some(pass.clone()) }.into()]);
+    world.push([Services { stun: Vec::new(), pass: Some(pass.clone()), leads_to_hub: false }.into()]);
     let shown = |world: &World| {
         let expect = PathOutput::Pass { pass: pass.clone(), anchor };
         world.paths.iter().filter(|output| **output == expect).count()
     };
     assert_eq!(shown(&world), 1);
-    world.push([Services { stun: Vec::new(), pass: Some(pass.clone()) }.into()]);
+    world.push([Services { stun: Vec::new(), pass: Some(pass.clone()), leads_to_hub: false }.into()]);
     assert_eq!(shown(&world), 1, "no news");
     world.unreachable = true;
     world.restart();

@@ -40,6 +40,12 @@ const ADDRESSES: u32 = 1 << 22;
 const BATCH: usize = 4;
 const DATAGRAM_BYTES_MAX: usize = 65_535;
 
+/// Whether an address stands for a peer: to a lane that there is, or to one of a life before, which leads nowhere.
+pub(crate) fn stands_for_peer(endpoint: SocketAddr) -> bool {
+    let IpAddr::V4(ip) = endpoint.ip() else { return false };
+    (FIRST..FIRST + ADDRESSES - 1).contains(&ip.to_bits())
+}
+
 /// A peer as the kernel has it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seen {
@@ -338,6 +344,20 @@ mod tests {
     use crate::paths::relay::Relays;
 
     const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn an_address_that_stands_for_a_peer_is_told_from_others() {
+        let check = |text: &str, expect| {
+            assert_eq!(stands_for_peer(text.parse().expect("an address")), expect, "{text}");
+        };
+        check("127.64.0.1:40000", true);
+        check("127.127.255.255:1", true);
+        check("127.64.0.0:1", false);
+        check("127.128.0.1:1", false);
+        check("127.0.0.1:51820", false);
+        check("203.0.113.1:51820", false);
+        check("[::1]:51820", false);
+    }
 
     #[tokio::test]
     async fn packets_of_the_kernel_come_to_the_peers_ferry_and_those_of_relays_from_its_place() {

@@ -445,6 +445,9 @@ pub struct Services {
     /// Lets the device use the tenant's relays on other machines. Replaces the one before.
     #[n(1)]
     pub pass: Option<Signed<RelayPass>>,
+    /// What is relayed over this link to [`crate::relay::HUB`] reaches the hub.
+    #[cbor(n(2), default)]
+    pub leads_to_hub: bool,
 }
 
 /// Device to relay, in place of an [`Attach`]: the identity key, and the anchor's word that it may use the tenant's
