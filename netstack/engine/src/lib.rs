@@ -11,6 +11,7 @@ mod config;
 mod desired;
 mod endpoints;
 mod event;
+mod greeting;
 mod guard;
 mod input;
 mod intake;

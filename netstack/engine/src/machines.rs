@@ -148,7 +148,7 @@ impl Machines {
             Input::Applied { seat, change, result } => {
                 self.reconcilers.take_applied(&self.merge, seat, &change, result, turn);
                 if let Change::SetPeer(peer) = &change {
-                    self.greeted(peer, turn);
+                    self.told_of_peer(peer, turn);
                 }
             }
             Input::Path(input) => self.take_path(input, turn),

@@ -12,6 +12,7 @@ use crate::config::{NodeConfig, Role};
 use crate::desired::{Desired, DesiredInterface};
 use crate::endpoints::Endpoints;
 use crate::event::Event;
+use crate::greeting::Greeting;
 use crate::ledger::Ledger;
 use crate::seat::Seat;
 
@@ -31,8 +32,8 @@ pub(crate) struct Merge {
     rivals: BTreeMap<PublicKey, BTreeSet<TenantId>>,
     /// The hub is reached over the link, and not where it answers.
     hub_over_link: bool,
-    /// It is to hear from us at once.
-    greets_hub: bool,
+    /// Whether it is to hear from us at once.
+    greeting: Option<(PublicKey, Greeting)>,
     /// Peers whose packets the hub carries: what they have is the hub's meanwhile, as it has the block.
     left_to_hub: BTreeSet<PublicKey>,
     /// Between keepalives, where they are wished, as was learnt here.
@@ -89,7 +90,7 @@ impl Merge {
             owners: BTreeMap::new(),
             rivals: BTreeMap::new(),
             hub_over_link: false,
-            greets_hub: false,
+            greeting: None,
             left_to_hub: BTreeSet::new(),
             keepalive_seconds: None,
             named: BTreeMap::new(),
@@ -209,7 +210,7 @@ impl Merge {
         }
         let peer = |(key, tenant): (&PublicKey, &TenantId)| {
             let peer = ledger.snapshot(*tenant)?.peers.get(key).filter(|peer| peer.keepalive_seconds > 0)?;
-            Some((*key, self.keepalive_of(peer)))
+            Some((*key, self.keepalive_of(key, peer)))
         };
         let wished: Vec<(PublicKey, u16)> = self.owners.iter().filter_map(peer).collect();
         for (key, seconds) in &wished {
@@ -220,35 +221,39 @@ impl Merge {
         wished.into_iter().map(|(key, _)| key).collect()
     }
 
-    fn keepalive_of(&self, peer: &Peer) -> u16 {
-        // What was learnt is for NATs on the way of UDP. Over the link it keeps the server's socket.
-        let learnt =
-            self.keepalive_seconds.filter(|_| peer.keepalive_seconds > 0 && !self.is_over_link(peer));
-        let wished = learnt.unwrap_or(peer.keepalive_seconds);
-        match peer.node {
-            // A keepalive that is switched on goes at once.
-            NodeId::Hub if self.greets_hub => {
-                if wished == 0 {
-                    u16::MAX
-                } else {
-                    0
-                }
-            }
-            NodeId::Hub | NodeId::Device(_) => wished,
-        }
+    fn keepalive_of(&self, key: &PublicKey, peer: &Peer) -> u16 {
+        let wished = self.wished_keepalive(peer);
+        let greeting = self.greeting.filter(|(hub, _)| hub == key);
+        greeting.map_or(wished, |(_, step)| step.keepalive())
     }
 
-    /// Has the hub hear from us at once: its keepalive is as nobody wishes it, until [`Self::greeted`].
-    pub(crate) const fn greet_hub(&mut self) {
-        self.greets_hub = true;
+    /// What was learnt is for NATs on the way of UDP. Over the link the keepalive keeps the server's socket.
+    fn wished_keepalive(&self, peer: &Peer) -> u16 {
+        let learnt = self.keepalive_seconds.filter(|_| !self.is_over_link(peer));
+        learnt.filter(|_| peer.keepalive_seconds > 0).unwrap_or(peer.keepalive_seconds)
     }
 
-    /// The host has set a peer so. Says whose it is if it is to be taken anew: a hub, which hears from us then.
-    pub(crate) fn greeted(&mut self, set: &PeerSetting, ledger: &Ledger) -> Option<TenantId> {
-        let peer = self.peer(&set.key, ledger).filter(|peer| peer.node == NodeId::Hub)?;
-        let greets = self.greets_hub && set.keepalive_seconds == self.keepalive_of(peer);
-        self.greets_hub &= !greets;
-        self.owner(&set.key).filter(|_| greets)
+    /// Has the hub hear from us at once. Take it anew, and again as [`Self::go_on_greeting`] says.
+    pub(crate) fn greet(&mut self, hub: &PublicKey, ledger: &Ledger) {
+        let set = self.setting_mut(hub).map(|setting| setting.keepalive_seconds);
+        let wished = self.peer(hub, ledger).map(|peer| self.wished_keepalive(peer));
+        self.greeting =
+            set.zip(wished).and_then(|(set, wished)| Greeting::begin(set, wished)).map(|first| (*hub, first));
+    }
+
+    /// Whether the hub is being greeted, and what the host was told of this peer is a step of it.
+    pub(crate) fn is_step_of_greeting(&self, told: &PeerSetting, ledger: &Ledger) -> bool {
+        let is_greeted = self.greeting.is_some_and(|(hub, _)| hub == told.key);
+        let peer = self.peer(&told.key, ledger).filter(|_| is_greeted);
+        peer.is_some_and(|peer| told.keepalive_seconds == self.keepalive_of(&told.key, peer))
+    }
+
+    /// The host is as the greeting wants it: the next step. Says which peer of whom is to be taken anew for it.
+    pub(crate) fn go_on_greeting(&mut self, ledger: &Ledger) -> Option<(TenantId, PublicKey)> {
+        let (hub, greeting) = self.greeting.take()?;
+        let wished = self.wished_keepalive(self.peer(&hub, ledger)?);
+        self.greeting = greeting.next(wished).map(|next| (hub, next));
+        Some((self.owner(&hub)?, hub))
     }
 
     /// Takes all of a tenant anew, or lets go of it if the ledger holds nothing of it.
@@ -350,7 +355,7 @@ impl Merge {
             key: *key,
             allowed: peer.allowed.iter().copied().filter(|_| !is_left).collect(),
             endpoint: address,
-            keepalive_seconds: self.keepalive_of(peer),
+            keepalive_seconds: self.keepalive_of(key, peer),
         };
         let Some(interface) = self.interface_mut(self.seat_of(key)) else { return Touched::plainly(key) };
         let before = interface.peers.insert(*key, setting);

@@ -127,10 +127,16 @@ impl Machines {
         }
     }
 
-    /// The host has set a peer.
-    pub(super) fn greeted(&mut self, set: &PeerSetting, turn: &mut Turn<'_>) {
-        if let Some(tenant) = self.merge.greeted(set, &self.ledger) {
-            self.take_anew(tenant, &set.key, turn);
+    /// The host was told of a peer.
+    pub(super) fn told_of_peer(&mut self, told: &PeerSetting, turn: &mut Turn<'_>) {
+        if self.merge.is_step_of_greeting(told, &self.ledger) {
+            self.go_on_greeting(turn);
+        }
+    }
+
+    fn go_on_greeting(&mut self, turn: &mut Turn<'_>) {
+        if let Some((tenant, key)) = self.merge.go_on_greeting(&self.ledger) {
+            self.take_anew(tenant, &key, turn);
         }
     }
 
@@ -160,10 +166,14 @@ impl Machines {
                 _ => turn.push(Output::Path(output)),
             }
         }
+        // A step that changes nothing is never told.
+        if self.reconcilers.settled() {
+            self.go_on_greeting(turn);
+        }
         let blocked = self.paths.as_ref().is_some_and(|paths| paths.hub_over_link(turn.mono()).is_some());
         let over_link = self.steers && self.server_leads_to_hub && blocked;
         for (tenant, key) in self.merge.set_hub_over_link(over_link, &self.ledger) {
-            self.merge.greet_hub();
+            self.merge.greet(&key, &self.ledger);
             self.take_anew(tenant, &key, turn);
         }
         let learnt = self.paths.as_ref().and_then(Paths::keepalive);

@@ -76,6 +76,33 @@ fn the_hub_is_reached_over_the_link_until_udp_comes_through() {
 }
 
 #[test]
+fn a_hub_that_is_led_to_and_fro_before_the_host_is_told_keeps_its_keepalive() {
+    let mut world = led("198.51.100.1:51820");
+    for turns in 1..6 {
+        for turn in 0..turns {
+            let round_trip = (turn % 2 == 0).then_some(Duration::from_millis(9));
+            let server = ConnectedRelay { id: RelayId::SERVER, round_trip };
+            // What it wants done waits.
+            world.node.handle(Input::Path(PathInput::Relays(vec![server])), world.now);
+        }
+        world.seconds(3);
+        assert_eq!(world.host.interface().peers[&hub_key()].keepalive_seconds, 25, "{turns} turns");
+    }
+    server_at(&mut world, None);
+    world.seconds(3);
+    // It was switched off, and cannot be switched on when it is led back: to be switched off is no change then.
+    world.refuses = |change| matches!(change, Change::SetPeer(peer) if peer.keepalive_seconds == 25);
+    server_at(&mut world, Some(Duration::from_millis(9)));
+    world.seconds(3);
+    server_at(&mut world, None);
+    world.seconds(3);
+    assert_eq!(world.host.interface().peers[&hub_key()].keepalive_seconds, 0);
+    world.refuses = |_| false;
+    world.seconds(120);
+    assert_eq!(world.host.interface().peers[&hub_key()].keepalive_seconds, 25);
+}
+
+#[test]
 fn a_link_that_is_down_leads_nowhere_nor_does_one_to_a_server_of_before() {
     let mut world = led("198.51.100.1:51820");
     world.handle(Input::Path(PathInput::Relays(Vec::new())));
