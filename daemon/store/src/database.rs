@@ -152,7 +152,7 @@ impl Database {
         match self {
             Self::Sqlite { .. } => self.write().await,
             Self::Postgres { aside, .. } => {
-                let words = dialect::BEGIN_WRITE.on(Engine::Postgres);
+                let words = dialect::BEGIN_ASIDE.on(Engine::Postgres);
                 Ok(Transaction::Postgres(begin(aside, words).await?))
             }
         }

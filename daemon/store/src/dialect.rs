@@ -6,21 +6,31 @@ use crate::sql::{Engine, Sql};
 /// it, and a replica stopped in the middle of one must not block the others for long. With each transaction, because a
 /// session may be lent for no longer than that (pgbouncer).
 macro_rules! within_limits {
-    ($begin:literal) => {
+    ($begin:literal, $idle:literal) => {
         concat!(
             $begin,
             "; SET LOCAL statement_timeout = '10s'; SET LOCAL lock_timeout = '5s'; \
-             SET LOCAL idle_in_transaction_session_timeout = '15s'"
+             SET LOCAL idle_in_transaction_session_timeout = '",
+            $idle,
+            "'"
         )
     };
 }
 
 /// How a write begins. SQLite takes its one writer's place at once, so that no read inside it grows stale.
-pub(crate) const BEGIN_WRITE: Sql = Sql { sqlite: "BEGIN IMMEDIATE", postgres: within_limits!("BEGIN") };
+pub(crate) const BEGIN_WRITE: Sql =
+    Sql { sqlite: "BEGIN IMMEDIATE", postgres: within_limits!("BEGIN", "15s") };
+
+/// How what concerns the lease begins: a replica that is stopped in the middle of it must not keep it from the others, who may
+/// have it six seconds later.
+pub(crate) const BEGIN_ASIDE: Sql =
+    Sql { sqlite: BEGIN_WRITE.sqlite, postgres: within_limits!("BEGIN", "2s") };
 
 /// How a read begins: all its statements see one moment. In WAL mode SQLite's plain transactions do.
-pub(crate) const BEGIN_READ: Sql =
-    Sql { sqlite: "BEGIN", postgres: within_limits!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY") };
+pub(crate) const BEGIN_READ: Sql = Sql {
+    sqlite: "BEGIN",
+    postgres: within_limits!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", "15s"),
+};
 
 /// Lets one replica at a time migrate. In SQLite `BEGIN IMMEDIATE` did. The number is Warren's own.
 /// Answers a row, and a migration may take as long as it needs.

@@ -18,6 +18,7 @@ use model::PublicKey;
 
 use crate::chain::chain;
 use crate::files::{self, FileError, SECRET};
+use crate::paths::stands_for_peer;
 use crate::wireguard::PeerState;
 
 const HEADER: &str = "warren endpoints 1";
@@ -187,7 +188,7 @@ fn is_usable(endpoint: SocketAddr) -> bool {
         IpAddr::V4(ip) => !ip.is_unspecified() && !ip.is_multicast() && !ip.is_broadcast(),
         IpAddr::V6(ip) => !ip.is_unspecified() && !ip.is_multicast(),
     };
-    somebody && endpoint.port() != 0
+    somebody && endpoint.port() != 0 && !stands_for_peer(endpoint)
 }
 
 fn print(known: &BTreeMap<PublicKey, Known>) -> String {

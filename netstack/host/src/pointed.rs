@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use engine::{ObservedPeer, STALE_AFTER};
 use model::PublicKey;
 
+use crate::paths::stands_for_peer;
 use crate::wireguard::PeerState;
 
 /// Which endpoint was set and when, for each peer that had one set.
@@ -40,7 +41,9 @@ impl Pointed {
     /// The peers as the engine wants to see them.
     pub(crate) fn observe(&self, peers: BTreeMap<PublicKey, PeerState>) -> BTreeMap<PublicKey, ObservedPeer> {
         let now = SystemTime::now();
-        let observe = |(key, peer): (PublicKey, PeerState)| {
+        let observe = |(key, mut peer): (PublicKey, PeerState)| {
+            // Only the road knows where that leads, and nowhere if it is of a life before.
+            peer.endpoint = peer.endpoint.filter(|to| !stands_for_peer(*to));
             let stale = self.is_stale(&key, &peer, now);
             let PeerState { allowed, endpoint, keepalive_seconds, .. } = peer;
             (key, ObservedPeer { allowed, endpoint, keepalive_seconds, stale })

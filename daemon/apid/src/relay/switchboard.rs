@@ -241,6 +241,8 @@ impl Board {
         let hubs = self.hubs.read().unwrap_or_else(PoisonError::into_inner);
         let place = hubs.get(&realm).ok_or(Dropped::Absent)?;
         if !leg.as_ref().is_some_and(|leg| leg.leads_to(place)) {
+            // What it holds may be the last.
+            *leg = None;
             let permit = self.legs.clone().try_acquire_owned().map_err(|_| Dropped::NoRoom)?;
             let (wire, counters) = (Arc::downgrade(from), self.counters.clone());
             *leg = Some(Leg::open(place.clone(), permit, move |message| {

@@ -20,7 +20,7 @@ use nix::errno::Errno;
 use crate::interface::InterfaceName;
 use crate::links::{Kind, Links, MARK};
 use crate::netlink::{Netlink, NetlinkError};
-use crate::paths::{Road, Seen, stands_for_peer};
+use crate::paths::{Road, Seen};
 use crate::pointer;
 use crate::wireguard::{Backend, DeviceState, PeerState, Wireguard, WireguardError};
 
@@ -121,16 +121,13 @@ impl Wireguard for Kernel {
     }
 
     fn read(&mut self) -> Result<Option<DeviceState>, WireguardError> {
-        let mut state = self.look()?;
+        let state = self.look()?;
         let seen = |(key, peer): (&PublicKey, &PeerState)| {
             let PeerState { endpoint, sent_bytes, received_bytes, .. } = *peer;
             (*key, Seen { endpoint, sent_bytes, received_bytes })
         };
         let seen = state.as_ref().map(|state| (state.listen_port, state.peers.iter().map(seen).collect()));
         self.road.seen(&self.interface, seen);
-        // Only the road knows where it leads.
-        let peers = state.iter_mut().flat_map(|state| state.peers.values_mut());
-        peers.for_each(|peer| peer.endpoint = peer.endpoint.filter(|to| !stands_for_peer(*to)));
         Ok(state)
     }
 
