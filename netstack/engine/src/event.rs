@@ -28,7 +28,7 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// No link could be made.
+    /// No link could be made. Said once for as long as the reason stays.
     Unreachable {
         /// Why.
         reason: String,

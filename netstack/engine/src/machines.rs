@@ -97,7 +97,7 @@ impl Machines {
             led_over_link: None,
             places: Vec::new(),
             saver: Saver::new(durable),
-            session: Session::new(),
+            session: Session::new(&config.role),
             intake: Intake::default(),
             pulse: Pulse::default(),
             merge: Merge::new(&config, ledger.up && ledger.hub_term.is_none()),

@@ -16,6 +16,7 @@ use model::{AnchorKey, Fingerprint, Mono, Nonce, PublicKey};
 use rand_core::Rng as _;
 
 use crate::backoff::{Backoff, Schedule, fraction};
+use crate::config::Role;
 use crate::event::Event;
 use crate::output::Output;
 use crate::status::LinkState;
@@ -24,6 +25,8 @@ use crate::turn::Turn;
 /// After a link that broke or could not be made. All of it is chance: a thousand nodes come back spread out.
 const RECONNECTS: Schedule =
     Schedule { first: Duration::from_millis(200), max: Duration::from_secs(30), full_jitter: true };
+/// The same where the server is on the same machine: one try costs nothing, and who enrolls meanwhile waits for it.
+const RECONNECTS_BESIDE: Schedule = Schedule { max: Duration::from_secs(2), ..RECONNECTS };
 /// After a server that says no, or that is not to be trusted: only a person can mend that.
 const REFUSALS: Schedule =
     Schedule { first: Duration::from_secs(5), max: Duration::from_secs(600), full_jitter: false };
@@ -119,10 +122,14 @@ pub(crate) enum Wait {
 }
 
 impl Session {
-    pub(crate) const fn new() -> Self {
+    pub(crate) const fn new(role: &Role) -> Self {
+        let reconnects = match role {
+            Role::Device { .. } => RECONNECTS,
+            Role::Hub { .. } => RECONNECTS_BESIDE,
+        };
         Self {
             state: State::Idle,
-            reconnects: Backoff::new(RECONNECTS),
+            reconnects: Backoff::new(reconnects),
             refusals: Backoff::new(REFUSALS),
             revoked: false,
             leave_at: None,

@@ -24,7 +24,7 @@ mod wait;
 pub mod wg;
 mod world;
 
-pub use mesh::{Mesh, SERVER_URL, TENANT_ZONE};
+pub use mesh::{HUB, Mesh, SERVER_URL, TENANT_ZONE};
 pub use narrow::Transfer;
 pub use nat::{Nat, SERVER_V6};
 pub use node::{Done, Node};

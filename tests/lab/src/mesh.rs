@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::node::Done;
 use crate::process::Process;
 use crate::wait::SOON;
 use crate::world::World;
 
 /// Where devices find the server.
 pub const SERVER_URL: &str = "https://203.0.113.1:8443";
+/// The hub's own address in the mesh, in the tenant that a new server starts with.
+pub const HUB: &str = "100.64.0.1";
 /// The zone of the tenant that a new server starts with.
 pub const TENANT_ZONE: &str = "home.internal";
 
@@ -47,12 +50,16 @@ impl Mesh {
         mesh
     }
 
-    /// Waits until the server serves and its hub is up.
+    /// Waits until the server serves, its hub is up and takes its word.
     pub fn server_is_ready(&self, deadline: Duration) {
+        let server = self.on("server");
         let ready = ["curl", "-sf", "http://127.0.0.1:8080/readyz"];
-        self.on("server").wait("the server is ready", deadline, &ready, |done| done.code == 0);
+        server.wait("the server is ready", deadline, &ready, |done| done.code == 0);
         let hub = ["wg", "show", "wg0", "listen-port"];
-        self.on("server").wait("the hub is up", deadline, &hub, |done| done.out.trim() == "51820");
+        server.wait("the hub is up", deadline, &hub, |done| done.out.trim() == "51820");
+        let health = ["curl", "-s", "http://127.0.0.1:8080/healthz"];
+        let is_attached = |done: &Done| done.code == 0 && !done.out.contains("netd is not attached");
+        server.wait("the hub is attached", deadline, &health, is_attached);
     }
 
     /// An onboarding token, made on the server by root.

@@ -9,9 +9,8 @@
 
 use std::collections::BTreeSet;
 
-use lab::{Mesh, SOON, TENANT_ZONE};
+use lab::{HUB, Mesh, SOON, TENANT_ZONE};
 
-const HUB: &str = "100.64.0.1";
 const TOOLS: &str = "WARREN_DNS_TOOLS";
 /// More than a datagram holds.
 const TEXTS: usize = 24;

@@ -9,12 +9,10 @@
 
 use std::time::Duration;
 
-use lab::{Mesh, Nat, SOON, TENANT_ZONE, wait_for};
+use lab::{HUB, Mesh, Nat, SOON, TENANT_ZONE, wait_for};
 
 /// A machine that runs in a program takes its time.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The hub's own address in the mesh.
-const HUB: &str = "100.64.0.1";
 /// A device without UDP asks so often whether it comes through, and then notices.
 const ASKED_WITHIN: Duration = Duration::from_secs(120 + 60);
 /// Of beta's router.

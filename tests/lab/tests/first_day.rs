@@ -8,9 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-use lab::{Mesh, SOON, TENANT_ZONE, wait_for};
-
-const HUB: &str = "100.64.0.1";
+use lab::{HUB, Mesh, SOON, TENANT_ZONE, wait_for};
 
 #[test]
 fn devices_join_reach_each_other_by_name_and_are_seen_by_plain_tools() {

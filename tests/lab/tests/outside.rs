@@ -8,10 +8,9 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use lab::{Done, Mesh, Process, SOON, World};
+use lab::{Done, HUB, Mesh, Process, SOON, World};
 
 const SERVER: &str = "203.0.113.1";
-const HUB: &str = "100.64.0.1";
 /// TTL of all that the servers say, in seconds.
 const TTL: &str = "2";
 

@@ -9,10 +9,8 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use lab::{Mesh, Nat, Pinging, SOON, TENANT_ZONE, wait_for};
+use lab::{HUB, Mesh, Nat, Pinging, SOON, TENANT_ZONE, wait_for};
 
-/// The hub's own address in the mesh.
-const HUB: &str = "100.64.0.1";
 /// A device without UDP asks so often whether it comes through, and then notices.
 const ASKED_WITHIN: Duration = Duration::from_secs(120 + 10);
 

@@ -46,7 +46,7 @@ impl Machines {
         if self.session.is_open() {
             self.link_error = Some(reason.clone());
             turn.event(Event::Detached { reason });
-        } else if self.session.is_dialing() {
+        } else if self.session.is_dialing() && self.link_error.as_ref() != Some(&reason) {
             self.link_error = Some(reason.clone());
             turn.event(Event::Unreachable { reason });
         }

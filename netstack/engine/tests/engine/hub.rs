@@ -1,5 +1,6 @@
 //! A hub: many tenants on one interface, apart from each other, within its own limits.
 
+use engine::status::LinkState;
 use engine::{Change, Event, Input, Ledger, NamesUpdate};
 use model::wire::{Remark, SealKey};
 use model::{Name, NodeId, PublicKey, TenantId};
@@ -281,6 +282,17 @@ fn a_hub_speaks_over_a_local_socket_only() {
     world.seconds(60);
     assert_eq!(world.server.count("AttachHub"), 0);
     assert!(world.node.status().link_error.is_some_and(|why| why.contains("local socket")));
+}
+
+#[test]
+fn a_hub_finds_its_server_again_within_seconds_however_long_it_was_away() {
+    let mut world = hub(1);
+    world.unreachable = true;
+    world.cut();
+    world.seconds(600);
+    world.unreachable = false;
+    world.seconds(2);
+    assert_eq!(world.node.status().link, LinkState::Attached);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use engine::paths::PathInput;
 use engine::status::LinkState;
-use engine::{Input, NamesUpdate};
+use engine::{Event, Input, NamesUpdate};
 use model::id::CommandId;
 use model::limits::{LINK_ANSWER_MAX, LINK_SILENCE_MAX};
 use model::wire::{Command, Frame, Heard, Remark, Retry};
@@ -167,6 +167,8 @@ fn an_unreachable_server_is_dialled_ever_more_slowly_but_found_soon() {
     world.cut();
     world.seconds(3600);
     assert!((120..600).contains(&world.dials), "{} dials", world.dials);
+    let said = world.events.iter().filter(|event| matches!(event, Event::Unreachable { .. }));
+    assert_eq!(said.count(), 1);
     world.unreachable = false;
     world.seconds(30);
     assert_eq!(world.node.status().link, LinkState::Attached);

@@ -1,4 +1,4 @@
-//! Devices with sshd of which some agent tells the mesh, and who enters them: what stories of SSH share.
+//! A mesh whose devices run sshd, and the people who enter them: what stories of SSH share.
 
 use std::fs;
 use std::path::PathBuf;
@@ -214,7 +214,7 @@ impl Sshd {
     }
 }
 
-/// People who know hosts by the two ways that ssh has for it: what it asks the agent, and lines of a file.
+/// How a person's ssh knows hosts: by what it asks the agent, and by lines of a file. Both ways are tried.
 #[derive(Debug)]
 pub struct KnownBy {
     config: String,
@@ -222,7 +222,7 @@ pub struct KnownBy {
 }
 
 impl KnownBy {
-    /// Of those whom alpha's person knows.
+    /// For the person at alpha.
     pub fn new(sshd: &Sshd) -> Self {
         let home = sshd.home("alpha");
         let config = home.join(".ssh/config").display().to_string();
