@@ -12,7 +12,6 @@ use model::time::Deadline;
 use model::wire::{Facts, Remark};
 use model::{Mono, NodeId, PublicKey, Refusal, Standing};
 
-use crate::change::Change;
 use crate::commands::Commands;
 use crate::config::{NodeConfig, Role};
 use crate::endpoints::Endpoints;
@@ -147,9 +146,6 @@ impl Machines {
             Input::Found(ports) => self.reconcilers.find(&ports),
             Input::Applied { seat, change, result } => {
                 self.reconcilers.take_applied(&self.merge, seat, &change, result, turn);
-                if let Change::SetPeer(peer) = &change {
-                    self.told_of_peer(peer, turn);
-                }
             }
             Input::Path(input) => self.take_path(input, turn),
             Input::Ssh(input) => self.ssh.hear(input),
@@ -171,6 +167,9 @@ impl Machines {
         self.endpoints.advance(turn);
         self.advance_paths(turn);
         self.reconcilers.advance(&self.merge, turn);
+        if self.go_on_greeting(turn) {
+            self.reconcilers.advance(&self.merge, turn);
+        }
         if let Some(reason) = self.session.advance(self.aim() != Aim::Nothing, turn) {
             self.link_error = Some(reason.into());
             turn.event(Event::Detached { reason: reason.into() });

@@ -241,11 +241,9 @@ impl Merge {
             set.zip(wished).and_then(|(set, wished)| Greeting::begin(set, wished)).map(|first| (*hub, first));
     }
 
-    /// Whether the hub is being greeted, and what the host was told of this peer is a step of it.
-    pub(crate) fn is_step_of_greeting(&self, told: &PeerSetting, ledger: &Ledger) -> bool {
-        let is_greeted = self.greeting.is_some_and(|(hub, _)| hub == told.key);
-        let peer = self.peer(&told.key, ledger).filter(|_| is_greeted);
-        peer.is_some_and(|peer| told.keepalive_seconds == self.keepalive_of(&told.key, peer))
+    /// The hub that is being greeted.
+    pub(crate) fn greeted(&self) -> Option<PublicKey> {
+        self.greeting.map(|(hub, _)| hub)
     }
 
     /// The host is as the greeting wants it: the next step. Says which peer of whom is to be taken anew for it.

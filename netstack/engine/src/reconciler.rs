@@ -106,6 +106,15 @@ impl Reconciler {
             && self.look_failed.is_none()
     }
 
+    /// No change is left to make of a peer, as far as is known.
+    pub(crate) fn is_done_with(&self, key: &PublicKey) -> bool {
+        let subject = Subject::Peer(*key);
+        self.observed.is_some()
+            && !self.todo.contains(&subject)
+            && !self.in_flight.contains_key(&subject)
+            && !self.failing.contains_key(&subject)
+    }
+
     /// There is nothing of it and nothing under way.
     pub(crate) fn is_over(&self) -> bool {
         self.settled() && !self.observing && self.observed.as_ref().is_some_and(Observed::is_bare)

@@ -91,6 +91,11 @@ impl Reconcilers {
         self.each.iter_mut().for_each(|(seat, each)| each.mark_all(merge.desired(*seat)));
     }
 
+    /// Whether a peer on this interface is as it should be, as far as is known.
+    pub(crate) fn is_done_with(&self, key: &PublicKey, seat: Seat) -> bool {
+        self.each.get(&seat).is_some_and(|each| each.is_done_with(key))
+    }
+
     /// A peer's endpoint was edited: point there, even if the peer answers from where it was.
     pub(crate) fn repoint(&mut self, key: &PublicKey) {
         self.each.values_mut().for_each(|each| each.repoint(key));

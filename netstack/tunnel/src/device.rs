@@ -214,9 +214,15 @@ impl Device {
 
     /// Lets a peer's packets go this way from now on, wherever its own come from; `None` lets them go to where its next
     /// authentic packet comes from, as they do to a peer that was never steered. So does an update with an endpoint for
-    /// it. `false` if there is no such peer.
+    /// it. A keepalive that was switched on while there was no way at all goes with the first. `false` if there is no such peer.
     pub fn steer(&self, key: &PublicKey, way: Option<Way>) -> bool {
-        self.shared.find(key).inspect(|peer| peer.steer(way)).is_some()
+        let Some(peer) = self.shared.find(key) else { return false };
+        let is_first = !peer.has_path();
+        peer.steer(way);
+        if is_first && peer.lock().keepalive_seconds() > 0 {
+            self.shared.begin_handshake(key);
+        }
+        true
     }
 
     /// Lets a peer's packets go to a carrier until it is heard elsewhere. `false` if there is no such peer.

@@ -195,6 +195,37 @@ fn a_peer_that_is_steered_does_not_follow_its_packets() {
 }
 
 #[test]
+fn a_keepalive_that_found_no_way_goes_with_the_first_way() {
+    let (a, b) = (End::new(1, Config::default()), End::new(2, Config::default()));
+    let elsewhere = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    elsewhere.set_read_timeout(Some(PATIENCE)).unwrap();
+    let with_keepalive = |key, endpoint| {
+        let mut peer = PeerUpdate::new(key);
+        (peer.keepalive_seconds, peer.endpoint) = (Some(25), endpoint);
+        a.device.apply(Update::peer(peer)).unwrap();
+    };
+    with_keepalive(b.key.public(), None);
+    with_keepalive(PrivateKey::from_bytes([3; 32]).public(), elsewhere.local_addr().ok());
+    elsewhere.recv(&mut [0; 200]).expect("so the turn of the one without a way is over");
+    let (told, carried) = mpsc::channel();
+    assert!(a.device.steer(&b.key.public(), Some(Way::By(Arc::new(Told(told))))));
+    assert_eq!(carried.recv_timeout(PATIENCE).expect("a handshake").len(), 148);
+}
+
+/// Tells what it carries.
+struct Told(mpsc::Sender<Vec<u8>>);
+
+impl Carrier for Told {
+    fn send(&self, messages: &mut dyn Iterator<Item = &[u8]>) {
+        messages.for_each(|message| self.0.send(message.to_vec()).expect("heard"));
+    }
+
+    fn name(&self) -> &str {
+        "told"
+    }
+}
+
+#[test]
 fn what_is_not_wireguards_is_given_to_the_probe_and_nothing_else_is() {
     let (told, heard) = mpsc::channel();
     let probe = Probe::new(move |datagram, from| told.send((datagram.to_vec(), from)).unwrap());

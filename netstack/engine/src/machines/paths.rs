@@ -5,7 +5,6 @@ use model::relay::{HUB, RelayPass};
 use model::wire::{Hint, Hinted, Services};
 use model::{NodeId, PublicKey, Signed, TenantId};
 
-use crate::change::PeerSetting;
 use crate::output::Output;
 use crate::paths::{PathInput, PathOutput, Paths, RelayId, Way};
 use crate::seat::Seat;
@@ -127,17 +126,13 @@ impl Machines {
         }
     }
 
-    /// The host was told of a peer.
-    pub(super) fn told_of_peer(&mut self, told: &PeerSetting, turn: &mut Turn<'_>) {
-        if self.merge.is_step_of_greeting(told, &self.ledger) {
-            self.go_on_greeting(turn);
+    /// Takes the next step of a greeting once the host is as this one wants it. Says whether there was one.
+    pub(super) fn go_on_greeting(&mut self, turn: &mut Turn<'_>) -> bool {
+        if !self.merge.greeted().is_some_and(|hub| self.reconcilers.is_done_with(&hub, Seat::Shared)) {
+            return false;
         }
-    }
-
-    fn go_on_greeting(&mut self, turn: &mut Turn<'_>) {
-        if let Some((tenant, key)) = self.merge.go_on_greeting(&self.ledger) {
-            self.take_anew(tenant, &key, turn);
-        }
+        let next = self.merge.go_on_greeting(&self.ledger);
+        next.inspect(|(tenant, hub)| self.take_anew(*tenant, hub, turn)).is_some()
     }
 
     fn take_anew(&mut self, tenant: TenantId, key: &PublicKey, turn: &mut Turn<'_>) {
@@ -165,10 +160,6 @@ impl Machines {
                 }
                 _ => turn.push(Output::Path(output)),
             }
-        }
-        // A step that changes nothing is never told.
-        if self.reconcilers.settled() {
-            self.go_on_greeting(turn);
         }
         let blocked = self.paths.as_ref().is_some_and(|paths| paths.hub_over_link(turn.mono()).is_some());
         let over_link = self.steers && self.server_leads_to_hub && blocked;

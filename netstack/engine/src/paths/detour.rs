@@ -58,8 +58,9 @@ impl Paths {
         let is_blocked = self.mapping(now) == Some(Mapping::Blocked);
         let is_on = is_blocked && self.relays.contains(&RelayId::SERVER);
         if is_on != self.detour.since.is_some() {
-            self.detour =
-                Detour { since: is_on.then_some(now), look: Some((now + LOOK_INTERVAL, LOOK_INTERVAL)) };
+            self.detour.since = is_on.then_some(now);
+            // It is asked often again, if at all.
+            self.detour.look = self.detour.look.map(|_| (now + LOOK_INTERVAL, LOOK_INTERVAL));
         }
     }
 

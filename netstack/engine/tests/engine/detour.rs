@@ -90,15 +90,24 @@ fn a_hub_that_is_led_to_and_fro_before_the_host_is_told_keeps_its_keepalive() {
     }
     server_at(&mut world, None);
     world.seconds(3);
+    // What fails beside it is its own affair.
+    world.refuses = |change| matches!(change, Change::SetMtu(_));
+    world.host.interface_mut().mtu = 9000;
+    world.handle(Input::HostChanged);
+    world.seconds(3);
     // It was switched off, and cannot be switched on when it is led back: to be switched off is no change then.
-    world.refuses = |change| matches!(change, Change::SetPeer(peer) if peer.keepalive_seconds == 25);
+    world.refuses = |change| match change {
+        Change::SetPeer(peer) => peer.keepalive_seconds == 25,
+        other => matches!(other, Change::SetMtu(_)),
+    };
     server_at(&mut world, Some(Duration::from_millis(9)));
     world.seconds(3);
     server_at(&mut world, None);
     world.seconds(3);
     assert_eq!(world.host.interface().peers[&hub_key()].keepalive_seconds, 0);
-    world.refuses = |_| false;
+    world.refuses = |change| matches!(change, Change::SetMtu(_));
     world.seconds(120);
+    assert!(!world.node.status().settled);
     assert_eq!(world.host.interface().peers[&hub_key()].keepalive_seconds, 25);
 }
 
@@ -125,6 +134,19 @@ fn a_link_that_is_down_leads_nowhere_nor_does_one_to_a_server_of_before() {
         world.seconds(1);
         assert_eq!(world.devices.get(&hub_key()), Some(&HUB));
     }
+}
+
+#[test]
+fn each_link_without_udp_is_asked_for_it_at_once() {
+    let mut world = led("198.51.100.1:51820");
+    world.seconds(5);
+    world.paths.clear();
+    let server = ConnectedRelay { id: RelayId::SERVER, round_trip: None };
+    for relays in [Vec::new(), vec![server]] {
+        world.handle(Input::Path(PathInput::Relays(relays)));
+    }
+    let asks = |output: &PathOutput| matches!(output, PathOutput::Probe { bytes, .. } if bytes.len() == 20);
+    assert!(world.paths.iter().any(asks), "{:?}", world.paths);
 }
 
 #[test]
