@@ -216,7 +216,7 @@ fn devices_at_different_servers_without_udp_are_carried_by_the_hub_of_a_third() 
     replicas.apid(leader).kill();
     let leader = replicas.leader(&["two", "three"], LEADER_TIME_MAX);
     replicas.mesh.on("alpha").reaches(HUB, HANDSHAKE_TIME_MAX);
-    // Which said nothing itself.
+    // Beta said nothing itself.
     replicas.mesh.on("alpha").reaches("beta", HANDSHAKE_TIME_MAX);
     assert!(replicas.acts_as_hub(leader));
 }

@@ -95,10 +95,14 @@ impl Control {
 
     /// Tells the relay where a tenant's hub is, if that is news.
     pub(super) fn point_hub(&mut self, tenant: TenantId, now: Now) {
-        let listens_on = self.hub.as_ref().filter(|_| self.leads(now).is_ok()).map(|hub| hub.listen_port);
+        let leads = self.leads(now).is_ok();
+        let listens_on = self.hub.as_ref().map(|hub| hub.listen_port);
         let Some(directory) = self.directories.whole(tenant) else { return };
         let Some(endpoint) = directory.hub_peer().and_then(|(_, peer)| peer.endpoint) else { return };
-        let here = listens_on.map(|shared| directory.hub_port().unwrap_or(shared));
+        // A hub that is not attached for a moment goes on.
+        let before = || self.hub_places.get(&tenant).and_then(|place| place.here);
+        let here = listens_on.map(|shared| directory.hub_port().unwrap_or(shared)).or_else(before);
+        let here = here.filter(|_| leads);
         let (realm, place) = (directory.anchor().public().fingerprint(), HubPlace { endpoint, here });
         if self.hub_places.get(&tenant) != Some(&place) {
             self.hub_places.insert(tenant, place.clone());

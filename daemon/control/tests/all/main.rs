@@ -8,6 +8,7 @@ mod decide;
 mod handshake;
 mod hosts;
 mod hub_key;
+mod lease;
 mod node;
 mod own_interfaces;
 mod plans;
