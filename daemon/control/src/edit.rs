@@ -325,10 +325,11 @@ impl Edit {
             Self::DeleteSshRole(name) => name.to_string(),
             Self::SetHostKey { device, .. } => device.to_string(),
             Self::SetAdministrators(names) => names.iter().map(Label::as_str).collect::<Vec<_>>().join(","),
-            Self::RotateAuthority(kind)
-            | Self::RollBackAuthority(kind)
-            | Self::ReplaceAuthority(kind)
-            | Self::AdvanceAuthority { kind, .. } => kind.to_string(),
+            Self::RotateAuthority(kind) | Self::RollBackAuthority(kind) | Self::ReplaceAuthority(kind) => {
+                kind.to_string()
+            }
+            Self::AdvanceAuthority { kind, except, .. } if except.is_empty() => kind.to_string(),
+            Self::AdvanceAuthority { kind, except, .. } => format!("{kind} without {}", first_of(except)),
             Self::RevokeCertificates { kind, what, .. } => first_text(*kind, what),
             Self::WithdrawCertificates { kind, of, .. } => {
                 first_text(*kind, &of.keys().map(|id| Revoked::Id(id.clone())).collect())
@@ -351,8 +352,8 @@ fn first_text(kind: CaKind, what: &BTreeSet<Revoked>) -> String {
     format!("{kind} {}", first_of(what))
 }
 
-/// The first of some certificates, and how many more there are.
-fn first_of(what: &BTreeSet<Revoked>) -> String {
+/// The first of some, and how many more there are.
+fn first_of<T: ToString + Ord>(what: &BTreeSet<T>) -> String {
     let first = what.first().map(ToString::to_string).unwrap_or_default();
     match what.len() {
         0 | 1 => first,

@@ -257,6 +257,12 @@ async fn a_rotation_names_whom_it_waits_for_and_takes_names() {
     let missing = phase["missing"][0].as_str().expect("the certificate");
     assert!(missing.ends_with(", of u:admin"), "{missing}");
     assert_eq!(phase["missing_devices"], json!([]));
+    let (_, log) = get(&socket, "/api/v1/audit?limit=100", None).await;
+    let without = |entry: &Value| {
+        let target = entry["target"].as_str().unwrap_or_default();
+        entry["action"] == "ca.advance" && entry["outcome"] == "done" && target.starts_with("user without ")
+    };
+    assert!(log["items"].as_array().expect("entries").iter().any(without), "who was left out: {log}");
 
     let (status, after) = step("rotate", json!({"emergency": true})).await;
     assert_eq!((status, &after["living"]), (200, &json!(0)), "of an erased key none lives: {after}");

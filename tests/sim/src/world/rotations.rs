@@ -18,10 +18,20 @@ use crate::machine::Wish;
 /// What is revoked or trusted no more is so on connected hosts within this time.
 const IN_FORCE_WITHIN: Duration = Duration::from_secs(5);
 
-/// When the rotation under way of each authority began.
+/// What is known of the rotation under way of each authority.
 #[derive(Default)]
 pub(super) struct Rotations {
+    /// When it began.
     began: BTreeMap<(TenantId, CaKind), Mono>,
+    /// Whom somebody asked to leave out since its last step. Who is left out in the last one is nowhere in the rows.
+    left_out: BTreeMap<(TenantId, CaKind), BTreeSet<DeviceId>>,
+}
+
+impl Rotations {
+    /// A step without these is asked for.
+    pub(super) fn asked(&mut self, tenant: TenantId, kind: CaKind, except: &BTreeSet<DeviceId>) {
+        self.left_out.entry((tenant, kind)).or_default().extend(except);
+    }
 }
 
 /// Hosts that were connected and up to date when a commit was taken.
@@ -56,6 +66,7 @@ impl World {
             for generation in was.trusted().difference(&is.trusted()) {
                 self.judge_going(&after, was, *generation);
             }
+            self.rotations.left_out.remove(&(commit.tenant, kind));
         }
         if !self.is_wild() {
             self.watch(commit, before, &after);
@@ -99,10 +110,14 @@ impl World {
     /// A key is trusted no more, and erased.
     fn judge_going(&mut self, rows: &TenantRows, rotation: &Rotation, generation: KeyGeneration) {
         let (tenant, kind) = (rows.tenant.id, rotation.kind);
+        let left_out = self.rotations.left_out.get(&(tenant, kind));
         let mut living = self.store.ssh.of(tenant, kind).filter(|one| one.lives(self.wall()));
         let needed = living.find(|one| {
             let shown = || {
                 let index = self.awaited(rows, rotation, one.device)?;
+                if left_out.is_some_and(|devices| devices.contains(&one.device)) {
+                    return None;
+                }
                 self.machines[index].sshd.shows
             };
             one.generation == generation

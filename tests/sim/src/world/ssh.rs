@@ -218,6 +218,7 @@ impl World {
             all.into_iter().filter(|_| leaves_out && self.dice.ssh.chance(300)).collect();
         let directory = self.replicas[replica].control.as_ref()?.directory(tenant)?;
         let judged = directory.authority(kind)?.rotation.step();
+        self.rotations.asked(tenant, kind, &except);
         if self.is_sabotaged(Sabotage::GatesOpen) {
             return Some(Edit::AdvanceAuthority { kind, except, judged, ground: Ground::default() });
         }
