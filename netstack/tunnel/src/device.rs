@@ -217,9 +217,9 @@ impl Device {
     /// it. A keepalive that was switched on while there was no way at all goes with the first. `false` if there is no such peer.
     pub fn steer(&self, key: &PublicKey, way: Option<Way>) -> bool {
         let Some(peer) = self.shared.find(key) else { return false };
-        let is_first = !peer.has_path();
+        let waited = peer.waits_for_way();
         peer.steer(way);
-        if is_first && peer.lock().keepalive_seconds() > 0 {
+        if waited {
             self.shared.begin_handshake(key);
         }
         true

@@ -96,6 +96,11 @@ impl Peer {
         self.path.load().is_some()
     }
 
+    /// A keepalive is switched on, and there is no way for it.
+    pub(crate) fn waits_for_way(&self) -> bool {
+        !self.has_path() && self.lock().keepalive_seconds() > 0
+    }
+
     /// Packets go there from now on, or wherever the peer is heard.
     pub(crate) fn set_remote(&self, remote: SocketAddr) {
         self.is_steered.store(false, SeqCst);

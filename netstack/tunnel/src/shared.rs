@@ -340,6 +340,7 @@ impl Shared {
         update.disallowed_ips.iter().for_each(|net| table.disallow(&peer, *net));
         update.allowed_ips.iter().for_each(|net| table.allow(&peer, *net));
         drop(table);
+        let waited = peer.waits_for_way();
         if let Some(remote) = update.endpoint {
             peer.set_remote(remote);
         }
@@ -352,6 +353,9 @@ impl Shared {
         }
         drop(machine);
         self.arm(&peer);
+        if waited {
+            self.begin_handshake(&update.key);
+        }
     }
 }
 

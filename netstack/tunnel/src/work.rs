@@ -107,6 +107,11 @@ impl Worker {
         peer.count_received(message.len());
         peer.heard(from);
         self.send_to(&peer, &response, HANDSHAKE_CLASS);
+        // As the paper answers (section 6.5). Who steers the peer may not know yet that its way is closed: a peer that was restarted
+        // is behind another hole of its NAT.
+        if peer.path().as_deref() != Some(from) {
+            self.send_by(from, &peer, &response, HANDSHAKE_CLASS);
+        }
         self.shared.arm(&peer);
     }
 
@@ -213,7 +218,12 @@ impl Worker {
     }
 
     fn send_to(&mut self, peer: &Peer, message: &[u8], class: u8) {
-        let Some(path) = peer.path() else { return };
+        if let Some(path) = peer.path() {
+            self.send_by(&path, peer, message, class);
+        }
+    }
+
+    fn send_by(&mut self, path: &Path, peer: &Peer, message: &[u8], class: u8) {
         peer.count_sent(message.len());
         let now = self.shared.clock.instant(self.shared.clock.now());
         if path.send(message, class, &self.shared.sockets.load(), &mut self.outbox, now) {

@@ -195,6 +195,16 @@ fn a_peer_that_is_steered_does_not_follow_its_packets() {
 }
 
 #[test]
+fn a_handshake_is_answered_the_way_it_came_whatever_way_is_steered() {
+    let (a, b) = pair(&Config::default());
+    let (told, nowhere) = mpsc::channel();
+    assert!(b.device.steer(&a.key.public(), Some(Way::By(Arc::new(Told(told))))));
+    a.send(&b, 1);
+    assert_eq!(b.next(), 1, "without waiting for a handshake that is repeated");
+    assert_eq!(nowhere.recv_timeout(PATIENCE).expect("the answer").len(), 92, "there, too");
+}
+
+#[test]
 fn a_keepalive_that_found_no_way_goes_with_the_first_way() {
     let (a, b) = (End::new(1, Config::default()), End::new(2, Config::default()));
     let elsewhere = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -210,6 +220,15 @@ fn a_keepalive_that_found_no_way_goes_with_the_first_way() {
     let (told, carried) = mpsc::channel();
     assert!(a.device.steer(&b.key.public(), Some(Way::By(Arc::new(Told(told))))));
     assert_eq!(carried.recv_timeout(PATIENCE).expect("a handshake").len(), 148);
+    // The same where the first way is an endpoint that was found late.
+    let c = PrivateKey::from_bytes([4; 32]).public();
+    with_keepalive(c, None);
+    with_keepalive(PrivateKey::from_bytes([5; 32]).public(), elsewhere.local_addr().ok());
+    elsewhere.recv(&mut [0; 200]).expect("so the turn of this one is over, too");
+    let late = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    late.set_read_timeout(Some(PATIENCE)).unwrap();
+    with_keepalive(c, late.local_addr().ok());
+    assert_eq!(late.recv(&mut [0; 200]).expect("a handshake"), 148);
 }
 
 /// Tells what it carries.
