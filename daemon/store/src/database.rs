@@ -74,7 +74,10 @@ impl Database {
                 // A statement that a connection remembers fails after another replica added a column.
                 let options = options.statement_cache_capacity(0).disable_statement_logging();
                 let pool = |connections| {
-                    PgPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIME_MAX)
+                    PgPoolOptions::new()
+                        .max_connections(connections)
+                        .acquire_timeout(ACQUIRE_TIME_MAX)
+                        .acquire_slow_threshold(ACQUIRE_TIME_MAX)
                 };
                 let (pool, aside) = (
                     pool(connections_max).connect_lazy_with(options.clone()),
@@ -103,6 +106,7 @@ impl Database {
             SqlitePoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(ACQUIRE_TIME_MAX)
+                .acquire_slow_threshold(ACQUIRE_TIME_MAX)
                 .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
         };
         Ok(Self::Sqlite {

@@ -25,8 +25,8 @@ use crate::turn::Turn;
 /// After a link that broke or could not be made. All of it is chance: a thousand nodes come back spread out.
 const RECONNECTS: Schedule =
     Schedule { first: Duration::from_millis(200), max: Duration::from_secs(30), full_jitter: true };
-/// The same where the server is on the same machine: one try costs nothing, and who enrolls meanwhile waits for it.
-const RECONNECTS_BESIDE: Schedule = Schedule { max: Duration::from_secs(2), ..RECONNECTS };
+/// After a dial that failed where the server is on the same machine: one more costs nothing, and who enrols meanwhile waits for it.
+const DIAL_WAIT_MAX_BESIDE: Duration = Duration::from_secs(2);
 /// After a server that says no, or that is not to be trusted: only a person can mend that.
 const REFUSALS: Schedule =
     Schedule { first: Duration::from_secs(5), max: Duration::from_secs(600), full_jitter: false };
@@ -53,6 +53,8 @@ const MOVED_DIAL_INTERVAL: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) struct Session {
     state: State,
+    /// After a dial that failed. Nobody took it: to try again soon troubles nobody.
+    dial_wait_max: Duration,
     reconnects: Backoff,
     refusals: Backoff,
     /// The device is revoked: there is little to say.
@@ -123,13 +125,14 @@ pub(crate) enum Wait {
 
 impl Session {
     pub(crate) const fn new(role: &Role) -> Self {
-        let reconnects = match role {
-            Role::Device { .. } => RECONNECTS,
-            Role::Hub { .. } => RECONNECTS_BESIDE,
+        let dial_wait_max = match role {
+            Role::Device { .. } => RECONNECTS.max,
+            Role::Hub { .. } => DIAL_WAIT_MAX_BESIDE,
         };
         Self {
             state: State::Idle,
-            reconnects: Backoff::new(reconnects),
+            dial_wait_max,
+            reconnects: Backoff::new(RECONNECTS),
             refusals: Backoff::new(REFUSALS),
             revoked: false,
             leave_at: None,
@@ -442,6 +445,9 @@ impl Session {
             Wait::None => Duration::ZERO,
             Wait::Reconnect | Wait::Refusal if self.revoked => {
                 REVOKED_WAIT + fraction(REVOKED_WAIT / 10, turn.rng)
+            }
+            Wait::Reconnect if matches!(self.state, State::Dialing { .. }) => {
+                self.reconnects.fail(turn.rng).min(self.dial_wait_max)
             }
             Wait::Reconnect => self.reconnects.fail(turn.rng),
             Wait::Refusal => self.refusals.fail(turn.rng),

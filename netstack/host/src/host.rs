@@ -187,10 +187,8 @@ impl Host {
     /// All that concerns the node, or an error; never a part of it. A resolver that cannot be read is one that is
     /// not set: the tunnel does not wait for it.
     pub fn observe(&mut self) -> Result<Observed, HostError> {
-        let (interface, left) = match self.own_link()? {
-            Some((link, state)) => (Some(self.observe_interface(&link, state)?), None),
-            None => (None, self.observe_left()?),
-        };
+        let interface = self.observe_own()?;
+        let left = if interface.is_none() { self.observe_left()? } else { None };
         let (table, forwarding) = match &mut self.firewall {
             None => (None, false),
             Some(firewall) => {
@@ -426,6 +424,15 @@ impl Host {
             (Kind::Other(kind), _) => format!("a {kind}"),
         };
         Err(HostError::Occupied { interface: self.config.interface.clone(), what })
+    }
+
+    fn observe_own(&mut self) -> Result<Option<ObservedInterface>, HostError> {
+        let Some((link, state)) = self.own_link()? else { return Ok(None) };
+        match self.observe_interface(&link, state) {
+            // It went while it was looked at.
+            Err(_) if self.own_link()?.is_none_or(|(now, _)| now.index != link.index) => Ok(None),
+            observed => observed.map(Some),
+        }
     }
 
     fn observe_interface(&mut self, link: &Link, state: DeviceState) -> Result<ObservedInterface, HostError> {

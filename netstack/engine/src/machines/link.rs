@@ -29,7 +29,7 @@ impl Machines {
         }
         self.ledger.joining = Some(joining);
         self.saver.touch();
-        self.last_refusal = None;
+        (self.last_refusal, self.link_error) = (None, None);
         self.session.restart(turn);
     }
 
@@ -261,7 +261,7 @@ impl Machines {
     }
 
     fn refused(&mut self, refusal: Refusal, turn: &mut Turn<'_>) {
-        self.last_refusal = Some(refusal.clone());
+        (self.last_refusal, self.link_error) = (Some(refusal.clone()), None);
         // Only who proved the anchor can end a wish: before that anybody could.
         if self.aim() == Aim::Join && self.session.is_claiming() && ends_join(refusal.code) {
             self.ledger.joining = None;

@@ -3,7 +3,7 @@
 use engine::status::LinkState;
 use engine::{Change, Event, Input, Ledger, NamesUpdate};
 use model::wire::{Remark, SealKey};
-use model::{Name, NodeId, PublicKey, TenantId};
+use model::{Code, Name, NodeId, PublicKey, Refusal, TenantId};
 
 use crate::server::{Server, Tenant};
 use crate::world::{World, hub_config};
@@ -293,6 +293,16 @@ fn a_hub_finds_its_server_again_within_seconds_however_long_it_was_away() {
     world.unreachable = false;
     world.seconds(2);
     assert_eq!(world.node.status().link, LinkState::Attached);
+}
+
+#[test]
+fn a_hub_whose_server_takes_it_and_refuses_asks_ever_more_rarely() {
+    let mut world = hub(1);
+    world.server.refusal = Some(Refusal::from(Code::Conflict));
+    world.dials = 0;
+    world.cut();
+    world.seconds(600);
+    assert!((10..120).contains(&world.dials), "{} dials", world.dials);
 }
 
 #[test]

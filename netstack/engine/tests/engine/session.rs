@@ -99,6 +99,24 @@ fn a_refused_device_keeps_what_it_holds_and_asks_seldom() {
 }
 
 #[test]
+fn a_server_that_is_gone_after_it_refused_is_told_of_again() {
+    let mut world = device();
+    let unreachable = |world: &World| {
+        world.events.iter().filter(|event| matches!(event, Event::Unreachable { .. })).count()
+    };
+    world.unreachable = true;
+    world.cut();
+    world.seconds(120);
+    assert_eq!(unreachable(&world), 1);
+    (world.unreachable, world.server.refusal) = (false, Some(Refusal::from(Code::DeviceUnknown)));
+    world.seconds(600);
+    assert_eq!(world.node.status().last_refusal.map(|r| r.code), Some(Code::DeviceUnknown));
+    world.unreachable = true;
+    world.seconds(1200);
+    assert_eq!(unreachable(&world), 2);
+}
+
+#[test]
 fn a_silent_server_is_dialled_again() {
     let mut world = device();
     world.server.mute = true;

@@ -306,6 +306,13 @@ impl Road {
         }
     }
 
+    /// Where the kernel is to send the packets of a peer that is steered.
+    pub(crate) fn place_of(&self, peer: &PublicKey) -> Option<SocketAddr> {
+        let ways = self.ways();
+        let entry = ways.peers.get(peer).filter(|entry| entry.way.is_some())?;
+        self.lane(|lane| self.place(lane, peer, entry))
+    }
+
     /// The device has the peer, maybe anew.
     pub(crate) fn turn_again(&self, peer: &PublicKey) {
         self.turn(&self.ways(), peer);

@@ -109,7 +109,8 @@ impl Wireguard for Kernel {
         let mut wanted = Peer::new(Key::new(*peer.key.as_bytes()));
         wanted.allowed_ips =
             peer.allowed.iter().map(|n| IpAddrMask::new(n.network(), n.prefix_len())).collect();
-        wanted.endpoint = peer.endpoint;
+        // One that is steered is heard at once, and not when its handshake is repeated.
+        wanted.endpoint = peer.endpoint.or_else(|| self.road.place_of(&peer.key));
         wanted.persistent_keepalive_interval = Some(peer.keepalive_seconds);
         self.done(self.peers.configure_peer(&wanted))?;
         self.road.turn_again(&peer.key);
