@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::node::Done;
 use crate::process::Process;
-use crate::wait::SOON;
+use crate::wait::{SOON, until};
 use crate::world::World;
 
 /// Where devices find the server.
@@ -123,6 +123,15 @@ impl Mesh {
     /// Whether the way begins with this: `direct`, `relayed`, `idle`.
     pub fn goes(&self, from: &str, to: &str, way: &str) -> bool {
         self.path(from, to)["path"].as_str().is_some_and(|path| path.starts_with(way))
+    }
+
+    /// Waits until the way begins with this. One that carries packets already may be doubted for a moment, where a machine is busy.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn takes(&self, from: &str, to: &str, way: &str) {
+        let found = until(SOON, || self.goes(from, to, way).then_some(()));
+        assert!(found.is_some(), "not {way}: {}", self.path(from, to));
     }
 
     /// The interface of a device's agent.

@@ -110,10 +110,10 @@ impl Node {
         self.wait(&what, deadline, &["ping", "-q", "-c1", "-W1", target], |done| done.code == 0)
     }
 
-    /// What `dig +short` says, asked at a server or at the node's own resolver.
+    /// What `dig +short` says, asked at a server or at the node's own resolver, five times if nobody answers.
     pub fn dig(&self, server: Option<&str>, name: &str, kind: &str) -> String {
         let at = server.map(|server| format!("@{server}"));
-        let mut args = vec!["dig", "+short", "+search", "+time=1", "+tries=1"];
+        let mut args = vec!["dig", "+short", "+search", "+time=1", "+tries=5"];
         args.extend(at.as_deref());
         args.extend([name, kind]);
         self.run(&args).out.trim().to_owned()

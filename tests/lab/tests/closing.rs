@@ -20,7 +20,7 @@ fn an_expired_device_is_nobodys_peer_and_comes_back_with_more_time() {
         (mesh.device_field("beta", "wireguard_key"), mesh.device_field("beta", "address_v4"));
     mesh.on("server").ok(&["warren", "device", "set", "beta", "--expires", "1s"]);
     state(&mesh, "beta", "expired");
-    assert!(!mesh.wg_peers("server", "wg0").contains(&key));
+    wait_for("the hub forgets beta", SOON, || !mesh.wg_peers("server", "wg0").contains(&key));
     wait_for("alpha forgets beta", SOON, || {
         mesh.on("alpha").dig(None, &format!("beta.{TENANT_ZONE}"), "A").is_empty()
     });
@@ -40,6 +40,7 @@ fn a_closed_tenant_is_dark_and_a_restored_one_is_as_it_was() {
     mesh.enrol(["alpha", "beta"]);
     mesh.on("alpha").reaches("beta", SOON);
     let address = mesh.device_field("beta", "address_v4");
+    wait_for("the hub knows both", SOON, || mesh.wg_peers("server", "wg0").len() == 2);
     let peers = mesh.wg_peers("server", "wg0");
     let token = mesh.token(&[]);
 
@@ -47,7 +48,7 @@ fn a_closed_tenant_is_dark_and_a_restored_one_is_as_it_was() {
     for device in ["alpha", "beta"] {
         state(&mesh, device, "closed");
     }
-    assert!(mesh.wg_peers("server", "wg0").is_empty(), "the hub has no peer of it");
+    wait_for("the hub has no peer of it", SOON, || mesh.wg_peers("server", "wg0").is_empty());
     assert!(!mesh.on("alpha").succeeds(&["ping", "-q", "-c1", "-W1", &address]), "not even directly");
     let refused = mesh.on("server").run(&["warren", "token", "create", "--json"]);
     assert!(refused.code == 3 && refused.err.contains("tenant-closed"), "{}", refused.tell());
@@ -56,7 +57,7 @@ fn a_closed_tenant_is_dark_and_a_restored_one_is_as_it_was() {
     for device in ["alpha", "beta"] {
         mesh.ready(device, SOON);
     }
-    assert_eq!(mesh.wg_peers("server", "wg0"), peers);
+    wait_for("the hub knows both again", SOON, || mesh.wg_peers("server", "wg0") == peers);
     mesh.on("alpha").reaches("beta", SOON);
     assert!(
         !token.is_empty()

@@ -48,7 +48,9 @@ fn from_the_token_to_the_first_ping_takes_a_second() {
 fn a_revoked_device_loses_tunnel_and_name_within_two_seconds() {
     let mesh = Mesh::new(&["alpha", "beta", "gamma"]);
     mesh.enrol(["alpha", "beta", "gamma"]);
-    mesh.on("alpha").reaches("gamma", SOON);
+    for other in ["beta", "gamma"] {
+        mesh.on("alpha").reaches(other, SOON);
+    }
     let key = mesh.device_field("gamma", "wireguard_key");
     let address = mesh.device_field("gamma", "address_v4");
     let name = format!("gamma.{TENANT_ZONE}");
@@ -65,7 +67,7 @@ fn a_revoked_device_loses_tunnel_and_name_within_two_seconds() {
     assert!(!mesh.on("alpha").succeeds(&["ping", "-q", "-c1", "-W1", &address]), "gamma still answers");
 
     wait_for("gamma knows and leaves", SOON, || mesh.status("gamma")["state"] == "revoked");
-    assert!(mesh.on("alpha").succeeds(&["ping", "-q", "-c1", "-W1", "beta"]), "the others go on");
+    mesh.on("alpha").ok(&["ping", "-q", "-c1", "-W4", "beta"]);
 }
 
 #[test]

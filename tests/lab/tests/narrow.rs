@@ -55,15 +55,20 @@ fn over_a_link_of_1280_bytes_everything_goes_directly() {
     let mesh = two(|mesh, device| mesh.narrow(&format!("r-{device}"), NARROW));
     wait_for("a direct path", SOON, || mesh.goes("alpha", "beta", "direct"));
     everything_passes(&mesh);
-    assert!(mesh.goes("alpha", "beta", "direct"), "{}", mesh.path("alpha", "beta"));
+    mesh.takes("alpha", "beta", "direct");
 }
 
 #[test]
 fn over_links_of_1280_bytes_to_the_relay_everything_goes() {
-    let mesh = two(|mesh, device| mesh.narrow(&format!("r-{device}"), NARROW));
-    mesh.block("r-alpha", THERE);
+    let mesh = two(|mesh, device| {
+        mesh.narrow(&format!("r-{device}"), NARROW);
+        // Before they meet: a path that is cut under way is another story.
+        if device == "alpha" {
+            mesh.block("r-alpha", THERE);
+        }
+    });
     everything_passes(&mesh);
-    assert!(mesh.goes("alpha", "beta", "relayed"), "{}", mesh.path("alpha", "beta"));
+    mesh.takes("alpha", "beta", "relayed");
 }
 
 #[test]
@@ -71,7 +76,7 @@ fn where_long_packets_vanish_the_relay_carries_them_in_pieces_and_says_why() {
     let mesh = two(|mesh, device| mesh.swallow_longer(device, NARROW));
     everything_passes(&mesh);
     for (from, to) in [("alpha", "beta"), ("beta", "alpha")] {
-        assert!(mesh.goes(from, to, "relayed"), "{}", mesh.path(from, to));
+        mesh.takes(from, to, "relayed");
         wait_for("the reason", SOON, || {
             mesh.path(from, to)["why_not_direct"] == "long packets do not come through"
         });
@@ -88,7 +93,7 @@ fn a_transfer_goes_on_when_long_packets_begin_to_vanish() {
         mesh.swallow_longer(device, NARROW);
     }
     transfer.goes_on(BYTES, NOTICED);
-    assert!(mesh.goes("alpha", "beta", "relayed"), "{}", mesh.path("alpha", "beta"));
+    mesh.takes("alpha", "beta", "relayed");
     drop(transfer);
     everything_passes(&mesh);
 }

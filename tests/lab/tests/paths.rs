@@ -49,20 +49,24 @@ fn a_ping_says_how_each_reply_came_and_ends_with_the_first_that_came_directly() 
         last.starts_with("beta.home.internal (100.") && last.contains(" ms, direct 203.0.113.20:"),
         "{told}"
     );
-    assert!(before.iter().all(|line| line.contains(" ms, relayed")) && !before.is_empty(), "{told}");
-    // That one is direct from its beginning, but for whoever counts.
-    assert_eq!(mesh.on("alpha").ok(&ping).lines().count(), 1);
-    let counted = mesh.on("alpha").json(&[&ping[..], &["-c", "3"]].concat());
-    let replies = counted["items"].as_array().cloned().unwrap_or_default();
+    // Told is how the path is when the reply is there: a pair may have met meanwhile.
+    assert!(before.iter().all(|line| line.contains(" ms, relayed")), "{told}");
+    // That one is direct from its beginning, but for whoever counts. A busy machine may be silent for so long that the path is doubted.
+    wait_for("one reply is enough", SOON, || mesh.on("alpha").ok(&ping).lines().count() == 1);
     let is_direct = |reply: &Value| reply["path"].as_str().is_some_and(|path| path.starts_with("direct"));
-    assert!(replies.len() == 3 && replies.iter().all(is_direct), "{counted}");
+    wait_for("three replies where three are wished for", SOON, || {
+        let counted = mesh.on("alpha").json(&[&ping[..], &["-c", "3"]].concat());
+        let replies = counted["items"].as_array().cloned().unwrap_or_default();
+        assert_eq!(replies.len(), 3, "{counted}");
+        replies.iter().all(is_direct)
+    });
 }
 
 #[test]
 fn behind_two_symmetric_nats_the_relay_carries_and_says_why() {
     let mesh = two(&["r-alpha", "r-beta"]);
     mesh.on("alpha").ok(&["warren", "ping", "-c", "10", "-W", "5s", "beta"]);
-    assert!(mesh.goes("alpha", "beta", "relayed"), "{}", mesh.path("alpha", "beta"));
+    mesh.takes("alpha", "beta", "relayed");
     wait_for("the reason", SOON, || {
         mesh.path("alpha", "beta")["why_not_direct"] == "both NATs are symmetric"
     });
@@ -98,7 +102,7 @@ fn a_device_without_udp_is_reached_over_the_relay() {
     wait_for("an answer over the relay", Duration::from_secs(120), || {
         mesh.on("alpha").run(&["ping", "-c", "1", "-W", "1", "beta.home.internal"]).code == 0
     });
-    assert!(mesh.goes("alpha", "beta", "relayed"), "{}", mesh.path("alpha", "beta"));
+    mesh.takes("alpha", "beta", "relayed");
     let found = mesh.on("beta").run(&["warren", "doctor", "paths"]);
     assert_eq!(found.code, DEGRADED, "{}", found.tell());
     assert!(found.out.contains("IPv4: no UDP") && found.out.contains("let UDP out"), "{}", found.out);
@@ -162,7 +166,7 @@ fn a_network_that_lets_out_https_and_nothing_else_is_enough() {
         agent
     });
     mesh.on("alpha").reaches("beta.home.internal", SOON);
-    assert!(mesh.goes("alpha", "beta", "relayed"), "{}", mesh.path("alpha", "beta"));
+    mesh.takes("alpha", "beta", "relayed");
 }
 
 /// Packets that may be lost until a NAT's new address is found: four seconds of them.
@@ -251,7 +255,9 @@ fn meet(pair: [(&'static str, Nat); 2], nodes: &[Node; 2]) -> Met {
     let mut talk = TALK;
     talk[5] = &name;
     let is_direct = |node: &Node, peer: &str| way(node, peer).0.starts_with("direct");
-    let direct = until(Duration::from_secs(3), || {
+    // Who cannot meet is not waited for any longer than says that they do not.
+    let patience = if pair[0].1.meets(pair[1].1) { SOON } else { Duration::from_secs(3) };
+    let direct = until(patience, || {
         nodes[0].run(&talk);
         (is_direct(&nodes[0], other) && is_direct(&nodes[1], one)).then_some(())
     });
@@ -349,21 +355,21 @@ fn neighbours_meet_in_their_own_network_or_at_their_router_if_it_lets_them() {
     for name in names {
         mesh.ready(name, SOON);
     }
-    let pairs = [("lan1", "lan2"), ("far1", "far2"), ("hair1", "hair2")];
-    let told: Vec<_> = std::thread::scope(|scope| {
-        let nodes = pairs.map(|(one, other)| [mesh.on(one), mesh.on(other)]);
-        let meeting = pairs.iter().zip(nodes).map(|(pair, nodes)| {
+    let pairs = [
+        ("lan1", "lan2", "direct 192.168.1.3:"),
+        ("far1", "far2", "relayed"),
+        ("hair1", "hair2", "direct 203.0.113.30:"),
+    ];
+    std::thread::scope(|scope| {
+        for pair in pairs {
+            let nodes = [mesh.on(pair.0), mesh.on(pair.1)];
+            let expect = pair.2;
             scope.spawn(move || {
                 let met = meet([(pair.0, Nat::PortRestricted), (pair.1, Nat::PortRestricted)], &nodes);
                 assert!(met.alive.is_some(), "{met}");
-                way(&nodes[0], pair.1).0
-            })
-        });
-        let meeting: Vec<_> = meeting.collect();
-        meeting.into_iter().map(|pair| pair.join().expect("two meet")).collect()
+                let found = until(SOON, || way(&nodes[0], pair.1).0.starts_with(expect).then_some(()));
+                assert!(found.is_some(), "not {expect}: {met}");
+            });
+        }
     });
-    let ways = ["direct 192.168.1.3:", "relayed", "direct 203.0.113.30:"];
-    for (way, expect) in told.iter().zip(ways) {
-        assert!(way.starts_with(expect), "{told:?}, not {ways:?}");
-    }
 }

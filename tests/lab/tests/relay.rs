@@ -56,7 +56,7 @@ fn nothing_that_devices_say_to_each_other_crosses_the_server_readably() {
         mesh.on("alpha").ok(&["ping", "-q", "-c", "20", "-i", "0.05", "-s", "1200", "-p", &pattern, to]);
     };
     ping("beta");
-    assert!(mesh.goes("alpha", "beta", "relayed"));
+    mesh.takes("alpha", "beta", "relayed");
     wait_for("what crossed the server", SOON, || captured().0 > 40 * 1200);
     // What the hub itself is told it may read, and so does who captures on its interface.
     ping("100.64.0.1");
@@ -113,7 +113,7 @@ fn a_relay_alone_carries_on_when_both_programs_of_the_server_are_gone() {
     lose_the_server(&mesh);
     let answered = || mesh.on("alpha").run(&["ping", "-q", "-c", "1", "-W", "1", "beta"]).code == 0;
     wait_for("an answer over the relay alone", Duration::from_secs(60), answered);
-    assert!(mesh.goes("alpha", "beta", "relayed"));
+    mesh.takes("alpha", "beta", "relayed");
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn a_relay_alone_is_reached_over_tcp_where_there_is_no_udp() {
     for (one, other) in [("alpha", "beta"), ("beta", "alpha")] {
         let answered = || mesh.on(one).succeeds(&["ping", "-q", "-c", "1", "-W", "1", other]);
         wait_for("an answer over the relay alone", Duration::from_secs(60), answered);
-        assert!(mesh.goes(one, other, "relayed"), "{}", mesh.path(one, other));
+        mesh.takes(one, other, "relayed");
     }
     // As long as the tunnel takes.
     let full = ["ping", "-4", "-q", "-c", "5", "-i", "0.2", "-s", "1392", "-M", "do", "alpha.home.internal"];
@@ -178,8 +178,9 @@ fn the_first_packet_is_answered_though_nobody_has_noticed_yet_that_the_server_is
     mesh.announce("agent", "server");
     mesh.apid.signal("STOP");
     mesh.netd.signal("STOP");
-    mesh.on("alpha").ok(&["ping", "-q", "-c", "1", "-W", "2", &address]);
-    assert!(mesh.goes("alpha", "beta", "relayed"));
+    // WireGuard would repeat its handshake after five.
+    mesh.on("alpha").ok(&["ping", "-q", "-c", "1", "-W", "4", &address]);
+    mesh.takes("alpha", "beta", "relayed");
     mesh.apid.signal("CONT");
     mesh.netd.signal("CONT");
 }

@@ -95,7 +95,7 @@ impl Replicas {
     }
 
     fn leads(&self, server: &str) -> bool {
-        let metrics = self.mesh.on(server).run(&["curl", "-sf", "-m1", "http://127.0.0.1:8080/metrics"]);
+        let metrics = self.mesh.on(server).run(&["curl", "-sf", "-m5", "http://127.0.0.1:8080/metrics"]);
         metrics.out.contains("\nwarren_lease_held 1\n")
     }
 
@@ -203,13 +203,13 @@ fn devices_at_different_servers_find_a_direct_path() {
 #[test]
 fn devices_at_different_servers_that_cannot_meet_are_carried_by_the_hub() {
     let replicas = apart(Nat::Symmetric);
-    assert!(replicas.mesh.goes("alpha", "beta", "via hub"), "{}", replicas.mesh.path("alpha", "beta"));
+    replicas.mesh.takes("alpha", "beta", "via hub");
 }
 
 #[test]
 fn devices_at_different_servers_without_udp_are_carried_by_the_hub_of_a_third() {
     let replicas = apart(Nat::Closed);
-    assert!(replicas.mesh.goes("alpha", "beta", "via hub"), "{}", replicas.mesh.path("alpha", "beta"));
+    replicas.mesh.takes("alpha", "beta", "via hub");
     let leader = replicas.leader(&["server", "two", "three"], SOON);
     assert_eq!(leader, "server", "neither device has a link to it");
     // Who leads next is told what the device sends to the hub.
@@ -589,6 +589,7 @@ fn a_rolling_restart_costs_a_crowd_no_tunnel() {
     let late_max = if size > CROWD { LATE_MAX } else { 0 };
     assert!(lost.iter().all(|lost| *lost <= late_max), "lost: {lost:?}");
     assert!(agents.iter().all(|agent| agent.ended().is_none()), "an agent has ended");
-    assert_eq!(replicas.mesh.wg_peers("server", "wg0"), peers);
+    let leader = replicas.leader(&["server", "two", "three"], LEADER_TIME_MAX);
+    wait_for("its hub has all peers", SOON, || replicas.mesh.wg_peers(leader, "wg0") == peers);
     eprintln!("{size} agents, {} edits acknowledged, none lost", replicas.keeps(&writers));
 }

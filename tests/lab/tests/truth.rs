@@ -48,8 +48,7 @@ fn wg_show_and_device_list_agree() {
         let shown = mesh.on(device).ok(&["wg", "show", &mesh.interface(device), "public-key"]);
         assert_eq!(shown.trim(), mesh.device_field(device, "wireguard_key"), "the key of {device}");
     }
-    assert_eq!(by_wg(&mesh).len(), 3);
-    assert_eq!(by_wg(&mesh), by_warren(&mesh));
+    lab::wait_for("both agree", SOON, || by_wg(&mesh).len() == 3 && by_wg(&mesh) == by_warren(&mesh));
 
     mesh.announce("agent-gamma", "revoked");
     mesh.revoke("gamma");
