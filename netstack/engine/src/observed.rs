@@ -56,7 +56,8 @@ pub struct ObservedPeer {
     pub endpoint: Option<SocketAddr>,
     /// Seconds between keepalives; 0 is none.
     pub keepalive_seconds: u16,
-    /// No handshake for [`crate::STALE_AFTER`] though one was due: a peer with an endpoint that has not answered.
+    /// No handshake for [`crate::STALE_AFTER`] though one was due: a peer with an endpoint that has not answered. One that never did, and
+    /// is elsewhere than it was set to be, is it sooner.
     pub stale: bool,
 }
 

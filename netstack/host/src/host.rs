@@ -198,10 +198,7 @@ impl Host {
             }
         };
         let spoiled = matches!(table, Some(Table::Spoiled));
-        let firewall = match table {
-            Some(Table::Allows(pairs)) => Some(to_blocks(pairs)),
-            Some(Table::Spoiled) | None => None,
-        };
+        let firewall = if let Some(Table::Allows(pairs)) = table { Some(to_blocks(pairs)) } else { None };
         if !self.config.forwards {
             // A kernel that does not say has no guests that matter: what the node is to do is known.
             self.guests = guests::networks(&self.links).unwrap_or_default();

@@ -10,6 +10,10 @@ use model::PublicKey;
 use crate::paths::stands_for_peer;
 use crate::wireguard::PeerState;
 
+/// A peer that never answered is not where it was set to be: something of before pulled it away, such as the last message of a hub's
+/// interface that is gone. Three tries (WireGuard paper, section 6.4) have found nobody there.
+const STRAYED_AFTER: Duration = Duration::from_secs(15);
+
 /// Which endpoint was set and when, for each peer that had one set.
 #[derive(Default)]
 pub(crate) struct Pointed(BTreeMap<PublicKey, (SocketAddr, Instant)>);
@@ -60,7 +64,41 @@ impl Pointed {
                 .is_ok_and(|age| age >= STALE_AFTER + Duration::from_secs(peer.keepalive_seconds.into())),
             None => true,
         };
-        let tried = self.0.get(key).is_none_or(|(_, at)| at.elapsed() >= STALE_AFTER);
+        let told = self.0.get(key);
+        let is_elsewhere = told.is_some_and(|(to, _)| peer.endpoint.is_some_and(|at| at != *to));
+        let has_strayed = is_elsewhere && peer.last_handshake.is_none();
+        let patience = if has_strayed { STRAYED_AFTER } else { STALE_AFTER };
+        let tried = told.is_none_or(|(_, at)| at.elapsed() >= patience);
         peer.endpoint.is_some() && peer.keepalive_seconds > 0 && silent && tried
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_never_answered_is_stale_sooner_where_it_was_not_set_to_be() {
+        let key = PublicKey::from_bytes([1; 32]);
+        let (there, elsewhere) =
+            (SocketAddr::from(([192, 0, 2, 1], 1)), SocketAddr::from(([192, 0, 2, 1], 2)));
+        let stale = |set: u64, endpoint, heard: Option<u64>| {
+            let ago =
+                Instant::now().checked_sub(Duration::from_secs(set)).expect("the machine runs for longer");
+            let now = SystemTime::now();
+            let state = PeerState {
+                endpoint: Some(endpoint),
+                keepalive_seconds: 25,
+                last_handshake: heard.map(|heard| now - Duration::from_secs(heard)),
+                ..PeerState::default()
+            };
+            Pointed([(key, (there, ago))].into()).is_stale(&key, &state, now)
+        };
+        assert!(!stale(149, there, None) && stale(150, there, None));
+        assert!(!stale(14, elsewhere, None) && stale(15, elsewhere, None));
+        assert!(
+            !stale(150, elsewhere, Some(174)) && stale(150, elsewhere, Some(176)),
+            "it answers from there"
+        );
     }
 }

@@ -101,6 +101,10 @@ impl Peer {
         !self.has_path() && self.lock().keepalive_seconds() > 0
     }
 
+    pub(crate) fn is_steered(&self) -> bool {
+        self.is_steered.load(SeqCst)
+    }
+
     /// Packets go there from now on, or wherever the peer is heard.
     pub(crate) fn set_remote(&self, remote: SocketAddr) {
         self.is_steered.store(false, SeqCst);
@@ -138,7 +142,7 @@ impl Peer {
         loop {
             let before = self.path.load();
             let is_there = before.as_deref().and_then(remote).is_some_and(|at| Some(at) == remote(from));
-            let stays = self.is_steered.load(SeqCst) && !is_there;
+            let stays = self.is_steered() && !is_there;
             if stays || before.as_deref() == Some(from) {
                 return;
             }

@@ -105,12 +105,16 @@ impl Worker {
         machine.handshake_went(now);
         drop(machine);
         peer.count_received(message.len());
-        peer.heard(from);
-        self.send_to(&peer, &response, HANDSHAKE_CLASS);
-        // As the paper answers (section 6.5). Who steers the peer may not know yet that its way is closed: a peer that was restarted
-        // is behind another hole of its NAT.
-        if peer.path().as_deref() != Some(from) {
-            self.send_by(from, &peer, &response, HANDSHAKE_CLASS);
+        // It is answered the way it came, and moves nobody who has a way: what the peer sends over the session does. It may have come from what
+        // is about to end, or over somebody who held it back.
+        if !peer.has_path() {
+            peer.heard(from);
+        }
+        self.send_by(from, &peer, &response, HANDSHAKE_CLASS);
+        // A way that is steered may be the better one. Or closed, and whoever steers it does not know yet: a peer that was restarted is behind
+        // another hole of its NAT.
+        if peer.is_steered() && peer.path().as_deref() != Some(from) {
+            self.send_to(&peer, &response, HANDSHAKE_CLASS);
         }
         self.shared.arm(&peer);
     }

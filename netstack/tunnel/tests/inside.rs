@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chacha::Cipher;
 use model::PrivateKey;
@@ -205,6 +205,38 @@ fn a_handshake_is_answered_the_way_it_came_whatever_way_is_steered() {
 }
 
 #[test]
+fn who_moves_is_followed_when_it_is_heard_over_the_session_and_not_before() {
+    let (a, b) = (End::new(1, Config::default()), End::new(2, Config::default()));
+    let socket = || {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        (socket.local_addr().unwrap(), socket)
+    };
+    let ((between, carries), (before, _)) = (socket(), socket());
+    for (end, other, endpoint) in [(&b, &a, before), (&a, &b, between)] {
+        let mut peer = PeerUpdate::new(other.key.public());
+        (peer.keepalive_seconds, peer.endpoint) =
+            (Some(if endpoint == between { 25 } else { 0 }), Some(endpoint));
+        end.device.apply(Update::peer(peer)).unwrap();
+    }
+    let carry = |to: &End, length: usize| {
+        let mut message = [0; 200];
+        assert_eq!(carries.recv(&mut message).expect("a message"), length);
+        carries.send_to(&message[..length], (Ipv4Addr::LOCALHOST, to.device.listen_port())).unwrap();
+    };
+    let seen_at = || b.device.peer(&a.key.public()).expect("a peer").endpoint;
+    carry(&b, 148);
+    carry(&a, 92);
+    assert_eq!(seen_at(), Some(before));
+    carry(&b, 32);
+    let until = Instant::now() + PATIENCE;
+    while seen_at() != Some(between) {
+        assert!(Instant::now() < until, "at {:?}", seen_at());
+        std::thread::yield_now();
+    }
+}
+
+#[test]
 fn a_keepalive_that_found_no_way_goes_with_the_first_way() {
     let (a, b) = (End::new(1, Config::default()), End::new(2, Config::default()));
     let elsewhere = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -320,9 +352,9 @@ fn a_device_with_a_thread_that_failed_is_gone() {
 }
 
 fn wait_until_gone(device: &Device) {
-    let until = std::time::Instant::now() + PATIENCE;
+    let until = Instant::now() + PATIENCE;
     while !device.is_gone() {
-        assert!(std::time::Instant::now() < until, "it goes on");
+        assert!(Instant::now() < until, "it goes on");
         std::thread::yield_now();
     }
 }
