@@ -25,8 +25,9 @@ use crate::turn::Turn;
 /// After a link that broke or could not be made. All of it is chance: a thousand nodes come back spread out.
 const RECONNECTS: Schedule =
     Schedule { first: Duration::from_millis(200), max: Duration::from_secs(30), full_jitter: true };
-/// After a dial that failed where the server is on the same machine: one more costs nothing, and who enrols meanwhile waits for it.
-const DIAL_WAIT_MAX_BESIDE: Duration = Duration::from_secs(2);
+/// After a dial that nobody took where the server is on the same machine: one more costs nothing, and who enrols meanwhile waits for
+/// it.
+const DIALS_BESIDE: Schedule = Schedule { max: Duration::from_secs(2), ..RECONNECTS };
 /// After a server that says no, or that is not to be trusted: only a person can mend that.
 const REFUSALS: Schedule =
     Schedule { first: Duration::from_secs(5), max: Duration::from_secs(600), full_jitter: false };
@@ -53,8 +54,8 @@ const MOVED_DIAL_INTERVAL: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) struct Session {
     state: State,
-    /// After a dial that failed. Nobody took it: to try again soon troubles nobody.
-    dial_wait_max: Duration,
+    /// After dials that nobody took, where they are counted apart: to try again soon troubles nobody.
+    dials: Option<Backoff>,
     reconnects: Backoff,
     refusals: Backoff,
     /// The device is revoked: there is little to say.
@@ -125,13 +126,13 @@ pub(crate) enum Wait {
 
 impl Session {
     pub(crate) const fn new(role: &Role) -> Self {
-        let dial_wait_max = match role {
-            Role::Device { .. } => RECONNECTS.max,
-            Role::Hub { .. } => DIAL_WAIT_MAX_BESIDE,
+        let dials = match role {
+            Role::Device { .. } => None,
+            Role::Hub { .. } => Some(Backoff::new(DIALS_BESIDE)),
         };
         Self {
             state: State::Idle,
-            dial_wait_max,
+            dials,
             reconnects: Backoff::new(RECONNECTS),
             refusals: Backoff::new(REFUSALS),
             revoked: false,
@@ -174,6 +175,7 @@ impl Session {
             | State::Attached { .. }
             | State::Closing { .. } => return,
         }
+        self.dials.iter_mut().for_each(Backoff::succeed);
         let mut nonce = [0; 32];
         turn.rng.fill_bytes(&mut nonce);
         let nonce = Nonce::from_bytes(nonce);
@@ -446,10 +448,10 @@ impl Session {
             Wait::Reconnect | Wait::Refusal if self.revoked => {
                 REVOKED_WAIT + fraction(REVOKED_WAIT / 10, turn.rng)
             }
-            Wait::Reconnect if matches!(self.state, State::Dialing { .. }) => {
-                self.reconnects.fail(turn.rng).min(self.dial_wait_max)
+            Wait::Reconnect => {
+                let dials = self.dials.as_mut().filter(|_| matches!(self.state, State::Dialing { .. }));
+                dials.unwrap_or(&mut self.reconnects).fail(turn.rng)
             }
-            Wait::Reconnect => self.reconnects.fail(turn.rng),
             Wait::Refusal => self.refusals.fail(turn.rng),
             Wait::Server(duration) => {
                 let floor = RETRY_WAIT_MIN + fraction(RETRY_WAIT_MIN, turn.rng);

@@ -427,7 +427,7 @@ impl Host {
         let Some((link, state)) = self.own_link()? else { return Ok(None) };
         match self.observe_interface(&link, state) {
             // It went while it was looked at.
-            Err(_) if self.own_link()?.is_none_or(|(now, _)| now.index != link.index) => Ok(None),
+            Err(_) if self.own_link()?.is_none() => Ok(None),
             observed => observed.map(Some),
         }
     }

@@ -44,7 +44,7 @@ impl Pointed {
 
     /// The peers as the engine wants to see them.
     pub(crate) fn observe(&self, peers: BTreeMap<PublicKey, PeerState>) -> BTreeMap<PublicKey, ObservedPeer> {
-        let now = SystemTime::now();
+        let now = (SystemTime::now(), Instant::now());
         let observe = |(key, mut peer): (PublicKey, PeerState)| {
             // Only the road knows where that leads, and nowhere if it is of a life before.
             peer.endpoint = peer.endpoint.filter(|to| !stands_for_peer(*to));
@@ -56,10 +56,10 @@ impl Pointed {
     }
 
     /// A handshake is due only where packets flow, and with keepalives they always do.
-    fn is_stale(&self, key: &PublicKey, peer: &PeerState, now: SystemTime) -> bool {
+    fn is_stale(&self, key: &PublicKey, peer: &PeerState, (wall, now): (SystemTime, Instant)) -> bool {
         let silent = match peer.last_handshake {
             // The first keepalive that finds the session too old begins the next one.
-            Some(at) => now
+            Some(at) => wall
                 .duration_since(at)
                 .is_ok_and(|age| age >= STALE_AFTER + Duration::from_secs(peer.keepalive_seconds.into())),
             None => true,
@@ -68,7 +68,7 @@ impl Pointed {
         let is_elsewhere = told.is_some_and(|(to, _)| peer.endpoint.is_some_and(|at| at != *to));
         let has_strayed = is_elsewhere && peer.last_handshake.is_none();
         let patience = if has_strayed { STRAYED_AFTER } else { STALE_AFTER };
-        let tried = told.is_none_or(|(_, at)| at.elapsed() >= patience);
+        let tried = told.is_none_or(|(_, at)| now.duration_since(*at) >= patience);
         peer.endpoint.is_some() && peer.keepalive_seconds > 0 && silent && tried
     }
 }
@@ -83,16 +83,15 @@ mod tests {
         let (there, elsewhere) =
             (SocketAddr::from(([192, 0, 2, 1], 1)), SocketAddr::from(([192, 0, 2, 1], 2)));
         let stale = |set: u64, endpoint, heard: Option<u64>| {
-            let ago =
-                Instant::now().checked_sub(Duration::from_secs(set)).expect("the machine runs for longer");
-            let now = SystemTime::now();
+            let (wall, now) = (SystemTime::now(), Instant::now());
             let state = PeerState {
                 endpoint: Some(endpoint),
                 keepalive_seconds: 25,
-                last_handshake: heard.map(|heard| now - Duration::from_secs(heard)),
+                last_handshake: heard.map(|heard| wall - Duration::from_secs(heard)),
                 ..PeerState::default()
             };
-            Pointed([(key, (there, ago))].into()).is_stale(&key, &state, now)
+            let later = now + Duration::from_secs(set);
+            Pointed([(key, (there, now))].into()).is_stale(&key, &state, (wall, later))
         };
         assert!(!stale(149, there, None) && stale(150, there, None));
         assert!(!stale(14, elsewhere, None) && stale(15, elsewhere, None));

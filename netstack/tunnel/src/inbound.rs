@@ -260,8 +260,8 @@ impl Work {
 
     #[cold]
     fn admit(&mut self, shared: &Shared, message: &[u8], from: &Path, now: Time) {
-        // An answer to nothing costs no hash, and is not counted as load.
-        if message[0] == 2 && !is_ours(shared, &message[8..12]) {
+        // An answer to nothing, or to what is answered, costs no hash, and is not counted as load.
+        if message[0] == 2 && !is_awaited(shared, &message[8..12]) {
             return;
         }
         let Some(local) = shared.local() else { return };
@@ -384,12 +384,18 @@ fn passes(queue_stands: &mut bool, packet: &mut [u8]) -> bool {
     ip::mark_congestion(packet)
 }
 
-/// Whether a handshake or a session of ours has the index: nobody can fill the queue of tasks with other answers and
-/// cookies.
+/// Whether a handshake or a session of ours has the index: nobody can fill the queue of tasks with other cookies.
 #[cold]
 fn is_ours(shared: &Shared, index: &[u8]) -> bool {
     let index = u32::from_le_bytes(index.try_into().expect("four bytes"));
     shared.sessions.get(index).is_some()
+}
+
+/// Whether a handshake that we began has the index, and no session yet.
+#[cold]
+fn is_awaited(shared: &Shared, index: &[u8]) -> bool {
+    let index = u32::from_le_bytes(index.try_into().expect("four bytes"));
+    shared.sessions.get(index).is_some_and(|session| session.pair.get().is_none())
 }
 
 #[cold]

@@ -83,6 +83,14 @@ pub(crate) enum Path {
 }
 
 impl Path {
+    /// Whether both lead to one place, from whatever address of ours.
+    pub(crate) fn leads_as(&self, other: &Self) -> bool {
+        match (self.udp(), other.udp()) {
+            (Some(this), Some(other)) => this.remote == other.remote,
+            _ => self == other,
+        }
+    }
+
     pub(crate) fn udp(&self) -> Option<Endpoint> {
         match self {
             Self::Udp(endpoint) => Some(*endpoint),

@@ -113,7 +113,7 @@ impl Worker {
         self.send_by(from, &peer, &response, HANDSHAKE_CLASS);
         // A way that is steered may be the better one. Or closed, and whoever steers it does not know yet: a peer that was restarted is behind
         // another hole of its NAT.
-        if peer.is_steered() && peer.path().as_deref() != Some(from) {
+        if peer.is_steered() && !peer.path().is_some_and(|path| path.leads_as(from)) {
             self.send_to(&peer, &response, HANDSHAKE_CLASS);
         }
         self.shared.arm(&peer);

@@ -293,6 +293,10 @@ fn a_hub_finds_its_server_again_within_seconds_however_long_it_was_away() {
     world.unreachable = false;
     world.seconds(2);
     assert_eq!(world.node.status().link, LinkState::Attached);
+    // And again, if it went at once.
+    world.cut();
+    world.seconds(2);
+    assert_eq!(world.node.status().link, LinkState::Attached);
 }
 
 #[test]
