@@ -245,28 +245,36 @@ impl Stored {
         rows
     }
 
-    /// Whether a fact was ever written since the log began, or is so.
+    /// Whether it is so, or was when the log began.
+    fn any_end(&self, is: impl Fn(&TenantRows) -> bool) -> bool {
+        is(&self.rows) || is(&self.base)
+    }
+
+    /// Whether a device was ever so since the log began, or is.
     pub fn knows_device(&self, device: &Device) -> bool {
         let is = |fact: &Fact| matches!(fact, Fact::Device(other) if other == device);
-        self.rows.devices.contains(device) || self.log.iter().any(|entry| entry.facts.iter().any(is))
+        self.any_end(|rows| rows.devices.contains(device))
+            || self.log.iter().any(|entry| entry.facts.iter().any(is))
     }
 
     /// Whether the tenant was ever so since the log began, or is.
     pub fn knows_tenant(&self, tenant: &Tenant) -> bool {
         let is = |fact: &Fact| matches!(fact, Fact::Tenant(other) if other == tenant);
-        self.rows.tenant == *tenant || self.log.iter().any(|entry| entry.facts.iter().any(is))
+        self.any_end(|rows| rows.tenant == *tenant) || self.log.iter().any(|entry| entry.facts.iter().any(is))
     }
 
     /// Whether a role was ever written since the log began, or is there.
     pub fn knows_role(&self, role: &SshRole) -> bool {
         let is = |fact: &Fact| matches!(fact, Fact::Ssh(SshFact::Role(other)) if other == role);
-        self.rows.ssh.roles.contains(role) || self.log.iter().any(|entry| entry.facts.iter().any(is))
+        self.any_end(|rows| rows.ssh.roles.contains(role))
+            || self.log.iter().any(|entry| entry.facts.iter().any(is))
     }
 
     /// Whether a record was ever written since the log began, or is there.
     pub fn knows_record(&self, record: &DnsEntry) -> bool {
         let is = |fact: &Fact| matches!(fact, Fact::Record(other) if other == record);
-        self.rows.records.contains(record) || self.log.iter().any(|entry| entry.facts.iter().any(is))
+        self.any_end(|rows| rows.records.contains(record))
+            || self.log.iter().any(|entry| entry.facts.iter().any(is))
     }
 }
 
