@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{
@@ -26,6 +26,8 @@ const SQLITE_READERS_MAX: u32 = 4;
 const ACQUIRE_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long SQLite waits for a lock of another process, a backup say, in one attempt.
 const BUSY_TIME_MAX: Duration = Duration::from_secs(2);
+/// Between two tries where SQLite itself does not wait.
+const BUSY_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 /// How often a write is begun anew when the database is locked: six seconds in all, then the caller decides.
 pub(crate) const WRITE_ATTEMPTS_MAX: u32 = 3;
 
@@ -87,8 +89,21 @@ impl Database {
             }
             _ => return Err(bad()),
         };
-        database.read().await?;
+        database.read_first().await?;
         Ok(database)
+    }
+
+    /// SQLite does not wait where two processes turn one file to WAL at once: the second asks again.
+    async fn read_first(&self) -> Result<(), DatabaseError> {
+        let until = Instant::now() + BUSY_TIME_MAX;
+        loop {
+            match self.read().await {
+                Err(error) if error.kind == Kind::Locked && Instant::now() < until => {
+                    tokio::time::sleep(BUSY_RETRY_INTERVAL).await;
+                }
+                done => return done.map(drop),
+            }
+        }
     }
 
     fn sqlite(path: &Path) -> Result<Self, OpenError> {
