@@ -110,9 +110,9 @@ fn a_device_that_boots_while_the_server_is_down_has_interface_and_names_in_three
     let (alpha_address, beta_address) =
         (mesh.device_field("alpha", "address_v4"), mesh.device_field("beta", "address_v4"));
     // What alpha says that it holds is on its disk.
-    let newest = || mesh.device("alpha").map(|device| device["holds"].clone());
+    let known = || mesh.device("alpha").map(|device| device["holds"].clone());
     wait_for("alpha has kept that beta joined", SOON, || {
-        newest().is_some_and(|holds| holds == mesh.status("alpha")["holds"])
+        known().is_some_and(|holds| holds == mesh.status("alpha")["holds"])
             && mesh.path("alpha", "beta") != Value::Null
     });
     alpha.kill();
