@@ -36,16 +36,19 @@ fn nodes_have_places_of_their_own() {
 #[test]
 fn a_story_that_fails_leaves_nothing_behind() {
     let (mut folder, mut prefix) = (std::path::PathBuf::new(), String::new());
+    let mark = format!("/dev/shm/warren-mark-{}", std::process::id());
     let story = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let world = World::new(&["alpha"]);
         folder = world.file("alpha", "run");
         prefix = format!("{}-", world.prefix());
         assert!(namespaces(&prefix) > 0);
         world.plain("forever", "alpha", &["sleep", "1000"]);
+        world.on("alpha").ok(&["touch", &mark]);
         panic!("this story fails on purpose");
     }));
     assert!(story.is_err());
     assert!(!folder.exists());
+    assert!(!std::path::Path::new(&mark).exists(), "shared memory is left");
     assert_eq!(namespaces(&prefix), 0, "namespaces are left");
 }
 
