@@ -227,7 +227,7 @@ fn another_client_gets_in_by_the_same_certificate_and_authority() {
     let ours = sshd.home("alpha").join(".config/warren/ssh");
     let file = |name: &str| ours.join(name).display().to_string();
     let (key, ppk, certificate) = (file("id_ed25519"), file("key.ppk"), file("id_ed25519-cert.pub"));
-    sshd.mesh.on("alpha").ok(&["puttygen", &key, "-O", "private", "-o", &ppk]);
+    sshd.person("alpha", &["puttygen", &key, "-O", "private", "-o", &ppk]).ok();
     let authority = sshd.authority("host")["keys"][0]["public_key"].clone();
     let blob = authority.as_str().and_then(|line| line.split(' ').nth(1)).expect("a key").to_owned();
     let authorities = sshd.home("alpha").join(".putty/sshhostcas");
