@@ -35,11 +35,35 @@ table inet filter {
 /// What the router speaks.
 #[derive(Debug, Clone, Copy)]
 enum Speaks {
-    /// PCP and NAT-PMP alone.
+    /// PCP alone, of what an agent asks for.
     Pcp,
+    /// NAT-PMP alone, as a router of before PCP.
+    NatPmp,
     /// UPnP IGD alone.
     Upnp,
 }
+
+impl Speaks {
+    /// What miniupnpd logs of a port that it opened.
+    const fn log(self) -> &'static str {
+        match self {
+            Self::Pcp => "PCP MAP: added mapping",
+            Self::NatPmp => "NAT-PMP port mapping request",
+            Self::Upnp => "#AddAnyPortMapping",
+        }
+    }
+}
+
+/// Where a router of before PCP answers it.
+const OLD: &str = "
+table ip old {
+    chain prerouting {
+        type nat hook prerouting priority dstnat
+        iifname lan udp dport 5351 @th,64,8 2 redirect to :5399
+    }
+}";
+/// What it answers: that it speaks version 0 (RFC 6886, section 3.5).
+const UNSUPPORTED: [u8; 8] = [0, 129, 0, 1, 0, 0, 0, 0];
 
 fn router_that_opens(world: &World, speaks: Speaks) -> Rc<Process> {
     for knows in ["r-beta", "server"] {
@@ -49,7 +73,7 @@ fn router_that_opens(world: &World, speaks: Speaks) -> Rc<Process> {
     router.ok(&["ip", "address", "add", &format!("{PUBLIC}/32"), "dev", "wan"]);
     router.ok(&["nft", CHAINS]);
     let (pcp, upnp) = match speaks {
-        Speaks::Pcp => ("yes", "no"),
+        Speaks::Pcp | Speaks::NatPmp => ("yes", "no"),
         Speaks::Upnp => ("no", "yes"),
     };
     let settings = format!(
@@ -57,9 +81,16 @@ fn router_that_opens(world: &World, speaks: Speaks) -> Rc<Process> {
          uuid=00000000-0000-0000-0000-000000000001\nallow 1024-65535 192.168.1.0/24 1024-65535\n"
     );
     // A router has no folder of its own.
-    let [conf, pid] = ["conf", "pid"].map(|name| world.file("server", &format!("run/miniupnpd.{name}")));
+    let [conf, pid, old] =
+        ["conf", "pid", "old"].map(|name| world.file("server", &format!("run/miniupnpd.{name}")));
     std::fs::write(&conf, settings).expect("the world's folder can be written");
-    let [conf, pid] = [conf, pid].map(|path| path.to_str().expect("our paths are text").to_owned());
+    std::fs::write(&old, UNSUPPORTED).expect("the world's folder can be written");
+    let [conf, pid, old] = [conf, pid, old].map(|path| path.to_str().expect("our paths are text").to_owned());
+    if matches!(speaks, Speaks::NatPmp) {
+        router.ok(&["nft", OLD]);
+        let answer = format!("SYSTEM:cat {old}");
+        world.plain_beside("old", "r-alpha", &["socat", "UDP4-RECVFROM:5399,fork", &answer]);
+    }
     world.plain_beside("miniupnpd", "r-alpha", &["miniupnpd", "-d", "-f", &conf, "-P", &pid])
 }
 
@@ -84,6 +115,8 @@ fn a_port_is_opened_and_used(speaks: Speaks) {
         opened = checked["port_mapping"].as_str().unwrap_or_default().to_owned();
         opened.starts_with(&format!("{PUBLIC}:"))
     });
+    let said = miniupnpd.output();
+    assert!(said.contains(speaks.log()), "it was asked by {speaks:?}: {said}");
     let direct = format!("direct {opened}");
     wait_for("beta comes by that port", Duration::from_secs(10), || {
         mesh.on("beta").run(&["ping", "-c1", "-W1", "alpha"]);
@@ -105,6 +138,11 @@ fn a_port_is_opened_and_used(speaks: Speaks) {
 #[test]
 fn a_port_that_the_router_opened_by_pcp_joins_two_symmetric_nats() {
     a_port_is_opened_and_used(Speaks::Pcp);
+}
+
+#[test]
+fn a_port_that_the_router_opened_by_nat_pmp_joins_two_symmetric_nats() {
+    a_port_is_opened_and_used(Speaks::NatPmp);
 }
 
 #[test]

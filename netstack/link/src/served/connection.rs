@@ -117,9 +117,9 @@ impl Served {
         self.queue.push(Arc::clone(self));
     }
 
-    /// A worker has it in hand: opens what came, and sees whether its time has come. Says how many packets there were.
-    /// `packets` is room of the worker's, empty before and after.
-    pub(super) fn begin(&self, packets: &mut Vec<ConnectionEvent>, now: Instant) -> usize {
+    /// A worker has it in hand: opens what came. Says how many packets there were. `packets` is room of the worker's, empty before
+    /// and after.
+    pub(super) fn begin(&self, packets: &mut Vec<ConnectionEvent>) -> usize {
         {
             let mut inbox = self.inbox();
             inbox.phase = Phase::Running;
@@ -136,10 +136,18 @@ impl Served {
         for packet in packets.drain(..) {
             state.connection.handle_event(packet);
         }
-        if state.connection.poll_timeout().is_some_and(|at| at <= now) {
+        count
+    }
+
+    /// Sees whether its time has come, and says so. Not before what the packets led to is sent: a peer that moved is sent something
+    /// first, or nothing would be under way to it of which an answer could be missed.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        let mut state = self.lock();
+        let is_due = state.connection.poll_timeout().is_some_and(|at| at <= now);
+        if is_due {
             state.connection.handle_timeout(now);
         }
-        count
+        is_due
     }
 
     /// The worker is done with it, or not: then it waits for its next turn.

@@ -43,8 +43,20 @@ impl<'a> Hand<'a> {
     /// Says how many packets went either way.
     async fn run(mut self, buffer: &mut Vec<u8>, packets: &mut Vec<ConnectionEvent>) -> usize {
         let Some(served) = &self.served else { return 0 };
-        let received = served.begin(packets, now());
-        let mut sent = 0;
+        let received = served.begin(packets);
+        let mut sent = self.send(served, 0, buffer).await;
+        if sent < SENT_AT_ONCE && served.is_due(now()) {
+            sent = self.send(served, sent, buffer).await;
+        }
+        let again = self.settle(served);
+        if let Some(served) = self.served.take() {
+            served.end(again || sent >= SENT_AT_ONCE);
+        }
+        received + sent + 1
+    }
+
+    /// Sends what is to be sent. Says how many packets that makes with those before.
+    async fn send(&self, served: &Served, mut sent: usize, buffer: &mut Vec<u8>) -> usize {
         while sent < SENT_AT_ONCE {
             buffer.clear();
             let Some(transmit) = served.transmit(now(), self.shared.socket.segments_max(), buffer) else {
@@ -53,11 +65,7 @@ impl<'a> Hand<'a> {
             sent += transmit.segment_size.map_or(1, |each| transmit.size.div_ceil(each));
             self.shared.socket.send(&transmit, buffer).await;
         }
-        let again = self.settle(served);
-        if let Some(served) = self.served.take() {
-            served.end(again || sent >= SENT_AT_ONCE);
-        }
-        received + sent + 1
+        sent
     }
 
     /// Tells the endpoint and those who wait what happened, and when to look again. Whether there is more to send.

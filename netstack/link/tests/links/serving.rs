@@ -1,5 +1,6 @@
 //! Many links on one UDP socket: each has its turn, whatever another does, and nothing stays of those that left.
 
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use link::{Carrier, LinkError, PreferCarrier, Receiver, Sender, Trust};
 use model::wire::{Decoder, Frame, encode};
 use quinn::{ClientConfig, Endpoint};
 use quinn_proto::crypto::rustls::QuicClientConfig;
+use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -170,13 +172,68 @@ async fn a_link_whose_client_moves_goes_on() {
     assert_eq!(soon(raw.asks(&longest(3))).await, longest(3));
 }
 
+/// Longer than a server waits for the answer to a packet that it has repeated twice, as far away as it is here.
+const MISSED: Duration = Duration::from_millis(500);
+
+/// A NAT between a client and a server. Told to, it loses the server's next packet and moves to another port, and the client's next
+/// packet comes out of it when the server misses its answer: the machine has much to do, and both wait for their turn.
+async fn nat(inside: UdpSocket, server: SocketAddr, mut told: mpsc::Receiver<()>) {
+    const PACKET: usize = 1500;
+    let (mut outside, mut client) = (bound().await, server);
+    let (mut up, mut down) = ([0; PACKET], [0; PACKET]);
+    let (mut loses, mut holds) = (false, false);
+    loop {
+        tokio::select! {
+            biased;
+            Some(()) = told.recv() => loses = true,
+            got = inside.recv_from(&mut up) => {
+                let (length, from) = got.unwrap();
+                client = from;
+                if mem::take(&mut holds) {
+                    std::thread::sleep(MISSED);
+                }
+                outside.send_to(&up[..length], server).await.unwrap();
+            }
+            got = outside.recv(&mut down) => {
+                let length = got.unwrap();
+                if mem::take(&mut loses) {
+                    (outside, holds) = (bound().await, true);
+                } else {
+                    inside.send_to(&down[..length], client).await.unwrap();
+                }
+            }
+        }
+    }
+}
+
+async fn bound() -> UdpSocket {
+    UdpSocket::bind("127.0.0.1:0").await.unwrap()
+}
+
+#[tokio::test]
+async fn a_link_that_moves_while_the_server_misses_an_answer_goes_on() {
+    let (listener, at) = listener(Limits::default());
+    let (_enough, _serving) = echo(listener);
+    let inside = bound().await;
+    let by_nat = inside.local_addr().unwrap();
+    let (tell, told) = mpsc::channel(1);
+    let _nat = tokio::spawn(nat(inside, at, told));
+    let endpoint = clients("127.0.0.1");
+    let mut raw = soon(Raw::open(&endpoint, by_nat)).await;
+    assert_eq!(soon(raw.asks(&frame(0))).await, frame(0));
+    for number in 1..4 {
+        tell.send(()).await.unwrap();
+        assert_eq!(soon(raw.asks(&frame(number))).await, frame(number));
+    }
+}
+
 #[tokio::test]
 async fn first_packets_alone_cost_no_more_than_a_few_connections() {
     let limits = Limits { half_open_max: 16, retry_above: 4, ..Limits::default() };
     let (mut listener, at) = listener(limits);
     let (mut endpoint, mut packet) =
         (quinn_proto::Endpoint::new(Arc::default(), None, false, None), Vec::new());
-    let socket = tokio::net::UdpSocket::bind("127.0.0.2:0").await.unwrap();
+    let socket = UdpSocket::bind("127.0.0.2:0").await.unwrap();
     let flood = async {
         // Each begins well, and never answers.
         let mut begun = Vec::new();
