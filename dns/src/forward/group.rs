@@ -117,6 +117,8 @@ impl Group {
             }
             let deadline = began + ANSWER_TIME_MAX;
             tokio::select! {
+                // An answer that is there comes before the time to ask elsewhere.
+                biased;
                 Some(attempt) = attempts.next() => {
                     open.retain(|(server, began)| (*server, *began) != (attempt.server, attempt.began));
                     if let Some(read) = self.judge(attempt, &mut tally) {

@@ -1,5 +1,6 @@
 //! A real `warren-apid` on SQLite in a directory of its own, and how it is asked.
 
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -20,24 +21,24 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Apid {
     started: Started,
     pub(crate) dir: TempDir,
-    pub(crate) port: u16,
-    pub(crate) probes: u16,
+    pub(crate) at: SocketAddr,
+    pub(crate) probes: SocketAddr,
 }
 
 impl Apid {
     pub(crate) fn start(dir: TempDir, environment: &[(&str, &str)]) -> Self {
-        let (port, probes) = (free().port(), free().port());
+        let (at, probes) = (free(), free());
         let arrange = |command: &mut Command| {
             command
-                .args(["--allow-root", "--public-url", &format!("https://127.0.0.1:{port}")])
-                .args(["--listen", &format!("127.0.0.1:{port}"), "--stun-listen", "127.0.0.1:0"])
-                .args(["--metrics-listen", &format!("127.0.0.1:{probes}")])
+                .args(["--allow-root", "--public-url", &format!("https://{at}")])
+                .args(["--listen", &at.to_string(), "--stun-listen", "127.0.0.1:0"])
+                .args(["--metrics-listen", &probes.to_string()])
                 .envs(environment.iter().copied());
         };
         // The secret comes one line later, if it comes.
         let tells_more = |log: &str| environment.is_empty() && !log.contains("first administrator made");
         let started = Started::new(dir.path(), arrange, tells_more);
-        Self { started, dir, port, probes }
+        Self { started, dir, at, probes }
     }
 
     pub(crate) fn socket(&self) -> Server {
@@ -45,7 +46,7 @@ impl Apid {
     }
 
     pub(crate) fn https(&self, pin: Fingerprint) -> Server {
-        let address = format!("https://127.0.0.1:{}", self.port).parse().expect("a URL");
+        let address = format!("https://{}", self.at).parse().expect("a URL");
         Server::Https { address, trust: HttpsTrust::Pinned(pin) }
     }
 
@@ -107,7 +108,7 @@ pub(crate) async fn post(server: &Server, path: &str, bearer: Option<&str>, body
 
 /// What a probe sees: the whole answer, head and body.
 pub(crate) async fn probe(apid: &Apid, path: &str) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", apid.probes)).await.expect("it listens");
+    let mut stream = TcpStream::connect(apid.probes).await.expect("it listens");
     let question = format!("GET {path} HTTP/1.0\r\n\r\n");
     stream.write_all(question.as_bytes()).await.expect("it reads");
     let mut answer = String::new();

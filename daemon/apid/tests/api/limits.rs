@@ -170,7 +170,7 @@ async fn a_login_that_comes_too_soon_costs_no_database() {
     while before.last() != Some(&429) {
         before.push(log_in().await);
     }
-    let hide = ["warren.db", "ALTER TABLE users RENAME TO away"];
+    let hide = ["-cmd", ".timeout 10000", "warren.db", "ALTER TABLE users RENAME TO away"];
     let hidden = Command::new("sqlite3").current_dir(apid.dir.path()).args(hide).status();
     assert!(hidden.expect("apt-get install sqlite3").success());
     assert_eq!(log_in().await, 429, "nobody needs to know whose it is");
@@ -179,7 +179,7 @@ async fn a_login_that_comes_too_soon_costs_no_database() {
 #[tokio::test]
 async fn one_address_has_as_many_connections_as_the_settings_say_and_the_log_says_so_once() {
     let apid = start(&[("WARREN_CONNECTIONS_PER_ADDRESS", "3")]);
-    let connect = async || TcpStream::connect(("127.0.0.1", apid.port)).await.expect("it listens");
+    let connect = async || TcpStream::connect(apid.at).await.expect("it listens");
     let mut held = Vec::new();
     for _ in 0..3 {
         held.push(connect().await);
@@ -207,7 +207,7 @@ async fn one_address_has_as_many_connections_as_the_settings_say_and_the_log_say
 #[tokio::test]
 async fn a_client_that_dawdles_or_talks_too_much_is_cut() {
     let apid = start(&[]);
-    let address = ("127.0.0.1", apid.probes);
+    let address = apid.probes;
     let mut slow = TcpStream::connect(address).await.expect("it listens");
     slow.write_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\n").await.expect("it reads");
     let mut long = TcpStream::connect(address).await.expect("it listens");
@@ -242,7 +242,7 @@ async fn certificates_of_one_person_have_a_pace() {
 
 /// A connection over TLS, on which nothing was said.
 async fn connected(
-    port: u16,
+    at: SocketAddr,
     own: &rcgen::CertifiedKey<rcgen::KeyPair>,
 ) -> (SocketAddr, TlsStream<TcpStream>) {
     let mut roots = RootCertStore::empty();
@@ -252,7 +252,7 @@ async fn connected(
     let config = config.expect("TLS 1.3").with_root_certificates(roots).with_no_client_auth();
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4096).expect("a small one");
-    let stream = socket.connect(SocketAddr::from(([127, 0, 0, 1], port))).await.expect("it listens");
+    let stream = socket.connect(at).await.expect("it listens");
     let here = stream.local_addr().expect("bound");
     let name = ServerName::try_from("localhost").expect("a name");
     (here, TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("TLS"))
@@ -295,7 +295,7 @@ async fn a_client_that_reads_no_answer_is_cut() {
     let files = [certificate, key].map(|path| path.to_str().expect("text").to_owned());
     let pace = ("WARREN_RATELIMIT_API_CAPACITY", "100000");
     let apid = start(&[pace, ("WARREN_TLS_CERT", &files[0]), ("WARREN_TLS_KEY", &files[1])]);
-    let (own, mut deaf) = connected(apid.port, &own).await;
+    let (own, mut deaf) = connected(apid.at, &own).await;
     assert!(is_connected(own));
     let ask = b"GET /api/v1/openapi.json HTTP/1.1\r\nhost: x\r\n\r\n";
     // Until the buffers of both sides are full: then it takes no more questions either.

@@ -60,7 +60,7 @@ async fn the_doctor_says_what_is_wrong_why_and_what_helps() {
     let apid = fresh();
     let (status, seen) = get(&apid.socket(), "/api/v1/doctor", None).await;
     assert_eq!(status, 200, "{seen}");
-    assert_eq!(seen["public_url"], format!("https://127.0.0.1:{}", apid.port));
+    assert_eq!(seen["public_url"], format!("https://{}", apid.at));
     let findings = seen["findings"].as_array().expect("a list").clone();
     let about = |what: &str| {
         let found = findings.iter().find(|finding| finding["about"] == what);
@@ -115,9 +115,9 @@ async fn a_support_bundle_holds_no_secret_of_setup_second_factors_and_webhooks()
     let dir = tempfile::tempdir().expect("a directory");
     let own = dir.path().join("hook");
     std::fs::write(&own, "between the two of us\n").expect("written");
-    let closed = crate::started::free().port();
+    let closed = crate::started::free();
     let token = "QXpUc0RrVm9wbGFu";
-    let url = format!("https://localhost:{closed}/services/T01/{token}?key=c2VjcmV0LW9mLWhvb2s");
+    let url = format!("https://{closed}/services/T01/{token}?key=c2VjcmV0LW9mLWhvb2s");
     let environment = [
         ("WARREN_AUDIT_WEBHOOK", &*url),
         ("WARREN_AUDIT_WEBHOOK_SECRET_FILE", own.to_str().expect("text")),

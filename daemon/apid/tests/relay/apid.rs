@@ -19,7 +19,7 @@ pub struct Apid {
     started: Started,
     dir: TempDir,
     pub address: ServerAddress,
-    probes: u16,
+    probes: SocketAddr,
     fingerprint: Fingerprint,
     flags: Vec<String>,
 }
@@ -52,7 +52,7 @@ impl Apid {
             started,
             dir,
             address: after("--listen").into(),
-            probes: after("--metrics-listen").port(),
+            probes: after("--metrics-listen"),
             flags: flags.to_vec(),
         }
     }
@@ -102,7 +102,7 @@ impl Apid {
     }
 
     pub async fn metric(&self, name: &str) -> u64 {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.probes)).await.expect("it listens");
+        let mut stream = TcpStream::connect(self.probes).await.expect("it listens");
         stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.expect("it reads");
         let mut text = String::new();
         stream.read_to_string(&mut text).await.expect("text");

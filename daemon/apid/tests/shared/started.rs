@@ -1,7 +1,7 @@
 //! A real `warren-apid` as a process: started until it serves, and ended with its owner. Asks it nothing.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -76,12 +76,17 @@ impl Drop for Started {
     }
 }
 
-/// An address that nobody has, over TCP or UDP.
+/// An address that nobody has and nobody else is given, over TCP or UDP: of an IP address that is this process's alone.
 pub(crate) fn free() -> SocketAddr {
+    static GIVEN: Mutex<Vec<u16>> = Mutex::new(Vec::new());
+    // A process id has 22 bits at most, and 127.64.0.0/10 is on every machine.
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
     loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let tcp = TcpListener::bind((Ipv4Addr::new(127, 64 | high, middle, low), 0)).expect("a port");
         let at = tcp.local_addr().expect("bound");
-        if UdpSocket::bind(at).is_ok() {
+        let mut given = GIVEN.lock().expect("nobody fails with it");
+        if !given.contains(&at.port()) && UdpSocket::bind(at).is_ok() {
+            given.push(at.port());
             return at;
         }
     }
