@@ -129,7 +129,8 @@ struct Lab {
 impl Lab {
     fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("q{}n{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        // As scripts/lib/topology names its own: what a test that is killed leaves is swept like theirs.
+        let name = format!("w{}q{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let lab = Self { name, files: tempfile::tempdir().expect("a directory") };
         let [one, two] = [lab.interface(0), lab.interface(1)];
         for namespace in [&one, &two] {
@@ -146,7 +147,7 @@ impl Lab {
 
     /// Of a namespace and of the interface in it: sockets of all namespaces are in one directory.
     fn interface(&self, side: usize) -> String {
-        format!("{}s{}", self.name, side + 1)
+        format!("{}-{}", self.name, side + 1)
     }
 
     fn socket(&self, side: usize) -> PathBuf {

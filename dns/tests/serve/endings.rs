@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::client::{PATIENCE, client, framed, query, receive, try_read_tcp};
-use crate::{LOOPBACK, home_names, neighbour, start};
+use crate::{LOOPBACK, home_names, listen_somewhere, neighbour, start};
 
 #[tokio::test]
 async fn what_was_received_is_answered_before_the_address_is_free() {
@@ -112,8 +112,7 @@ fn load(source: IpAddr, at: SocketAddr, stop: &AtomicBool, total: &AtomicU64) {
 async fn hand_over(ip: IpAddr, threads: usize) {
     let options = Options { shared: true, threads, ..Options::default() };
     let mut server = Server::with(home_names(), 0, options);
-    assert!(server.listen(&[ip]).await.is_empty());
-    let at = server.listening().next().expect("listening");
+    let at = listen_somewhere(&mut server, ip).await;
     let (stop, total) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let clients: Vec<_> = (1..=8)
         .map(|number| {
@@ -163,8 +162,7 @@ async fn several_threads_hand_over_to_several() {
 async fn an_address_is_not_shared_by_accident() {
     let shared = Options { shared: true, ..Options::default() };
     let mut first = Server::with(home_names(), 0, shared);
-    assert!(first.listen(&[LOOPBACK]).await.is_empty());
-    let port = first.listening().next().expect("listening").port();
+    let port = listen_somewhere(&mut first, LOOPBACK).await.port();
     let mut second = Server::new(home_names(), port);
     assert_eq!(second.listen(&[LOOPBACK]).await.len(), 1);
     first.close().await;

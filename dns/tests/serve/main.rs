@@ -42,14 +42,18 @@ async fn start() -> (Arc<Names>, Server, SocketAddr) {
 async fn start_with(options: Options) -> (Arc<Names>, Server, SocketAddr) {
     let names = home_names();
     let mut server = Server::with(Arc::clone(&names), 0, options);
-    // Port 0 is chosen for TCP and may be taken for UDP.
+    let address = listen_somewhere(&mut server, LOOPBACK).await;
+    (names, server, address)
+}
+
+/// Of a server that wishes for port 0, which is chosen for TCP and may be taken for UDP.
+async fn listen_somewhere(server: &mut Server, ip: IpAddr) -> SocketAddr {
     for _ in 0..20 {
-        if server.listen(&[LOOPBACK]).await.is_empty() {
+        if server.listen(&[ip]).await.is_empty() {
             break;
         }
     }
-    let address = server.listening().next().expect("a port of 20 is free for both");
-    (names, server, address)
+    server.listening().next().expect("a port of 20 is free for both")
 }
 
 /// Another address of this machine.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -23,6 +23,17 @@ pub struct Nsd {
     address: SocketAddr,
 }
 
+/// An address that nobody has, over TCP or UDP.
+fn free_port() -> SocketAddr {
+    loop {
+        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let address = tcp.local_addr().expect("it is bound");
+        if UdpSocket::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
 impl Nsd {
     /// Starts it and waits until it answers.
     ///
@@ -30,9 +41,7 @@ impl Nsd {
     /// If it is not installed, or never answers.
     pub fn start(home: &Home) -> Self {
         let folder = TempDir::new().expect("a folder for what is temporary");
-        let free = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let address = free.local_addr().expect("it is bound");
-        drop(free);
+        let address = free_port();
         let conf = folder.path().join("nsd.conf");
         fs::write(&conf, configuration(home, &folder, address)).expect("the folder is ours");
         let said = fs::File::create(folder.path().join("said")).expect("the folder is ours");

@@ -44,7 +44,7 @@ enum Speaks {
 }
 
 impl Speaks {
-    /// What miniupnpd logs of a port that it opened.
+    /// What miniupnpd logs when it is asked this way.
     const fn log(self) -> &'static str {
         match self {
             Self::Pcp => "PCP MAP: added mapping",

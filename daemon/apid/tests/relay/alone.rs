@@ -29,17 +29,14 @@ async fn a_relay_alone_serves_whom_its_anchors_let_and_nobody_else() {
     let (mut a, mut b) = (a.expect("admitted"), b.expect("admitted"));
     relay.wait_for("warren_relay_sessions", 2).await;
     let long = vec![5; 1452];
-    a.send(b.id, &long);
-    assert_eq!(b.receive().await, (a.id, long.clone()));
-    b.send(a.id, &long);
-    assert_eq!(a.receive().await, (b.id, long));
+    a.deliver(&mut b, &long).await;
+    b.deliver(&mut a, &long).await;
 
     // Another anchor's device of the same number is another device.
     let double = Device::attach(&relay, (&identity(2), &pass(2), &other), quic).await;
     let mut double = double.expect("admitted");
     relay.wait_for("warren_relay_sessions", 3).await;
-    a.send(b.id, b"for my tenant");
-    assert_eq!(b.receive().await, (a.id, b"for my tenant".to_vec()));
+    a.deliver(&mut b, b"for my tenant").await;
     double.send(a.id, b"for another tenant");
     relay.wait_for("warren_relay_dropped_datagrams_total{reason=\"absent\"}", 1).await;
 

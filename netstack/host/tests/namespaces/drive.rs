@@ -20,8 +20,8 @@ use crate::alone::{alone, run, succeeds, wait_for};
 use crate::changes::{backend, config};
 use crate::server::{Server, Tenant, device_id};
 
-/// The scenarios promise two seconds, which a node that finds the damage by itself, 1 to 1.5 s after, keeps with little to spare: each
-/// time is printed, and a machine with much to do may take longer.
+/// The scenarios promise two seconds, which a node that finds the damage by itself, 1 to 1.5 s after, keeps with little to spare: a
+/// machine with much to do may take longer.
 pub const REPAIR_TIME_MAX: Duration = Duration::from_secs(5);
 pub const SETTLE_TIME_MAX: Duration = Duration::from_secs(10);
 

@@ -139,9 +139,9 @@ impl Served {
         count
     }
 
-    /// Sees whether its time has come, and says so. Not before what the packets led to is sent: a peer that moved is sent something
+    /// Does what its time has come for, and says whether there was something. Not before what the packets led to is sent: a peer that moved is sent something
     /// first, or nothing would be under way to it of which an answer could be missed.
-    pub(super) fn is_due(&self, now: Instant) -> bool {
+    pub(super) fn tick(&self, now: Instant) -> bool {
         let mut state = self.lock();
         let is_due = state.connection.poll_timeout().is_some_and(|at| at <= now);
         if is_due {

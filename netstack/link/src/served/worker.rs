@@ -45,7 +45,7 @@ impl<'a> Hand<'a> {
         let Some(served) = &self.served else { return 0 };
         let received = served.begin(packets);
         let mut sent = self.send(served, 0, buffer).await;
-        if sent < SENT_AT_ONCE && served.is_due(now()) {
+        if sent < SENT_AT_ONCE && served.tick(now()) {
             sent = self.send(served, sent, buffer).await;
         }
         let again = self.settle(served);

@@ -172,7 +172,7 @@ async fn a_link_whose_client_moves_goes_on() {
     assert_eq!(soon(raw.asks(&longest(3))).await, longest(3));
 }
 
-/// Longer than a server waits for the answer to a packet that it has repeated twice, as far away as it is here.
+/// Longer than a server waits for an answer, as far away as it is here.
 const MISSED: Duration = Duration::from_millis(500);
 
 /// A NAT between a client and a server. Told to, it loses the server's next packet and moves to another port, and the client's next
@@ -213,6 +213,7 @@ async fn bound() -> UdpSocket {
     UdpSocket::bind("127.0.0.1:0").await.unwrap()
 }
 
+/// By debug assertions of `quinn-proto`: it counts on a peer that moved being sent something before a miss is looked at.
 #[tokio::test]
 async fn a_link_that_moves_while_the_server_misses_an_answer_goes_on() {
     let (listener, at) = listener(Limits::default());

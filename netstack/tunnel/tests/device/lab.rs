@@ -56,6 +56,7 @@ impl Lab {
     /// Both sides know each other; neither knows where the other is.
     pub(crate) fn pair(a: Engine, b: Engine) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
+        // As scripts/lib/topology names its own: what a test that is killed leaves is swept like theirs.
         let name = format!("w{}n{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let files = tempfile::tempdir().expect("a directory");
         let lab = Self { a: Side::new(&name, 1, a), b: Side::new(&name, 2, b), files };
@@ -92,7 +93,7 @@ impl Side {
     fn new(lab: &str, number: u8, engine: Engine) -> Self {
         let private = random_key();
         let public = public_of(&private);
-        let namespace = format!("{lab}s{number}");
+        let namespace = format!("{lab}-{number}");
         run(&["ip", "netns", "add", &namespace]);
         let interface = namespace.clone();
         Self { namespace, interface, private, public, engine, number, process: RefCell::default() }
