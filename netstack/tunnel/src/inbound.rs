@@ -32,9 +32,10 @@ use crate::io::udp::outbox::Outbox;
 use crate::ip;
 use crate::offload::{Joiner, Joins};
 use crate::path::{Carried, Path, is_probe};
-use crate::peer::Peer;
+use crate::peer::{Peer, Session};
 use crate::random;
 use crate::shared::Shared;
+use crate::slab::Found;
 use crate::task::{HANDSHAKE_BYTES_MAX, Handshake, Task};
 
 /// Receives from one socket before the other has its turn.
@@ -220,7 +221,7 @@ impl Work {
                 self.admit(shared, message, from, now);
             }
             [3, 0, 0, 0, ..] if message.len() == 64 => {
-                if is_ours(shared, &message[4..8]) {
+                if ours(shared, &message[4..8]).is_some() {
                     hand_on(shared, message, from);
                 }
             }
@@ -261,7 +262,8 @@ impl Work {
     #[cold]
     fn admit(&mut self, shared: &Shared, message: &[u8], from: &Path, now: Time) {
         // An answer to nothing, or to what is answered, costs no hash, and is not counted as load.
-        if message[0] == 2 && !is_awaited(shared, &message[8..12]) {
+        if message[0] == 2 && ours(shared, &message[8..12]).is_none_or(|session| session.pair.get().is_some())
+        {
             return;
         }
         let Some(local) = shared.local() else { return };
@@ -384,18 +386,11 @@ fn passes(queue_stands: &mut bool, packet: &mut [u8]) -> bool {
     ip::mark_congestion(packet)
 }
 
-/// Whether a handshake or a session of ours has the index: nobody can fill the queue of tasks with other cookies.
+/// The session of ours that has the index, without keys while its handshake is not done: nobody can fill the queue of tasks with
+/// answers and cookies for others.
 #[cold]
-fn is_ours(shared: &Shared, index: &[u8]) -> bool {
-    let index = u32::from_le_bytes(index.try_into().expect("four bytes"));
-    shared.sessions.get(index).is_some()
-}
-
-/// Whether a handshake that we began has the index, and no session yet.
-#[cold]
-fn is_awaited(shared: &Shared, index: &[u8]) -> bool {
-    let index = u32::from_le_bytes(index.try_into().expect("four bytes"));
-    shared.sessions.get(index).is_some_and(|session| session.pair.get().is_none())
+fn ours(shared: &Shared, index: &[u8]) -> Option<Found<Session>> {
+    shared.sessions.get(u32::from_le_bytes(index.try_into().expect("four bytes")))
 }
 
 #[cold]

@@ -81,13 +81,14 @@ fn router_that_opens(world: &World, speaks: Speaks) -> Rc<Process> {
          uuid=00000000-0000-0000-0000-000000000001\nallow 1024-65535 192.168.1.0/24 1024-65535\n"
     );
     // A router has no folder of its own.
-    let [conf, pid, old] =
-        ["conf", "pid", "old"].map(|name| world.file("server", &format!("run/miniupnpd.{name}")));
+    let [conf, pid, old] = ["conf", "pid", "old"].map(|name| {
+        let path = world.file("server", &format!("run/miniupnpd.{name}"));
+        path.to_str().expect("our paths are text").to_owned()
+    });
     std::fs::write(&conf, settings).expect("the world's folder can be written");
-    std::fs::write(&old, UNSUPPORTED).expect("the world's folder can be written");
-    let [conf, pid, old] = [conf, pid, old].map(|path| path.to_str().expect("our paths are text").to_owned());
     if matches!(speaks, Speaks::NatPmp) {
         router.ok(&["nft", OLD]);
+        std::fs::write(&old, UNSUPPORTED).expect("the world's folder can be written");
         let answer = format!("SYSTEM:cat {old}");
         world.plain_beside("old", "r-alpha", &["socat", "UDP4-RECVFROM:5399,fork", &answer]);
     }

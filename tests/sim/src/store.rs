@@ -245,36 +245,42 @@ impl Stored {
         rows
     }
 
-    /// Whether it is so, or was when the log began.
-    fn any_end(&self, is: impl Fn(&TenantRows) -> bool) -> bool {
-        is(&self.rows) || is(&self.base)
-    }
-
     /// Whether a device was ever so since the log began, or is.
     pub fn knows_device(&self, device: &Device) -> bool {
-        let is = |fact: &Fact| matches!(fact, Fact::Device(other) if other == device);
-        self.any_end(|rows| rows.devices.contains(device))
-            || self.log.iter().any(|entry| entry.facts.iter().any(is))
+        self.knows(
+            |rows| rows.devices.contains(device),
+            |fact| matches!(fact, Fact::Device(other) if other == device),
+        )
     }
 
     /// Whether the tenant was ever so since the log began, or is.
     pub fn knows_tenant(&self, tenant: &Tenant) -> bool {
-        let is = |fact: &Fact| matches!(fact, Fact::Tenant(other) if other == tenant);
-        self.any_end(|rows| rows.tenant == *tenant) || self.log.iter().any(|entry| entry.facts.iter().any(is))
+        self.knows(
+            |rows| rows.tenant == *tenant,
+            |fact| matches!(fact, Fact::Tenant(other) if other == tenant),
+        )
     }
 
-    /// Whether a role was ever written since the log began, or is there.
+    /// Whether a role was ever so since the log began, or is.
     pub fn knows_role(&self, role: &SshRole) -> bool {
-        let is = |fact: &Fact| matches!(fact, Fact::Ssh(SshFact::Role(other)) if other == role);
-        self.any_end(|rows| rows.ssh.roles.contains(role))
-            || self.log.iter().any(|entry| entry.facts.iter().any(is))
+        self.knows(
+            |rows| rows.ssh.roles.contains(role),
+            |fact| matches!(fact, Fact::Ssh(SshFact::Role(other)) if other == role),
+        )
     }
 
-    /// Whether a record was ever written since the log began, or is there.
+    /// Whether a record was ever so since the log began, or is.
     pub fn knows_record(&self, record: &DnsEntry) -> bool {
-        let is = |fact: &Fact| matches!(fact, Fact::Record(other) if other == record);
-        self.any_end(|rows| rows.records.contains(record))
-            || self.log.iter().any(|entry| entry.facts.iter().any(is))
+        self.knows(
+            |rows| rows.records.contains(record),
+            |fact| matches!(fact, Fact::Record(other) if other == record),
+        )
+    }
+
+    /// Whether it is so, was when the log began, or was written since.
+    fn knows(&self, is: impl Fn(&TenantRows) -> bool, says: impl Fn(&Fact) -> bool) -> bool {
+        let was_written = || self.log.iter().flat_map(|entry| &entry.facts).any(says);
+        is(&self.rows) || is(&self.base) || was_written()
     }
 }
 

@@ -20,9 +20,11 @@ use crate::alone::{alone, run, succeeds, wait_for};
 use crate::changes::{backend, config};
 use crate::server::{Server, Tenant, device_id};
 
-/// The scenarios promise two seconds, which a node that finds the damage by itself, 1 to 1.5 s after, keeps with little to spare: a
-/// machine with much to do may take longer.
-pub const REPAIR_TIME_MAX: Duration = Duration::from_secs(5);
+/// What the scenarios promise.
+pub const REPAIR_TIME_MAX: Duration = Duration::from_secs(2);
+/// Where no event tells of the damage, a node finds it 1 to 1.5 s after and keeps that promise with little to spare, as stories of the
+/// lab hold it to: here a machine with much to do may take longer.
+pub const GLANCED_REPAIR_TIME_MAX: Duration = Duration::from_secs(5);
 pub const SETTLE_TIME_MAX: Duration = Duration::from_secs(10);
 
 fn setup(directory: &Path, role: Role) -> Setup {
@@ -170,6 +172,8 @@ fn whatever_somebody_breaks_is_repaired_in_two_seconds() {
         ] {
             let before = node.handle.report().await.unwrap().node.drift_total;
             run(damage);
+            let has_event = !damage.starts_with("wg set") && !damage.starts_with("echo");
+            let repair_time_max = if has_event { REPAIR_TIME_MAX } else { GLANCED_REPAIR_TIME_MAX };
             // A damage that adds something is seen as repaired when it was counted and nothing is left to do.
             let began = Instant::now();
             loop {
@@ -177,7 +181,7 @@ fn whatever_somebody_breaks_is_repaired_in_two_seconds() {
                 if report.node.drift_total > before && report.node.settled && healthy(damage) {
                     break;
                 }
-                assert!(began.elapsed() < REPAIR_TIME_MAX, "{damage}: not repaired, {report:#?}");
+                assert!(began.elapsed() < repair_time_max, "{damage}: not repaired, {report:#?}");
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
             println!("{damage}: repaired in {:?}", began.elapsed());
@@ -314,7 +318,7 @@ fn a_device_joins_serves_names_and_leaves_the_resolver_as_it_was() {
             node.handle.join(token, Remark::new("laptop"), Remark::new("linux")).await.unwrap();
             node.settled().await;
             node.until("names", |report| report.names.listening.len() == 2).await;
-            wait_for("the resolver is told", REPAIR_TIME_MAX, || {
+            wait_for("the resolver is told", GLANCED_REPAIR_TIME_MAX, || {
                 let text = fs::read_to_string(&resolv_conf).unwrap();
                 text.contains("nameserver 100.64.0.2\nsearch home.internal example\n")
             });
@@ -322,12 +326,12 @@ fn a_device_joins_serves_names_and_leaves_the_resolver_as_it_was() {
             assert_eq!(ask("example.org")[3] & 0xf, 5, "REFUSED, and the next server is asked");
 
             fs::write(&resolv_conf, "nameserver 198.51.100.1\n").unwrap();
-            wait_for("another writer's file is taken in", REPAIR_TIME_MAX, || {
+            wait_for("another writer's file is taken in", GLANCED_REPAIR_TIME_MAX, || {
                 let text = fs::read_to_string(&resolv_conf).unwrap();
                 text.contains("nameserver 100.64.0.2") && text.contains("nameserver 198.51.100.1")
             });
             fs::write(&resolv_conf, &original).unwrap();
-            wait_for("and again", REPAIR_TIME_MAX, || {
+            wait_for("and again", GLANCED_REPAIR_TIME_MAX, || {
                 fs::read_to_string(&resolv_conf).unwrap().contains("100.64.0.2")
             });
 
@@ -371,7 +375,7 @@ fn a_name_server_that_has_the_port_leaves_the_machine_its_resolver() {
                 "{problem}"
             );
             let text = || fs::read_to_string(&resolv_conf).unwrap();
-            wait_for("the other address is told", REPAIR_TIME_MAX, || text() != original);
+            wait_for("the other address is told", GLANCED_REPAIR_TIME_MAX, || text() != original);
             assert!(!text().contains("nameserver 100.64.0.2"), "{}", text());
             node.stop().await;
             assert_eq!(text(), original);

@@ -14,7 +14,7 @@ use model::wire::Remark;
 use crate::alone::{alone, wait_for};
 use crate::bus::{Age, Bus, Resolved, link_to_stub, network_manager};
 use crate::changes::{config, resolver};
-use crate::drive::{REPAIR_TIME_MAX, Running, SETTLE_TIME_MAX, device, inside, start};
+use crate::drive::{GLANCED_REPAIR_TIME_MAX, Running, SETTLE_TIME_MAX, device, inside, start};
 use crate::server::{Server, Tenant, device_id};
 
 /// Whoever owns the machine's resolver, as it is by default.
@@ -216,10 +216,10 @@ fn resolved_that_is_started_anew_is_told_again() {
         let (server, node) = joined(directory, setup).await;
         assert!(is_told(&resolved));
         resolved.meddle("wg0", |told| told.servers.clear());
-        wait_for("what somebody took away is back", REPAIR_TIME_MAX, || is_told(&resolved));
+        wait_for("what somebody took away is back", GLANCED_REPAIR_TIME_MAX, || is_told(&resolved));
         resolved.stop();
         let resolved = Resolved::start(Age::New);
-        let took = wait_for("it is told again", REPAIR_TIME_MAX, || is_told(&resolved));
+        let took = wait_for("it is told again", GLANCED_REPAIR_TIME_MAX, || is_told(&resolved));
         println!("told again after {took:?}");
         assert!(file.is_symlink(), "the file was left alone meanwhile");
         node.settled().await;
@@ -244,7 +244,7 @@ fn resolved_that_starts_later_takes_over_from_the_file() {
         // And back again: somebody takes the file from it.
         fs::remove_file(&file).unwrap();
         fs::write(&file, "nameserver 192.0.2.7\n").unwrap();
-        wait_for("the file is told", REPAIR_TIME_MAX, || {
+        wait_for("the file is told", GLANCED_REPAIR_TIME_MAX, || {
             fs::read_to_string(&file).unwrap().contains("nameserver 100.64.0.2\n")
         });
         node.stop().await;

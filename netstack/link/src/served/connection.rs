@@ -139,8 +139,8 @@ impl Served {
         count
     }
 
-    /// Does what its time has come for, and says whether there was something. Not before what the packets led to is sent: a peer that moved is sent something
-    /// first, or nothing would be under way to it of which an answer could be missed.
+    /// Does what its time has come for, and says whether there was something. Not before what the packets led to is sent: a peer
+    /// that moved is sent something first, or nothing would be under way to it of which an answer could be missed.
     pub(super) fn tick(&self, now: Instant) -> bool {
         let mut state = self.lock();
         let is_due = state.connection.poll_timeout().is_some_and(|at| at <= now);

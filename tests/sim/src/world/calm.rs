@@ -354,10 +354,10 @@ impl World {
         if own.standing != share.standing {
             return Some(format!("{:?} instead of {:?}", own.standing, share.standing));
         }
-        let interface = machine.host.observed.interface.as_ref();
         if matches!(share.standing, Standing::Pending | Standing::Expired) && machine.next.is_some() {
             return Some("has not got its next key yet".into());
         }
+        let interface = machine.host.observed.interface.as_ref();
         if share.standing != Standing::Active {
             return interface.map(|_| "has an interface".into());
         }
